@@ -1,0 +1,125 @@
+"""What a comparison takes in and gives out: plain data, ready for the terminal, JSON, HTML and W&B alike.
+
+Accuracies are fractions in ``Outcome`` and percentage points (pp) everywhere else; losses stay in nats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    finished = "finished"
+    diverged = "diverged"
+    failed = "failed"
+    missing = "missing"
+
+
+class Verdict(StrEnum):
+    """The statistical answer. ``ESTIMATE`` stands where fewer than six pairs allow no verdict, only an estimate."""
+
+    SUPPORTED = "SUPPORTED"
+    REFUTED = "REFUTED"
+    EQUIVALENT = "EQUIVALENT"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    ESTIMATE = "ESTIMATE"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One planned run of a study and what came of it.
+
+    ``level``: the factor levels as one text (``lr=0.01``; empty without factors); ``levels``: the same as key -> value.
+    ``value``: the study's metric in its own unit (accuracy as a fraction, chance accuracy where the run diverged);
+    None where the run failed or is missing. ``run_id`` finds its records.
+    """
+
+    arm: str
+    level: str
+    levels: dict[str, Any]
+    seed: int
+    status: Status
+    value: float | None
+    run_id: str
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """One arm at one level over its seeds. ``mean low high sd`` in pp (or nats); the interval is 95 %, Student t."""
+
+    arm: str
+    level: str
+    n: int
+    mean: float
+    low: float
+    high: float
+    sd: float
+    diverged: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One arm against another over paired seeds; every difference is ``arm - baseline`` in pp (or nats).
+
+    ``measure``: what is compared: the study's metric, or a sensitivity measure derived from it per seed
+    (``area over log optim.lr``, ``width within 1 pp of best``, ``largest stable optim.lr``).
+    ``p_t``: paired t test; ``p_sign_flip``: exact or sampled sign-flip permutation; ``p_adjusted``: Holm over the study's
+    family; ``p_equivalence``: the larger of the two one-sided tests at ``margin``.
+    ``effect``: Hedges-corrected d_z; ``superiority``: part of the pairs in which the arm wins, with Wilson interval.
+    ``n_needed``: pairs that a paired t test at .05 would need for 80 % power at the observed effect; None if undefined.
+    """
+
+    arm: str
+    baseline: str
+    level: str
+    measure: str
+    unit: str
+    direction: str
+    margin: float
+    n: int
+    difference: float
+    low: float
+    high: float
+    low90: float
+    high90: float
+    p_t: float
+    p_sign_flip: float
+    p_adjusted: float
+    p_equivalence: float
+    effect: float
+    superiority: float
+    superiority_low: float
+    superiority_high: float
+    n_needed: int | None
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Everything that is known when a study is over, fit for JSON (``to_dict``).
+
+    ``answer``: the question's answer in one sentence. ``verdict``: of the study as a whole. ``omnibus_p``: Friedman test
+    over three or more arms. ``settings``: what was held fixed and must be named beside the verdict (data, lr, momentum,
+    batch size, epochs, ...), key -> text. ``unpaired``: planned runs without a partner or without a result, never dropped
+    silently. ``study``: the study's definition.
+    """
+
+    study: dict[str, Any]
+    study_id: str
+    question: str
+    answer: str
+    verdict: Verdict
+    metric: str
+    unit: str
+    margin: float
+    settings: dict[str, str]
+    arms: list[ArmSummary]
+    comparisons: list[Comparison]
+    omnibus_p: float | None
+    outcomes: list[Outcome] = field(repr=False)
+    unpaired: list[str]
+    notes: list[str]

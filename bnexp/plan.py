@@ -1,0 +1,159 @@
+"""Configurations -> frozen run specs (run id) -> cohorts (fuse key)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bnexp.config import DataName, NormKind, OptimName, RunConfig, Schedule, iter_keys
+
+# What may differ between the runs of a cohort: per-run vectors, never the graph or a shape.
+PER_RUN = frozenset(
+    {
+        "seed",
+        "model.dropout",
+        "model.init.scheme",
+        "model.init.gain",
+        "norm.eps",
+        "norm.momentum",
+        "optim.lr",
+        "optim.momentum",
+        "optim.weight_decay",
+        "optim.beta1",
+        "optim.beta2",
+        "optim.eps",
+        "optim.schedule",
+        "optim.warmup",
+        "optim.step_epochs",
+        "optim.step_gamma",
+    }
+)
+
+
+def flatten(config: RunConfig) -> dict[str, Any]:
+    """The configuration as ``{dotted key: plain value}``, in schema order."""
+    flat: dict[str, Any] = {}
+    for info in iter_keys():
+        value: Any = config
+        for part in info.name.split("."):
+            value = getattr(value, part)
+        flat[info.name] = value
+    return flat
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """The keys that decide what a run learns; presentation keys are left out.
+
+    Where a data set has a name, the place of its files is presentation. An image folder or an npz file has no other name
+    than its path, so there the absolute path belongs to the identity.
+    """
+    presentation = {info.name for info in iter_keys() if not info.metadata["identity"]}
+    kept = {name: value for name, value in flatten(config).items() if name not in presentation | _unused(config)}
+    kept["model.conv_bias"] = config.model.has_conv_bias(config.norm)
+    if kept.get("data.root"):
+        kept["data.root"] = str(Path(kept["data.root"]).expanduser().resolve())
+    return kept
+
+
+def _unused(config: RunConfig) -> set[str]:
+    """Keys that have no effect under the others: two configurations that differ only in them are the same experiment."""
+    unused: set[str] = set()
+    if config.data.name not in (DataName.image_folder, DataName.npz):
+        unused |= {"data.root", "data.test_fraction"}
+    if config.norm.kind is NormKind.none:
+        unused |= {info.name for info in iter_keys() if info.name.startswith("norm.")} - {"norm.kind"}
+    if not config.norm.track_running_stats:
+        unused |= {"norm.momentum"}
+    if config.optim.name is OptimName.sgd:
+        unused |= {"optim.beta1", "optim.beta2", "optim.eps"}
+    else:
+        unused |= {"optim.momentum", "optim.nesterov"}
+    if config.optim.schedule is not Schedule.step:
+        unused |= {"optim.step_epochs", "optim.step_gamma"}
+    return unused
+
+
+def plain(value: Any) -> Any:
+    """``value`` with enums as text, all the way down, fit for JSON and YAML."""
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.value if isinstance(value, StrEnum) else value
+
+
+def digest(value: Any, length: int = 12) -> str:
+    """A short hexadecimal hash of a JSON-like value, the same on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One planned training: a validated configuration, frozen. Treat ``config`` as read-only."""
+
+    config: RunConfig
+
+    @cached_property
+    def run_id(self) -> str:
+        """Hash of the configuration without presentation keys: the same experiment has the same id everywhere."""
+        return digest(identity(self.config))
+
+    @cached_property
+    def fuse_key(self) -> str:
+        """Runs with equal fuse keys can train in one cohort."""
+        kept = {name: value for name, value in identity(self.config).items() if name not in PER_RUN}
+        kept["train.device"] = self.config.train.device
+        kept["train.eval_batch_size"] = self.config.train.eval_batch_size
+        kept["train.log_every"] = self.config.train.log_every
+        return digest(kept)
+
+    @property
+    def study(self) -> str:
+        """Name of the study that asked for this run; ``train`` for a run on its own."""
+        return self.config.study.name or "train"
+
+    @property
+    def arm(self) -> str:
+        return self.config.study.arm or self.config.norm.kind
+
+    @property
+    def levels(self) -> dict[str, Any]:
+        return self.config.study.levels
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def label(self) -> str:
+        """Name for people: arm, factor levels and seed."""
+        levels = [f"{name.rsplit('.', 1)[-1]}={level}" for name, level in self.levels.items()]
+        return " ".join([self.arm, *levels, f"seed={self.seed}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The resolved configuration as nested plain values."""
+        return plain(asdict(self.config))
+
+
+def unique(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """The specs without repeats of a run id, first occurrence kept."""
+    return list({spec.run_id: spec for spec in reversed(list(specs))}.values())[::-1]
+
+
+def cohorts(specs: Sequence[RunSpec], max_size: int | None = None) -> list[tuple[RunSpec, ...]]:
+    """Group specs by fuse key, in order of first appearance, at most ``max_size`` to a cohort."""
+    groups: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        groups.setdefault(spec.fuse_key, []).append(spec)
+    return [
+        tuple(group[start : start + (max_size or len(group))])
+        for group in groups.values()
+        for start in range(0, len(group), max_size or len(group))
+    ]

@@ -1,0 +1,218 @@
+"""The local store: plain files are the record, everything else is a copy.
+
+``<runs>/<study>/<run id>/`` holds ``config.yaml``, ``metrics.jsonl`` (a line an epoch, appended and flushed),
+``predictions.parquet``, ``model.safetensors`` and ``summary.json``, which is written last, atomically, and is the only sign
+of completion; ``failure.json`` tells why a run has none. ``<runs>/<study>/study-<study id>/`` holds ``study.json`` (the
+question, written before the first run trains), ``verdict.json`` and ``report.html``. Nothing is pickled; reading needs
+neither torch nor wandb.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import bnexp
+from bnexp.metrics import EpochMetrics, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
+from bnexp.plan import RunSpec
+from bnexp.tracking.sink import Sink
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def runs_dir() -> Path:
+    """Where runs are recorded: ``BNEXP_RUNS_DIR``, else ``./runs``."""
+    return Path(os.environ.get("BNEXP_RUNS_DIR") or "runs")
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing: to a temporary neighbour first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=True) + "\n")
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run on disk."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "summary.json").exists()
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """``run_id study arm levels seed status metrics diverged_at seconds num_parameters device environment ...``;
+        ``status`` is ``finished`` or ``diverged``."""
+        return dict(json.loads((self.path / "summary.json").read_text()))
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        import yaml
+
+        return dict(yaml.safe_load((self.path / "config.yaml").read_text()))
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run failed, where it did."""
+        path = self.path / "failure.json"
+        return json.loads(path.read_text())["error"] if path.exists() else None
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The lines of ``metrics.jsonl``: ``epoch``, ``step`` and metric values; a torn last line is left out."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        rows = []
+        for line in lines:
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def predictions(self) -> pl.DataFrame | None:
+        """A row a test image: ``image_id label prediction confidence loss correct p0 .. p<K-1>``."""
+        import polars as pl
+
+        path = self.path / "predictions.parquet"
+        return pl.read_parquet(path) if path.exists() else None
+
+
+class Store:
+    """The directory of all records."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or runs_dir()
+
+    def find(self, run_id: str) -> RecordedRun | None:
+        """The finished run of this id, whichever study trained it."""
+        for path in sorted(self.root.glob(f"*/{run_id}/summary.json")):
+            return RecordedRun(path.parent)
+        return None
+
+    def runs(self) -> Iterator[RecordedRun]:
+        """All finished runs."""
+        for path in sorted(self.root.glob("*/*/summary.json")):
+            yield RecordedRun(path.parent)
+
+    def run_path(self, spec: RunSpec) -> Path:
+        return self.root / spec.study / spec.run_id
+
+    def study_path(self, name: str, study_id: str) -> Path:
+        return self.root / name / f"study-{study_id}"
+
+
+class StoreSink(Sink):
+    """Writes the records of runs to the store as they come."""
+
+    def __init__(self, store: Store, command: str = "") -> None:
+        self.store = store
+        self.command = command
+        self._logs: dict[str, IO[str]] = {}
+        self._started: dict[str, RunStarted] = {}
+
+    def record(self, spec: RunSpec, record: Record) -> None:
+        path = self.store.run_path(spec)
+        match record:
+            case RunStarted():
+                self._start(path, spec, record)
+            case EpochMetrics(epoch=epoch, step=step, metrics=metrics):
+                self._log(path, {"epoch": epoch, "step": step, **metrics})
+            case StepMetrics(losses=losses):
+                for step, loss in losses.items():
+                    self._log(path, {"step": step, "train/step_loss": loss})
+            case RunFinished():
+                self._finish(path, spec, record)
+            case RunFailed():
+                self._close_log(spec.run_id)
+                write_json(path / "failure.json", {"error": record.error, "traceback": record.traceback})
+
+    def close(self) -> None:
+        for run_id in list(self._logs):
+            self._close_log(run_id)
+
+    def _start(self, path: Path, spec: RunSpec, record: RunStarted) -> None:
+        import yaml
+
+        shutil.rmtree(path, ignore_errors=True)  # what an interrupted attempt left
+        write_atomic(path / "config.yaml", yaml.safe_dump(spec.to_dict(), sort_keys=False))
+        self._logs[spec.run_id] = (path / "metrics.jsonl").open("a")
+        self._started[spec.run_id] = record
+
+    def _log(self, path: Path, row: dict[str, float]) -> None:
+        log = self._logs[path.name]
+        log.write(json.dumps(row) + "\n")
+        log.flush()
+
+    def _close_log(self, run_id: str) -> None:
+        if run_id in self._logs:
+            self._logs.pop(run_id).close()
+
+    def _finish(self, path: Path, spec: RunSpec, record: RunFinished) -> None:
+        from safetensors.numpy import save
+
+        self._close_log(spec.run_id)
+        started = self._started.pop(spec.run_id)
+        if record.predictions is not None:
+            _write_predictions(path / "predictions.parquet", record.predictions)
+        write_atomic(path / "model.safetensors", save(dict(record.weights)))
+        summary = {
+            "run_id": spec.run_id,
+            "study": spec.study,
+            "arm": spec.arm,
+            "levels": spec.levels,
+            "seed": spec.seed,
+            "status": "finished" if record.diverged_at is None else "diverged",
+            "diverged_at": record.diverged_at,
+            "metrics": record.metrics,
+            "seconds": record.seconds,
+            "num_parameters": started.num_parameters,
+            "num_steps": started.num_steps,
+            "device": started.device,
+            "environment": environment(),
+            "command": self.command,
+            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        write_json(path / "summary.json", summary)
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, as recorded with each run."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"bnexp": bnexp.__version__, "python": platform.python_version(), "system": platform.platform()}
+    for name in ("torch", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    found["cpus"] = str(os.cpu_count())
+    return found
+
+
+def _write_predictions(path: Path, predictions: Predictions) -> None:
+    from bnexp.tracking.tables import prediction_frame
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    prediction_frame(predictions).write_parquet(temporary)
+    os.replace(temporary, path)
