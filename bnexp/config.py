@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any, get_args, get_type_hints
 
 
@@ -167,7 +168,9 @@ class NormConfig:
     kind: NormKind = key(NormKind.none, "normalisation layer")
     placement: Placement = key(Placement.after_pool, "where in a convolution block; both: before and after the activation")
     eps: float = key(1e-5, "added to the variance", above=0.0)
-    momentum: float | None = key(0.1, "weight of the newest batch in the running statistics; null: cumulative", above=0.0, high=1.0)
+    momentum: float | None = key(
+        0.1, "weight of the newest batch in the running statistics; null: cumulative", above=0.0, high=1.0
+    )
     affine: bool = key(True, "learn a scale and a shift a channel")
     track_running_stats: bool = key(True, "keep running statistics; false: normalise by the batch in evaluation too")
     linear: bool = key(False, "normalise hidden linear layers too")
@@ -247,7 +250,9 @@ class TrackConfig:
 
 @dataclass
 class ExecutorConfig:
-    name: ExecutorName = key(ExecutorName.auto, "local: pool of processes; inline: this process; auto: by device", identity=False)
+    name: ExecutorName = key(
+        ExecutorName.auto, "local: pool of processes; inline: this process; auto: by device", identity=False
+    )
     workers: int | None = key(None, "worker processes; null: one a core", low=1, identity=False)
 
 
@@ -265,9 +270,14 @@ class StudyConfig:
     metric: str = key("test/accuracy", "metric that is compared, last epoch", identity=False)
     baseline: str | None = key(None, "arm that the others are compared with; null: all pairs", identity=False)
     direction: Direction = key(Direction.different, "what is expected of an arm against the baseline", identity=False)
-    expect: dict[str, Direction] = key(factory=dict, help="level -> direction, where it differs from `direction`", identity=False)
-    analysis: Analysis = key(Analysis.levels, "levels: a verdict a level; sensitivity: of the course over a numeric factor", identity=False)
+    expect: dict[str, Direction] = key(
+        factory=dict, help="level -> direction, where it differs from `direction`", identity=False
+    )
+    analysis: Analysis = key(
+        Analysis.levels, "levels: a verdict a level; sensitivity: of the course over a numeric factor", identity=False
+    )
     margin: float | None = key(None, "equivalence margin, percentage points; null: data.margin", above=0.0, identity=False)
+    id: str = key("", "hash of the study with its runs; set by the study sweeper", identity=False)
     arm: str = key("", "arm of this run; set by the study sweeper", identity=False)
     levels: dict[str, Any] = key(factory=dict, help="factor levels of this run; set by the study sweeper", identity=False)
 
@@ -325,24 +335,28 @@ class KeyInfo:
         return noun + (" " + " and ".join(bounds) if bounds else "") + (" or null" if self.optional else "")
 
 
-def iter_keys(cls: type = RunConfig, prefix: str = "") -> Iterator[KeyInfo]:
+@cache
+def schema_keys(cls: type = RunConfig, prefix: str = "") -> tuple[KeyInfo, ...]:
     """Every leaf key of the schema with its dotted name, in declaration order."""
     hints = get_type_hints(cls)
+    keys: list[KeyInfo] = []
     for item in fields(cls):
         hint = hints[item.name]
         if is_dataclass(hint):
-            yield from iter_keys(hint, f"{prefix}{item.name}.")  # type: ignore[arg-type]
+            assert isinstance(hint, type)
+            keys += schema_keys(hint, f"{prefix}{item.name}.")
         else:
             metadata = dict(item.metadata)
-            yield KeyInfo(prefix + item.name, hint, metadata["help"], metadata)
+            keys.append(KeyInfo(prefix + item.name, hint, metadata["help"], metadata))
+    return tuple(keys)
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """`` Did you mean X?`` for the closest known word, or an empty string."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if not close and "." in word:
-        tail = {name.rsplit(".", 1)[-1]: name for name in known}
-        close = [tail[t] for t in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tail), n=1, cutoff=0.75)]
+    if not close:
+        tails = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
+        close = [tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.75)]
     return f" Did you mean {close[0]}?" if close else ""
 
 
@@ -350,9 +364,9 @@ def resolve_seeds(seeds: Any) -> list[int]:
     """``study.seeds`` as a list: a count ``n`` means ``0 .. n-1``. Raises ConfigError on anything else."""
     if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
         return list(range(seeds))
-    if isinstance(seeds, list) and seeds and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds):
-        if len(set(seeds)) == len(seeds):
-            return list(seeds)
+    listed = isinstance(seeds, list) and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds)
+    if listed and 0 < len(seeds) == len(set(seeds)):
+        return list(seeds)
     raise ConfigError(
         f"study.seeds={seeds} is not possible: allowed is a count above 0 or a list of different integers of at least 0; "
         "try study.seeds=6 or study.seeds=[0,1,2]."
@@ -361,7 +375,7 @@ def resolve_seeds(seeds: Any) -> list[int]:
 
 def validate(config: RunConfig) -> None:
     """Check ranges and combinations of one resolved configuration. Raises ConfigError with the first problem."""
-    for info in iter_keys():
+    for info in schema_keys():
         value: Any = config
         for part in info.name.split("."):
             value = getattr(value, part)

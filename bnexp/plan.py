@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bnexp.config import DataName, NormKind, OptimName, RunConfig, Schedule, iter_keys
+from bnexp.config import DataName, NormKind, OptimName, RunConfig, Schedule, schema_keys
 
 # What may differ between the runs of a cohort: per-run vectors, never the graph or a shape.
 PER_RUN = frozenset(
@@ -39,7 +39,7 @@ PER_RUN = frozenset(
 def flatten(config: RunConfig) -> dict[str, Any]:
     """The configuration as ``{dotted key: plain value}``, in schema order."""
     flat: dict[str, Any] = {}
-    for info in iter_keys():
+    for info in schema_keys():
         value: Any = config
         for part in info.name.split("."):
             value = getattr(value, part)
@@ -53,7 +53,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
     Where a data set has a name, the place of its files is presentation. An image folder or an npz file has no other name
     than its path, so there the absolute path belongs to the identity.
     """
-    presentation = {info.name for info in iter_keys() if not info.metadata["identity"]}
+    presentation = {info.name for info in schema_keys() if not info.metadata["identity"]}
     kept = {name: value for name, value in flatten(config).items() if name not in presentation | _unused(config)}
     kept["model.conv_bias"] = config.model.has_conv_bias(config.norm)
     if kept.get("data.root"):
@@ -67,7 +67,7 @@ def _unused(config: RunConfig) -> set[str]:
     if config.data.name not in (DataName.image_folder, DataName.npz):
         unused |= {"data.root", "data.test_fraction"}
     if config.norm.kind is NormKind.none:
-        unused |= {info.name for info in iter_keys() if info.name.startswith("norm.")} - {"norm.kind"}
+        unused |= {info.name for info in schema_keys() if info.name.startswith("norm.")} - {"norm.kind"}
     if not config.norm.track_running_stats:
         unused |= {"norm.momentum"}
     if config.optim.name is OptimName.sgd:
@@ -120,6 +120,11 @@ class RunSpec:
         return self.config.study.name or "train"
 
     @property
+    def group(self) -> str:
+        """Name of the study and its id: what the runs of one study share."""
+        return f"{self.study}-{self.config.study.id}" if self.config.study.id else self.study
+
+    @property
     def arm(self) -> str:
         return self.config.study.arm or self.config.norm.kind
 
@@ -139,21 +144,20 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved configuration as nested plain values."""
-        return plain(asdict(self.config))
+        return dict(plain(asdict(self.config)))
 
 
 def unique(specs: Iterable[RunSpec]) -> list[RunSpec]:
     """The specs without repeats of a run id, first occurrence kept."""
-    return list({spec.run_id: spec for spec in reversed(list(specs))}.values())[::-1]
+    kept: dict[str, RunSpec] = {}
+    for spec in specs:
+        kept.setdefault(spec.run_id, spec)
+    return list(kept.values())
 
 
-def cohorts(specs: Sequence[RunSpec], max_size: int | None = None) -> list[tuple[RunSpec, ...]]:
-    """Group specs by fuse key, in order of first appearance, at most ``max_size`` to a cohort."""
+def cohorts(specs: Sequence[RunSpec]) -> list[tuple[RunSpec, ...]]:
+    """Group specs by fuse key, in order of first appearance."""
     groups: dict[str, list[RunSpec]] = {}
     for spec in specs:
         groups.setdefault(spec.fuse_key, []).append(spec)
-    return [
-        tuple(group[start : start + (max_size or len(group))])
-        for group in groups.values()
-        for start in range(0, len(group), max_size or len(group))
-    ]
+    return [tuple(group) for group in groups.values()]

@@ -5,9 +5,11 @@ Accuracies are fractions in ``Outcome`` and percentage points (pp) everywhere el
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 
 class Status(StrEnum):
@@ -69,7 +71,9 @@ class Comparison:
     ``p_t``: paired t test; ``p_sign_flip``: exact or sampled sign-flip permutation; ``p_adjusted``: Holm over the study's
     family; ``p_equivalence``: the larger of the two one-sided tests at ``margin``.
     ``effect``: Hedges-corrected d_z; ``superiority``: part of the pairs in which the arm wins, with Wilson interval.
-    ``n_needed``: pairs that a paired t test at .05 would need for 80 % power at the observed effect; None if undefined.
+    ``n_needed``: pairs that the test of the claim (paired t; TOST where equivalence is claimed) would need for 80 % power
+    at the observed difference, at .05 divided by the family's size; None if no difference, or above 10,000.
+    ``p_equivalence_adjusted``: Holm over the study's equivalence tests. A test that cannot be made is NaN.
     """
 
     arm: str
@@ -96,6 +100,7 @@ class Comparison:
     n_needed: int | None
     verdict: Verdict
     reason: str
+    p_equivalence_adjusted: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -123,3 +128,40 @@ class StudyResult:
     outcomes: list[Outcome] = field(repr=False)
     unpaired: list[str]
     notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for strict JSON: enums as text, numbers that are not finite as None."""
+        return dict(_json(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StudyResult:
+        """The inverse of :meth:`to_dict`: None becomes NaN again where a number is expected."""
+        parts = {
+            "arms": [_build(ArmSummary, row) for row in data["arms"]],
+            "comparisons": [_build(Comparison, row) for row in data["comparisons"]],
+            "outcomes": [_build(Outcome, row) for row in data["outcomes"]],
+        }
+        return _build(cls, {**data, **parts})
+
+
+T = TypeVar("T", ArmSummary, Comparison, Outcome, StudyResult)
+
+
+def _build(cls: type[T], row: Mapping[str, Any]) -> T:
+    values: dict[str, Any] = {}
+    for item in fields(cls):
+        if item.name in row:
+            value = row[item.name]
+            enum = {"Status": Status, "Verdict": Verdict}.get(str(item.type))
+            values[item.name] = math.nan if value is None and item.type == "float" else enum(value) if enum else value
+    return cls(**values)
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    if isinstance(value, StrEnum):
+        return value.value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

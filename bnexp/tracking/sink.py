@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Sequence
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
@@ -56,3 +59,59 @@ class Fanout(Sink):
                 errors.append(error)
         if errors:
             raise errors[0]
+
+
+class BackgroundSink(Sink):
+    """Base of sinks whose destination may be slow: records are handled on threads of the sink, so training never waits.
+
+    All records of one run are handled by one thread, in order; runs are spread over at most ``workers`` threads. A subclass
+    overrides :meth:`handle` and, where it must, :meth:`finish`. An error never reaches the caller: it ends the recording of
+    its run, and equal errors become one line of ``messages``, to be shown after ``close``.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        self.messages: list[str] = []
+        self._workers = workers
+        self._lanes: list[tuple[SimpleQueue[tuple[RunSpec, Record] | None], threading.Thread]] = []
+        self._lane_of: dict[str, int] = {}
+        self._broken: dict[str, str] = {}  # run id -> error
+
+    def handle(self, spec: RunSpec, record: Record) -> None:
+        """Take one record to its destination; runs on a thread of the sink."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """What is left to do after the last record; runs on the thread that calls ``close``."""
+
+    def record(self, spec: RunSpec, record: Record) -> None:
+        lane = self._lane_of.setdefault(spec.run_id, len(self._lane_of) % self._workers)
+        if lane == len(self._lanes):
+            queue: SimpleQueue[tuple[RunSpec, Record] | None] = SimpleQueue()
+            thread = threading.Thread(target=self._drain, args=(queue,), name=f"{type(self).__name__}-{lane}", daemon=True)
+            self._lanes.append((queue, thread))
+            thread.start()
+        self._lanes[lane][0].put((spec, record))
+
+    def close(self) -> None:
+        """Wait until every record has been handled; a second call does nothing."""
+        lanes, self._lanes = self._lanes, []
+        self._lane_of.clear()
+        for queue, _ in lanes:
+            queue.put(None)
+        for _, thread in lanes:
+            thread.join()
+        if lanes:
+            self.finish()
+        for error, count in Counter(self._broken.values()).items():
+            self.messages.append(f"{type(self).__name__} stopped recording {count} run{'s' * (count > 1)} ({error}).")
+        self._broken.clear()
+
+    def _drain(self, queue: SimpleQueue[tuple[RunSpec, Record] | None]) -> None:
+        while (item := queue.get()) is not None:
+            spec, record = item
+            if spec.run_id in self._broken:
+                continue
+            try:
+                self.handle(spec, record)
+            except Exception as error:
+                self._broken[spec.run_id] = f"{type(error).__name__}: {error}"

@@ -14,11 +14,14 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 import bnexp
 from bnexp.metrics import EpochMetrics, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
@@ -62,7 +65,7 @@ class RecordedRun:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """``run_id study arm levels seed status metrics diverged_at seconds num_parameters device environment ...``;
+        """``run_id study data arm levels seed status metrics diverged_at seconds num_parameters device environment ...``;
         ``status`` is ``finished`` or ``diverged``."""
         return dict(json.loads((self.path / "summary.json").read_text()))
 
@@ -169,16 +172,15 @@ class StoreSink(Sink):
             self._logs.pop(run_id).close()
 
     def _finish(self, path: Path, spec: RunSpec, record: RunFinished) -> None:
-        from safetensors.numpy import save
-
         self._close_log(spec.run_id)
         started = self._started.pop(spec.run_id)
         if record.predictions is not None:
             _write_predictions(path / "predictions.parquet", record.predictions)
-        write_atomic(path / "model.safetensors", save(dict(record.weights)))
+        write_atomic(path / "model.safetensors", pack_weights(record.weights))
         summary = {
             "run_id": spec.run_id,
             "study": spec.study,
+            "data": spec.config.data.name.value,
             "arm": spec.arm,
             "levels": spec.levels,
             "seed": spec.seed,
@@ -194,6 +196,13 @@ class StoreSink(Sink):
             "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         write_json(path / "summary.json", summary)
+
+
+def pack_weights(weights: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """The content of a safetensors file."""
+    from safetensors.numpy import save
+
+    return save({name: np.asarray(array, order="C") for name, array in weights.items()})  # it would mix up other orders
 
 
 def environment() -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bnexp.metrics import Predictions
+from bnexp.metrics import Int64, Predictions
+from bnexp.rng import numpy_generator
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,3 +32,70 @@ def prediction_frame(predictions: Predictions) -> pl.DataFrame:
         "correct": guess == predictions.labels,
     }
     return pl.DataFrame(columns | {f"p{k}": probabilities[:, k] for k in range(probabilities.shape[1])})
+
+
+def sample_images(image_ids: Int64, count: int, data_name: str) -> Int64:
+    """At most ``count`` of the images, at random but the same for every run on a data set; sorted ids."""
+    ids = np.unique(image_ids)
+    chosen = numpy_generator(0, f"predictions/{data_name}").permutation(ids)[:count]
+    return np.sort(chosen)
+
+
+def select_rows(frame: pl.DataFrame, limit: int, data_name: str) -> pl.DataFrame:
+    """The rows of a prediction frame that are worth looking at, at most ``limit``.
+
+    The worst mistakes come first (largest loss; at most half of the rows), then the fixed random sample of
+    :func:`sample_images`, which is there in full in every run's table, so that runs can be joined on ``image_id``. A sampled
+    image that is also among the worst mistakes is listed once. Column ``shown`` says ``mistake`` or ``sample``.
+    """
+    import polars as pl
+
+    sample = sample_images(frame["image_id"].to_numpy(), limit - limit // 2, data_name)
+    worst = frame.filter(~pl.col("correct")).sort(["loss", "image_id"], descending=[True, False]).head(limit // 2)
+    rest = frame.filter(pl.col("image_id").is_in(sample.tolist()) & ~pl.col("image_id").is_in(worst["image_id"].to_list()))
+    parts = [worst.with_columns(shown=pl.lit("mistake")), rest.sort("image_id").with_columns(shown=pl.lit("sample"))]
+    return pl.concat(parts)
+
+
+def confusion_matrix(frame: pl.DataFrame, num_classes: int) -> Int64:
+    """(K, K) counts of test images: row the true class, column the predicted one."""
+    cells = frame["label"].to_numpy() * num_classes + frame["prediction"].to_numpy()
+    return np.bincount(cells, minlength=num_classes**2).astype(np.int64).reshape(num_classes, num_classes)
+
+
+def class_accuracy(confusion: Int64) -> NDArray[np.float64]:
+    """(K,) fraction of each class's images that are classified rightly; NaN for a class without images."""
+    totals = confusion.sum(1)
+    return np.where(totals > 0, np.diag(confusion) / np.maximum(totals, 1), np.nan)
+
+
+def disagreements(frames: Mapping[str, pl.DataFrame], limit: int) -> pl.DataFrame:
+    """Test images on which the named prediction frames (arms, or runs) do not all predict the same class.
+
+    Joined on ``image_id``; images that some frame lacks are left out. Columns: ``image_id label``, then for each name
+    ``prediction <name>`` and ``confidence <name>``. The images with the widest gap in loss between the frames come first: there
+    one is surely right and another surely wrong. Empty where there are fewer than two frames or nothing to disagree on.
+    """
+    import polars as pl
+
+    columns = {"image_id": pl.Int64, "label": pl.Int64}
+    if len(frames) < 2:
+        return pl.DataFrame(schema=columns)
+    joined: pl.DataFrame | None = None
+    for name, frame in frames.items():
+        own = frame.select(
+            "image_id",
+            *([] if joined is not None else ["label"]),
+            *(pl.col(column).alias(f"{column} {name}") for column in ("prediction", "confidence", "loss")),
+        )
+        joined = own if joined is None else joined.join(own, on="image_id", how="inner")
+    assert joined is not None
+    predictions = [f"prediction {name}" for name in frames]
+    losses = [f"loss {name}" for name in frames]
+    gap = pl.max_horizontal(losses) - pl.min_horizontal(losses)
+    return (
+        joined.filter(pl.min_horizontal(predictions) != pl.max_horizontal(predictions))
+        .sort([gap, pl.col("image_id")], descending=[True, False])
+        .head(limit)
+        .drop(losses)
+    )

@@ -1,0 +1,77 @@
+"""The ``bnexp`` command. Each subcommand has a file of its own; none of them imports anything heavy at module level."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+import bnexp
+from bnexp.cli import config, data, report, runs, study, train
+from bnexp.cli.output import message
+from bnexp.config import ConfigError
+
+OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="bnexp",
+    help="Does batch normalisation help here: with or without it, before or after the activation, at which learning rate, "
+    "and how sure are we? Start with: bnexp study batchnorm data=digits",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bnexp {bnexp.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; possible anywhere.")] = False,
+) -> None:
+    del version, debug
+
+
+app.command("study")(study.study)
+app.command("train")(train.train)
+app.command("report")(report.report)
+app.command("runs")(runs.runs)
+app.command("show")(runs.show)
+app.command("data")(data.data)
+app.command("config")(config.config)
+
+
+def main() -> None:
+    """Entry point: every error that a user can cause ends in one sentence and an exit code, without a traceback."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    code = OK
+    try:
+        app()
+    except SystemExit as exit:
+        code = int(exit.code or OK)
+        if code == INTERRUPTED:  # Typer turns Ctrl-C into this exit code, without a word
+            message("Interrupted. What was finished is recorded; the same command goes on from there.")
+    except ConfigError as error:
+        code = _fail(f"Error: {error}", WRONG_USE, debug)
+    except BrokenPipeError:
+        code = FAILED
+    except Exception as error:
+        text = f"Error: {str(error) or type(error).__name__}"
+        code = _fail(text if debug else f"{text} (--debug shows where)", FAILED, debug)
+    sys.exit(code)
+
+
+def _fail(text: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    message(text)
+    return code

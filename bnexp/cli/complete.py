@@ -1,0 +1,33 @@
+"""Shell completion of overrides: ``norm=<TAB>`` offers the group's files, ``optim.<TAB>`` the keys."""
+
+from __future__ import annotations
+
+from bnexp.config import schema_keys
+
+
+def overrides(incomplete: str) -> list[tuple[str, str]]:
+    """Completions of one override with a word of help each."""
+    from bnexp.compose import groups
+
+    name, equals, value = incomplete.partition("=")
+    files = groups()
+    keys = {info.name: info for info in schema_keys()}
+    if equals:
+        choices = files.get(name) or (keys[name].choices if name in keys else [])
+        return [(f"{name}={choice}", "") for choice in choices if choice.startswith(value)]
+    offers = [(f"{group}=", "config group") for group in files if group.startswith(name)]
+    return offers + [(f"{key}=", info.help) for key, info in keys.items() if key.startswith(name)]
+
+
+def studies(incomplete: str) -> list[str]:
+    """Completions of a study's name."""
+    from bnexp.compose import groups
+
+    return [name for name in groups().get("study", []) if name.startswith(incomplete)]
+
+
+def data(incomplete: str) -> list[str]:
+    """Completions of a data set's name."""
+    from bnexp.compose import groups
+
+    return [name for name in groups()["data"] if name.startswith(incomplete)]

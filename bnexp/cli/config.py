@@ -1,0 +1,56 @@
+"""``bnexp config``: the resolved configuration of a run, or what every key means."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bnexp.cli import complete
+from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, pick_format, print_json, print_rows
+from bnexp.config import ConfigError, RunConfig, schema_keys
+
+
+def config(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[OVERRIDE]...", help="Like data=cifar10 norm=batch optim.lr=0.1", autocompletion=complete.overrides
+        ),
+    ] = None,
+    keys: Annotated[bool, typer.Option("--keys", help="List every key with its default, allowed values and meaning.")] = False,
+    json: JsonFlag = False,
+    csv: CsvFlag = False,
+    md: MdFlag = False,
+) -> None:
+    """Show the resolved configuration of a run without running it."""
+    format = pick_format(json, csv, md)
+    if keys:
+        defaults = RunConfig()
+        rows = [
+            {"key": info.name, "default": _default(defaults, info.name), "allowed": info.allowed(), "meaning": info.help}
+            for info in schema_keys()
+        ]
+        print_rows(rows, format)
+        return
+    if format in (Format.csv, Format.md):
+        raise ConfigError(f"--{format} goes with --keys; a configuration is printed as YAML, or as JSON with --json.")
+    import yaml
+
+    from bnexp.compose import compose
+    from bnexp.plan import RunSpec
+
+    spec = RunSpec(compose(overrides or []))
+    tree = {"run_id": spec.run_id, **spec.to_dict()}
+    if format is Format.json:
+        print_json(tree)
+    else:
+        sys.stdout.write(f"# run id {tree.pop('run_id')}\n" + yaml.safe_dump(tree, sort_keys=False))
+
+
+def _default(defaults: RunConfig, name: str) -> str:
+    value: object = defaults
+    for part in name.split("."):
+        value = getattr(value, part)
+    return "null" if value is None else str(value)

@@ -1,0 +1,39 @@
+"""``bnexp report``: write a study's report again, from the records."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format
+from bnexp.config import ConfigError, did_you_mean
+
+
+def report(
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="Study name or name-id; without it the latest.")
+    ] = None,
+    json: JsonFlag = False,
+    csv: CsvFlag = False,
+    md: MdFlag = False,
+) -> None:
+    """Compare a recorded study again and write its report; trains nothing."""
+    from bnexp.cli.study import print_result
+    from bnexp.compare.record import load
+    from bnexp.report.publish import publish
+    from bnexp.tracking.store import Store
+
+    format = pick_format(json, csv, md)
+    store = Store()
+    paths = sorted(store.root.glob("*/study-*/study.json"), key=lambda path: path.stat().st_mtime)
+    names = {f"{path.parent.parent.name}-{path.parent.name.removeprefix('study-')}": path.parent for path in paths}
+    if not names:
+        raise ConfigError(f"no study is recorded in {store.root}; run one first: bnexp study batchnorm data=digits.")
+    fitting = [name for name in names if study is None or name == study or name.rsplit("-", 1)[0] == study]
+    if not fitting:
+        hint = did_you_mean(study or "", list(names))
+        raise ConfigError(f"{study} is not a recorded study: allowed are {', '.join(names)}.{hint}")
+    published = publish(load(names[fitting[-1]]), store)
+    print_result(published.result, format)
+    message(f"\nReport: {published.path}")

@@ -1,0 +1,182 @@
+"""``bnexp study``: a controlled comparison: arms x factors x seeds, then verdict table and report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bnexp.cli import complete
+from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, stderr, stdout
+from bnexp.config import Analysis, ConfigError, WandbConfig
+
+if TYPE_CHECKING:
+    from bnexp.compare.record import StudyRecord
+    from bnexp.compare.result import StudyResult
+    from bnexp.compose import StudyPlan
+    from bnexp.tracking.store import Store
+
+SOME_FAILED = 3
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[OVERRIDE]...",
+        help="Like data=cifar10 optim.lr=0.1 study.seeds=6; several values (optim.lr=0.01,0.1) become a factor.",
+        autocompletion=complete.overrides,
+    ),
+]
+
+
+def study(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Which study; without it: the list.", autocompletion=complete.studies)
+    ] = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, train none.")] = False,
+    json: JsonFlag = False,
+    csv: CsvFlag = False,
+    md: MdFlag = False,
+) -> None:
+    """Run a controlled comparison and say what it shows. Finished runs are never repeated.
+
+    Example: bnexp study batchnorm data=digits
+    """
+    format = pick_format(json, csv, md)
+    if name is None:
+        _list_studies(format)
+        return
+    if "=" in name:
+        raise ConfigError(f"{name} is an override, but the study's name comes first: bnexp study batchnorm {name}.")
+    from bnexp.compare.record import from_plan
+    from bnexp.compose import expand_study, launch
+    from bnexp.runner import run_job
+    from bnexp.tracking.store import Store
+
+    chosen = [f"study={name}", *(overrides or [])]
+    plan = expand_study(chosen)
+    store = Store()
+    if dry_run:
+        _print_plan(plan, store, format)
+        return
+    record = from_plan(plan, overrides or [])
+    published_before = (record.path(store) / "verdict.json").exists()
+    record.save(store)
+    if _announce(plan, store):
+        launch(run_job, chosen, multirun=True)
+        published_before = False
+    _conclude(record, store, format, None if published_before else plan.configs[0].track.wandb)
+
+
+def _announce(plan: StudyPlan, store: Store) -> bool:
+    """Say on stderr what will run; whether anything is left to train."""
+    from bnexp.plan import RunSpec, unique
+    from bnexp.runner import duration_text, estimate_seconds
+
+    specs = unique([RunSpec(config) for config in plan.configs])
+    todo = [spec for spec in specs if store.find(spec.run_id) is None]
+    seconds = estimate_seconds(todo, store)
+    console = stderr()
+    console.print(f"[bold]{plan.study.question}[/]")
+    known = f", {len(specs) - len(todo)} finished before" if len(todo) < len(specs) else ""
+    time_left = f", about {duration_text(seconds)}" if todo and seconds is not None else ""
+    arms = ", ".join(plan.study.arms)
+    message(f"{len(specs)} runs: {arms}{_times(plan)}{known}{time_left}; study {plan.study.name}-{plan.study_id}")
+    return bool(todo)
+
+
+def _times(plan: StudyPlan) -> str:
+    from bnexp.config import resolve_seeds
+
+    factors = "".join(f" x {len(levels)} {name}" for name, levels in plan.study.factors.items())
+    return f"{factors} x {len(resolve_seeds(plan.study.seeds))} seeds"
+
+
+def _conclude(record: StudyRecord, store: Store, format: Format, wandb: WandbConfig | None) -> None:
+    from bnexp.report.publish import publish
+
+    published = publish(record, store, wandb)
+    result = published.result
+    print_result(result, format)
+    for line in published.messages:
+        message(line)
+    message(f"\nReport: {published.path}")
+    bad = {"failed", "missing"} | (set() if record.study.analysis is Analysis.sensitivity else {"diverged"})
+    if any(outcome.status in bad for outcome in result.outcomes):
+        raise typer.Exit(SOME_FAILED)
+
+
+def print_result(result: StudyResult, format: Format) -> None:
+    """The verdict on stdout: answer and tables, or the data behind them."""
+    from bnexp.compare.tables import arm_rows, comparison_rows
+
+    if format is Format.json:
+        print_json(result.to_dict())
+        return
+    arms, comparisons = arm_rows(result), comparison_rows(result)
+    if format is not Format.table:
+        print_rows(comparisons, format)
+        return
+    out = stdout()
+    out.print(f"\n{result.answer}\n", style="bold", markup=False)
+    print_rows(arms, format, right=[name for name in arms[0] if name not in ("arm", "level")] if arms else ())
+    out.print()
+    shown = [{name: row[name] for name in TERMINAL_COLUMNS if name in row} for row in comparisons]
+    print_rows(shown, format, right=("n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z", "n needed"))
+    settings = "  ".join(f"{name}={value}" for name, value in result.settings.items())
+    out.print(f"\nHeld fixed: {settings}", style="dim", markup=False)
+    for line in (*result.unpaired, *result.notes):
+        out.print(f"- {line}", style="dim", markup=False)
+
+
+# The rest of a comparison (equivalence, superiority, reason) is in --json, --csv, --md and the report.
+TERMINAL_COLUMNS = (
+    *("arm", "baseline", "level", "measure", "n", "difference", "95 % interval"),
+    *("p adjusted", "p sign flip", "d_z", "n needed", "verdict"),
+)
+
+
+def _print_plan(plan: StudyPlan, store: Store, format: Format) -> None:
+    from bnexp.plan import RunSpec
+    from bnexp.runner import duration_text, estimate_seconds
+
+    specs = [RunSpec(config) for config in plan.configs]
+    rows: list[dict[str, Any]] = [
+        {
+            "run": spec.run_id,
+            "arm": spec.arm,
+            **{name: str(level) for name, level in spec.levels.items()},
+            "seed": spec.seed,
+            "state": "finished" if store.find(spec.run_id) else "to train",
+        }
+        for spec in specs
+    ]
+    print_rows(rows, format, title=f"{plan.study.name}-{plan.study_id}: {plan.study.question}", right=("seed",))
+    todo = [spec for spec in specs if store.find(spec.run_id) is None]
+    seconds = estimate_seconds(todo, store)
+    message(f"{len(specs)} runs, {len(todo)} to train" + (f", about {duration_text(seconds)}" if seconds is not None else ""))
+
+
+def _list_studies(format: Format) -> None:
+    from bnexp.compose import expand_study, groups
+    from bnexp.plan import RunSpec, unique
+    from bnexp.runner import duration_text, estimate_seconds
+    from bnexp.tracking.store import Store
+
+    store = Store()
+    rows = []
+    for name in groups().get("study", []):
+        plan = expand_study([f"study={name}"])
+        specs = unique([RunSpec(config) for config in plan.configs])
+        todo = [spec for spec in specs if store.find(spec.run_id) is None]
+        seconds = estimate_seconds(todo, store)
+        rows.append(
+            {
+                "study": name,
+                "question": plan.study.question,
+                "runs": f"{len(plan.study.arms)} arms{_times(plan)} = {len(specs)}",
+                "estimated_time": "done" if not todo else "unknown" if seconds is None else duration_text(seconds),
+            }
+        )
+    print_rows(rows, format, right=("estimated_time",))
+    message("\nRun one with bnexp study NAME; add data=digits or budget=quick for a faster answer, --dry-run to see its runs.")

@@ -1,0 +1,90 @@
+"""``bnexp train``: one run, or with ``-m`` a Hydra multirun with any launcher and sweeper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bnexp.cli import complete
+from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format, print_rows
+from bnexp.config import ConfigError, RunConfig
+
+if TYPE_CHECKING:
+    from bnexp.plan import RunSpec
+
+FAILED, SOME_FAILED = 1, 3
+
+
+def train(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[OVERRIDE]...", help="Like data=cifar10 norm=batch optim.lr=0.1", autocompletion=complete.overrides
+        ),
+    ] = None,
+    multirun: Annotated[bool, typer.Option("-m", "--multirun", help="A Hydra multirun: optim.lr=0.01,0.1 seed=0,1,2")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, train none.")] = False,
+    json: JsonFlag = False,
+    csv: CsvFlag = False,
+    md: MdFlag = False,
+) -> None:
+    """Train one network, or with -m many. Finished runs are never repeated.
+
+    Example: bnexp train data=digits norm=batch   or   bnexp train -m data=digits norm=none,batch seed=0,1,2
+    """
+    format = pick_format(json, csv, md)
+    chosen = overrides or []
+    from bnexp.compose import compose, expand_multirun, launch
+    from bnexp.plan import RunSpec, unique
+    from bnexp.runner import run_job
+    from bnexp.tracking.store import Store
+
+    store = Store()
+    if dry_run:
+        configs = expand_multirun(chosen) if multirun else [compose(chosen)]
+        planned = unique([RunSpec(config) for config in configs])
+        rows = [{**_row(spec), "state": "finished" if store.find(spec.run_id) else "to train"} for spec in planned]
+        print_rows(rows, format, right=("seed",))
+        return
+    if not multirun:
+        compose(chosen)  # every mistake is answered before Hydra starts
+    jobs = launch(run_job, chosen, multirun=multirun)
+    specs = unique([RunSpec(_config(job.cfg)) for job in jobs])
+    if not specs:
+        raise ConfigError("the multirun has no jobs; give at least one value for each key.")
+    rows = []
+    missing = []
+    for spec in specs:
+        record = store.find(spec.run_id)
+        if record is None:
+            missing.append(spec)
+            continue
+        metrics = record.summary["metrics"]
+        accuracies = {name: f"{100 * metrics[name]:.2f}" for name in ("val/accuracy", "test/accuracy") if name in metrics}
+        rows.append({**_row(spec), **accuracies, "status": record.summary["status"], "path": str(record.path)})
+    print_rows(rows, format, right=("seed", "val/accuracy", "test/accuracy"))
+    if missing:
+        message(
+            f"{len(missing)} of {len(specs)} runs failed; the reasons are above and in failure.json in each run's folder."
+        )
+        raise typer.Exit(SOME_FAILED if rows else FAILED)
+
+
+def _config(tree: Any) -> RunConfig:
+    from bnexp.compose import to_config
+
+    return to_config(tree)
+
+
+def _row(spec: RunSpec) -> dict[str, Any]:
+    config = spec.config
+    norm = config.norm.kind.value if config.norm.kind == "none" else f"{config.norm.kind} {config.norm.placement}"
+    return {
+        "run": spec.run_id,
+        "data": config.data.name.value,
+        "norm": norm,
+        "lr": config.optim.lr,
+        "batch_size": config.train.batch_size,
+        "seed": spec.seed,
+    }

@@ -1,0 +1,94 @@
+"""A study as it is recorded before its first run trains: definition, id, settings and planned runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnexp.config import Analysis, Augment, DataConfig, DataName, Direction, RunConfig, StudyConfig
+from bnexp.plan import RunSpec, flatten, identity, plain
+from bnexp.tracking.store import Store, write_json
+
+if TYPE_CHECKING:
+    from bnexp.compose import StudyPlan
+
+# Named beside every verdict where all runs agree in them: the size of the effect depends on them. Those of the second group
+# only where they are not at their default.
+ALWAYS_NAMED = ("data.name", "model.name", "optim.name", "optim.lr", "optim.momentum", "train.batch_size", "train.epochs")
+ELSE_DEFAULT = (
+    "data.train_size",
+    "data.augment",
+    "data.channels",
+    "model.activation",
+    "model.dropout",
+    "model.init.scheme",
+    "model.init.gain",
+    "norm.eps",
+    "norm.momentum",
+    "optim.nesterov",
+    "optim.weight_decay",
+    "optim.schedule",
+    "optim.warmup",
+    "train.precision",
+)
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """``study.json``. ``runs``: one entry a planned run with ``run_id arm levels seed``; ``overrides`` reproduce it."""
+
+    study: StudyConfig
+    study_id: str
+    overrides: list[str]
+    data: DataConfig
+    settings: dict[str, str]
+    runs: list[dict[str, Any]]
+
+    @property
+    def command(self) -> str:
+        """The command that runs exactly this study again."""
+        import shlex
+
+        return shlex.join(["bnexp", "study", self.study.name, *self.overrides])
+
+    def path(self, store: Store) -> Path:
+        return store.study_path(self.study.name, self.study_id)
+
+    def save(self, store: Store) -> None:
+        write_json(self.path(store) / "study.json", plain(asdict(self)))
+
+
+def from_plan(plan: StudyPlan, overrides: Sequence[str]) -> StudyRecord:
+    """The record of a study that is about to run; ``overrides`` are those besides ``study=NAME``."""
+    specs = [RunSpec(config) for config in plan.configs]
+    runs = [{"run_id": s.run_id, "arm": s.arm, "levels": s.levels, "seed": s.seed} for s in specs]
+    data = plan.configs[0].data
+    return StudyRecord(plan.study, plan.study_id, list(overrides), data, shared_settings(plan.configs), runs)
+
+
+def load(path: Path) -> StudyRecord:
+    """Read ``study.json``."""
+    raw = json.loads((path / "study.json").read_text())
+    study = StudyConfig(**raw["study"])
+    study.direction = Direction(study.direction)
+    study.analysis = Analysis(study.analysis)
+    study.expect = {level: Direction(direction) for level, direction in study.expect.items()}
+    data = DataConfig(**raw["data"])
+    data.name, data.augment = DataName(data.name), Augment(data.augment)
+    return StudyRecord(study, raw["study_id"], raw["overrides"], data, raw["settings"], raw["runs"])
+
+
+def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
+    """The settings that matter and are equal in all runs, key -> text."""
+    flat = [flatten(config) for config in configs]
+    default = flatten(RunConfig())
+    used = set.intersection(*(set(identity(config)) for config in configs))
+    shared = {}
+    for name in (*ALWAYS_NAMED, *ELSE_DEFAULT):
+        values = {str(entry[name]) for entry in flat}
+        if len(values) == 1 and name in used and (name in ALWAYS_NAMED or flat[0][name] != default[name]):
+            shared[name] = values.pop()
+    return shared

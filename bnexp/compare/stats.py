@@ -1,0 +1,259 @@
+"""The statistics of paired comparisons, as pure functions of arrays.
+
+``d`` is always a ``(n,)`` array of paired differences, arm minus baseline, one a seed, in the unit of the margin (pp, nats).
+What cannot be computed is NaN, never an exception: too few values, or a t test of differences that are all the same.
+
+References: Student (1908), "The probable error of a mean"; Fisher (1935), "The Design of Experiments", ch. 3 (sign flips);
+Phipson & Smyth (2010), "Permutation p-values should never be zero"; Hedges (1981), "Distribution theory for Glass's
+estimator of effect size"; Wilson (1927), "Probable inference"; Schuirmann (1987), "A comparison of the two one-sided tests
+procedure"; Holm (1979), "A simple sequentially rejective multiple test procedure"; Friedman (1937), "The use of ranks".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+Array = NDArray[np.float64]
+
+EXACT_SIGN_FLIPS = 14
+SIGN_FLIP_DRAWS = 9_999
+MAX_PAIRS = 10_000
+
+
+class Interval(NamedTuple):
+    """An estimate with its confidence interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def differences(arm: ArrayLike, baseline: ArrayLike) -> Array:
+    """``arm - baseline`` element by element, with rounding noise set to exactly 0, so that equal results count as ties."""
+    a, b = np.asarray(arm, float), np.asarray(baseline, float)
+    d = a - b
+    return np.where(np.abs(d) <= 1e-12 * (np.abs(a) + np.abs(b)), 0.0, d)
+
+
+def is_constant(d: ArrayLike) -> bool:
+    """Whether two or more values are all the same up to rounding: their variance is 0 and a t test is undefined."""
+    values = np.asarray(d, float)
+    return values.size >= 2 and bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Mean with Student's t interval: ``mean ± t(n - 1, (1 + level) / 2) sd / sqrt(n)``.
+
+    One value has a mean but no interval; values that are all the same have an interval of width 0.
+    """
+    x = np.asarray(values, float)
+    if x.size == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    mean = float(x.mean())
+    if x.size == 1:
+        return Interval(mean, math.nan, math.nan)
+    half = 0.0 if is_constant(x) else float(special.stdtrit(x.size - 1, (1 + level) / 2)) * _standard_error(x)
+    return Interval(mean, mean - half, mean + half)
+
+
+def paired_t(d: ArrayLike) -> float:
+    """Two-sided p of the paired t test that the mean difference is 0: ``t = mean / (sd / sqrt(n))``, n - 1 degrees.
+
+    1 where all differences are 0. NaN with fewer than two pairs, and where all differences are the same but not 0: the
+    variance is then 0 and t infinite, which is no evidence of an infinite effect.
+    """
+    x = np.asarray(d, float)
+    if x.size < 2:
+        return math.nan
+    if is_constant(x):
+        return 1.0 if not x.any() else math.nan
+    return float(2 * special.stdtr(x.size - 1, -abs(x.mean()) / _standard_error(x)))
+
+
+def sign_flip(d: ArrayLike, generator: np.random.Generator) -> float:
+    """Two-sided p of the sign-flip permutation test on the mean (Fisher 1935).
+
+    If arm and baseline are exchangeable, each difference was as likely to have the other sign. p is the part of all
+    ``2**n`` sign patterns whose mean is at least as far from 0, so never below ``2 / 2**n``. Exact for n up to 14; above,
+    9,999 random patterns of ``generator`` with the observed one added (Phipson & Smyth 2010).
+    """
+    x = np.asarray(d, float)
+    n = x.size
+    if n == 0:
+        return math.nan
+    bound = abs(x.sum()) - 1e-9 * np.abs(x).sum()  # ties must count, whatever the order of summation
+    if n <= EXACT_SIGN_FLIPS:
+        return float(np.mean(np.abs(_sign_patterns(n) @ x) >= bound))
+    signs = generator.integers(0, 2, size=(SIGN_FLIP_DRAWS, n)) * 2.0 - 1.0
+    return float((np.count_nonzero(np.abs(signs @ x) >= bound) + 1) / (SIGN_FLIP_DRAWS + 1))
+
+
+def sign_flip_floor(n: int) -> float:
+    """The smallest p that the exact two-sided sign-flip test of ``n`` pairs can reach: ``2 / 2**n``."""
+    return 2.0 ** (1 - n)
+
+
+def equivalence(d: ArrayLike, margin: float) -> float:
+    """p of two one-sided t tests (TOST, Schuirmann 1987) that the mean difference lies within ``±margin``.
+
+    The larger of the p values of ``mean <= -margin`` and ``mean >= margin``. It is below .05 exactly where the 90 %
+    interval lies inside the margin. Differences that are all the same have no t; the exact one-sided sign-flip test takes
+    its place: ``2**-n`` inside the margin, 1 outside.
+    """
+    return max(_p_above(d, -margin), _p_below(d, margin))
+
+
+def beyond_margin(d: ArrayLike, margin: float) -> float:
+    """Two-sided p that the mean difference lies outside ``±margin``; below .05 where the 95 % interval lies outside."""
+    return min(1.0, 2 * min(_p_above(d, margin), _p_below(d, -margin)))
+
+
+def hedges_dz(d: ArrayLike) -> float:
+    """Standardised mean difference of pairs, ``d_z = mean / sd``, times Hedges's (1981) exact small-sample correction.
+
+    ``J(m) = gamma(m / 2) / (sqrt(m / 2) gamma((m - 1) / 2))`` with m = n - 1. 0 where all differences are 0; NaN with
+    fewer than three pairs or where all are the same but not 0.
+    """
+    x = np.asarray(d, float)
+    if x.size < 3:
+        return math.nan
+    if is_constant(x):
+        return 0.0 if not x.any() else math.nan
+    m = x.size - 1
+    correction = math.exp(math.lgamma(m / 2) - math.lgamma((m - 1) / 2)) / math.sqrt(m / 2)
+    return correction * float(x.mean() / x.std(ddof=1))
+
+
+def superiority(d: ArrayLike, level: float = 0.95) -> Interval:
+    """Part of the pairs in which the arm has the larger value, ties counting half, with Wilson's (1927) interval."""
+    x = np.asarray(d, float)
+    if x.size == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    n, part = x.size, float(np.mean((np.sign(x) + 1) / 2))
+    z2 = float(special.ndtri((1 + level) / 2)) ** 2
+    centre = (part + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * part * (1 - part) / n + (z2 / (2 * n)) ** 2) / (1 + z2 / n)
+    return Interval(part, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's (1979) adjusted p values, in the order given: with ``p(1) <= .. <= p(m)`` the running maximum of
+    ``(m - i + 1) p(i)``, at most 1. NaN stands for a test that could not be made; it stays NaN and does not count in m."""
+    p = np.asarray(p_values, float)
+    order = [i for i in np.argsort(p, kind="stable") if not math.isnan(p[i])]
+    adjusted, largest = np.full(p.size, math.nan), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p[i]))
+        adjusted[i] = largest
+    return [float(value) for value in adjusted]
+
+
+def friedman(blocks: ArrayLike) -> float:
+    """p of Friedman's (1937) rank test that no column tends to larger values; rows are blocks (seeds), columns arms.
+
+    1 where every row is all ties; NaN with fewer than three columns or two rows.
+    """
+    table = np.asarray(blocks, float)
+    if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] < 3:
+        return math.nan
+    if not np.ptp(table, axis=1).any():
+        return 1.0
+    from scipy.stats import friedmanchisquare  # here, because scipy.stats takes half a second to import
+
+    return float(friedmanchisquare(*table.T).pvalue)
+
+
+def power_paired_t(effect: float, n: int, alpha: float = 0.05) -> float:
+    """Power of the two-sided paired t test at the standardised effect ``d_z`` with ``n`` pairs (noncentral t)."""
+    bound = special.stdtrit(n - 1, 1 - alpha / 2)
+    shift = abs(effect) * math.sqrt(n)
+    return 1 - _noncentral_t(n - 1, shift, bound) + _noncentral_t(n - 1, shift, -bound)
+
+
+def power_equivalence(difference: float, sd: float, margin: float, n: int, alpha: float = 0.05) -> float:
+    """Power of TOST with ``n`` pairs whose true mean difference and standard deviation are given (noncentral t).
+
+    ``P(T(d + margin) > t) + P(T(d - margin) < -t) - 1``: a lower bound that is exact where the power is useful.
+    """
+    bound, se = special.stdtrit(n - 1, 1 - alpha), sd / math.sqrt(n)
+    # The worse side is (margin - |d|) / se away, the better one (margin + |d|) / se; both tests must reject.
+    sides = [_noncentral_t(n - 1, (margin + sign * abs(difference)) / se, bound) for sign in (-1, 1)]
+    return max(0.0, 1 - sum(sides))
+
+
+def pairs_needed(effect: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
+    """Smallest number of pairs with which a two-sided paired t test reaches ``power`` at the effect ``d_z``.
+
+    None where the effect is 0 or not finite, or where more than 10,000 pairs would be needed.
+    """
+    if not math.isfinite(effect) or effect == 0:
+        return None
+    return _smallest_n(lambda n: power_paired_t(effect, n, alpha) >= power)
+
+
+def pairs_needed_sign_flip(alpha: float = 0.05) -> int:
+    """Smallest number of pairs with which the exact sign-flip test can reach ``alpha``: ``2 / 2**n <= alpha``."""
+    return math.ceil(1 - math.log2(alpha))
+
+
+def pairs_needed_equivalence(
+    difference: float, sd: float, margin: float, power: float = 0.8, alpha: float = 0.05
+) -> int | None:
+    """Smallest number of pairs with which TOST reaches ``power`` if the true difference is the one given.
+
+    None where the difference is not inside the margin or the standard deviation not above 0, or above 10,000 pairs.
+    """
+    if not (abs(difference) < margin and sd > 0):
+        return None
+    return _smallest_n(lambda n: power_equivalence(difference, sd, margin, n, alpha) >= power)
+
+
+def _smallest_n(enough: Callable[[int], bool]) -> int | None:
+    """The smallest n from 2 that is enough, by doubling and then halving the step; None above ``MAX_PAIRS``."""
+    high = 2
+    while not enough(high):
+        if high == MAX_PAIRS:
+            return None
+        high = min(2 * high, MAX_PAIRS)
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return max(high, 2)
+
+
+def _standard_error(x: Array) -> float:
+    return float(x.std(ddof=1)) / math.sqrt(x.size)
+
+
+def _noncentral_t(degrees: int, shift: float, bound: float) -> float:
+    """P(T <= bound). SciPy gives NaN where the probability is too small to resolve, 1e-6 and less: there it is 0."""
+    return float(np.nan_to_num(special.nctdtr(degrees, shift, bound)))
+
+
+def _p_above(d: ArrayLike, bound: float) -> float:
+    """One-sided p of the mean being at most ``bound``: small where the differences lie above it."""
+    x = np.asarray(d, float)
+    if x.size < 2 or math.isnan(bound):
+        return math.nan
+    if is_constant(x):
+        return 2.0**-x.size if x.mean() > bound else 1.0
+    return float(special.stdtr(x.size - 1, -(x.mean() - bound) / _standard_error(x)))
+
+
+def _p_below(d: ArrayLike, bound: float) -> float:
+    return _p_above(-np.asarray(d, float), -bound)
+
+
+@cache
+def _sign_patterns(n: int) -> Array:
+    """(2**(n-1), n) patterns of ±1 whose last sign is +; the others are their mirror images with the same |mean|."""
+    bits = (np.arange(2 ** (n - 1))[:, None] >> np.arange(n)) & 1
+    return 1.0 - 2.0 * bits.astype(np.float64)

@@ -1,0 +1,53 @@
+"""A result as rows of text: the same columns in the terminal, CSV, Markdown and HTML."""
+
+from __future__ import annotations
+
+from bnexp.compare.result import StudyResult
+from bnexp.compare.text import interval, number, p_text, signed
+
+Row = dict[str, str]
+
+
+def arm_rows(result: StudyResult) -> list[Row]:
+    """A row an arm and level: mean, 95 % interval and standard deviation over the seeds, and the runs that went wrong."""
+    unit = f" ({result.unit})" if result.unit else ""
+    leveled = any(summary.level for summary in result.arms)
+    return [
+        {
+            "arm": s.arm,
+            **({"level": s.level} if leveled else {}),
+            "n": str(s.n),
+            result.metric + unit: number(s.mean, result.unit),
+            "95 % interval": interval(s.low, s.high, result.unit),
+            "sd": number(s.sd, result.unit),
+            "diverged": str(s.diverged),
+            "missing": str(s.missing),
+        }
+        for s in result.arms
+    ]
+
+
+def comparison_rows(result: StudyResult) -> list[Row]:
+    """A row a comparison: difference with interval, adjusted p, effect size, superiority, verdict and its reason."""
+    leveled = any(c.level for c in result.comparisons)
+    measured = any(c.measure != result.metric for c in result.comparisons)
+    return [
+        {
+            "arm": c.arm,
+            "baseline": c.baseline,
+            **({"level": c.level} if leveled else {}),
+            **({"measure": c.measure} if measured else {}),
+            "n": str(c.n),
+            "difference": f"{signed(c.difference, c.unit)} {c.unit}".rstrip(),
+            "95 % interval": interval(c.low, c.high, c.unit),
+            "p adjusted": p_text(c.p_adjusted),
+            "p sign flip": p_text(c.p_sign_flip),
+            "p equivalence": p_text(c.p_equivalence_adjusted),
+            "d_z": signed(c.effect, "pp"),
+            "wins": f"{number(100 * c.superiority, '')} %" if c.n else "–",
+            "n needed": "–" if c.n_needed is None else f"{c.n_needed:,}",
+            "verdict": c.verdict.value,
+            "reason": c.reason,
+        }
+        for c in result.comparisons
+    ]

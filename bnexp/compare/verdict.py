@@ -1,0 +1,298 @@
+"""The analysis of a study: outcomes in, comparisons with verdicts and an answer out.
+
+Rules, fixed before any run (``StudyConfig``), so that no result can choose them:
+
+- Pairs: each other arm against ``study.baseline``; without one, every pair, the later arm minus the earlier. One comparison
+  a pair and factor level; for ``analysis: sensitivity`` one a pair and measure instead.
+- Direction: ``study.expect`` by the level's value, else ``study.direction``; ``greater`` and ``less`` speak of the metric.
+- Families: Holm over all of a study's difference tests, and over all of its equivalence tests.
+- A comparison: a significant difference is SUPPORTED or, with the wrong sign, REFUTED. Shown equivalence is EQUIVALENT, or
+  REFUTED where ``greater`` or ``less`` was claimed. Where equivalence is claimed it is looked at first, and only a
+  difference shown to lie beyond the margin is REFUTED. Everything else is INCONCLUSIVE. Under six pairs: ESTIMATE.
+- The study: the verdict that its comparisons share. Where they differ, SUPPORTED if each shows its own claim, REFUTED if
+  some are refuted and none shows its claim, else INCONCLUSIVE. Without a baseline and with direction ``different`` the
+  claim is that the arms are not all alike, so that one SUPPORTED pair is enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from bnexp.compare import stats
+from bnexp.compare.pairing import Pairs, Results, place, seed_text
+from bnexp.compare.result import ArmSummary, Comparison, Outcome, StudyResult, Verdict
+from bnexp.compare.select import value_text
+from bnexp.compare.sensitivity import Sensitivity
+from bnexp.compare.text import ALPHA, MIN_PAIRS, answer, claimed, p_text, quantity, reason
+from bnexp.config import Analysis, ConfigError, Direction, StudyConfig, did_you_mean
+from bnexp.plan import plain
+from bnexp.rng import numpy_generator
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One question of a study: an arm against its baseline at a level, in one measure."""
+
+    arm: str
+    baseline: str
+    level: str
+    measure: str
+    unit: str
+    margin: float
+    direction: Direction
+    pairs: Pairs
+
+
+def analyse(
+    study: StudyConfig,
+    outcomes: Sequence[Outcome],
+    *,
+    study_id: str,
+    margin: float,
+    settings: Mapping[str, str],
+    chance: float | None = None,
+) -> StudyResult:
+    """Compare the arms of a study and answer its question.
+
+    ``margin``: equivalence margin in pp (``study.margin``, else ``data.margin``); for a metric that is no accuracy only
+    ``study.margin`` counts, in the metric's unit. ``settings``: dotted key -> text; ``data.test_size``, where given, lets the
+    notes name the test set's own error. ``chance``: accuracy of guessing, a fraction. Raises ConfigError for a baseline that
+    is no arm, and where a sensitivity analysis is asked of levels or a metric that do not allow one.
+    """
+    results = Results(outcomes, study.metric, chance, list(study.arms))
+    if results.scale.unit != "pp":
+        margin = math.nan if study.margin is None else study.margin
+    pairs = _arm_pairs(study, results.arms)
+    if study.analysis is Analysis.sensitivity:
+        sensitivity = Sensitivity(results, margin, chance)
+        contrasts = _sensitivity_contrasts(study, sensitivity, pairs)
+        extra_notes, extra_unpaired = sensitivity.notes(), sensitivity.incomplete()
+    else:
+        contrasts, extra_notes, extra_unpaired = _level_contrasts(study, results, pairs, margin), [], []
+    comparisons = judge(contrasts)
+    verdict = study_verdict(study, comparisons)
+    omnibus = stats.friedman(blocks) if len(blocks := results.blocks()) >= MIN_PAIRS else math.nan
+    return StudyResult(
+        study=plain(asdict(study)),
+        study_id=study_id,
+        question=study.question,
+        answer=answer(study, comparisons, verdict, settings),
+        verdict=verdict,
+        metric=study.metric,
+        unit=results.scale.unit,
+        margin=margin,
+        settings=dict(settings),
+        arms=_summaries(results),
+        comparisons=comparisons,
+        omnibus_p=None if math.isnan(omnibus) else omnibus,
+        outcomes=list(outcomes),
+        unpaired=results.problems(pairs) + extra_unpaired,
+        notes=_notes(study, results, comparisons, margin, settings) + extra_notes,
+    )
+
+
+def judge(contrasts: Sequence[Contrast]) -> list[Comparison]:
+    """Test every contrast of one family and give each its verdict. Pure: the same contrasts, the same result."""
+    differences = [stats.differences(c.pairs.arm, c.pairs.baseline) for c in contrasts]
+    found = [_estimate(c, d, len(contrasts)) for c, d in zip(contrasts, differences, strict=True)]
+    # Without a t test (differences that are all the same) the exact sign-flip test decides.
+    adjusted = stats.holm([c.p_sign_flip if math.isnan(c.p_t) else c.p_t for c in found])
+    equivalence = stats.holm([c.p_equivalence for c in found])
+    beyond = stats.holm([stats.beyond_margin(d, c.margin) for c, d in zip(contrasts, differences, strict=True)])
+    for i, comparison in enumerate(found):
+        tested = replace(comparison, p_adjusted=adjusted[i], p_equivalence_adjusted=equivalence[i])
+        tested = replace(tested, verdict=decide(tested, beyond[i]))
+        found[i] = replace(tested, reason=reason(tested))
+    return found
+
+
+def decide(c: Comparison, p_beyond: float) -> Verdict:
+    """The verdict of one comparison by the rules above; ``p_beyond``: adjusted p of a difference beyond the margin."""
+    if c.n < MIN_PAIRS:
+        return Verdict.ESTIMATE
+    different, equivalent = c.p_adjusted < ALPHA, c.p_equivalence_adjusted < ALPHA
+    if c.direction == Direction.equivalent:
+        if equivalent:
+            return Verdict.EQUIVALENT
+        return Verdict.REFUTED if p_beyond < ALPHA else Verdict.INCONCLUSIVE
+    if different:
+        wrong = (c.direction == Direction.greater and c.difference < 0) or (c.direction == Direction.less and c.difference > 0)
+        return Verdict.REFUTED if wrong else Verdict.SUPPORTED
+    if equivalent:
+        return Verdict.EQUIVALENT if c.direction == Direction.different else Verdict.REFUTED
+    return Verdict.INCONCLUSIVE
+
+
+def study_verdict(study: StudyConfig, comparisons: Sequence[Comparison]) -> Verdict:
+    """The verdict of the study as a whole, by the rules above."""
+    verdicts = {c.verdict for c in comparisons}
+    if len(verdicts) <= 1:
+        return verdicts.pop() if verdicts else Verdict.ESTIMATE
+    shown = [claimed(c) for c in comparisons]
+    if all(shown):
+        return Verdict.SUPPORTED
+    if study.baseline is None and study.direction is Direction.different and any(shown):
+        return Verdict.SUPPORTED
+    return Verdict.REFUTED if Verdict.REFUTED in verdicts and not any(shown) else Verdict.INCONCLUSIVE
+
+
+def _arm_pairs(study: StudyConfig, arms: Sequence[str]) -> list[tuple[str, str]]:
+    """(arm, baseline) of every comparison."""
+    if study.baseline is None:
+        return [(later, earlier) for earlier, later in combinations(arms, 2)]
+    if study.baseline not in arms:
+        hint = did_you_mean(study.baseline, arms)
+        raise ConfigError(f"study.baseline={study.baseline} is no arm: allowed is {', '.join(arms)} or null.{hint}")
+    return [(arm, study.baseline) for arm in arms if arm != study.baseline]
+
+
+def _level_contrasts(study: StudyConfig, results: Results, pairs: Sequence[tuple[str, str]], margin: float) -> list[Contrast]:
+    expected = {o.level: _direction(study, o.levels) for o in results.outcomes}
+    return [
+        Contrast(
+            arm=arm,
+            baseline=baseline,
+            level=level,
+            measure=study.metric,
+            unit=results.scale.unit,
+            margin=margin,
+            direction=expected.get(level, study.direction),
+            pairs=results.pair(arm, baseline, level),
+        )
+        for level in results.levels
+        for arm, baseline in pairs
+    ]
+
+
+def _sensitivity_contrasts(study: StudyConfig, sensitivity: Sensitivity, pairs: Sequence[tuple[str, str]]) -> list[Contrast]:
+    return [
+        Contrast(
+            arm=arm,
+            baseline=baseline,
+            level="",
+            measure=measure.name,
+            unit=measure.unit,
+            margin=measure.margin,
+            direction=study.direction,
+            pairs=sensitivity.pair(arm, baseline, index),
+        )
+        for index, measure in enumerate(sensitivity.measures)
+        for arm, baseline in pairs
+    ]
+
+
+def _direction(study: StudyConfig, levels: Mapping[str, object]) -> Direction:
+    """What is expected at these factor levels: the first level that ``study.expect`` names, else ``study.direction``."""
+    named = (study.expect[text] for value in levels.values() if (text := value_text(value)) in study.expect)
+    return next(named, study.direction)
+
+
+def _estimate(contrast: Contrast, d: stats.Array, family: int) -> Comparison:
+    """The comparison with everything but what depends on the rest of its family: adjusted p values and verdict."""
+    mean, narrow = stats.mean_interval(d), stats.mean_interval(d, 0.90)
+    effect, wins = stats.hedges_dz(d), stats.superiority(d)
+    return Comparison(
+        arm=contrast.arm,
+        baseline=contrast.baseline,
+        level=contrast.level,
+        measure=contrast.measure,
+        unit=contrast.unit,
+        direction=contrast.direction.value,
+        margin=contrast.margin,
+        n=d.size,
+        difference=mean.estimate,
+        low=mean.low,
+        high=mean.high,
+        low90=narrow.low,
+        high90=narrow.high,
+        p_t=stats.paired_t(d),
+        p_sign_flip=stats.sign_flip(d, numpy_generator(0, "compare/sign_flip")),
+        p_adjusted=math.nan,
+        p_equivalence=stats.equivalence(d, contrast.margin),
+        effect=effect,
+        superiority=wins.estimate,
+        superiority_low=wins.low,
+        superiority_high=wins.high,
+        n_needed=_pairs_needed(contrast, d, ALPHA / family),
+        verdict=Verdict.ESTIMATE,
+        reason="",
+    )
+
+
+def _pairs_needed(contrast: Contrast, d: stats.Array, alpha: float) -> int | None:
+    """Pairs that the test which decides the claim needs for 80 % power, at least the six of any verdict."""
+    if contrast.direction is Direction.equivalent:
+        mean, sd = (float(d.mean()), float(d.std(ddof=1))) if d.size > 1 else (math.nan, math.nan)
+        needed = stats.pairs_needed_equivalence(mean, sd, contrast.margin, alpha=alpha)
+    elif stats.is_constant(d) and d.any():
+        needed = stats.pairs_needed_sign_flip(alpha)
+    else:
+        needed = stats.pairs_needed(stats.hedges_dz(d), alpha=alpha)
+    return None if needed is None else max(needed, MIN_PAIRS)
+
+
+def _summaries(results: Results) -> list[ArmSummary]:
+    """Every arm at every level at which it was planned, level by level."""
+    found = []
+    for level in results.levels:
+        for arm in results.arms:
+            values = results.cell(arm, level)
+            mean = stats.mean_interval(values)
+            summary = ArmSummary(
+                arm=arm,
+                level=level,
+                n=values.size,
+                mean=mean.estimate,
+                low=mean.low,
+                high=mean.high,
+                sd=float(values.std(ddof=1)) if values.size > 1 else math.nan,
+                diverged=len(results.diverged(arm, level)),
+                missing=results.missing(arm, level),
+            )
+            if summary.n or summary.missing:
+                found.append(summary)
+    return found
+
+
+def _notes(
+    study: StudyConfig, results: Results, comparisons: Sequence[Comparison], margin: float, settings: Mapping[str, str]
+) -> list[str]:
+    """What a reader must know to judge the numbers."""
+    found = [
+        f"{place(arm, level)}: {seed_text(seeds)} diverged; kept, at chance."
+        for level in results.levels
+        for arm in results.arms
+        if (seeds := results.diverged(arm, level))
+    ]
+    for n in sorted({c.n for c in comparisons if 0 < c.n <= 7}):
+        floor = f"With n = {n} the exact sign-flip test cannot go below p = {p_text(stats.sign_flip_floor(n))}"
+        found.append(floor + (f"; a verdict needs {MIN_PAIRS} pairs." if n < MIN_PAIRS else "."))
+    found += [
+        f"{place(f'{c.arm} against {c.baseline}', c.level)}: all {c.n} differences in {c.measure} are the same, so there is no "
+        "t test and no interval; the exact sign-flip test decides."
+        for c in comparisons
+        if c.n > 1 and math.isnan(c.p_t)
+    ]
+    if math.isnan(margin):
+        unit = f" ({results.scale.unit})" if results.scale.unit else ""
+        found.append(f"No margin is set for {study.metric}, so equivalence is not tested; set study.margin{unit}.")
+    return found + _test_set_error(study, results, settings)
+
+
+def _test_set_error(study: StudyConfig, results: Results, settings: Mapping[str, str]) -> list[str]:
+    """The binomial standard error of one accuracy, ``sqrt(p (1 - p) / N)``, where the number of test images is known."""
+    size = settings.get("data.test_size", "")
+    values = [value for cell in results.values.values() for value in cell.values()]
+    if study.metric != "test/accuracy" or not size.isdigit() or int(size) == 0 or not values:
+        return []
+    part = float(np.median(values)) / 100  # the median, so that diverged runs do not inflate it
+    error = 100 * math.sqrt(part * (1 - part) / int(size))
+    return [
+        f"The {int(size):,} test images alone give one accuracy a standard error of {quantity(error, 'pp')}. All runs share "
+        "them, so the intervals speak of other seeds, not of other test images."
+    ]

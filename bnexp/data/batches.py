@@ -1,0 +1,138 @@
+"""Batches from resident images: order, gathering, augmentation and normalisation on the training device.
+
+Shapes: R runs, N batch, C channels, S side of the image, M gathered images (N*R). A run's order and augmentation come from
+its own named streams, so its batches are bit for bit the same alone and in any cohort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bnexp.config import Augment
+from bnexp.data.resident import Resident, Split
+from bnexp.rng import torch_generator
+
+CROP_PADDING = 4  # pixels on each side, as He et al. (2015), Deep Residual Learning, section 4.2
+
+
+def epoch_order(seed: int, epoch: int, n: int) -> Tensor:
+    """The order in which the run of ``seed`` sees its ``n`` training images in ``epoch``: an int64 permutation (n,)."""
+    return torch.randperm(n, generator=torch_generator(seed, f"order/{epoch}"))
+
+
+def epoch_augmentation(seed: int, epoch: int, n: int, augment: Augment) -> Tensor:
+    """Random changes of the ``n`` images of an epoch, in the order seen: (n, 3) uint8 of first row, first column, mirrored.
+
+    Row and column are those of the padded image. All three are drawn whatever ``augment`` uses, so that ``flip`` and
+    ``flip_crop`` mirror the same images.
+    """
+    generator = torch_generator(seed, f"augment/{epoch}")
+    corner = torch.randint(0, 2 * CROP_PADDING + 1, (n, 2), generator=generator)
+    mirrored = torch.randint(0, 2, (n, 1), generator=generator)
+    return torch.cat([corner * _crops(augment), mirrored * _flips(augment)], 1).to(torch.uint8)
+
+
+def augmented(images: Tensor, changes: Tensor, augment: Augment) -> Tensor:
+    """Images (M, C, S, S) changed as ``changes`` (M, 3) says (see ``epoch_augmentation``); margins are 0, black."""
+    padding = CROP_PADDING if _crops(augment) else 0
+    size = images.shape[-1]
+    row, column, mirrored = changes.long().unsqueeze(-1).unbind(1)
+    forward = torch.arange(size, device=images.device)
+    rows = row + forward
+    columns = column + torch.where(mirrored.bool(), forward.flip(0), forward)
+    pixels = (rows[:, :, None] * (size + 2 * padding) + columns[:, None, :]).flatten(1)
+    padded = F.pad(images, (padding,) * 4).flatten(2)
+    return padded.gather(2, pixels[:, None].expand(-1, images.shape[1], -1)).view_as(images)
+
+
+def _crops(augment: Augment) -> bool:
+    return augment in (Augment.crop, Augment.flip_crop)
+
+
+def _flips(augment: Augment) -> bool:
+    return augment in (Augment.flip, Augment.flip_crop)
+
+
+class DeviceData:
+    """The images of a ``Resident`` on a device, and the batches drawn from them.
+
+    Args:
+        resident: the data set. On the CPU its memory-mapped images are used in place; elsewhere they are copied once.
+        device: where batches are made.
+        dtype: floating type of the batches.
+        augment: random changes of training images: ``flip`` mirrors half of them, ``crop`` shifts by up to 4 pixels.
+    """
+
+    def __init__(self, resident: Resident, device: torch.device, dtype: torch.dtype, augment: Augment = Augment.none) -> None:
+        self.num_classes = resident.num_classes
+        self.in_channels = resident.in_channels
+        self.size = resident.size
+        self.num_train = len(resident.train_index)
+        self.device = device
+        self.dtype = dtype
+        self.augment = augment
+
+        def on_device(array: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
+        train = on_device(resident.train_images), on_device(resident.train_labels)
+        test = on_device(resident.test_images), on_device(resident.test_labels)
+        self._splits: dict[Split, tuple[Tensor, Tensor, Tensor | None]] = {
+            "train": (*train, on_device(resident.train_index)),
+            "val": (*train, on_device(resident.val_index)),
+            "test": (*test, None),
+        }
+        # Half precision is too coarse for the normalisation itself.
+        self._work_dtype = torch.promote_types(dtype, torch.float32)
+        channels = resident.train_images.shape[1]
+        mean, std = resident.mean[:channels, None, None], resident.std[:channels, None, None]
+        self._scale = on_device(1 / (255 * std)).to(self._work_dtype)
+        self._shift = on_device(-mean / std).to(self._work_dtype)
+
+    def num_images(self, split: Split) -> int:
+        images, _, index = self._splits[split]
+        return len(images if index is None else index)
+
+    def train_batches(self, seeds: Sequence[int], epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch of a cohort: run r sees the training images in the order and with the changes of ``seeds[r]``.
+
+        Yields x (N, R*C, S, S), normalised, run r's channels at ``[r*C, (r+1)*C)``, and y (R, N) int64. N is ``batch_size``,
+        less in the last batch where it does not divide the number of images.
+        """
+        images, labels, index = self._splits["train"]
+        assert index is not None
+        order = index[self._for_each(seeds, lambda seed: epoch_order(seed, epoch, self.num_train))]
+        changes = None
+        if self.augment is not Augment.none:
+            changes = self._for_each(seeds, lambda seed: epoch_augmentation(seed, epoch, self.num_train, self.augment))
+        for start in range(0, self.num_train, batch_size):
+            chosen = order[:, start : start + batch_size]
+            # Image-major, run-minor: then (N*R, C) views as (N, R*C) without moving a pixel.
+            x = images.index_select(0, chosen.t().flatten())
+            if changes is not None:
+                x = augmented(x, changes[:, start : start + batch_size].transpose(0, 1).flatten(0, 1), self.augment)
+            yield self._normalised(x).view(chosen.shape[1], -1, self.size, self.size), labels[chosen]
+
+    def eval_batches(self, split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images of a split in index order, unchanged: x (N, C, S, S), normalised, and y (N,) int64."""
+        images, labels, index = self._splits[split]
+        for start in range(0, self.num_images(split), batch_size):
+            chosen = slice(start, start + batch_size) if index is None else index[start : start + batch_size]
+            yield self._normalised(images[chosen]), labels[chosen]
+
+    def _for_each(self, seeds: Sequence[int], draw: Callable[[int], Tensor]) -> Tensor:
+        """(R, ...): what each seed draws, drawn once where runs share a seed."""
+        drawn = {seed: draw(seed) for seed in dict.fromkeys(seeds)}
+        return torch.stack([drawn[seed] for seed in seeds]).to(self.device)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        """(M, C, S, S) uint8 -> (M, in_channels, S, S) of ``dtype``, contiguous, grey repeated."""
+        # Two plain operations: a fused one may round differently in the vectorised part and in the rest of a batch.
+        x = images.to(self._work_dtype).mul_(self._scale).add_(self._shift)
+        return x.to(self.dtype).expand(-1, self.in_channels, -1, -1).contiguous()

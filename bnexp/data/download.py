@@ -1,0 +1,185 @@
+"""Raw files of the published data sets: looked for, verified, downloaded.
+
+A raw file counts only if its MD5 is the published one. A download goes to a temporary neighbour that is renamed once it is
+verified, so whatever interrupts it leaves nothing that is later trusted; a lock file lets one process of many download.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import bnexp
+
+Progress = Callable[[str, int, int], None]
+"""``(what is done, units done, units in all)``; the last is 0 where it is not known."""
+
+CHUNK_BYTES = 1 << 20
+TIMEOUT_SECONDS = 30.0
+BACKOFF_SECONDS = (1.0, 4.0)  # pauses between the rounds over all addresses: three rounds
+
+log = logging.getLogger(__name__)
+
+
+class DataError(Exception):
+    """Data that cannot be had or used. The message names the file or address, what is wrong, and the remedy."""
+
+
+class _FetchError(Exception):
+    """Why one address failed; ``final`` where another attempt at it is pointless."""
+
+    def __init__(self, reason: str, final: bool = False) -> None:
+        super().__init__(reason)
+        self.final = final
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A published file: its path below a data directory, its MD5, and where it can be downloaded."""
+
+    path: str
+    md5: str
+    urls: tuple[str, ...]
+
+
+def cache_dir() -> Path:
+    """Where bnexp keeps what it can make again: ``BNEXP_CACHE_DIR``, else the platform's user cache directory."""
+    import platformdirs
+
+    return Path(os.environ.get("BNEXP_CACHE_DIR") or platformdirs.user_cache_dir("bnexp"))
+
+
+def raw_roots(root: str | None) -> list[Path]:
+    """The directories where raw files are looked for, in this order: ``data.root``, ``BNEXP_DATA_DIR``, the user cache."""
+    named = [root, os.environ.get("BNEXP_DATA_DIR")]
+    return [Path(place).expanduser() for place in named if place] + [cache_dir() / "raw"]
+
+
+def mirrored(data_set: str, urls: Sequence[str]) -> tuple[str, ...]:
+    """The addresses to use: the published ones, or their file names below ``$BNEXP_DATA_MIRROR/<data set>/`` if that is set."""
+    mirror = os.environ.get("BNEXP_DATA_MIRROR")
+    if not mirror:
+        return tuple(urls)
+    return tuple(dict.fromkeys(f"{mirror.rstrip('/')}/{data_set}/{url.rsplit('/', 1)[-1]}" for url in urls))
+
+
+def obtain(file: RawFile, roots: Sequence[Path], progress: Progress) -> Path:
+    """The verified raw file: the first whole one below ``roots``, else a download to the first of them that is writable.
+
+    Raises DataError if no address yields the file.
+    """
+    found = _find(file, roots)
+    if found:
+        return found
+    from filelock import FileLock
+
+    root = _writable_root(roots)
+    path = root / file.path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            # Another process may have downloaded it while this one waited for the lock.
+            return _find(file, [root], quiet=True) or _download(file, path, progress)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error.strerror or error}): free some space, or set BNEXP_DATA_DIR to another folder."
+        ) from error
+
+
+def md5_of(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _find(file: RawFile, roots: Sequence[Path], quiet: bool = False) -> Path | None:
+    for root in roots:
+        path = root / file.path
+        if path.is_file():
+            actual = md5_of(path)
+            if actual == file.md5:
+                return path
+            if not quiet:
+                log.warning("%s is damaged (MD5 %s, should be %s), so it is not used.", path, actual, file.md5)
+    return None
+
+
+def _writable_root(roots: Sequence[Path]) -> Path:
+    for root in roots:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=root):
+                return root
+        except OSError:
+            continue
+    raise DataError(
+        f"None of {', '.join(map(str, roots))} can be written, so nothing can be downloaded: set BNEXP_DATA_DIR to a writable "
+        "folder, or use data=digits, which needs no download."
+    )
+
+
+def _download(file: RawFile, path: Path, progress: Progress) -> Path:
+    """Try every address in turn, in rounds with growing pauses; an address that says no for good is not asked again."""
+    reasons: dict[str, _FetchError] = {}
+    for pause in (0.0, *BACKOFF_SECONDS):
+        waiting = [url for url in file.urls if url not in reasons or not reasons[url].final]
+        if waiting:
+            time.sleep(pause)
+        for url in waiting:
+            try:
+                _fetch(url, file.md5, path, progress)
+                return path
+            except _FetchError as error:
+                reasons[url] = error
+                log.info("%s failed: %s", url, error)
+    failed = "; ".join(f"{url} failed ({reason})" for url, reason in reasons.items())
+    raise DataError(
+        f"Could not download {path.name}: {failed}. Put the file by hand at {path} (MD5 {file.md5}), "
+        "or use data=digits, which needs no download."
+    )
+
+
+def _fetch(url: str, md5: str, path: Path, progress: Progress) -> None:
+    """Stream one address to a temporary file, verify it, rename it to ``path``."""
+    temporary = path.with_name(f".{path.name}.part")
+    digest = hashlib.md5(usedforsecurity=False)
+    done = 0
+    try:
+        with temporary.open("wb") as handle:
+            for chunk, total in _stream(url):
+                handle.write(chunk)
+                digest.update(chunk)
+                done += len(chunk)
+                progress(f"downloading {path.name}", done, total)
+        if done < total:
+            raise _FetchError(f"cut off after {done:,} of {total:,} bytes")
+        if digest.hexdigest() != md5:
+            raise _FetchError(f"wrong checksum: MD5 {digest.hexdigest()}, should be {md5}")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _stream(url: str) -> Iterator[tuple[bytes, int]]:
+    """The body in chunks, each with the announced length of the whole (0 if none). Raises _FetchError on network trouble."""
+    request = Request(url, headers={"User-Agent": f"bnexp/{bnexp.__version__}"})
+    try:
+        with urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            total = int(response.headers.get("Content-Length") or 0)
+            while chunk := response.read(CHUNK_BYTES):
+                yield chunk, total
+    except HTTPError as error:
+        error.close()
+        again = error.code >= 500 or error.code in (408, 429)
+        raise _FetchError(f"HTTP {error.code} {error.reason}", final=not again) from error
+    except (URLError, HTTPException, OSError) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        raise _FetchError(str(reason) or type(reason).__name__) from error

@@ -1,0 +1,148 @@
+"""The user's own arrays: a keras-style ``.npz`` file with ``x_train, y_train`` and, if it has a test set, ``x_test, y_test``.
+
+Images: (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3. Integers are pixel values 0..255; floats are 0..255 too,
+unless none is above 1: then they are 0..1. Labels: integers 0..K-1 of shape (N,) or (N, 1).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexp.config import ConfigError, DataConfig
+from bnexp.data.download import DataError
+from bnexp.data.images import Int64, RawData, UInt8
+from bnexp.data.splits import split_off_test
+
+Array = NDArray[Any]
+
+
+def npz_path(config: DataConfig) -> Path:
+    """``data.root`` as a file. Raises ConfigError if it is none."""
+    path = Path(config.root or "").expanduser()
+    if not config.root or not path.is_file():
+        raise ConfigError(
+            f"data.root={config.root} is not a file: data=npz needs a .npz file with x_train, y_train, x_test, y_test."
+        )
+    return path.resolve()
+
+
+def load_npz(config: DataConfig) -> RawData:
+    """Read the file; see ``sources.load``. Images keep their size."""
+    path = npz_path(config)
+    arrays = _read(path)
+    images = {key: _channels_first(path, key, array) for key, array in arrays.items() if key.startswith("x")}
+    _check_alike(path, images)
+    unit = all(x.dtype.kind == "f" for x in images.values()) and max(float(x.max()) for x in images.values()) <= 1
+    x = {key: _to_uint8(path, key, array, unit) for key, array in images.items()}
+    y = {key: _labels(path, key, array, len(x["x" + key[1:]])) for key, array in arrays.items() if key.startswith("y")}
+    num_classes = _num_classes(path, y)
+    if "x_test" in x:
+        parts = x["x_train"], y["y_train"], x["x_test"], y["y_test"]
+    else:
+        kept, taken = split_off_test(config, y["y_train"])
+        parts = x["x_train"][kept], y["y_train"][kept], x["x_train"][taken], y["y_train"][taken]
+    return RawData(*parts, tuple(map(str, range(num_classes))))
+
+
+def _read(path: Path) -> dict[str, Array]:
+    wanted = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:  # np.load(path) leaks on errors
+            arrays = {key: file[key] for key in wanted if key in file}
+            found = ", ".join(file.files) or "nothing"
+    except (ValueError, OSError, EOFError, BadZipFile, AttributeError, TypeError) as error:
+        raise DataError(
+            f"{path} cannot be read as a .npz file of plain arrays ({error}): write it with numpy.savez."
+        ) from error
+    missing = [key for key in wanted[:2] if key not in arrays]
+    if not missing and ("x_test" in arrays) != ("y_test" in arrays):
+        missing = [key for key in wanted[2:] if key not in arrays]
+    if missing:
+        raise DataError(
+            f"{path} lacks {' and '.join(missing)} (it has {found}): name the arrays x_train, y_train, x_test, y_test; without "
+            "both of the last two, data.test_fraction of the images becomes the test set."
+        )
+    return arrays
+
+
+def _channels_first(path: Path, key: str, images: Array) -> Array:
+    """(N, C, H, W). A last axis of 1 or 3 is read as channels before a second one is."""
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.ndim == 4 and images.shape[3] in (1, 3):
+        images = images.transpose(0, 3, 1, 2)
+    elif images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise DataError(
+            f"{path}: {key} has shape {images.shape}; allowed is (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3."
+        )
+    if images.size == 0:
+        raise DataError(f"{path}: {key} has shape {images.shape}, so no pixels: write at least one image.")
+    return images
+
+
+def _check_alike(path: Path, images: dict[str, Array]) -> None:
+    kinds = [(array.shape[1:], array.dtype) for array in images.values()]
+    if len(set(kinds)) > 1:
+        (a, a_type), (b, b_type) = kinds
+        raise DataError(
+            f"{path}: images of x_train are {a_type} of shape {a}, those of x_test {b_type} of shape {b} (channels, height, "
+            "width): make them alike."
+        )
+
+
+def _to_uint8(path: Path, key: str, images: Array, unit: bool) -> UInt8:
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype == np.bool_:
+        return images.astype(np.uint8) * np.uint8(255)
+    if images.dtype.kind not in "iuf":
+        raise DataError(
+            f"{path}: {key} has type {images.dtype}; allowed are uint8, other integers 0..255, and floats 0..1 or 0..255."
+        )
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 255):  # NaN fails both
+        raise DataError(
+            f"{path}: {key} has values from {low:g} to {high:g}; allowed are 0..255, or 0..1 for floats: rescale it."
+        )
+    out = np.empty(images.shape, np.uint8)
+    for start in range(0, len(images), 1024):  # in parts, so that float64 images are not held twice
+        part = images[start : start + 1024]
+        out[start : start + 1024] = np.rint(part * (255 if unit else 1))
+    return out
+
+
+def _labels(path: Path, key: str, labels: Array, num_images: int) -> Int64:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: {key} has shape {labels.shape} and type {labels.dtype}; allowed are integers of shape (N,) or (N, 1), "
+            "a class number for each image (argmax turns one-hot rows into them)."
+        )
+    if len(labels) != num_images:
+        raise DataError(f"{path}: {key} has {len(labels)} labels for the {num_images} images of x{key[1:]}: make them equal.")
+    if labels.min() < 0:
+        raise DataError(f"{path}: {key} has the label {labels.min()}; allowed are class numbers from 0: renumber them.")
+    return labels.astype(np.int64)
+
+
+def _num_classes(path: Path, y: dict[str, Int64]) -> int:
+    present = np.unique(y["y_train"])
+    num_classes = int(present[-1]) + 1
+    absent = np.setdiff1d(np.arange(num_classes), present)
+    if len(absent):
+        raise DataError(
+            f"{path}: no image of y_train has the label {absent[0]}, though {present[-1]} occurs: number from 0 without gaps."
+        )
+    if num_classes < 2:
+        raise DataError(f"{path}: y_train has one class; at least 2 are needed.")
+    if "y_test" in y and y["y_test"].max() >= num_classes:
+        raise DataError(
+            f"{path}: y_test has the label {y['y_test'].max()}; y_train ends at {present[-1]}: use the same classes."
+        )
+    return num_classes

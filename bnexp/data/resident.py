@@ -1,0 +1,160 @@
+"""A data set ready for training: memory-mapped uint8 images, splits and normalisation constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexp.config import ConfigError, DataConfig
+from bnexp.data.cache import Packed, open_packed
+from bnexp.data.images import Int64, UInt8
+from bnexp.data.sources import Progress, load
+from bnexp.data.splits import stratified_choice, stratified_split
+from bnexp.rng import numpy_generator
+
+Split = Literal["train", "val", "test"]
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Resident:
+    """A data set as a run sees it. Cheap to pickle: a process that receives one opens the shared files itself.
+
+    ``train_index`` and ``val_index`` (ascending, disjoint) point into ``train_images``; ``mean`` and ``std`` (``in_channels``,)
+    are those of the images in ``train_index``, pixel values scaled to 0..1; ``std`` is 1 where the images do not vary.
+    ``in_channels`` may exceed the channels of the images: then grey is to be repeated.
+    """
+
+    name: str
+    size: int
+    in_channels: int
+    train_index: Int64
+    val_index: Int64
+    mean: Float64
+    std: Float64
+    packed: Packed
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.packed.class_names
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of images, labels and class names: equal for equal content, wherever it came from."""
+        return self.packed.fingerprint
+
+    @cached_property
+    def train_images(self) -> UInt8:
+        """(M, C, S, S), the source's training images: training and validation part alike."""
+        return self.packed.array("train_images")
+
+    @cached_property
+    def train_labels(self) -> Int64:
+        """(M,)"""
+        return self.packed.array("train_labels")
+
+    @cached_property
+    def test_images(self) -> UInt8:
+        """(T, C, S, S)"""
+        return self.packed.array("test_images")
+
+    @cached_property
+    def test_labels(self) -> Int64:
+        """(T,)"""
+        return self.packed.array("test_labels")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in fields(self)}  # without the opened arrays
+
+
+def prepare(config: DataConfig, progress: Progress | None = None) -> Resident:
+    """Make the data set ready: find its packed form or download, read and pack it; split it; take its constants.
+
+    Args:
+        config: ``data.*``; validated.
+        progress: called with (what is done, units done, units in all or 0) during long work.
+
+    Raises:
+        ConfigError: if a key asks for what the data cannot give.
+        DataError: if files cannot be downloaded, read, understood or written.
+    """
+    data = open_packed(config, load, progress or (lambda *_: None))
+    labels, moments = data.array("train_labels"), data.array("moments")
+    train_index, val_index = _split(config, labels, data.class_names)
+    mean, std = normalisation(moments[train_index], config.size)
+    channels = len(mean)
+    in_channels = config.channels or channels
+    if in_channels < channels:
+        raise ConfigError(
+            f"data.channels={in_channels} is not possible: {config.name} has colour images; allowed is 3 or null (as they are)."
+        )
+    repeat = in_channels // channels
+    return Resident(
+        name=str(config.name),
+        size=config.size,
+        in_channels=in_channels,
+        train_index=train_index,
+        val_index=val_index,
+        mean=np.tile(mean, repeat),
+        std=np.tile(std, repeat),
+        packed=data,
+    )
+
+
+def normalisation(moments: Int64, size: int) -> tuple[Float64, Float64]:
+    """Mean and standard deviation (biased) a channel, for pixel values scaled to 0..1, from ``image_moments`` (N, C, 2).
+
+    The sums are exact integers, so the result does not depend on the order or grouping of the images.
+    """
+    n = len(moments) * size * size
+    mean, std = [], []
+    for total, squares in moments.sum(0).tolist():  # Python integers: n * squares exceeds 64 bits
+        mean.append(total / n / 255)
+        std.append((n * squares - total * total) ** 0.5 / n / 255 or 1.0)
+    return np.array(mean), np.array(std)
+
+
+def images_for_display(resident: Resident, split: Split, ids: Sequence[int] | Int64) -> UInt8:
+    """The images as they are, (len(ids), S, S, C) uint8, not normalised, grey as one channel.
+
+    ``ids`` count the source's test images for ``test`` and the source's training images for ``train`` and ``val``.
+    """
+    images = resident.test_images if split == "test" else resident.train_images
+    return np.ascontiguousarray(images[np.asarray(ids, np.int64)].transpose(0, 2, 3, 1))
+
+
+def _split(config: DataConfig, labels: Int64, class_names: tuple[str, ...]) -> tuple[Int64, Int64]:
+    """Validation part first, then ``train_size`` of the rest; each stratified and from a stream of its own."""
+    train, val = stratified_split(labels, config.val_fraction, numpy_generator(config.split_seed, "split/val"))
+    if config.val_fraction > 0 and not len(val):
+        raise ConfigError(
+            f"data.val_fraction={config.val_fraction:g} of {len(labels)} training images is none: raise it, or set "
+            "data.val_fraction=0 to do without validation."
+        )
+    _require_every_class(labels[train], class_names, f"data.val_fraction={config.val_fraction:g}", "lower it or add images")
+    if config.train_size is not None:
+        if config.train_size > len(train):
+            raise ConfigError(
+                f"data.train_size={config.train_size} is more than there is: {config.name} has {len(train)} training images "
+                f"besides the {len(val)} for validation; allowed is at most {len(train)} or null (all)."
+            )
+        generator = numpy_generator(config.split_seed, "split/train_size")
+        train = train[stratified_choice(labels[train], config.train_size, generator)]
+        _require_every_class(labels[train], class_names, f"data.train_size={config.train_size}", "raise it")
+    return train, val
+
+
+def _require_every_class(labels: Int64, class_names: tuple[str, ...], setting: str, remedy: str) -> None:
+    counts = np.bincount(labels, minlength=len(class_names))
+    if not counts.all():
+        empty = class_names[int(counts.argmin())]
+        raise ConfigError(f"{setting} leaves no training image of class {empty}: {remedy}.")

@@ -1,0 +1,68 @@
+"""Initial weights: a scheme and a gain for each run, each parameter from its own named random stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bnexp.model.layers import RunConv2d, RunLinear
+from bnexp.rng import torch_generator
+
+
+def draw_weight(scheme: str, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """A weight of ``shape`` (O, I, ...) in float64 on the CPU, at gain 1.
+
+    With fan_in = I * kernel area and fan_out = O * kernel area:
+    ``torch``       U(-b, b), b = 1/sqrt(fan_in): what ``torch.nn.Conv2d`` and ``Linear`` do
+    ``normal``      N(0, 0.01^2): Krizhevsky et al., NIPS 2012
+    ``xavier``      U(-b, b), b = sqrt(6/(fan_in + fan_out)): Glorot & Bengio, AISTATS 2010, eq. 16
+    ``kaiming``     N(0, 2/fan_in): He et al., ICCV 2015, eq. 10
+    ``orthogonal``  orthonormal rows or columns of the (O, fan_in) matrix: Saxe et al., ICLR 2014
+    """
+    area = math.prod(shape[2:])
+    fan_in, fan_out = shape[1] * area, shape[0] * area
+    if scheme == "orthogonal":
+        return _orthogonal(shape[0], fan_in, generator).reshape(tuple(shape))
+    if scheme in ("torch", "xavier"):
+        bound = 1 / math.sqrt(fan_in) if scheme == "torch" else math.sqrt(6 / (fan_in + fan_out))
+        return _uniform(shape, bound, generator)
+    std = {"normal": 0.01, "kaiming": math.sqrt(2 / fan_in)}[scheme]
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float64) * std
+
+
+def _uniform(shape: Sequence[int], bound: float, generator: torch.Generator) -> Tensor:
+    return (2 * torch.rand(tuple(shape), generator=generator, dtype=torch.float64) - 1) * bound
+
+
+def _orthogonal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    gaussian = torch.randn((max(rows, columns), min(rows, columns)), generator=generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(gaussian)
+    q = q * r.diagonal().sign()  # makes the decomposition unique, so the draw is uniform over orthogonal matrices
+    matrix: Tensor = q if rows >= columns else q.T
+    return matrix
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, seeds: Sequence[int], schemes: Sequence[str], gains: Sequence[float]) -> None:
+    """Fill weights and biases of all ``RunConv2d`` and ``RunLinear`` layers in place; norm layers keep 1 and 0.
+
+    The value of a parameter is a function of (seed, parameter name, scheme, gain): drawn in float64 on the CPU, so that
+    networks of different norms, precisions, devices and cohorts share it. The gain scales weights, not biases. Biases are
+    U(-b, b) with b = 1/sqrt(fan_in) under ``torch`` and zero under the other schemes.
+    """
+    for name, layer in network.named_modules():
+        if not isinstance(layer, RunConv2d | RunLinear):
+            continue
+        for r, (seed, scheme, gain) in enumerate(zip(seeds, schemes, gains, strict=True)):
+            weight = layer.weight[r]
+            weight.copy_(gain * draw_weight(scheme, weight.shape, torch_generator(seed, f"init/{name}.weight")))
+            if layer.bias is None:
+                continue
+            if scheme == "torch":
+                bound = 1 / math.sqrt(weight[0].numel())
+                layer.bias[r].copy_(_uniform(layer.bias[r].shape, bound, torch_generator(seed, f"init/{name}.bias")))
+            else:
+                layer.bias[r].zero_()

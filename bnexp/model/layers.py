@@ -1,0 +1,203 @@
+"""Layers with a run axis: R independent networks computed as one.
+
+Every parameter is ``(R, ...)``: run ``r`` owns slice ``r``. Image activations are ``(N, R*C, H, W)`` with the channels of a
+run side by side; after ``RunFlatten`` activations are ``(N, R, D)``. Nothing in a layer lets one run see another.
+
+Shape letters: R runs, N batch, C channels (I in, O out), H height, W width, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class RunConv2d(nn.Module):
+    """Convolution without padding, stride 1: ``y[n,r,o] = bias[r,o] + sum_i weight[r,o,i] * x[n,r,i]`` (cross-correlation).
+
+    Shapes: ``(N, R*I, H, W) -> (N, R*O, H-k+1, W-k+1)``; also ``(N, I, H, W)``, one batch shared by all runs, which is then
+    a single dense convolution. ``weight`` is ``(R, O, I, k, k)``, ``bias`` ``(R, O)`` or None. Training and evaluation are
+    the same. Parameters are left uninitialised; see ``init.py``.
+    Reference: LeCun et al., "Gradient-based learning applied to document recognition", 1998.
+    """
+
+    def __init__(
+        self,
+        num_runs: int,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        bias: bool = True,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        shape = (num_runs, out_channels, in_channels, kernel_size, kernel_size)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(shape[:2], device=device, dtype=dtype)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        num_runs, _, in_channels = self.weight.shape[:3]
+        groups = 1 if x.shape[1] == in_channels else num_runs
+        bias = None if self.bias is None else self.bias.flatten()
+        return F.conv2d(x, self.weight.flatten(0, 1), bias, groups=groups)
+
+
+class RunLinear(nn.Module):
+    """Affine map: ``y[n,r] = weight[r] x[n,r] + bias[r]``.
+
+    Shapes: ``(N, R, I) -> (N, R, O)``; ``weight`` is ``(R, O, I)``, ``bias`` ``(R, O)``. Training and evaluation are the
+    same. Parameters are left uninitialised; see ``init.py``.
+    """
+
+    def __init__(
+        self,
+        num_runs: int,
+        in_features: int,
+        out_features: int,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty((num_runs, out_features, in_features), device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty((num_runs, out_features), device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] == 1:  # one run: an ordinary matrix product, quicker than a batch of one
+            return F.linear(x.squeeze(1), self.weight.squeeze(0), self.bias.squeeze(0)).unsqueeze(1)
+        product = torch.baddbmm(self.bias.unsqueeze(1), x.transpose(0, 1), self.weight.transpose(1, 2))
+        return product.transpose(0, 1)
+
+
+class RunFlatten(nn.Module):
+    """Images to features: ``(N, R*C, H, W) -> (N, R, C*H*W)``."""
+
+    def __init__(self, num_runs: int) -> None:
+        super().__init__()
+        self.num_runs = num_runs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], self.num_runs, -1)
+
+
+_NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "identity": lambda x: x,
+    "gelu": F.gelu,
+    "silu": F.silu,
+}
+
+
+class Nonlinearity(nn.Module):
+    """An elementwise activation function by name; any shape, the same in training and evaluation.
+
+    ``relu`` max(x, 0); ``leaky_relu`` max(x, 0.01 x); ``tanh``; ``sigmoid`` 1/(1+exp(-x)); ``identity``; ``gelu`` x Phi(x);
+    ``silu`` x sigmoid(x).
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.function = _NONLINEARITIES[name]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
+class MaxPool2x2(nn.Module):
+    """Largest value of each 2x2 window, stride 2; an odd last row or column is dropped.
+
+    Shape: ``(N, C, H, W) -> (N, C, H//2, W//2)``, the same in training and evaluation. Where values tie, the gradient goes
+    to the first of them in row order, as in ``torch.nn.MaxPool2d``, with which values and gradients are bit-equal.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_cpu or x.shape[2] % 2 or x.shape[3] % 2:
+            return F.max_pool2d(x, 2)
+        pooled: Tensor = _MaxPool2x2.apply(x)
+        return pooled
+
+
+class _MaxPool2x2(torch.autograd.Function):
+    """Max pooling as two elementwise maxima: on a CPU several times faster than torch's scalar loop over windows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        N, C, H, W = x.shape
+        left, right = x[..., 0::2], x[..., 1::2]
+        rows = torch.maximum(left, right).view(N, C, H // 2, 2, W // 2)
+        top, bottom = rows[:, :, :, 0], rows[:, :, :, 1]
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(left >= right, top >= bottom)
+        return torch.maximum(top, bottom)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        left_wins, top_wins = ctx.saved_tensors
+        N, C, H, half_width = left_wins.shape
+        d_rows = dy.new_empty(N, C, H // 2, 2, half_width)
+        torch.mul(dy, top_wins, out=d_rows[:, :, :, 0])
+        torch.sub(dy, d_rows[:, :, :, 0], out=d_rows[:, :, :, 1])
+        d_rows = d_rows.view(N, C, H, half_width)
+        dx = dy.new_empty(N, C, H, half_width, 2)
+        torch.mul(d_rows, left_wins, out=dx[..., 0])
+        torch.sub(d_rows, dx[..., 0], out=dx[..., 1])
+        return dx.view(N, C, H, 2 * half_width)
+
+
+_HASH_MASK = 0xFFFFFFFF
+
+
+def _hash32(x: Tensor) -> Tensor:
+    """Mix 32-bit integers held in int64. The multiplier is below 2**31, so that no product overflows."""
+    for _ in range(2):
+        x = ((x >> 16) ^ x) * 0x45D9F3B & _HASH_MASK
+    return (x >> 16) ^ x
+
+
+class RunDropout(nn.Module):
+    """Training: each unit of run ``r`` is zero with probability ``p[r]``, else scaled by ``1/(1-p[r])``. Evaluation: identity.
+
+    Shape: ``(N, R, D) -> (N, R, D)``. The mask is a hash of (key of the run, training step, unit), so it needs no state but
+    a step counter, is the same on every device, and does not depend on the other runs. Runs with one key share a mask.
+    Reference: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 2014.
+    """
+
+    step: Tensor
+    key: Tensor
+    threshold: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, p: Sequence[float], keys: Sequence[int], device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        integers: dict[str, Any] = {"dtype": torch.int64, "device": device}
+        self.register_buffer("step", torch.zeros((), **integers), persistent=False)
+        self.register_buffer("key", torch.tensor([k & _HASH_MASK for k in keys], **integers)[:, None], persistent=False)
+        threshold = torch.tensor([round(q * 2**32) for q in p], **integers)[:, None]
+        self.register_buffer("threshold", threshold, persistent=False)
+        scale = torch.tensor([1 / (1 - q) for q in p], dtype=dtype, device=device)[:, None]
+        self.register_buffer("scale", scale, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        N, _, D = x.shape
+        self.step += 1
+        stream = _hash32(_hash32(self.key) + self.step & _HASH_MASK)
+        unit = _hash32(torch.arange(N * D, device=x.device).view(N, 1, D))
+        keep = _hash32(unit + stream & _HASH_MASK) >= self.threshold
+        return x * (keep * self.scale).to(x.dtype)

@@ -1,0 +1,279 @@
+"""Charts as Vega-Altair specifications, drawn alike by HTML, PNG and W&B.
+
+Every arm has one colour, dash and point shape in all charts, so that no meaning hangs on colour alone. The colours are
+those of Okabe and Ito (2008), the light ones darkened until they reach a contrast of 3:1 on white and on near-black.
+Charts with arms have two parameters that a page can set: ``hidden_arms`` (a list) and ``level`` (shown level).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from bnexp.compare.result import Comparison
+from bnexp.report.sections import CURVES, Factor
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b98000", "#3a97cb", "#808080", "#6a5acd")
+DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (10, 4), (4, 4), (1, 3), (12, 3, 3, 3))
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
+INK, QUIET, RULE = "#3d4350", "#6b7280", "#d9dce2"
+
+
+def summarise(curves: pl.DataFrame) -> pl.DataFrame:
+    """Curves over seeds: ``arm level metric epoch n mean low high``; the band goes from the lowest to the highest seed.
+
+    Accuracies become per cent; losses stay in nats.
+    """
+    scale = pl.when(pl.col("metric").str.ends_with("accuracy")).then(100.0).otherwise(1.0)
+    value = pl.col("value")
+    return (
+        curves.with_columns(value=value * scale)
+        .group_by("arm", "level", "metric", "epoch", maintain_order=True)
+        .agg(n=value.len(), mean=value.mean(), low=value.min(), high=value.max())
+        .sort("epoch", maintain_order=True)
+    )
+
+
+def learning_curve(summary: pl.DataFrame, metric: str, arms: Sequence[str], level: str) -> alt.LayerChart:
+    """One metric over the epochs at ``level``: a line for the mean over seeds, a band from the lowest to the highest seed.
+
+    ``summary``: of ``summarise``. A loss that falls to less than a fifth is on a logarithmic axis.
+    """
+    frame = summary.filter(pl.col("metric") == metric).drop("metric")
+    loss = metric.endswith("loss")
+    least, greatest = _extent(frame["low"], frame["high"])
+    logarithmic = loss and 0 < 5 * least < greatest
+    title = "cross entropy (nats)" if loss else "accuracy (%)"
+    scale = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=False)
+    tooltip = [
+        alt.Tooltip("arm:N"),
+        alt.Tooltip("epoch:Q", format="d"),
+        alt.Tooltip("mean:Q", format=".4~g", title=title),
+        alt.Tooltip("low:Q", format=".4~g", title="lowest seed"),
+        alt.Tooltip("high:Q", format=".4~g", title="highest seed"),
+        alt.Tooltip("n:Q", title="seeds"),
+    ]
+    hover = alt.selection_point(nearest=True, on="pointerover", fields=["epoch", "arm"], empty=False)
+    base = alt.Chart(_data(frame)).encode(alt.X("epoch:Q", title="epoch", axis=alt.Axis(format="d", tickMinStep=1, grid=False)))
+    base = base.transform_filter("datum.level === level && indexof(hidden_arms, datum.arm) < 0")
+    y = alt.Y("mean:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
+    band = base.mark_area(opacity=0.16).encode(alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q"), _fill(arms))
+    line = base.mark_line(strokeWidth=2).encode(y, _stroke(arms), _dash(arms))
+    points = base.mark_point(filled=True, size=70).encode(
+        y, _fill(arms), opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=tooltip
+    )
+    layers = alt.layer(band, line, points.add_params(hover)).add_params(*_arm_params(), alt.param(name="level", value=level))
+    return _finish(layers, CURVES[metric], 260, symbol="stroke")
+
+
+def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison], arms: Sequence[str]) -> alt.LayerChart:
+    """Paired differences of comparisons that share a measure: a dot a seed, mean and 95 % interval, zero and the margin."""
+    first = comparisons[0]
+    names = {(c.arm, c.baseline, c.level): f"{c.arm} − {c.baseline}" + (f", {c.level}" if c.level else "") for c in comparisons}
+    rows = [
+        {"row": names[c.arm, c.baseline, c.level], "arm": c.arm, "n": c.n, "mean": c.difference, "low": c.low, "high": c.high}
+        for c in comparisons
+    ]
+    dots = [
+        {"row": names[d["arm"], d["baseline"], d["level"]], "arm": d["arm"], "seed": d["seed"], "difference": d["difference"]}
+        for d in differences.to_dicts()
+        if d["measure"] == first.measure and (d["arm"], d["baseline"], d["level"]) in names
+    ]
+    title = f"difference ({first.unit})" if first.unit else "difference"
+
+    def x(column: str) -> alt.X:
+        return alt.X(f"{column}:Q", title=title, axis=alt.Axis(tickCount=6), scale=alt.Scale(nice=False, padding=10))
+
+    label = alt.Axis(
+        title=None, domain=False, ticks=False, grid=False, labelAlign="left", labelPadding=-6, labelOffset=-22, labelLimit=0
+    )
+    y = alt.Y("row:N", sort=list(names.values()), axis=label)
+    band = [{"low": -first.margin, "high": first.margin}] if np.isfinite(first.margin) else []
+    margin = alt.Chart(_data(band)).mark_rect(color=QUIET, opacity=0.12)
+    zero = alt.Chart(_data([{"zero": 0}])).mark_rule(color=QUIET)
+    spread = alt.Chart(_data(dots)).mark_point(filled=True, size=34, opacity=0.65, yOffset=-3)
+    means = alt.Chart(_data(rows))
+    shown = [alt.Tooltip("row:N", title="pair"), *(alt.Tooltip(f"{k}:Q", format="+.4~g") for k in ("mean", "low", "high"))]
+    layers = alt.layer(
+        margin.encode(x("low"), alt.X2("high:Q")),
+        zero.encode(x("zero")),
+        spread.encode(x("difference"), y, _fill(arms), _shape(arms), tooltip=["row:N", "seed:Q", "difference:Q"]),
+        means.mark_rule(strokeWidth=2.5, yOffset=11).encode(
+            x("low"), alt.X2("high:Q"), y, _stroke(arms), tooltip=[*shown, "n:Q"]
+        ),
+        means.mark_point(filled=True, size=90, opacity=1, yOffset=11).encode(
+            x("mean"), y, _fill(arms), _shape(arms), tooltip=[*shown, "n:Q"]
+        ),
+    )
+    return _finish(layers, f"Paired differences in {first.measure}", 64 * len(rows))
+
+
+def factor_plot(factor: Factor, panel: str, arms: Sequence[str], metric: str, unit: str) -> alt.LayerChart:
+    """The study's metric over one factor at one ``panel`` (levels of the other factors): mean and 95 % interval an arm.
+
+    A numeric factor has lines and bands, on a logarithmic axis where it spans a factor of eight; others have intervals.
+    """
+    frame = factor.frame.filter(pl.col("panel") == panel).drop("panel")
+    title = f"{metric} ({'%' if unit == 'pp' else unit})"
+    low, high = _extent(*(factor.frame[column] for column in ("mean", "low", "high")))
+    pad = 0.05 * (high - low) or 1.0
+    domain = alt.Scale(domain=[low - pad, min(100.0, high + pad) if unit == "pp" else high + pad], nice=False, clamp=True)
+    tooltip = [alt.Tooltip("arm:N"), alt.Tooltip("x", type="quantitative" if factor.numeric else "nominal", title=factor.name)]
+    tooltip += [alt.Tooltip(f"{key}:Q", format=".4~g") for key in ("mean", "low", "high")]
+    tooltip += [alt.Tooltip("n:Q"), alt.Tooltip("diverged:Q")]
+    base = alt.Chart(_data(frame)).transform_filter("indexof(hidden_arms, datum.arm) < 0")
+    y = alt.Y("mean:Q", title=title, scale=domain)
+    y_low, y_high = alt.Y("low:Q", title=title, scale=domain), alt.Y2("high:Q")
+    point = base.mark_point(filled=True, size=80, opacity=1)
+    if factor.numeric:
+        ticks = sorted(set(frame["x"]))
+        axis = alt.Axis(values=ticks, format="~g", grid=False, labelOverlap="greedy")
+        x = alt.X("x:Q", title=factor.name, axis=axis, scale=alt.Scale(type="log" if factor.log else "linear", nice=False))
+        layers = alt.layer(
+            base.mark_area(opacity=0.16).encode(x, y_low, y_high, _fill(arms)),
+            base.mark_line(strokeWidth=2).encode(x, y, _stroke(arms), _dash(arms)),
+            point.encode(x, y, _fill(arms), _shape(arms), tooltip=tooltip),
+        )
+    else:
+        order = list(dict.fromkeys(frame["x"]))
+        x = alt.X(
+            "x:N", title=factor.name, sort=order, axis=alt.Axis(labelAngle=0, grid=False), scale=alt.Scale(paddingInner=0.4)
+        )
+        offset = alt.XOffset("arm:N", sort=list(arms))
+        layers = alt.layer(
+            base.mark_rule(strokeWidth=2.5).encode(x, y_low, y_high, offset, _stroke(arms), tooltip=tooltip),
+            point.encode(x, y, offset, _fill(arms), _shape(arms), tooltip=tooltip),
+        )
+    name = f"{metric} over {factor.name}" + (f", {panel}" if panel else "")
+    return _finish(layers.add_params(*_arm_params()), name, 300)
+
+
+def confusion_heatmap(matrix: NDArray[np.floating[Any]], class_names: Sequence[str], title: str) -> alt.LayerChart:
+    """A confusion matrix (K, K) of mean counts, truth down, prediction across; shade: square root of the row's share."""
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1e-12)
+    rows = [
+        {"truth": truth, "prediction": prediction, "count": float(matrix[i, j]), "share": float(share[i, j])}
+        for i, truth in enumerate(class_names)
+        for j, prediction in enumerate(class_names)
+    ]
+    axis = alt.Axis(domain=False, ticks=False, grid=False, labelLimit=90, labelOverlap="greedy")
+    flat = axis.copy()
+    flat.labelAngle = 0 if max(map(len, class_names), default=0) <= 2 else -45
+    base = alt.Chart(_data(rows)).encode(
+        alt.X("prediction:N", sort=None, title="predicted class", axis=flat),
+        alt.Y("truth:N", sort=None, title="true class", axis=axis),
+    )
+    tooltip = ["truth:N", "prediction:N", alt.Tooltip("count:Q", format=",.1f", title="mean count")]
+    tooltip.append(alt.Tooltip("share:Q", format=".2%", title="of the true class"))
+    shade = alt.FillOpacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0, 1]), legend=None)
+    layers = [base.mark_rect(fill=COLOURS[0], stroke=None).encode(shade, tooltip=tooltip)]
+    if len(class_names) <= 12:
+        number = alt.Text("count:Q", format=",.0f")
+        for name, test in (("cells_light", "datum.share <= 0.3 && datum.count >= 0.5"), ("cells_dark", "datum.share > 0.3")):
+            ink = "#ffffff" if name == "cells_dark" else INK
+            layers.append(base.transform_filter(test).mark_text(fontSize=10.5, fill=ink).encode(number).properties(name=name))
+    return _finish(alt.layer(*layers), title, 320)
+
+
+def spec(chart: alt.LayerChart, *, legend: bool = True) -> dict[str, Any]:
+    """The Vega-Lite specification as plain JSON values; ``legend=False`` for pages that have a legend of their own."""
+    made = json.loads(json.dumps(chart.to_dict(), allow_nan=False))
+    if not legend:
+        made["config"]["legend"] = {"disable": True}
+    return dict(made)
+
+
+def png(chart: alt.LayerChart, *, width: int = 640, scale: float = 2.0) -> bytes:
+    """The chart as a PNG on white, ``width`` logical pixels wide; drawn without a browser or a network."""
+    import vl_convert
+
+    fixed = spec(chart) | {"width": width, "background": "white"}
+    return bytes(vl_convert.vegalite_to_png(fixed, vl_version=_vegalite(), scale=scale))
+
+
+def _vegalite() -> str:
+    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+
+def _finish(chart: Any, title: str, height: int, symbol: str = "circle") -> alt.LayerChart:
+    axis = alt.AxisConfig(
+        labelColor=QUIET,
+        titleColor=QUIET,
+        gridColor=RULE,
+        domainColor=RULE,
+        tickColor=RULE,
+        titleFontWeight="normal",
+        labelFontSize=11,
+    )
+    finished: alt.LayerChart = (
+        chart.properties(width="container", height=height, title=title, background="transparent")
+        .configure(
+            font=FONT,
+            axis=axis,
+            view=alt.ViewConfig(stroke=None),
+            autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+        )
+        .configure_title(anchor="start", fontSize=13, fontWeight=600, color=INK, offset=12)
+        .configure_legend(
+            orient="top",
+            title=None,
+            labelColor=INK,
+            symbolType=symbol,
+            symbolSize=320 if symbol == "stroke" else 100,
+            symbolStrokeWidth=2,
+            symbolOpacity=1,
+        )
+    )
+    return finished
+
+
+def _arm_params() -> list[alt.Parameter]:
+    return [alt.param(name="hidden_arms", value=[])]
+
+
+def _pick(values: Sequence[Any], arms: Sequence[str]) -> list[Any]:
+    return [values[k % len(values)] for k in range(len(arms))]
+
+
+def _stroke(arms: Sequence[str]) -> alt.Stroke:
+    """The arm's colour for lines. Apart from ``_fill``, so that legends have both; Vega-Lite merges them into one."""
+    return alt.Stroke("arm:N", title=None, scale=alt.Scale(domain=list(arms), range=_pick(COLOURS, arms)))
+
+
+def _fill(arms: Sequence[str]) -> alt.Fill:
+    """The arm's colour for areas and points."""
+    return alt.Fill("arm:N", title=None, scale=alt.Scale(domain=list(arms), range=_pick(COLOURS, arms)))
+
+
+def _dash(arms: Sequence[str]) -> alt.StrokeDash:
+    return alt.StrokeDash("arm:N", title=None, scale=alt.Scale(domain=list(arms), range=_pick(DASHES, arms)))
+
+
+def _shape(arms: Sequence[str]) -> alt.Shape:
+    return alt.Shape("arm:N", title=None, scale=alt.Scale(domain=list(arms), range=_pick(SHAPES, arms)))
+
+
+def _data(rows: pl.DataFrame | list[dict[str, Any]]) -> alt.InlineData:
+    """Inline rows, floats to six digits, what is not finite as null."""
+    records = rows.to_dicts() if isinstance(rows, pl.DataFrame) else rows
+    return alt.InlineData([{key: _short(value) for key, value in row.items()} for row in records])
+
+
+def _short(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if np.isfinite(value) else None
+
+
+def _extent(*columns: pl.Series) -> tuple[float, float]:
+    """The least and the greatest finite value; (0, 1) where there is none."""
+    values = np.concatenate([column.cast(pl.Float64).to_numpy() for column in columns])
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)

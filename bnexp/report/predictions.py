@@ -1,0 +1,175 @@
+"""What the arms say of single images: confusion matrices, agreement of arms, and the gallery."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, pairwise
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from bnexp.compare.result import Outcome
+from bnexp.tracking import tables
+from bnexp.tracking.store import RecordedRun
+
+MAX_DISAGREEMENTS = 24
+MAX_PER_ARM = 16  # worst mistakes of an arm; the random sample that all arms share has as many
+
+Images = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+Frames = dict[str, dict[int, pl.DataFrame]]  # arm -> seed -> predictions
+
+
+@dataclass(frozen=True)
+class GalleryRow:
+    """What one run says of one image. Classes are indices; ``loss`` in nats."""
+
+    arm: str
+    seed: int
+    prediction: int
+    confidence: float
+    loss: float
+    correct: bool
+
+
+@dataclass(frozen=True)
+class GalleryImage:
+    """One test image and every arm's prediction of it. ``picture``: PNG as a data URI, empty without pictures."""
+
+    image_id: int
+    truth: int
+    picture: str = field(repr=False)
+    rows: list[GalleryRow]
+
+    @property
+    def disagreement(self) -> bool:
+        """Whether two arms predict different classes."""
+        return len({row.prediction for row in self.rows}) > 1
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two arms on the same images, as mean numbers of images over the seeds that both have.
+
+    ``differing``: share of images with different predictions.
+    """
+
+    arm: str
+    other: str
+    num_seeds: int
+    both_right: float
+    only_arm: float
+    only_other: float
+    both_wrong: float
+    differing: float
+
+
+@dataclass(frozen=True)
+class PredictionSection:
+    """``confusions``: arm -> mean counts over seeds (K, K), truth down; ``class_accuracy``: arm -> (K,)
+    fraction right of each class, NaN for a class without images; ``num_seeds``: arm -> seeds behind them.
+
+    ``churn``: arm -> mean share of images that two seeds of the same arm predict differently: the noise floor of
+    ``agreements``. ``gallery``: disagreements of the arms first, then the worst mistakes, then a random sample, all of
+    ``gallery_seed``; ``num_images``: test images that each run predicted.
+    """
+
+    confusions: dict[str, NDArray[np.float64]]
+    class_accuracy: dict[str, NDArray[np.float64]]
+    num_seeds: dict[str, int]
+    agreements: list[Agreement]
+    churn: dict[str, float]
+    gallery_seed: int
+    gallery: list[GalleryImage]
+    num_images: int
+
+
+def collect(
+    runs: Sequence[tuple[Outcome, RecordedRun]], arms: Sequence[str], num_classes: int, images: Images | None
+) -> PredictionSection | None:
+    """The section over ``runs`` of one level; None where no run has recorded predictions."""
+    frames: Frames = {}
+    for arm in arms:
+        loaded = {o.seed: run.predictions() for o, run in runs if o.arm == arm}
+        found = {seed: frame.sort("image_id") for seed, frame in loaded.items() if frame is not None}
+        if found:
+            frames[arm] = found
+    if not frames:
+        return None
+    totals = {
+        arm: np.sum([tables.confusion_matrix(frame, num_classes) for frame in by_seed.values()], axis=0)
+        for arm, by_seed in frames.items()
+    }
+    seed = _common_seed(frames)
+    one = {arm: by_seed[seed] for arm, by_seed in frames.items() if seed in by_seed}
+    return PredictionSection(
+        confusions={arm: total / len(frames[arm]) for arm, total in totals.items()},
+        class_accuracy={arm: tables.class_accuracy(total) for arm, total in totals.items()},
+        num_seeds={arm: len(by_seed) for arm, by_seed in frames.items()},
+        agreements=[agreement for a, b in combinations(frames, 2) if (agreement := _agreement(a, b, frames))],
+        churn={arm: churn for arm, by_seed in frames.items() if (churn := _churn(by_seed)) is not None},
+        gallery_seed=seed,
+        gallery=_gallery(one, seed, runs[0][1].config["data"]["name"], images),
+        num_images=len(next(iter(one.values()))),
+    )
+
+
+def _common_seed(frames: Frames) -> int:
+    """The seed that most arms have; of those the smallest."""
+    counts = [(-sum(seed in by_seed for by_seed in frames.values()), seed) for seeds in frames.values() for seed in seeds]
+    return min(counts)[1]
+
+
+def _agreement(arm: str, other: str, frames: Frames) -> Agreement | None:
+    seeds = sorted(set(frames[arm]) & set(frames[other]))
+    counts = []
+    for seed in seeds:
+        both = frames[arm][seed].join(frames[other][seed], on="image_id", suffix="_other")
+        a, b = both["correct"].to_numpy(), both["correct_other"].to_numpy()
+        differing = float((both["prediction"] != both["prediction_other"]).to_numpy().mean())
+        counts.append([(a & b).sum(), (a & ~b).sum(), (~a & b).sum(), (~a & ~b).sum(), differing])
+    return Agreement(arm, other, len(seeds), *map(float, np.mean(counts, axis=0))) if seeds else None
+
+
+def _churn(by_seed: dict[int, pl.DataFrame]) -> float | None:
+    """Mean share of different predictions between neighbouring seeds of one arm."""
+    guesses = [by_seed[seed]["prediction"].to_numpy() for seed in sorted(by_seed)]
+    shares = [float((a != b).mean()) for a, b in pairwise(guesses) if len(a) == len(b)]
+    return float(np.mean(shares)) if shares else None
+
+
+def _gallery(frames: dict[str, pl.DataFrame], seed: int, data_name: str, images: Images | None) -> list[GalleryImage]:
+    ids = _choose(frames, data_name)
+    pixels = images(np.array(ids, dtype=np.int64)) if images and ids else None
+    shown: dict[int, list[GalleryRow]] = {image_id: [] for image_id in ids}
+    truths: dict[int, int] = {}
+    for arm, frame in frames.items():
+        for row in frame.filter(pl.col("image_id").is_in(ids)).iter_rows(named=True):
+            truths[row["image_id"]] = row["label"]
+            facts = {key: row[key] for key in ("prediction", "confidence", "loss", "correct")}
+            shown[row["image_id"]].append(GalleryRow(arm=arm, seed=seed, **facts))
+    return [
+        GalleryImage(image_id, truths[image_id], data_uri(pixels[k]) if pixels is not None else "", shown[image_id])
+        for k, image_id in enumerate(ids)
+    ]
+
+
+def _choose(frames: dict[str, pl.DataFrame], data_name: str) -> list[int]:
+    """Image ids of the gallery, without repeats: disagreements, then each arm's worst mistakes, then the random sample."""
+    ids = tables.disagreements(frames, MAX_DISAGREEMENTS)["image_id"].to_list()
+    chosen = [tables.select_rows(frame, 2 * MAX_PER_ARM, data_name) for frame in frames.values()]
+    for shown in ("mistake", "sample"):
+        ids += [image_id for frame in chosen for image_id in frame.filter(pl.col("shown") == shown)["image_id"].to_list()]
+    return list(dict.fromkeys(ids))
+
+
+def data_uri(pixels: NDArray[np.uint8]) -> str:
+    """An image (H, W, C), C 1 or 3, as a PNG in a ``data:`` URI."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

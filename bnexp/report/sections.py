@@ -1,0 +1,220 @@
+"""What a report says, as plain data: every section is gathered here, before anything is drawn or written.
+
+HTML, PNG and W&B draw from the same ``Report``. Nothing here knows of markup or charts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from bnexp.compare.pairing import Results
+from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult
+from bnexp.compare.sensitivity import Sensitivity
+from bnexp.config import Analysis
+from bnexp.report.configuration import Configuration, environments, gather
+from bnexp.report.predictions import Images as Images
+from bnexp.report.predictions import PredictionSection, collect
+from bnexp.tracking.store import RecordedRun, Store
+
+CURVES = {"train/loss": "Training loss", "val/loss": "Validation loss"} | {
+    "train/accuracy": "Training accuracy",
+    "val/accuracy": "Validation accuracy",
+}
+CURVE_SCHEMA = {"arm": pl.String, "level": pl.String, "seed": pl.Int64, "epoch": pl.Int64} | {
+    "metric": pl.String,
+    "value": pl.Float64,
+}
+DIFFERENCE_SCHEMA = {"arm": pl.String, "baseline": pl.String, "level": pl.String, "measure": pl.String} | {
+    "seed": pl.Int64,
+    "difference": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class VerdictRow:
+    """One arm at one level, and how it compares with the study's baseline (None for the baseline or without one)."""
+
+    summary: ArmSummary
+    comparison: Comparison | None
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The study's metric over one factor.
+
+    ``frame``: ``arm panel level x n mean low high diverged``, a row an arm and level; ``x`` is a number where ``numeric``,
+    else text; ``panel`` names the levels of the remaining factors, empty where there are none. Units as in ``ArmSummary``.
+    """
+
+    name: str
+    numeric: bool
+    log: bool
+    frame: pl.DataFrame = field(repr=False)
+
+    @property
+    def panels(self) -> list[str]:
+        return self.frame["panel"].unique(maintain_order=True).to_list()
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A planned run that failed, diverged or is missing, and what is known of the reason."""
+
+    arm: str
+    level: str
+    seed: int
+    status: Status
+    detail: str
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All sections of one study's report.
+
+    ``focus``: the level with the best mean over arms, at which curves open and predictions are shown (empty without
+    factors). ``curves``: ``arm level seed epoch metric value`` of the runs that did not diverge, in the metric's own unit.
+    ``differences``: of ``paired_differences``, in the unit of the measure.
+    """
+
+    title: str
+    result: StudyResult
+    class_names: list[str]
+    arms: list[str]
+    levels: list[str]
+    focus: str
+    verdicts: list[VerdictRow]
+    curves: pl.DataFrame = field(repr=False)
+    differences: pl.DataFrame = field(repr=False)
+    factor: Factor | None = field(repr=False)
+    predictions: PredictionSection | None = field(repr=False)
+    incidents: list[Incident]
+    configuration: Configuration
+    environment: dict[str, list[str]]
+    command: str
+
+
+def build(
+    result: StudyResult,
+    store: Store,
+    *,
+    class_names: Sequence[str],
+    images: Images | None,
+    command: str,
+) -> Report:
+    """Gather every section of the report on ``result`` from the records in ``store``.
+
+    ``images``: test image ids (N,) -> pixels (N, H, W, C) as uint8 with C 1 or 3; None leaves the gallery without
+    pictures. ``command``: what to type to get this study again.
+    """
+    title = str(result.study.get("name") or "study")
+    runs = {o.run_id: store.find(o.run_id) or RecordedRun(store.root / title / o.run_id) for o in result.outcomes}
+    finished = [(outcome, runs[outcome.run_id]) for outcome in result.outcomes if outcome.status is Status.finished]
+    arms = list(dict.fromkeys(outcome.arm for outcome in result.outcomes))
+    levels = list(dict.fromkeys(outcome.level for outcome in result.outcomes))
+    focus = _focus(result.arms, levels)
+    return Report(
+        title=title,
+        result=result,
+        class_names=list(class_names),
+        arms=arms,
+        levels=levels,
+        focus=focus,
+        verdicts=_verdicts(result),
+        curves=_curves(finished),
+        differences=paired_differences(result, len(class_names)),
+        factor=_factor(result),
+        predictions=collect([pair for pair in finished if pair[0].level == focus], arms, len(class_names), images),
+        incidents=[_incident(o, runs[o.run_id]) for o in result.outcomes if o.status is not Status.finished],
+        configuration=gather(result.study, result.outcomes, runs, arms),
+        environment=environments([run for run in runs.values() if run.finished]),
+        command=command,
+    )
+
+
+def _focus(summaries: Sequence[ArmSummary], levels: Sequence[str]) -> str:
+    means = {level: [s.mean for s in summaries if s.level == level and np.isfinite(s.mean)] for level in levels}
+    known = {level: float(np.mean(values)) for level, values in means.items() if values}
+    return max(known, key=known.__getitem__) if known else (levels[0] if levels else "")
+
+
+def _verdicts(result: StudyResult) -> list[VerdictRow]:
+    about = [c for c in result.comparisons if c.measure == result.metric]
+    one_baseline = len({c.baseline for c in about}) == 1
+    found = {(c.arm, c.level): c for c in about} if one_baseline else {}
+    return [VerdictRow(summary, found.get((summary.arm, summary.level))) for summary in result.arms]
+
+
+def _curves(finished: Sequence[tuple[Outcome, RecordedRun]]) -> pl.DataFrame:
+    rows = [
+        (outcome.arm, outcome.level, outcome.seed, int(line["epoch"]), metric, float(line[metric]))
+        for outcome, run in finished
+        for line in run.metrics()
+        if "epoch" in line
+        for metric in CURVES
+        if metric in line
+    ]
+    return pl.DataFrame(rows, schema=CURVE_SCHEMA, orient="row").filter(pl.col("value").is_finite())
+
+
+def paired_differences(result: StudyResult, num_classes: int) -> pl.DataFrame:
+    """``arm - baseline`` for each comparison and each seed of both: ``arm baseline level measure seed difference``."""
+    chance = 1 / max(num_classes, 1)
+    results = Results(result.outcomes, result.metric, chance)
+    courses = Sensitivity(results, result.margin, chance) if result.study.get("analysis") == Analysis.sensitivity else None
+    measures = [measure.name for measure in courses.measures] if courses else []
+    rows: list[tuple[str, str, str, str, int, float]] = []
+    for c in result.comparisons:
+        if courses and c.measure in measures:
+            pairs = courses.pair(c.arm, c.baseline, measures.index(c.measure))
+        else:
+            pairs = results.pair(c.arm, c.baseline, c.level)
+        values = zip(pairs.seeds, pairs.arm - pairs.baseline, strict=True)
+        rows += [(c.arm, c.baseline, c.level, c.measure, seed, float(value)) for seed, value in values]
+    return pl.DataFrame(rows, schema=DIFFERENCE_SCHEMA, orient="row")
+
+
+def _factor(result: StudyResult) -> Factor | None:
+    levels = {outcome.level: outcome.levels for outcome in result.outcomes if outcome.levels}
+    if len(levels) < 2:
+        return None
+    names = list(dict.fromkeys(name for values in levels.values() for name in values))
+    choices: dict[str, list[Any]] = {
+        name: list(dict.fromkeys(values.get(name) for values in levels.values())) for name in names
+    }
+    name = max(names, key=lambda n: (_is_numeric(choices[n]), len(choices[n])))
+    numeric = _is_numeric(choices[name])
+    numbers = [float(x) for x in choices[name]] if numeric else []
+    rows = [
+        {
+            "arm": s.arm,
+            "panel": ", ".join(f"{other}={value}" for other, value in levels[s.level].items() if other != name),
+            "level": s.level,
+            "x": float(levels[s.level][name]) if numeric else str(levels[s.level][name]),
+            **{key: getattr(s, key) for key in ("n", "mean", "low", "high", "diverged")},
+        }
+        for s in result.arms
+        if s.level in levels and np.isfinite(s.mean)
+    ]
+    log = numeric and min(numbers) > 0 and max(numbers) >= 8 * min(numbers)
+    return Factor(name, numeric, log, pl.DataFrame(rows)) if rows else None
+
+
+def _is_numeric(values: Sequence[Any]) -> bool:
+    return len(values) > 1 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+
+def _incident(outcome: Outcome, run: RecordedRun) -> Incident:
+    if outcome.status is Status.diverged:
+        step = run.summary.get("diverged_at") if run.finished else None
+        detail = f"loss not finite from step {step}; counted at chance accuracy" if step else "counted at chance accuracy"
+    elif outcome.status is Status.failed:
+        detail = run.failure or "no reason was recorded"
+    else:
+        detail = "planned, but no record was found"
+    return Incident(outcome.arm, outcome.level, outcome.seed, outcome.status, detail, outcome.run_id)

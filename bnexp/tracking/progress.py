@@ -1,0 +1,106 @@
+"""The progress display: one live line a run and a total on a terminal, plain lines elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from bnexp.metrics import EpochMetrics, Record, RunFailed, RunFinished, RunStarted
+from bnexp.plan import RunSpec
+from bnexp.tracking.sink import Sink
+
+PLAIN_SECONDS = 15.0  # between two plain lines of one run that is still training
+
+
+class ProgressSink(Sink):
+    """Shows what is training. ``console`` decides whether lines are live: a terminal that can move its cursor."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.live = console.is_terminal and not console.is_dumb_terminal
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=not self.live,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._total: TaskID | None = None
+        self._num_runs = 0
+        self._num_done = 0
+        self._last_line: dict[str, float] = {}
+
+    def begin(self, specs: Sequence[RunSpec]) -> None:
+        self._num_runs += len(specs)
+        if self._total is None:
+            self._total = self._progress.add_task("[bold]all runs", total=0, text="epochs")
+            self._progress.start()
+        epochs = sum(spec.config.train.epochs for spec in specs)
+        self._progress.update(self._total, total=(self._progress.tasks[0].total or 0) + epochs)
+
+    def record(self, spec: RunSpec, record: Record) -> None:
+        match record:
+            case RunStarted():
+                self._forget(spec)  # a run that is tried again starts over
+                task = self._progress.add_task(escape(spec.label), total=spec.config.train.epochs, text="epochs")
+                self._tasks[spec.run_id] = task
+                self._last_line[spec.run_id] = time.monotonic()
+            case EpochMetrics():
+                self._epoch(spec, record)
+            case RunFinished():
+                self._done(spec, outcome_text(record))
+            case RunFailed():
+                self._done(spec, f"[red]failed:[/] {escape(record.error)}")
+
+    def close(self) -> None:
+        self._progress.stop()
+
+    def _epoch(self, spec: RunSpec, record: EpochMetrics) -> None:
+        assert self._total is not None
+        text = escape(epoch_text(record.metrics))
+        self._progress.update(self._tasks[spec.run_id], completed=record.epoch, text=text)
+        self._progress.advance(self._total)
+        now = time.monotonic()
+        if not self.live and now - self._last_line[spec.run_id] >= PLAIN_SECONDS:
+            self._last_line[spec.run_id] = now
+            self.console.print(f"{escape(spec.label)}: epoch {record.epoch}/{spec.config.train.epochs}, {text}", soft_wrap=True)
+
+    def _done(self, spec: RunSpec, text: str) -> None:
+        self._num_done += 1
+        epochs = self._forget(spec)
+        if self._total is not None:
+            self._progress.advance(self._total, spec.config.train.epochs - epochs)
+        width = len(str(self._num_runs))
+        line = f"[dim]{self._num_done:>{width}}/{self._num_runs}[/]  {escape(spec.label)}  {text}"
+        self.console.print(line, soft_wrap=True, highlight=False)
+
+    def _forget(self, spec: RunSpec) -> int:
+        """Remove a run's line; its number of epochs done."""
+        task = self._tasks.pop(spec.run_id, None)
+        if task is None:
+            return 0
+        done = next((int(item.completed) for item in self._progress.tasks if item.id == task), 0)
+        self._progress.remove_task(task)
+        return done
+
+
+def epoch_text(metrics: dict[str, float]) -> str:
+    """Loss, accuracy and speed of an epoch in a few words; validation where there is one."""
+    split = "val" if "val/accuracy" in metrics else "train"
+    loss = f"loss {metrics['train/loss']:.3f}" if "train/loss" in metrics else "diverged"
+    return f"{loss}  {split} {100 * metrics[f'{split}/accuracy']:.2f} %  {metrics['time/images_per_second']:,.0f} images/s"
+
+
+def outcome_text(record: RunFinished) -> str:
+    """How a run ended, with markup."""
+    if record.diverged_at is not None:
+        return f"[yellow]diverged[/] at step {record.diverged_at}, counts at chance"
+    return f"test accuracy [bold]{100 * record.metrics['test/accuracy']:.2f} %[/]  [dim]{record.seconds:.1f} s[/]"

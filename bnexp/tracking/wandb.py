@@ -1,0 +1,266 @@
+"""Weights & Biases: one W&B run for each run, and one for the study.
+
+W&B holds a copy of the local record, so nothing here may stop or slow a training: calls are made on threads of their own, a
+server that is away turns the sink offline, and what went wrong is said once, at the end, in ``messages``. Nobody is ever
+asked for a key. A ``WANDB_*`` variable that the user has set wins over every argument given here.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexp.config import WandbConfig
+from bnexp.metrics import EpochMetrics, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
+from bnexp.plan import RunSpec
+from bnexp.tracking.sink import BackgroundSink
+from bnexp.tracking.store import pack_weights
+from bnexp.tracking.tables import class_accuracy, confusion_matrix, prediction_frame, select_rows
+from bnexp.tracking.wandb_media import (
+    ImageCache,
+    ImagesById,
+    confusion_plot,
+    disagreement_table,
+    figure,
+    prediction_table,
+)
+from bnexp.tracking.wandb_session import WandbSession, one_line, requested_mode
+
+if TYPE_CHECKING:
+    import polars as pl
+    import wandb
+
+
+class WandbSink(BackgroundSink):
+    """Logs every run to W&B while it trains.
+
+    ``study_id`` completes the group's name. ``class_names``: K names. ``images`` gives uint8 pixels (N, H, W, C) for ids of
+    test images, ``num_predictions`` of which fill the prediction table (0: no table). ``directory`` is where the ``wandb``
+    folder goes (null: the working directory; WANDB_DIR wins).
+    """
+
+    def __init__(
+        self,
+        config: WandbConfig,
+        *,
+        study_id: str,
+        class_names: Sequence[str],
+        images: ImagesById,
+        num_predictions: int,
+        directory: Path | None = None,
+    ) -> None:
+        super().__init__(workers=8)  # opening an online run is mostly waiting for the server
+        self.session = WandbSession(config, directory)
+        self.messages = self.session.messages
+        self._study_id = study_id
+        self._class_names = list(class_names)
+        self._images = ImageCache(images)
+        self._num_predictions = num_predictions
+        self._alone = False
+        self._open: dict[str, _OpenRun] = {}
+        self._finishing: list[threading.Thread] = []
+        self._computing = threading.Lock()  # offline, tables are one core's work at a time
+
+    def begin(self, specs: Sequence[RunSpec]) -> None:
+        self._alone = len(specs) == 1
+
+    def record(self, spec: RunSpec, record: Record) -> None:
+        if requested_mode(self.session.config) == "disabled":
+            return
+        if isinstance(record, RunFinished) and not self.session.config.artifacts:
+            record = replace(record, weights={})
+        super().record(spec, record)
+
+    def handle(self, spec: RunSpec, record: Record) -> None:
+        with self._computing:
+            if self.session.disabled:
+                return
+        match record:
+            case RunStarted():
+                facts = {"num_parameters": record.num_parameters, "num_steps": record.num_steps, "device": record.device}
+                self._open[spec.run_id] = self._start(spec, facts)
+            case StepMetrics(losses=losses):
+                for step, loss in losses.items():
+                    self._open[spec.run_id].log({"train/step_loss": loss}, step)
+            case EpochMetrics(epoch=epoch, step=step, metrics=metrics):
+                self._open[spec.run_id].log({"epoch": epoch, **metrics}, step)
+            case RunFinished():
+                opened = self._open.pop(spec.run_id)
+                try:
+                    self._log_result(spec, opened, record)
+                finally:
+                    self._finish(opened.run, 0)
+            case RunFailed(error=error):
+                opened = self._open.pop(spec.run_id) if spec.run_id in self._open else self._start(spec, {})
+                opened.mark("failed", error=error)
+                self._finish(opened.run, 1)
+
+    def finish(self) -> None:
+        for opened in self._open.values():
+            opened.mark("interrupted")
+            self._finish(opened.run, 1)
+        self._open.clear()
+        for thread in self._finishing:
+            thread.join()
+        self._finishing.clear()
+        self.session.report()
+
+    def _finish(self, run: wandb.Run, exit_code: int) -> None:
+        """Finish on a thread of its own: online, this waits for the upload while the next run is logged."""
+        thread = threading.Thread(target=self.session.finish, args=(run, exit_code), daemon=True)
+        self._finishing.append(thread)
+        thread.start()
+
+    def _start(self, spec: RunSpec, facts: dict[str, Any]) -> _OpenRun:
+        config = spec.config
+        run = self.session.open(
+            {
+                "id": spec.run_id,
+                "name": spec.label,
+                "group": f"{spec.study}-{self._study_id}",
+                "job_type": spec.arm,
+                "tags": _tags([config.data.name.value, config.model.name.value, spec.study, *self.session.config.tags]),
+                "config": run_config(spec) | {"study_id": self._study_id} | facts,
+            },
+            alone=self._alone,
+        )
+        _define_metrics(run)
+        return _OpenRun(run)
+
+    def _log_result(self, spec: RunSpec, opened: _OpenRun, record: RunFinished) -> None:
+        """The last metrics and how it ended; then, which online asks the server, the tables of predictions and the weights."""
+        opened.log({"epoch": opened.epoch, **record.metrics}, opened.step)
+        if record.diverged_at is None:
+            opened.mark("finished", seconds=record.seconds)
+        else:
+            opened.mark("diverged", seconds=record.seconds, diverged_at=record.diverged_at)
+        with nullcontext() if self.session.online else self._computing:
+            if record.predictions is not None:
+                self._log_predictions(spec, opened, record.predictions)
+            if self.session.config.artifacts and record.weights:
+                _log_weights(opened.run, spec, record.weights)
+
+    def _log_predictions(self, spec: RunSpec, opened: _OpenRun, predictions: Predictions) -> None:
+        """Accuracy of each class, confusion matrix, and the table of images that are worth looking at."""
+        frame = prediction_frame(predictions)
+        confusion = confusion_matrix(frame, len(self._class_names))
+        names = [name.replace(".", "_") for name in self._class_names]  # W&B reads a dot as nesting
+        rates = zip(names, class_accuracy(confusion).tolist(), strict=True)
+        opened.run.summary.update({"test/class_accuracy": {name: rate for name, rate in rates if not math.isnan(rate)}})
+        media = {"confusion_matrix": confusion_plot(confusion, self._class_names)}
+        if self._num_predictions:
+            shown = select_rows(frame, self._num_predictions, spec.config.data.name)
+            media["predictions"] = prediction_table(shown, self._class_names, self._images)
+        opened.log(media, opened.step)
+
+
+@dataclass
+class _OpenRun:
+    """A W&B run that is being logged, and the last epoch and step that it knows."""
+
+    run: wandb.Run
+    epoch: int = 0
+    step: int = 0
+
+    def log(self, row: dict[str, Any], step: int) -> None:
+        """Add a row at an update count; W&B drops rows that go back in steps."""
+        self.run.log(row, step=step)
+        self.epoch, self.step = row.get("epoch", self.epoch), step
+
+    def mark(self, status: str, **facts: Any) -> None:
+        """Put the status and more facts into the summary; a run that did not end well has its status as a tag too."""
+        self.run.summary.update({"status": status, **facts})
+        if status != "finished":
+            self.run.tags = [*(self.run.tags or ()), status]
+
+
+def run_config(spec: RunSpec) -> dict[str, Any]:
+    """The configuration as W&B keeps it: nested, which W&B shows as columns like ``optim.lr``.
+
+    Of the study only what concerns this run is kept (``study arm levels``); how the run is shown and where it is computed
+    are left out.
+    """
+    config = {name: value for name, value in spec.to_dict().items() if name not in ("study", "track", "executor")}
+    levels = {name.replace(".", "_"): level for name, level in spec.levels.items()}
+    return config | {"run_id": spec.run_id, "study": spec.study, "arm": spec.arm, "levels": levels}
+
+
+def log_study(
+    session: WandbSession,
+    *,
+    study: str,
+    study_id: str,
+    config: Mapping[str, Any],
+    answer: str,
+    verdict: Sequence[Mapping[str, str]],
+    figures: Mapping[str, str | bytes],
+    disagreements: pl.DataFrame,
+    class_names: Sequence[str],
+    images: ImagesById,
+) -> None:
+    """Log the study itself as one W&B run of job type ``study``; never raises.
+
+    ``verdict``: the rows of the verdict table, all with the same keys. ``figures``: name -> HTML text or PNG bytes.
+    ``disagreements``: as :func:`bnexp.tracking.tables.disagreements` gives it. What the user should know is added to
+    ``session.messages``.
+    """
+    try:
+        if requested_mode(session.config) == "disabled" or session.disabled:
+            return
+        import wandb
+
+        arguments = {
+            "id": f"study-{study_id}",
+            "name": study,
+            "group": f"{study}-{study_id}",
+            "job_type": "study",
+            "tags": _tags([study, *session.config.tags]),
+            "config": {**config, "study": study, "study_id": study_id},
+        }
+        run = session.open(arguments, alone=False)
+        row: dict[str, Any] = {f"figures/{name}": figure(content) for name, content in figures.items()}
+        if verdict:
+            row["verdict"] = wandb.Table(columns=list(verdict[0]), data=[list(line.values()) for line in verdict])
+        if len(disagreements):
+            row["disagreements"] = disagreement_table(disagreements, class_names, ImageCache(images))
+        run.log(row)
+        run.summary.update({"answer": answer})
+        session.finish(run, 0)
+    except Exception as error:
+        session.messages.append(f"W&B: the study {study} was not logged ({one_line(error)}).")
+    session.report()
+
+
+def _define_metrics(run: wandb.Run) -> None:
+    """``epoch`` as the x-axis; least loss and greatest accuracy beside the last in the summary."""
+    run.define_metric("epoch")
+    for part in ("train", "val", "test"):
+        run.define_metric(f"{part}/loss", step_metric="epoch", summary="min,last")
+        run.define_metric(f"{part}/accuracy", step_metric="epoch", summary="max,last")
+    for name in ("learning_rate", "time/epoch_seconds", "time/images_per_second"):
+        run.define_metric(name, step_metric="epoch")
+
+
+def _log_weights(run: wandb.Run, spec: RunSpec, weights: Mapping[str, NDArray[np.generic]]) -> None:
+    import wandb
+
+    artifact = wandb.Artifact(f"model-{spec.run_id}", type="model", metadata={"study": spec.study, "label": spec.label})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.safetensors")
+        path.write_bytes(pack_weights(weights))
+        artifact.add_file(str(path))  # copied
+    run.log_artifact(artifact)
+
+
+def _tags(tags: Sequence[str]) -> list[str]:
+    """Without repeats and empty ones, cut to the 64 characters that W&B allows."""
+    return list(dict.fromkeys(tag[:64] for tag in tags if tag))

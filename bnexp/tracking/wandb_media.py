@@ -1,0 +1,82 @@
+"""Prediction tables, confusion matrices and figures as Weights & Biases objects."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexp.metrics import Int64
+
+if TYPE_CHECKING:
+    import polars as pl
+    import wandb
+
+ImagesById = Callable[[Int64], NDArray[np.uint8]]  # (N,) image ids -> (N, H, W, C)
+
+
+class ImageCache:
+    """``wandb.Image`` by image id: runs show many of the same images, and encoding is most of a table's cost."""
+
+    def __init__(self, images: ImagesById) -> None:
+        self._pixels = images
+        self._made: dict[int, wandb.Image] = {}
+
+    def __call__(self, ids: Int64) -> list[wandb.Image]:
+        """The images of ``ids``, in order."""
+        import wandb
+        from PIL import Image
+
+        missing = np.array([i for i in dict.fromkeys(ids.tolist()) if i not in self._made], dtype=np.int64)
+        if len(missing):
+            for image_id, pixels in zip(missing.tolist(), self._pixels(missing), strict=True):
+                self._made[image_id] = wandb.Image(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
+        return [self._made[image_id] for image_id in ids.tolist()]
+
+
+def prediction_table(shown: pl.DataFrame, class_names: Sequence[str], images: ImageCache) -> wandb.Table:
+    """A row a test image of ``shown`` (see :func:`bnexp.tracking.tables.select_rows`), one column a class probability."""
+    import wandb
+
+    first = ["image_id", "image", "truth", "prediction", "confidence", "loss", "correct", "shown"]
+    columns: list[str | int] = [*first, *(f"p {name}" for name in class_names)]
+    table = wandb.Table(columns=columns)
+    for image, row in zip(images(shown["image_id"].to_numpy()), shown.iter_rows(named=True), strict=True):
+        names = [class_names[row["label"]], class_names[row["prediction"]]]
+        probabilities = [row[f"p{k}"] for k in range(len(class_names))]
+        table.add_data(row["image_id"], image, *names, *(row[name] for name in first[4:]), *probabilities)
+    return table
+
+
+def disagreement_table(frame: pl.DataFrame, class_names: Sequence[str], images: ImageCache) -> wandb.Table:
+    """A row a test image of ``frame`` (see :func:`bnexp.tracking.tables.disagreements`), classes by name."""
+    import wandb
+
+    rest = [name for name in frame.columns if name not in ("image_id", "label")]
+    columns: list[str | int] = ["image_id", "image", "truth", *rest]
+    table = wandb.Table(columns=columns)
+    for image, row in zip(images(frame["image_id"].to_numpy()), frame.iter_rows(named=True), strict=True):
+        values = [class_names[row[name]] if name.startswith("prediction ") else row[name] for name in rest]
+        table.add_data(row["image_id"], image, class_names[row["label"]], *values)
+    return table
+
+
+def confusion_plot(confusion: Int64, class_names: Sequence[str]) -> Any:
+    """W&B's confusion matrix chart of (K, K) counts."""
+    import wandb
+
+    truth, guess = np.divmod(np.repeat(np.arange(confusion.size), confusion.ravel()), len(class_names))
+    return wandb.plot.confusion_matrix(y_true=truth.tolist(), preds=guess.tolist(), class_names=list(class_names))
+
+
+def figure(content: str | bytes) -> Any:
+    """A figure given as HTML text or as the bytes of a PNG."""
+    import wandb
+    from PIL import Image
+
+    if isinstance(content, str):
+        return wandb.Html(content, inject=False, data_is_not_path=True)
+    return wandb.Image(Image.open(io.BytesIO(content)))

@@ -1,0 +1,136 @@
+"""Optimisers over a flat ``(R, P)`` tensor of parameters, and learning rate schedules.
+
+A row is a run; hyperparameters are columns ``(R, 1)``, so that each run has its own. One step is a few elementwise
+operations, whatever the number of layers and runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bnexp.config import OptimConfig, OptimName, Schedule
+
+Float64 = NDArray[np.float64]
+
+
+class Optimiser(Protocol):
+    """Updates the parameters that it was built with, in place."""
+
+    def step(self, gradient: Tensor, t: int) -> None:
+        """One update from ``gradient`` (R, P), which may be overwritten. ``t`` counts steps from 0."""
+
+
+class SGD:
+    """Stochastic gradient descent with momentum: exactly ``torch.optim.SGD`` without dampening, for each run.
+
+    ``g += weight_decay * p;  v = momentum * v + g;  p -= lr * v`` (Nesterov: ``p -= lr * (g + momentum * v)``).
+    Shapes: ``parameters`` (R, P), ``lr`` (T, R) for all T steps, ``momentum`` and ``weight_decay`` (R,).
+    Reference: Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013.
+    """
+
+    def __init__(self, parameters: Tensor, lr: Float64, momentum: Float64, weight_decay: Float64, nesterov: bool) -> None:
+        self.parameters = parameters
+        self.minus_lr = _columns(-lr, parameters)
+        self.momentum = _columns(momentum, parameters)
+        self.weight_decay = _columns(weight_decay, parameters) if weight_decay.any() else None
+        self.nesterov = nesterov
+        self.velocity = torch.zeros_like(parameters)
+
+    def step(self, gradient: Tensor, t: int) -> None:
+        if self.weight_decay is not None:
+            gradient.addcmul_(self.parameters, self.weight_decay)
+        self.velocity.mul_(self.momentum).add_(gradient)
+        direction = gradient.addcmul_(self.velocity, self.momentum) if self.nesterov else self.velocity
+        self.parameters.addcmul_(direction, self.minus_lr[t])
+
+
+class Adam:
+    """Adam with bias correction: exactly ``torch.optim.Adam`` (weight decay as an L2 penalty), for each run.
+
+    ``m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  p -= lr / (1-b1^t) * m / (sqrt(v / (1-b2^t)) + eps)``, t from 1.
+    Shapes: ``parameters`` (R, P), ``lr`` (T, R) for all T steps, the rest (R,).
+    Reference: Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    """
+
+    def __init__(
+        self, parameters: Tensor, lr: Float64, beta1: Float64, beta2: Float64, eps: Float64, weight_decay: Float64
+    ) -> None:
+        self.parameters = parameters
+        t = np.arange(1, len(lr) + 1)[:, None]
+        self.minus_step_size = _columns(-lr / (1 - beta1**t), parameters)
+        self.root_correction2 = _columns(np.sqrt(1 - beta2**t), parameters)
+        self.rest1, self.rest2 = _columns(1 - beta1, parameters), _columns(1 - beta2, parameters)
+        self.beta2, self.eps = _columns(beta2, parameters), _columns(eps, parameters)
+        self.weight_decay = _columns(weight_decay, parameters) if weight_decay.any() else None
+        self.mean, self.square = torch.zeros_like(parameters), torch.zeros_like(parameters)
+
+    def step(self, gradient: Tensor, t: int) -> None:
+        if self.weight_decay is not None:
+            gradient.addcmul_(self.parameters, self.weight_decay)
+        self.mean.lerp_(gradient, self.rest1.expand_as(gradient))
+        self.square.mul_(self.beta2).addcmul_(gradient * gradient, self.rest2)
+        denominator = (self.square.sqrt() / self.root_correction2[t]).add_(self.eps)
+        self.parameters.addcmul_(self.mean / denominator, self.minus_step_size[t])
+
+
+def _columns(values: Float64, like: Tensor) -> Tensor:
+    """``values`` (..., R) as (..., R, 1) with the device and number format of ``like``."""
+    return torch.as_tensor(values, dtype=like.dtype).to(like.device).unsqueeze(-1)
+
+
+def build_optimiser(configs: Sequence[OptimConfig], parameters: Tensor, epochs: int, steps_per_epoch: int) -> Optimiser:
+    """The optimiser of a cohort: one configuration for each row of ``parameters`` (R, P), all of the same kind."""
+
+    def vector(value: Callable[[OptimConfig], float]) -> Float64:
+        return np.array([value(config) for config in configs], dtype=np.float64)
+
+    lr = np.stack([learning_rates(config, epochs, steps_per_epoch) for config in configs], axis=1)
+    weight_decay = vector(lambda c: c.weight_decay)
+    if configs[0].name is OptimName.sgd:
+        return SGD(parameters, lr, vector(lambda c: c.momentum), weight_decay, configs[0].nesterov)
+    beta1, beta2 = vector(lambda c: c.beta1), vector(lambda c: c.beta2)
+    return Adam(parameters, lr, beta1, beta2, vector(lambda c: c.eps), weight_decay)
+
+
+def learning_rates(config: OptimConfig, epochs: int, steps_per_epoch: int) -> Float64:
+    """The learning rate of every step of a run: (epochs * steps_per_epoch,), all at most ``config.lr``.
+
+    ``constant``   lr
+    ``cosine``     lr/2 (1 + cos(pi s/S)), s = 0..S-1 counting the steps after warm-up (Loshchilov & Hutter, ICLR 2017)
+    ``step``       lr * step_gamma^k after k * step_epochs epochs, counted from the start
+    ``one_cycle``  as ``torch.optim.lr_scheduler.OneCycleLR``: cosine from lr/25 up to lr over 0.3 of the steps, then down
+                   to lr/250,000 (Smith & Topin, 2018); momentum is not cycled
+    Warm-up of W steps multiplies the first of them by 1/W, 2/W, ..., 1. ``one_cycle`` has its own: there ``warmup`` epochs,
+    if any, replace the 0.3.
+    """
+    num_steps, num_warmup = epochs * steps_per_epoch, round(config.warmup * steps_per_epoch)
+    t = np.arange(num_steps, dtype=np.float64)
+    if config.schedule is Schedule.one_cycle:
+        return config.lr * _one_cycle(t, config.warmup / epochs if config.warmup else 0.3)
+    factor = np.ones(num_steps)
+    if config.schedule is Schedule.cosine:
+        factor = (1 + np.cos(np.pi * np.maximum(t - num_warmup, 0) / max(num_steps - num_warmup, 1))) / 2
+    elif config.schedule is Schedule.step:
+        factor = config.step_gamma ** np.floor(t / (config.step_epochs * steps_per_epoch))
+    warmup = np.minimum((t + 1) / num_warmup, 1) if num_warmup else 1.0
+    return config.lr * factor * warmup
+
+
+def _one_cycle(t: Float64, rising: float, start: float = 1 / 25, end: float = 1 / 25e4) -> Float64:
+    """Factors of the peak rate: half a cosine from ``start`` to 1 over the part ``rising`` of the steps, another to ``end``."""
+    last = len(t) - 1
+    peak = min(max(rising * len(t) - 1, 0.0), last)
+    up = np.minimum(t / peak, 1) if peak else np.ones_like(t)
+    down = np.maximum(t - peak, 0) / (last - peak) if last > peak else np.zeros_like(t)
+    return np.where(t <= peak, _anneal(start, 1, up), _anneal(1, end, down))
+
+
+def _anneal(first: float, last: float, part: Float64) -> Float64:
+    """Half a cosine from ``first`` at part 0 to ``last`` at part 1."""
+    return last + (first - last) / 2 * (1 + np.cos(np.pi * part))

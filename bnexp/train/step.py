@@ -1,0 +1,93 @@
+"""One training step of a cohort, and what is remembered of the steps of an epoch.
+
+Shape letters: R runs, N batch, K classes, P parameters of a run, S steps of an epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bnexp.config import Precision
+from bnexp.model.networks import Network
+from bnexp.train.optim import Optimiser
+from bnexp.train.precision import autocast
+
+
+def image_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of every image, nats: logits (N, R, K) and labels (R, N) -> (R, N)."""
+    N, R, K = logits.shape
+    flat = logits.transpose(0, 1).reshape(R * N, K)
+    return F.cross_entropy(flat.to(torch.promote_types(flat.dtype, torch.float32)), labels.flatten(), reduction="none").view(
+        R, N
+    )
+
+
+def num_correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """Images whose largest logit is their label's: logits (N, R, K) and labels (R, N) -> (R,)."""
+    return (labels == logits.argmax(-1).T).sum(1)
+
+
+class TrainStep:
+    """Forward, backward and update of all runs on one batch.
+
+    The objective is the sum over runs of the mean loss of each, so that every run sees the gradient of its own mean: the
+    cohort changes no learning rate, and a run with a loss that is not finite spoils no other.
+    """
+
+    def __init__(self, network: Network, optimiser: Optimiser, precision: Precision) -> None:
+        self.network = network
+        self.optimiser = optimiser
+        self.precision = precision
+        self.parameters = list(network.parameters())
+        self.gradient = torch.empty_like(network.flat)
+        self.ones = torch.ones_like(network.flat[:, 0])
+
+    def __call__(self, x: Tensor, labels: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """Step ``t`` (from 0) on images ``x`` (N, R*C, S, S) and ``labels`` (R, N): mean loss and number correct, each (R,)."""
+        with autocast(self.precision, x.device):
+            logits = self.network(x)
+        losses = image_losses(logits, labels).mean(1)
+        gradients = torch.autograd.grad(losses, self.parameters, self.ones.to(losses.dtype))
+        with torch.no_grad():
+            torch.cat([g.flatten(1) for g in gradients], dim=1, out=self.gradient)
+            self.optimiser.step(self.gradient, t)
+            return losses.detach(), num_correct(logits, labels)
+
+
+@dataclass(frozen=True)
+class EpochTotals:
+    """What the steps of an epoch gave: ``losses`` (S, R) of each step; ``loss`` and ``accuracy`` (R,) over all images."""
+
+    losses: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+
+class EpochMeter:
+    """Collects the results of steps on the device; ``read`` is the only point that waits for it."""
+
+    def __init__(self) -> None:
+        self._losses: list[Tensor] = []
+        self._correct: list[Tensor] = []
+        self._sizes: list[int] = []
+
+    def add(self, losses: Tensor, correct: Tensor, num_images: int) -> None:
+        """One step: mean loss (R,) and number correct (R,) over ``num_images``."""
+        self._losses.append(losses)
+        self._correct.append(correct)
+        self._sizes.append(num_images)
+
+    def read(self) -> EpochTotals:
+        """The totals so far; the loss is weighted by batch size, so that a smaller last batch counts for its images."""
+        losses = torch.stack(self._losses).cpu().double().numpy()
+        correct = torch.stack(self._correct).sum(0).cpu().double().numpy()
+        sizes = np.array(self._sizes, dtype=np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            loss = sizes @ losses / sizes.sum()
+        return EpochTotals(losses, loss, correct / sizes.sum())

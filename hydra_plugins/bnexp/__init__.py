@@ -1,0 +1,1 @@
+"""The Hydra plugins of bnexp: the `cohort` launcher and the `study` sweeper."""

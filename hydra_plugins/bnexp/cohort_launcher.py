@@ -1,0 +1,46 @@
+"""Hydra launcher ``cohort``: trains the jobs of a multirun together, as cohorts, instead of one after another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+@dataclass
+class CohortLauncherConf:
+    _target_: str = "hydra_plugins.bnexp.cohort_launcher.CohortLauncher"
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="cohort", node=CohortLauncherConf, provider="bnexp")
+
+
+class CohortLauncher(Launcher):
+    """Composes and validates every job before the first one trains, then hands all of them to the runner."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        # The task function trains one job; a cohort needs all of them, so the runner is called directly.
+        del task_function
+        self.hydra_context = hydra_context
+        self.config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        del initial_job_idx
+        from bnexp import runner
+        from bnexp.compose import compose_jobs
+        from bnexp.plan import RunSpec
+
+        configs = compose_jobs(self.hydra_context.config_loader, self.config, job_overrides)
+        results = runner.run([RunSpec(config) for config in configs])
+        return [
+            JobReturn(
+                overrides=list(overrides),
+                cfg=OmegaConf.structured(config),
+                status=JobStatus.COMPLETED,
+                _return_value=runner.objective(results[RunSpec(config).run_id]),
+            )
+            for config, overrides in zip(configs, job_overrides, strict=True)
+        ]

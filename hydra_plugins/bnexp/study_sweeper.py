@@ -1,0 +1,37 @@
+"""Hydra sweeper ``study``: expands the arms x factors x seeds of a study and hands the jobs to the launcher."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+@dataclass
+class StudySweeperConf:
+    _target_: str = "hydra_plugins.bnexp.study_sweeper.StudySweeper"
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="study", node=StudySweeperConf, provider="bnexp")
+
+
+class StudySweeper(Sweeper):
+    """Every run of the study is composed and validated before the launcher starts the first."""
+
+    launcher: Launcher
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from hydra.core.plugins import Plugins
+
+        self.loader = hydra_context.config_loader
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from bnexp.compose import expand
+
+        return [self.launcher.launch(expand(self.loader, arguments).jobs, initial_job_idx=0)]

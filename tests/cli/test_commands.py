@@ -1,0 +1,194 @@
+"""The commands, from what is typed to what is printed and recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+
+from bnexp.tracking.store import Store
+
+QUICK = ("data=digits", "train.epochs=1", "executor=inline")
+SMOKE = ("budget=smoke", "study.seeds=1", "train.epochs=1", "executor=inline")
+
+
+def test_a_study_trains_compares_and_reports_and_repeats_nothing(cli: Cli) -> None:
+    first = cli("study", "batchnorm", "budget=smoke", "--json")
+    assert first.code == 0
+    result = json.loads(first.out)
+    assert [arm["arm"] for arm in result["arms"]] == ["none", "after_pool"]
+    assert result["verdict"] == "ESTIMATE"  # two seeds allow no verdict
+    assert "4/4" in first.err
+    report = Path(first.err.rsplit("Report: ", 1)[1].strip())
+    assert "Does batch norm after pooling help" in report.read_text()
+
+    files = {path: path.stat().st_mtime_ns for path in Store().root.glob("*/*/summary.json")}
+    again = cli("study", "batchnorm", "budget=smoke", "--json")
+    assert json.loads(again.out) == result
+    assert "4 finished before" in again.err
+    assert {path: path.stat().st_mtime_ns for path in Store().root.glob("*/*/summary.json")} == files
+
+    more = cli("study", "batchnorm", "budget=smoke", "study.seeds=3")
+    assert "4 finished before" in more.err
+    assert "2/2" in more.err
+
+
+def test_runs_of_one_study_serve_another(cli: Cli) -> None:
+    cli("study", "batchnorm", *SMOKE)
+    result = cli("study", "placement", *SMOKE)
+    assert "2 finished before" in result.err
+    assert len(list(Store().runs())) == 4
+
+
+def test_the_table_has_answer_arms_and_comparison(cli: Cli) -> None:
+    result = cli("study", "batchnorm", *SMOKE)
+    for word in ("none", "after_pool", "95 % interval", "ESTIMATE", "Held fixed: data.name=digits"):
+        assert word in result.out
+    assert "\x1b" not in result.out + result.err  # not a terminal: no colours, no cursor movement
+    report = cli("report", "batchnorm", "--md")
+    assert report.out.startswith("| arm | baseline |")
+
+
+def test_a_run_is_recorded_and_listed_and_shown(cli: Cli) -> None:
+    trained = cli("train", *QUICK, "norm=batch", "--json")
+    (row,) = json.loads(trained.out)
+    assert trained.code == 0
+    assert row["status"] == "finished"
+    for name in ("config.yaml", "metrics.jsonl", "predictions.parquet", "model.safetensors", "summary.json"):
+        assert (Path(row["path"]) / name).exists()
+    (listed,) = json.loads(cli("runs", "--json").out)
+    assert listed["run"] == row["run"]
+    shown = json.loads(cli("show", row["run"][:6], "--json").out)
+    assert shown["config"]["norm"]["kind"] == "batch"
+    assert cli("show", "zzz").code == 2
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_every_launcher_trains_the_same_runs(cli: Cli, launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = ("-m", *QUICK, "norm=none,batch", "--json")
+    cohort = json.loads(cli("train", *overrides).out)
+    monkeypatch.setenv("BNEXP_RUNS_DIR", str(tmp_path / launcher))
+    other = json.loads(cli("train", *overrides, f"hydra/launcher={launcher}").out)
+    assert len(other) == 2
+    for row in cohort + other:
+        row.pop("path")
+    assert other == cohort
+
+
+def test_a_study_runs_through_train_and_another_launcher(cli: Cli) -> None:
+    result = cli("train", "-m", "study=batchnorm", *SMOKE, "hydra/launcher=basic", "--json")
+    assert [row["norm"] for row in json.loads(result.out)] == ["none", "batch after_pool"]
+    assert "2 finished before" in cli("study", "batchnorm", *SMOKE).err
+
+
+def test_a_dry_run_lists_and_trains_nothing(cli: Cli) -> None:
+    result = cli("study", "learning_rate", "study.seeds=2", "--dry-run", "--json")
+    assert len(json.loads(result.out)) == 2 * 11 * 2
+    assert "44 to train" in result.err
+    assert len(json.loads(cli("train", "-m", "seed=range(5)", "--dry-run", "--json").out)) == 5
+    assert not list(Store().root.glob("*/*"))
+
+
+def test_a_failed_run_ends_in_code_three_and_keeps_the_others(cli: Cli) -> None:
+    # 1,366 training images leave a last batch of one in batches of 65: one value a channel for a linear norm.
+    bad = ("train.batch_size=65", "norm.linear=true")
+    result = cli("train", "-m", *QUICK, "norm=none,batch", *bad, "--json")
+    assert result.code == 3
+    assert [row["norm"] for row in json.loads(result.out)] == ["none"]
+    assert "norm3 has one value a channel" in result.err
+
+
+def test_divergence_is_counted_at_chance_and_flagged(cli: Cli) -> None:
+    result = cli("study", "batchnorm", *SMOKE, "optim.lr=1e6", "--json")
+    arms = json.loads(result.out)["arms"]
+    assert result.code == 3
+    assert arms[0]["diverged"] == 1
+    assert arms[0]["mean"] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["study", "batchnrm"], "Did you mean batchnorm?"),
+        (["study", "data=digits"], "the study's name comes first: bnexp study batchnorm data=digits"),
+        (["train", "optim.lr=-1"], "optim.lr=-1 is out of range"),
+        (["train", "optim.lr=0.1,0.2"], "add -m"),
+        (["train", "--json", "--csv"], "--json and --csv exclude each other"),
+        (["train", "train.device=mps", *QUICK], "train.device=mps does not exist here"),
+        (["data", "mnst"], "Did you mean mnist?"),
+        (["report", "batchnorm"], "no study is recorded"),
+        (["config", "--md"], "--md goes with --keys"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_code_two(cli: Cli, arguments: list[str], sentence: str) -> None:
+    result = cli(*arguments)
+    assert sentence in result.err
+    assert "Traceback" not in result.err
+    assert result.code == 2
+    assert not list(Store().root.glob("*/*/summary.json"))
+
+
+def test_debug_shows_the_traceback(cli: Cli) -> None:
+    assert "Traceback" in cli("train", "optim.lr=-1", "--debug").err
+
+
+def test_the_configuration_is_shown_whole(cli: Cli) -> None:
+    tree = json.loads(cli("config", "norm=batch", "--json").out)
+    assert tree["norm"]["kind"] == "batch"
+    assert len(tree["run_id"]) == 12
+    keys = json.loads(cli("config", "--keys", "--json").out)
+    assert {"optim.lr", "norm.placement", "track.wandb.mode"} <= {row["key"] for row in keys}
+
+
+def test_studies_and_data_sets_are_listed(cli: Cli) -> None:
+    rows = json.loads(cli("study", "--json").out)
+    assert {row["study"] for row in rows} >= {"batchnorm", "placement", "conv_bias", "learning_rate"}
+    assert all(row["question"].endswith("?") for row in rows)
+    assert {row["data"] for row in json.loads(cli("data", "--json").out)} >= {"digits", "mnist", "cifar10", "npz"}
+    facts = {row["fact"]: row["value"] for row in json.loads(cli("data", "digits", "--json").out)}
+    assert facts["image"] == "1x32x32"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom bnexp.cli.app import main\nsys.argv = ['bnexp', *sys.argv[1:]]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'wandb', 'torchvision', 'hydra', 'polars', 'altair', 'scipy', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    for arguments in (["--help"], ["study", "--help"], ["train", "--help"]):
+        subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.slow
+def test_an_interrupted_study_keeps_what_is_finished_and_goes_on(shared_cache: Path, tmp_path: Path) -> None:
+    command = [
+        str(Path(sys.executable).parent / "bnexp"),
+        "study",
+        "batchnorm",
+        "data=digits",
+        "train.epochs=3",
+        "study.seeds=3",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "1/6" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "the same command goes on from there" in rest
+    assert "Traceback" not in rest
+    done = len(list(Store().runs()))
+    assert 1 <= done < 6
+    again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, env=dict(os.environ))
+    assert again.returncode == 0
+    assert f"{done} finished before" in again.stderr

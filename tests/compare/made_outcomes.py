@@ -1,0 +1,34 @@
+"""Outcomes and studies made by hand, for the tests of the comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bnexp.compare.result import Outcome, Status, StudyResult
+from bnexp.compare.select import level_text
+from bnexp.compare.verdict import analyse
+from bnexp.config import Direction, StudyConfig
+
+SETTINGS = {"data.name": "mnist", "optim.lr": "0.01", "train.epochs": "10", "model.name": "lenet"}
+
+
+def outcome(arm: str, seed: int, value: float | None, status: Status = Status.finished, **levels: Any) -> Outcome:
+    named = {key.replace("__", "."): level for key, level in levels.items()}
+    text = level_text(named)
+    return Outcome(arm, text, named, seed, status, value, f"{arm}-{text}-{seed}")
+
+
+def from_values(values: Mapping[str, Sequence[float]], **levels: Any) -> list[Outcome]:
+    """Accuracies in percent, arm -> one a seed."""
+    return [outcome(arm, seed, value / 100, **levels) for arm, row in values.items() for seed, value in enumerate(row)]
+
+
+def study(*arms: str, question: str = "Does it help?", direction: str = "different", **keys: Any) -> StudyConfig:
+    keys.setdefault("baseline", arms[0])
+    return StudyConfig(name="made", question=question, arms={arm: [] for arm in arms}, direction=Direction(direction), **keys)
+
+
+def result(made: StudyConfig, outcomes: Sequence[Outcome], margin: float = 0.2, **keys: Any) -> StudyResult:
+    keys.setdefault("settings", SETTINGS)
+    return analyse(made, outcomes, study_id="0123", margin=margin, chance=0.1, **keys)

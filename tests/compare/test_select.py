@@ -1,0 +1,76 @@
+"""Planned runs are found in the store, wherever they were trained, or reported as failed or missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bnexp.compare.result import Status
+from bnexp.compare.select import level_text, study_outcomes
+from bnexp.config import ConfigError
+from bnexp.tracking.store import Store
+
+
+def record(root: Path, study: str, run_id: str, status: str = "finished", **metrics: Any) -> None:
+    path = root / study / run_id
+    path.mkdir(parents=True)
+    values = {name.replace("__", "/"): value for name, value in metrics.items()}
+    (path / "summary.json").write_text(json.dumps({"run_id": run_id, "status": status, "metrics": values}))
+
+
+def planned(*run_ids: str) -> list[dict[str, Any]]:
+    return [{"run_id": name, "arm": "none", "levels": {"optim.lr": 0.01}, "seed": seed} for seed, name in enumerate(run_ids)]
+
+
+def test_every_planned_run_has_an_outcome_in_order(tmp_path: Path) -> None:
+    record(tmp_path, "batchnorm", "aaa", test__accuracy=0.9)
+    record(tmp_path, "other", "bbb", status="diverged", test__accuracy=0.1)
+    record(tmp_path, "other", "unplanned", test__accuracy=0.5)
+    (tmp_path / "batchnorm" / "ccc").mkdir()
+    (tmp_path / "batchnorm" / "ccc" / "failure.json").write_text('{"error": "out of memory", "traceback": ""}')
+    (tmp_path / "batchnorm" / "ddd").mkdir()  # interrupted: neither summary nor failure
+    (tmp_path / "note.txt").write_text("not a study")
+    found = study_outcomes(planned("aaa", "bbb", "ccc", "ddd", "eee"), Store(tmp_path), "test/accuracy")
+    assert [(o.run_id, o.status, o.value) for o in found] == [
+        ("aaa", Status.finished, 0.9),
+        ("bbb", Status.diverged, 0.1),
+        ("ccc", Status.failed, None),
+        ("ddd", Status.missing, None),
+        ("eee", Status.missing, None),
+    ]
+    assert (found[3].arm, found[3].level, found[3].levels, found[3].seed) == ("none", "lr=0.01", {"optim.lr": 0.01}, 3)
+
+
+def test_a_finished_copy_wins_over_a_failed_one(tmp_path: Path) -> None:
+    (tmp_path / "a" / "run").mkdir(parents=True)
+    (tmp_path / "a" / "run" / "failure.json").write_text('{"error": "out of memory"}')
+    record(tmp_path, "b", "run", test__accuracy=0.8)
+    assert study_outcomes(planned("run"), Store(tmp_path), "test/accuracy")[0].value == 0.8
+
+
+def test_no_store_yet_means_missing(tmp_path: Path) -> None:
+    assert study_outcomes(planned("run"), Store(tmp_path / "runs"), "test/accuracy")[0].status is Status.missing
+
+
+def test_an_unknown_metric_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    record(tmp_path, "batchnorm", "aaa", test__accuracy=0.9, test__loss=0.3)
+    message = "Run aaa has not recorded the metric test/acuracy; it has test/accuracy, test/loss. Did you mean test/accuracy?"
+    with pytest.raises(ConfigError) as error:
+        study_outcomes(planned("aaa"), Store(tmp_path), "test/acuracy")
+    assert str(error.value) == message
+
+
+def test_a_diverged_run_may_lack_the_metric(tmp_path: Path) -> None:
+    record(tmp_path, "batchnorm", "aaa", status="diverged")
+    record(tmp_path, "batchnorm", "bbb", status="diverged", test__loss=None)
+    found = study_outcomes(planned("aaa", "bbb"), Store(tmp_path), "test/loss")
+    assert [(o.status, o.value) for o in found] == [(Status.diverged, None)] * 2
+
+
+def test_level_text_is_short_and_as_configured() -> None:
+    assert level_text({}) == ""
+    assert level_text({"optim.lr": 0.01, "norm.affine": False, "norm.momentum": None}) == "lr=0.01, affine=false, momentum=null"
+    assert level_text({"norm": "before_activation", "train.batch_size": 64}) == "norm=before_activation, batch_size=64"

@@ -1,0 +1,157 @@
+"""The user's own image folders: layouts, kinds of images, and what each mistake is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bnexp.config import ConfigError, DataConfig, DataName
+from bnexp.data.resident import Resident, prepare
+from bnexp.data.sources import DataError
+
+
+def save(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 20), value: int = 100, **options: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colour = (value, 10, 20, 128)[: len(Image.new(mode, (1, 1)).getbands())]
+    Image.new(mode, size, colour if len(colour) > 1 else value).save(path, **options)
+
+
+def make_classes(root: Path, per_class: int = 5, mode: str = "RGB") -> None:
+    for label, name in enumerate(("cat", "dog")):
+        for i in range(per_class):
+            save(root / name / f"{i}.png", mode, value=50 * label + i)
+
+
+def load(root: Path, **keys: object) -> Resident:
+    return prepare(DataConfig(name=DataName.image_folder, root=str(root), size=16, val_fraction=0.0, **keys))  # type: ignore[arg-type]
+
+
+def test_train_and_test_folders(tmp_path: Path) -> None:
+    make_classes(tmp_path / "train")
+    make_classes(tmp_path / "test", per_class=2)
+    (tmp_path / "train/cat/notes.txt").write_text("not an image")
+    (tmp_path / "train/.hidden").mkdir()
+    calls: list[tuple[str, int, int]] = []
+    resident = prepare(
+        DataConfig(name=DataName.image_folder, root=str(tmp_path), size=16, val_fraction=0.0), lambda *call: calls.append(call)
+    )
+    assert resident.class_names == ("cat", "dog")
+    assert resident.train_images.shape == (10, 3, 16, 16)
+    assert resident.train_images[:, 0, 8, 8].tolist() == [0, 1, 2, 3, 4, 50, 51, 52, 53, 54]
+    assert resident.test_labels.tolist() == [0, 0, 1, 1]
+    assert ("reading images", 14, 14) in calls
+
+
+def test_class_folders_alone_are_split_by_fraction_and_seed(tmp_path: Path) -> None:
+    make_classes(tmp_path, per_class=10)
+
+    def values(resident: Resident) -> tuple[set[int], set[int]]:
+        return set(resident.train_images[:, 0, 0, 0].tolist()), set(resident.test_images[:, 0, 0, 0].tolist())
+
+    train, test = values(load(tmp_path, test_fraction=0.3))
+    assert train | test == {*range(10), *range(50, 60)}
+    assert not train & test
+    assert sum(value < 50 for value in test) == 3 == sum(value >= 50 for value in test)
+    assert values(load(tmp_path, test_fraction=0.3)) == (train, test)
+    assert values(load(tmp_path, test_fraction=0.3, split_seed=1)) != (train, test)
+
+
+@pytest.mark.parametrize(
+    ("odd_mode", "channels"), [("L", 1), ("1", 1), ("LA", 1), ("RGB", 3), ("P", 3), ("RGBA", 3), ("CMYK", 3)]
+)
+def test_images_stay_grey_only_if_all_are(tmp_path: Path, odd_mode: str, channels: int) -> None:
+    make_classes(tmp_path, mode="L")
+    save(tmp_path / ("dog/odd.tif" if odd_mode == "CMYK" else "dog/odd.png"), odd_mode)
+    assert load(tmp_path).in_channels == channels
+
+
+def test_transparent_palette_images_are_read_without_a_warning(tmp_path: Path) -> None:
+    make_classes(tmp_path)
+    save(tmp_path / "dog/odd.png", "P", transparency=bytes([0, 128]))
+    assert load(tmp_path).in_channels == 3
+
+
+def test_oblong_images_give_their_centre_and_photographs_stand_upright(tmp_path: Path) -> None:
+    make_classes(tmp_path / "train")
+    make_classes(tmp_path / "test", per_class=1)
+    oblong = np.zeros((16, 48, 3), np.uint8)
+    oblong[:, :16], oblong[:, 16:32] = 255, 7
+    Image.fromarray(oblong).save(tmp_path / "test/cat/0.png")
+    lying = np.zeros((64, 64, 3), np.uint8)
+    lying[:, :32] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it as it was
+    Image.fromarray(lying).save(tmp_path / "test/dog/0.jpg", exif=exif, quality=95)
+    (tmp_path / "test/dog/0.png").unlink()
+    cat, dog = load(tmp_path).test_images
+    assert (cat == 7).all()
+    assert dog[:, :7].min() > 240
+    assert dog[:, 9:].max() < 15
+
+
+def test_a_changed_folder_is_read_anew_and_an_unchanged_one_is_not_opened(tmp_path: Path) -> None:
+    make_classes(tmp_path)
+    first = load(tmp_path)
+    changed = tmp_path / "cat/0.png"
+    before = changed.stat()
+    content = changed.read_bytes()
+    changed.write_bytes(bytes(len(content)))  # unreadable, but of the same name, size and time: not looked at
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert load(tmp_path).fingerprint == first.fingerprint
+    save(changed, value=200)
+    assert load(tmp_path).fingerprint != first.fingerprint
+
+
+def test_equal_folders_have_equal_fingerprints(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make_classes(tmp_path / name)
+    assert load(tmp_path / "a").fingerprint == load(tmp_path / "b").fingerprint
+
+
+def test_mistakes_are_explained(tmp_path: Path) -> None:
+    def error(root: Path, kind: type[Exception] = DataError, **keys: object) -> str:
+        with pytest.raises(kind) as raised:
+            load(root, **keys)
+        return str(raised.value)
+
+    assert error(tmp_path / "no", ConfigError).startswith(f"data.root={tmp_path / 'no'} is not a directory: ")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert error(empty).startswith(f"No images below {empty}: ")
+    save(empty / "cat/0.png")
+    assert error(empty) == f"{empty} has 1 class folder: at least 2 are needed, one for each class."
+    (empty / "dog").mkdir()
+    assert error(empty) == f"No images in {empty / 'dog'}: put some there or remove the folder."
+    save(empty / "dog/0.png")
+    assert error(empty, ConfigError).startswith("data.test_fraction=0.2 of 2 images leaves no test images: ")
+
+    typo = tmp_path / "typo"
+    make_classes(typo / "train")
+    assert error(typo).startswith(f"{typo} has train/ but no test/: ")
+    save(typo / "test/dgo/0.png")
+    assert error(typo) == (
+        f"{typo / 'test/dgo'} is a class that {typo / 'train'} does not have: name it as there or remove it. Did you mean dog?"
+    )
+
+    broken = tmp_path / "broken"
+    make_classes(broken)
+    (broken / "cat/9.jpg").write_bytes(b"\xff\xd8\xff and no more")
+    assert error(broken).startswith(f"{broken / 'cat/9.jpg'} cannot be read as an image (")
+    (broken / "cat/9.jpg").unlink()
+    truncated = broken / "dog/9.bmp"
+    save(truncated, size=(64, 64))
+    truncated.write_bytes(truncated.read_bytes()[:-3000])
+    assert error(broken).startswith(f"{truncated} cannot be read as an image (")
+    truncated.unlink()
+    save(broken / "dog/deep.png", "I;16")
+    assert "more than 8 bits a channel, mode I;16): repair, convert or remove it." in error(broken)
+    (broken / "dog/deep.png").unlink()
+    (broken / "dog/dangling.png").symlink_to(broken / "nowhere.png")
+    assert (
+        error(broken)
+        == f"{broken / 'dog/dangling.png'} cannot be read (No such file or directory): make it readable or remove it."
+    )

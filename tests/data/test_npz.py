@@ -1,0 +1,128 @@
+"""Keras-style npz files: layouts, number formats, and what each mistake is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_files import images_and_labels
+from numpy.typing import NDArray
+
+from bnexp.config import ConfigError, DataConfig, DataName
+from bnexp.data.resident import Resident, prepare
+from bnexp.data.sources import DataError
+
+IMAGES, LABELS = images_and_labels(40, 16, 16, num_classes=4)
+
+
+def load(path: Path, **keys: Any) -> Resident:
+    return prepare(DataConfig(name=DataName.npz, root=str(path), size=16, val_fraction=0.0, **keys))
+
+
+def saved(path: Path, **changes: Any) -> Path:
+    arrays = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:8], "y_test": LABELS[:8]} | changes
+    np.savez(path / "data.npz", **{key: array for key, array in arrays.items() if array is not None})
+    return path / "data.npz"
+
+
+def colour(axis: int) -> NDArray[np.uint8]:
+    return np.stack([IMAGES, IMAGES // 2, IMAGES // 3], axis)
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (IMAGES, IMAGES[:, None]),
+        (IMAGES[..., None], IMAGES[:, None]),
+        (IMAGES[:, None], IMAGES[:, None]),
+        (colour(-1), colour(1)),
+        (colour(1), colour(1)),
+        (IMAGES.astype(np.int32), IMAGES[:, None]),
+        (IMAGES.astype(np.float64), IMAGES[:, None]),
+        ((IMAGES / 255).astype(np.float32), IMAGES[:, None]),
+        (IMAGES > 127, (IMAGES > 127)[:, None] * 255),
+    ],
+)
+def test_all_usual_forms_give_the_same_pixels(tmp_path: Path, images: NDArray[Any], expected: NDArray[Any]) -> None:
+    resident = load(saved(tmp_path, x_train=images, x_test=images[:8], y_train=LABELS[:, None].astype(np.int16)))
+    np.testing.assert_array_equal(resident.train_images, expected)
+    np.testing.assert_array_equal(resident.test_images, expected[:8])
+    np.testing.assert_array_equal(resident.train_labels, LABELS)
+    assert resident.class_names == ("0", "1", "2", "3")
+
+
+def test_dark_float_test_images_share_the_scale_of_the_training_images(tmp_path: Path) -> None:
+    floats = IMAGES.astype(np.float32)
+    resident = load(saved(tmp_path, x_train=floats, x_test=np.minimum(floats[:8], 1)))
+    assert resident.test_images.max() == 1
+
+
+def test_without_a_test_set_a_stratified_part_is_split_off(tmp_path: Path) -> None:
+    resident = load(saved(tmp_path, x_test=None, y_test=None), test_fraction=0.2)
+    assert np.bincount(resident.test_labels).tolist() == [2, 2, 2, 2]
+    assert len(resident.train_images) == 32
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x_train": None}, "lacks x_train (it has y_train, x_test, y_test): name the arrays x_train, y_train, x_test, y_test"),
+        ({"y_test": None}, "lacks y_test (it has x_train, y_train, x_test)"),
+        (
+            {"x_train": IMAGES.reshape(40, -1)},
+            "x_train has shape (40, 256); allowed is (N, H, W), (N, H, W, C) or (N, C, H, W)",
+        ),
+        ({"x_train": np.zeros((40, 16, 16, 4), np.uint8)}, "x_train has shape (40, 16, 16, 4); allowed is"),
+        ({"x_train": IMAGES[:0]}, "x_train has shape (0, 1, 16, 16), so no pixels"),
+        (
+            {"x_test": colour(-1)[:8]},
+            "images of x_train are uint8 of shape (1, 16, 16), those of x_test uint8 of shape (3, 16, 16)",
+        ),
+        ({"x_test": IMAGES[:8] / 255}, "those of x_test float64 of shape (1, 16, 16)"),
+        ({"x_train": IMAGES - 300.0, "x_test": IMAGES[:8] * 1.0}, "x_train has values from -300 to -45; allowed are 0..255"),
+        ({"x_train": IMAGES * np.nan, "x_test": IMAGES[:8] * 1.0}, "x_train has values from nan to nan; allowed are 0..255"),
+        (
+            {"x_train": IMAGES.astype(np.complex64), "x_test": IMAGES[:8].astype(np.complex64)},
+            "x_train has type complex64; allowed",
+        ),
+        (
+            {"y_train": np.eye(4)[LABELS]},
+            "y_train has shape (40, 4) and type float64; allowed are integers of shape (N,) or (N, 1)",
+        ),
+        ({"y_train": LABELS[:-1]}, "y_train has 39 labels for the 40 images of x_train"),
+        ({"y_train": LABELS.astype(int) - 1}, "y_train has the label -1; allowed are class numbers from 0"),
+        ({"y_train": LABELS * 2}, "no image of y_train has the label 1, though 6 occurs"),
+        ({"y_train": LABELS * 0}, "y_train has one class; at least 2 are needed"),
+        ({"y_test": LABELS[:8] + 1}, "y_test has the label 4; y_train ends at 3"),
+        ({"x_train": np.array([{}] * 40)}, "cannot be read as a .npz file of plain arrays (Object arrays cannot be loaded"),
+    ],
+)
+def test_mistakes_are_explained(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = saved(tmp_path, **changes)
+    with pytest.raises(DataError) as raised:
+        load(path)
+    assert str(raised.value).startswith(str(path))
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04 cut off"])
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "data.npz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"data\.npz cannot be read as a \.npz file of plain arrays"):
+        load(path)
+    with pytest.raises(ConfigError, match=r"data\.root=.*/none\.npz is not a file"):
+        load(tmp_path / "none.npz")
+
+
+def test_a_truncated_or_bare_array_file_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"cannot be read as a \.npz file"):
+        load(path)
+    with (tmp_path / "bare.npz").open("wb") as handle:
+        np.save(handle, IMAGES)
+    with pytest.raises(DataError, match=r"cannot be read as a \.npz file"):
+        load(tmp_path / "bare.npz")

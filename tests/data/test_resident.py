@@ -1,0 +1,198 @@
+"""Splits, constants and the packed cache."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_files import FileServer, images_and_labels, md5, obtain_and_prepare
+
+from bnexp.config import ConfigError, DataConfig, DataName
+from bnexp.data.cache import image_moments
+from bnexp.data.download import RawFile
+from bnexp.data.resident import Resident, images_for_display, normalisation, prepare
+from bnexp.data.sources import DataError
+from bnexp.data.splits import stratified_choice
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Path:
+    """200 training and 20 test colour images of 4 classes in unequal numbers (80, 60, 40, 20)."""
+    images, _ = images_and_labels(200, 16, 16, 3)
+    labels = np.repeat(np.arange(4), [80, 60, 40, 20])[np.random.default_rng(1).permutation(200)]
+    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
+    return tmp_path / "data.npz"
+
+
+def load(npz: Path, **keys: Any) -> Resident:
+    return prepare(DataConfig(name=DataName.npz, root=str(npz), size=16, **keys))
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.floats(0, 1), st.integers(0, 3))
+def test_a_stratified_choice_has_the_count_and_every_class_its_share(sizes: list[int], fraction: float, seed: int) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    count = round(fraction * len(labels))
+    chosen = stratified_choice(labels, count, np.random.default_rng(seed))
+    assert len(chosen) == count
+    assert (np.diff(chosen) > 0).all()
+    shares = np.bincount(labels[chosen], minlength=len(sizes))
+    assert (abs(shares - np.array(sizes) * count / len(labels)) < 1).all()
+
+
+def test_parts_are_disjoint_stratified_and_fixed_by_the_split_seed(npz: Path) -> None:
+    resident = load(npz, val_fraction=0.1, train_size=90)
+    assert not set(resident.train_index) & set(resident.val_index)
+    assert np.bincount(resident.train_labels[resident.val_index]).tolist() == [8, 6, 4, 2]
+    assert np.bincount(resident.train_labels[resident.train_index]).tolist() == [36, 27, 18, 9]
+    again = load(npz, val_fraction=0.1, train_size=90)
+    np.testing.assert_array_equal(again.train_index, resident.train_index)
+    whole = load(npz, val_fraction=0.1)
+    np.testing.assert_array_equal(whole.val_index, resident.val_index)
+    assert sorted([*whole.train_index, *whole.val_index]) == list(range(200))
+    other = load(npz, val_fraction=0.1, split_seed=1)
+    assert other.val_index.tolist() != resident.val_index.tolist()
+
+
+def test_constants_are_those_of_the_training_part(npz: Path) -> None:
+    resident = load(npz, val_fraction=0.2, train_size=100)
+    pixels = resident.train_images[resident.train_index] / 255
+    np.testing.assert_allclose(resident.mean, pixels.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(resident.std, pixels.std((0, 2, 3)), rtol=1e-12)
+
+
+def test_constants_do_not_depend_on_the_order_and_never_divide_by_zero() -> None:
+    images, _ = images_and_labels(50, 2, 16, 16)
+    images[:, 1] = 255
+    mean, std = normalisation(image_moments(images), 16)
+    mean_reversed, std_reversed = normalisation(image_moments(images[::-1]), 16)
+    assert (mean.tolist(), std.tolist()) == (mean_reversed.tolist(), std_reversed.tolist())
+    assert (mean[1], std[1]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"channels": 1}, "data.channels=1 is not possible: npz has colour images; allowed is 3 or null (as they are)."),
+        (
+            {"train_size": 191},
+            "data.train_size=191 is more than there is: npz has 190 training images besides the 10 for validation; "
+            "allowed is at most 190 or null (all).",
+        ),
+        (
+            {"val_fraction": 0.001},
+            "data.val_fraction=0.001 of 200 training images is none: raise it, or set data.val_fraction=0",
+        ),
+    ],
+)
+def test_impossible_keys_are_explained(npz: Path, keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(npz, **keys)
+    assert str(raised.value).startswith(message)
+
+
+def test_a_split_that_loses_a_class_is_refused(tmp_path: Path) -> None:
+    images, labels = images_and_labels(30, 16, 16, num_classes=15)
+    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    with pytest.raises(ConfigError, match=r"data\.train_size=10 leaves no training image of class \d+: raise it\."):
+        load(tmp_path / "data.npz", train_size=10)
+    with pytest.raises(
+        ConfigError, match=r"data\.val_fraction=0\.8 leaves no training image of class \d+: lower it or add images"
+    ):
+        load(tmp_path / "data.npz", val_fraction=0.8)
+
+
+def test_grey_images_count_as_three_channels_on_request() -> None:
+    grey = prepare(DataConfig(name=DataName.digits))
+    repeated = prepare(DataConfig(name=DataName.digits, channels=3))
+    assert (grey.in_channels, repeated.in_channels) == (1, 3)
+    assert repeated.mean.tolist() == grey.mean.tolist() * 3
+    assert repeated.train_images.shape == grey.train_images.shape
+
+
+def test_display_shows_the_stored_pixels(npz: Path) -> None:
+    resident = load(npz)
+    shown = images_for_display(resident, "val", resident.val_index[:3])
+    np.testing.assert_array_equal(shown, resident.train_images[resident.val_index[:3]].transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(images_for_display(resident, "test", [5])[0], resident.test_images[5].transpose(1, 2, 0))
+
+
+def test_pickles_carry_paths_not_pixels_and_writing_never_reaches_the_file(npz: Path) -> None:
+    resident = load(npz)
+    resident.train_images[0] = 0
+    content = pickle.dumps(resident)
+    assert len(content) < 20_000 < resident.train_images.nbytes
+    copy = pickle.loads(content)
+    assert copy.train_images[0].any()
+    np.testing.assert_array_equal(copy.train_images[1:], resident.train_images[1:])
+    assert copy.fingerprint == resident.fingerprint
+
+
+def damage_by_truncating(path: Path) -> None:
+    images = path / "train_images.npy"
+    images.write_bytes(images.read_bytes()[:-1])
+
+
+def damage_by_removing(path: Path) -> None:
+    (path / "test_labels.npy").unlink()
+
+
+def damage_meta(path: Path) -> None:
+    (path / "meta.json").write_text('{"bytes": ')
+
+
+@pytest.mark.parametrize("damage", [damage_by_truncating, damage_by_removing, damage_meta])
+def test_a_damaged_cache_is_named_and_made_anew(npz: Path, damage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    before = load(npz)
+    expected = before.train_images.copy()
+    damage(before.packed.path)
+    after = load(npz)
+    assert "is damaged: it is made anew" in caplog.text
+    np.testing.assert_array_equal(after.train_images, expected)
+    assert after.fingerprint == before.fingerprint
+    assert [path.name for path in before.packed.path.parent.iterdir() if path.suffix != ".lock"] == [before.packed.path.name]
+
+
+def test_what_a_killed_process_left_is_removed(npz: Path) -> None:
+    path = load(npz).packed.path
+    shutil.rmtree(path)
+    left_over = path.with_name(f".{path.name}.abc.tmp")
+    (left_over / "new").mkdir(parents=True)
+    assert load(npz).packed.path == path
+    assert not left_over.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_explained(npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BNEXP_CACHE_DIR", str(tmp_path / "file/cache"))
+    with pytest.raises(
+        DataError, match=r"The cache .*file/cache/packed cannot be written \(Not a directory\): .*BNEXP_CACHE_DIR"
+    ):
+        load(npz)
+
+
+def test_two_processes_download_and_make_a_data_set_once(npz: Path, server: FileServer, tmp_path: Path) -> None:
+    content = b"x" * 1000
+    server.files["/file.bin"] = content
+    server.answers["/file.bin"] = lambda number, body: time.sleep(0.2) or (200, body)  # so that both would be at it
+    file = RawFile("file.bin", md5(content), (server.url + "/file.bin",))
+    config = DataConfig(name=DataName.npz, root=str(npz), size=64)  # resized, which takes a moment
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(2), context.Queue()
+    arguments = (file, tmp_path / "data", config, barrier, results)
+    processes = [context.Process(target=obtain_and_prepare, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    (first, first_packed), (second, second_packed) = results.get(timeout=90), results.get(timeout=90)
+    for process in processes:
+        process.join()
+    assert first == second
+    assert sorted([first_packed, second_packed]) == [False, True]
+    assert server.requests["/file.bin"] == 1

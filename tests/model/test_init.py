@@ -1,0 +1,89 @@
+"""Initial weights: distributions, gain, and what arms with one seed share."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from bnexp.config import InitConfig, InitScheme, ModelConfig, NormConfig, NormKind, Placement, RunConfig
+from bnexp.model.init import draw_weight
+from bnexp.model.networks import Network, build_network
+from bnexp.rng import torch_generator
+
+
+def network(
+    seed: int = 0, scheme: InitScheme = InitScheme.torch, gain: float = 1.0, dtype: torch.dtype = torch.float64
+) -> Network:
+    config = RunConfig(seed=seed, model=ModelConfig(init=InitConfig(scheme, gain)))
+    return build_network([config], 3, 32, 10, dtype=dtype)
+
+
+def draw(scheme: str, *shape: int) -> torch.Tensor:
+    return draw_weight(scheme, shape, torch_generator(0, "test"))
+
+
+@pytest.mark.parametrize(("scheme", "bound"), [("torch", 1 / math.sqrt(100)), ("xavier", math.sqrt(6 / (100 + 1600)))])
+def test_uniform_schemes_fill_their_bound(scheme: str, bound: float) -> None:
+    weight = draw(scheme, 64, 4, 5, 5)
+    assert 0.999 * bound < weight.abs().max() <= bound
+    assert weight.std() == pytest.approx(bound / math.sqrt(3), rel=0.03)
+
+
+@pytest.mark.parametrize(("scheme", "std"), [("normal", 0.01), ("kaiming", math.sqrt(2 / 100))])
+def test_normal_schemes_have_their_deviation(scheme: str, std: float) -> None:
+    weight = draw(scheme, 64, 4, 5, 5)
+    assert weight.std() == pytest.approx(std, rel=0.04)
+    assert weight.abs().max() > 3 * std
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (16, 6, 5, 5)])
+def test_orthogonal_rows_or_columns(shape: tuple[int, ...]) -> None:
+    matrix = draw("orthogonal", *shape).flatten(1)
+    gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+    torch.testing.assert_close(gram, torch.eye(len(gram), dtype=torch.float64))
+
+
+def test_torch_scheme_has_torchs_bounds_for_weights_and_biases() -> None:
+    state = network().export(0)
+    for name, fan_in in (("conv1", 75), ("conv2", 150), ("fc1", 400), ("fc2", 120), ("fc3", 84)):
+        for parameter in ("weight", "bias"):
+            largest = abs(state[f"{name}.{parameter}"]).max()
+            assert largest <= 1 / math.sqrt(fan_in)
+            assert largest > 0.5 / math.sqrt(fan_in)
+
+
+@pytest.mark.parametrize("scheme", [s for s in InitScheme if s is not InitScheme.torch])
+def test_other_schemes_start_without_bias(scheme: InitScheme) -> None:
+    state = network(scheme=scheme).export(0)
+    assert all((value == 0).all() for name, value in state.items() if name.endswith("bias"))
+
+
+def test_gain_scales_weights_and_not_biases() -> None:
+    one, two = network().export(0), network(gain=2.0).export(0)
+    for name, value in one.items():
+        assert (two[name] == (2 * value if name.endswith("weight") else value)).all()
+
+
+def test_precisions_agree_and_seeds_differ() -> None:
+    double, single = network(), network(dtype=torch.float32)
+    assert torch.equal(double.flat.float(), single.flat)
+    assert not torch.equal(double.flat, network(seed=1).flat)
+
+
+def test_arms_with_one_seed_share_the_parameters_that_they_have_in_common() -> None:
+    plain = network().export(0)
+    for placement in Placement:
+        norm = NormConfig(NormKind.batch, placement=placement, linear=True)
+        arm = build_network([RunConfig(norm=norm)], 3, 32, 10, dtype=torch.float64).export(0)
+        common = {name for name in plain if name in arm}
+        assert {"conv1.weight", "conv2.weight", "fc1.weight", "fc1.bias", "fc3.bias"} <= common
+        assert all((plain[name] == arm[name]).all() for name in common)
+
+
+def test_a_run_starts_the_same_alone_and_in_any_cohort() -> None:
+    configs = [RunConfig(seed=s, model=ModelConfig(init=InitConfig(i, 1.0 + s))) for s, i in enumerate(InitScheme)]
+    cohort = build_network(configs, 1, 32, 10)
+    for run, config in enumerate(configs):
+        assert torch.equal(cohort.flat[run], build_network([config], 1, 32, 10).flat[0])

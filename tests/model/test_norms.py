@@ -1,0 +1,172 @@
+"""Batch norm against its formula, torch's own, and its known identities, in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bnexp.config import ConfigError
+from bnexp.model.norms import RunBatchNorm
+
+R, N, C = 3, 5, 4
+
+
+def make(
+    num_runs: int = R, momentum: list[float | None] | None = None, eps: list[float] | None = None, **more: Any
+) -> RunBatchNorm:
+    norm = RunBatchNorm("norm1", C, 9, eps or [1e-5] * num_runs, momentum or [0.1] * num_runs, dtype=torch.float64, **more)
+    with torch.no_grad():
+        for p in norm.parameters():
+            p.copy_(torch.randn_like(p))
+    return norm
+
+
+def images(num_runs: int = R, batch: int = N, side: int = 3) -> Tensor:
+    return 2 * torch.randn(batch, num_runs * C, side, side, dtype=torch.float64) + 1
+
+
+def features(num_runs: int = R, batch: int = N) -> Tensor:
+    return 2 * torch.randn(batch, num_runs, C, dtype=torch.float64) + 1
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def of_run(x: Tensor, r: int) -> Tensor:
+    return x[:, r] if x.dim() == 3 else x[:, r * C : (r + 1) * C]
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("draw", [features, images])
+def test_gradcheck(draw: Any, training: bool, affine: bool) -> None:
+    norm = make(affine=affine).train(training)
+    with torch.no_grad():
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    x = draw().requires_grad_()
+
+    def call(x: Tensor, *parameters: Tensor) -> Tensor:
+        names = dict(zip(("weight", "bias"), parameters, strict=False))
+        result: Tensor = torch.func.functional_call(norm, names, (x,))
+        return result
+
+    inputs = (x, *(p.detach().requires_grad_() for p in norm.parameters()))
+    assert torch.autograd.gradcheck(call, inputs, check_undefined_grad=False)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "eps"), [([0.1, 0.1, 0.1], [1e-5] * 3), ([0.3, None, 1.0], [1e-5, 1e-1, 1e-3]), ([None] * 3, [1e-3] * 3)]
+)
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("kind", ["1d", "2d"])
+def test_parity_with_torch(kind: str, affine: bool, momentum: list[float | None], eps: list[float]) -> None:
+    draw, torch_norm = (features, nn.BatchNorm1d) if kind == "1d" else (images, nn.BatchNorm2d)
+    norm = make(momentum=momentum, eps=eps, affine=affine)
+    oracles = [torch_norm(C, eps[r], momentum[r], affine=affine).double() for r in range(R)]
+    for r, oracle in enumerate(oracles):
+        oracle.load_state_dict({name: value[r] if value.dim() else value for name, value in norm.state_dict().items()})
+    for batch in (5, 2, 7):
+        x = draw(batch=batch).requires_grad_()
+        xs = [of_run(x.detach(), r).clone().requires_grad_() for r in range(R)]
+        y = norm(x)
+        ys = [oracle(z) for oracle, z in zip(oracles, xs, strict=True)]
+        dy = torch.randn_like(y)
+        y.backward(dy)
+        for r, oracle in enumerate(oracles):
+            ys[r].backward(of_run(dy, r))
+            assert_close(of_run(y, r), ys[r])
+            assert_close(of_run(x.grad, r), xs[r].grad)
+            assert_close(norm.running_mean[r], oracle.running_mean)
+            assert_close(norm.running_var[r], oracle.running_var)
+            assert norm.num_batches_tracked == oracle.num_batches_tracked
+            if affine:
+                assert_close(norm.weight.grad[r], oracle.weight.grad)
+                assert_close(norm.bias.grad[r], oracle.bias.grad)
+    x = draw()
+    norm.eval()
+    for r, oracle in enumerate(oracles):
+        assert_close(of_run(norm(x), r), oracle.eval()(of_run(x, r)))
+
+
+def assert_close(a: Tensor, b: Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_training_output_has_mean_bias_and_deviation_weight() -> None:
+    norm = make(eps=[1e-12] * R)
+    y = norm(images()).unflatten(1, (R, C))
+    assert_close(y.mean((0, 3, 4)), norm.bias.detach())
+    torch.testing.assert_close(y.std((0, 3, 4), correction=0), norm.weight.detach().abs(), rtol=1e-9, atol=0)
+
+
+def test_the_gradient_of_the_input_sums_to_zero_and_is_orthogonal_to_it() -> None:
+    norm, x = make(eps=[1e-12] * R), images().requires_grad_()
+    y = norm(x)
+    y.backward(torch.randn_like(y))
+    assert x.grad is not None
+    assert_close(x.grad.sum((0, 2, 3)), torch.zeros(R * C, dtype=torch.float64))
+    centred = x.detach() - x.detach().mean((0, 2, 3), keepdim=True)
+    torch.testing.assert_close((x.grad * centred).sum((0, 2, 3)), torch.zeros(R * C, dtype=torch.float64), rtol=0, atol=1e-9)
+
+
+def test_evaluation_is_the_identity_where_weight_and_bias_undo_the_running_statistics() -> None:
+    norm, x = make().eval(), images()
+    with torch.no_grad():
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+        norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+        norm.bias.copy_(norm.running_mean)
+    assert_close(norm(x), x)
+
+
+def test_scale_and_shift_of_the_input_leave_the_output() -> None:
+    norm, x = make(eps=[1e-12] * R), images()
+    torch.testing.assert_close(norm(4 * x + 3), norm(x), rtol=1e-9, atol=1e-9)
+
+
+def test_one_image_is_instance_norm() -> None:
+    norm, x = make(1, affine=False), images(1, batch=1)
+    assert_close(norm(x), nn.functional.instance_norm(x, eps=1e-5))
+
+
+def test_running_statistics_move_in_training_and_stand_in_evaluation() -> None:
+    norm, before = make(), torch.zeros(R, C, dtype=torch.float64)
+    norm.eval()(images())
+    assert torch.equal(norm.running_mean, before)
+    assert norm.num_batches_tracked == 0
+    norm.train()(images().requires_grad_())
+    assert not torch.equal(norm.running_mean, before)
+    assert not norm.running_mean.requires_grad
+    assert norm.num_batches_tracked == 1
+
+
+def test_without_running_statistics_evaluation_uses_the_batch() -> None:
+    norm, x = make(track_running_stats=False), images()
+    assert torch.equal(norm(x), norm.eval()(x))
+    assert not [name for name in norm.state_dict() if "running" in name]
+
+
+def test_a_large_mean_costs_no_precision() -> None:
+    norm, x = make(1, affine=False), images(1)
+    torch.testing.assert_close(norm(x + 1e7), norm(x), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("x", [features(batch=1), images(batch=1, side=1)], ids=["features", "1x1 maps"])
+def test_one_value_a_channel_is_refused_in_training_only(x: Tensor) -> None:
+    norm = make()
+    with pytest.raises(ConfigError, match=r"norm1 has one value a channel .*train\.batch_size .*at least 2 images"):
+        norm(x)
+    assert norm.eval()(x).shape == x.shape
+
+
+def test_bfloat16_input_is_normalised_in_full_precision() -> None:
+    norm = RunBatchNorm("norm1", C, 9, [1e-5], [0.1])
+    x = images(1).bfloat16()
+    torch.testing.assert_close(norm(x), norm(x.float()))
+    assert norm(x).dtype == torch.float32

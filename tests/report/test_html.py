@@ -1,0 +1,255 @@
+"""The HTML report: complete, self-contained, escaped, usable; drawn and operated in a real browser where there is one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import made_reports
+import pytest
+
+from bnexp.compare.result import Status
+from bnexp.report.html import render, script_json, write
+from bnexp.report.sections import Report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=20000"),
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+]
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+HOSTILE = "</script><script>document.documentElement.dataset.pwned=1</script><img src=x onerror=alert(1)>'\"&{{7*7}}"
+Get = Callable[[str], Report]
+
+
+class Page(HTMLParser):
+    """All elements with their attributes, and the text outside scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._raw = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._raw = tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._raw = False
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self._raw else data
+
+    def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
+        return [a for t, a in self.elements if t == tag and all(a.get(k.replace("_", "-")) == v for k, v in wanted.items())]
+
+
+def browse(path: Path, profile: Path) -> tuple[Page, str]:
+    """The page as the browser made it, and what it wrote to the console."""
+    assert CHROMIUM
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return Page(done.stdout), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+
+def hostile_study() -> made_reports.Synthetic:
+    plan = made_reports.batchnorm()
+    study = plan.study
+    plan.classes = [f"{k}{HOSTILE}" for k in range(10)]
+    study.question = study.claim = HOSTILE
+    study.sources = [HOSTILE]
+    study.arms = {HOSTILE: [f"norm={HOSTILE}"], "b]['.$%": ["norm=batch"]}
+    study.factors = {"optim.lr" + HOSTILE: [0.1, 0.2]}
+    study.baseline = HOSTILE
+    study.seeds = 3
+
+    def configure(config: Any, arm: str, levels: dict[str, Any]) -> None:
+        config.norm.eps = 1e-5 if arm == HOSTILE else 1e-3
+        config.data.root = HOSTILE
+        config.optim.lr = next(iter(levels.values()))
+
+    plan.configure, plan.failed = configure, {(HOSTILE, 2)}
+    return plan
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return render(made_reports.make_report(hostile_study(), tmp_path_factory.mktemp("hostile"), pictures=False))
+
+
+def test_says_question_answer_verdict_failures_and_command(reports: Get) -> None:
+    report = reports("batchnorm")
+    html = render(report)
+    page = Page(html)
+    assert page.text.index(report.result.question) < page.text.index(report.result.answer)
+    assert "Supported" in page.text
+    assert "out of memory: 1.2 GB were asked for <b>and</b> 0.9 GB were free" in page.text
+    assert report.command in page.text
+    for arm in report.arms:
+        assert page.all("li", data_arm=arm), f"{arm} is not in the gallery"
+    for heading in ("Verdict", "Learning curves", "Predictions", "Runs", "Configuration", "Reproduce"):
+        assert heading in page.text
+
+
+def test_diverged_runs_are_listed(reports: Get) -> None:
+    report = reports("learning_rate")
+    diverged = [o for o in report.result.outcomes if o.status is Status.diverged]
+    assert diverged
+    page = Page(render(report))
+    assert f"{len(diverged)} diverged" in page.text
+    assert page.text.count("counted at chance accuracy") == len(diverged)
+
+
+@pytest.mark.parametrize("name", ["batchnorm", "placement", "conv_bias"])
+def test_refers_to_nothing_outside(reports: Get, name: str) -> None:
+    html = render(reports(name))
+    page = Page(html)
+    for tag, attributes in page.elements:
+        for key in ("src", "href", "action", "data", "poster", "srcset"):
+            value = attributes.get(key) or ""
+            assert not value or value.startswith(("#", "data:image/png;base64,")), f"<{tag} {key}={value[:60]}>"
+    style = re.search(r"<style>(.*?)</style>", html, re.S)
+    assert style
+    assert not re.search(r"url\(|@import|@font-face", style[1])
+    assert not page.all("link")
+
+
+def test_stays_small_and_shares_pictures(reports: Get) -> None:
+    html = render(reports("batchnorm"))
+    assert len(html.encode()) < 2e6
+    pictures = [a["src"] for a in Page(html).all("img")]
+    assert len(pictures) == len({image.image_id for image in reports("batchnorm").predictions.gallery})  # type: ignore[union-attr]
+
+
+def test_is_accessible_in_structure(reports: Get) -> None:
+    page = Page(render(reports("conv_bias")))
+    tags = [tag for tag, _ in page.elements]
+    assert page.all("html", lang="en")
+    assert tags.count("h1") == 1
+    assert tags.count("table") == tags.count("caption")
+    assert all(a.get("scope") in ("col", "row") for a in page.all("th"))
+    assert all(a.get("alt") for a in page.all("img"))
+    assert all(a.get("aria-label") for t, a in page.elements if t == "div" and "data-spec" in a)
+    assert page.all("a", href="#main")
+    assert page.all("p", aria_live="polite")
+    ids = [a["id"] for _, a in page.elements if a.get("id")]
+    assert len(ids) == len(set(ids))
+    levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h[1-6]", tag)]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_hostile_strings_stay_text(hostile: str) -> None:
+    page = Page(hostile)
+    assert "document.documentElement.dataset.pwned=1</script>" not in hostile
+    assert not [a for _, a in page.elements if "onerror" in a]
+    assert len([a for a in page.all("script") if a.get("type") != "application/json"]) == 2
+    assert "{{7*7}}" in page.text
+    assert HOSTILE in page.text
+
+
+def test_script_json_cannot_leave_its_element() -> None:
+    text = script_json({"a": "</script><!--\u2028&"})
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == {"a": "</script><!--\u2028&"}
+
+
+def test_write_is_whole_or_nothing(reports: Get, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "deep" / "report.html"
+    write(reports("batchnorm"), path)
+    before = path.read_bytes()
+    assert before.rstrip().endswith(b"</html>")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write(dataclasses.replace(reports("batchnorm"), command="other"), path)
+    assert path.read_bytes() == before
+
+
+def test_report_without_results_still_says_so(tmp_path: Path) -> None:
+    plan = made_reports.batchnorm()
+    plan.failed = {(arm, seed) for arm in plan.study.arms for seed in range(10)}
+    report = made_reports.make_report(plan, tmp_path)
+    page = Page(render(report))
+    assert report.predictions is None
+    assert "20 planned, 0 finished, 20 failed" in page.text
+    assert "Learning curves" not in page.text
+
+
+def test_one_arm_one_seed(tmp_path: Path) -> None:
+    plan = made_reports.batchnorm()
+    plan.study.arms, plan.study.baseline, plan.study.seeds, plan.failed = {"after_pool": ["norm=batch"]}, None, 1, set()
+    page = Page(render(made_reports.make_report(plan, tmp_path, pictures=False)))
+    assert "Nothing to compare" in page.text
+    assert not page.all("img")
+    assert page.all("li", data_arm="after_pool")
+
+
+@needs_browser
+def test_hostile_page_draws_without_errors_or_network(hostile: str, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.html"
+    path.write_text(hostile, encoding="utf-8")
+    page, console = browse(path, tmp_path / "profile")
+    assert console == ""
+    places = [a for a in page.all("div") if "data-spec" in a]
+    assert len(places) >= 8
+    assert all("data-drawn" in a for a in places)
+    assert len(page.all("svg", **{"class": "marks"})) == len(places)
+    assert not [a for a in page.all("g") if "role-legend" in (a.get("class") or "")], "the page has its own legend"
+    assert "data-pwned" not in page.all("html")[0]
+
+
+PROBE = """
+setTimeout(() => {
+  const shown = () => document.querySelectorAll(".gallery > li:not([hidden])").length;
+  const lines = () => document.querySelectorAll("#curves .mark-line path").length;
+  const out = {all: shown(), lines: lines()};
+  const form = document.getElementById("filters");
+  const set = (name, value) => { form.elements[name].value = value; form.dispatchEvent(new Event("change")); };
+  set("outcome", "disagree"); out.disagree = shown(); out.status = document.getElementById("shown").textContent;
+  set("outcome", "wrong"); set("truth", "3"); out.wrong3 = shown();
+  const level = document.getElementById("level");
+  const before = document.querySelector("#curves .mark-line path").getAttribute("d");
+  level.value = level.options[0].value; level.dispatchEvent(new Event("change"));
+  setTimeout(() => {
+    out.moved = before !== document.querySelector("#curves .mark-line path").getAttribute("d");
+    document.querySelector("#curves .legend button").click();
+    setTimeout(() => {
+      out.hidden = lines();
+      out.pressed = document.querySelectorAll('[aria-pressed="false"]').length;
+      const probe = document.createElement("pre");
+      probe.id = "probe"; probe.dataset.out = JSON.stringify(out); document.body.append(probe);
+    }, 500);
+  }, 500);
+}, 3000);
+"""
+
+
+@needs_browser
+def test_controls_work(reports: Get, tmp_path: Path) -> None:
+    """Level, legend and gallery filters, operated by a script that the page's own policy would not let in."""
+    report = reports("conv_bias")
+    before, end, after = re.sub(r"<meta http-equiv=[^>]*>", "", render(report)).rpartition("</body>")
+    path = tmp_path / "probe.html"
+    path.write_text(f"{before}<script>{PROBE}</script>{end}{after}", encoding="utf-8")
+    page, console = browse(path, tmp_path / "profile")
+    assert console == ""
+    out = json.loads(page.all("pre", id="probe")[0]["data-out"] or "")
+    assert report.predictions
+    gallery = report.predictions.gallery
+    disagreeing = sum(image.disagreement for image in gallery)
+    assert (out["all"], out["disagree"]) == (len(gallery), disagreeing)
+    assert out["status"] == f"{disagreeing} of {len(gallery)} images"
+    assert out["wrong3"] == sum(image.truth == 3 and any(not row.correct for row in image.rows) for image in gallery)
+    assert out["moved"]
+    assert (out["lines"], out["hidden"]) == (8, 4)
+    assert out["pressed"] == 2

@@ -1,0 +1,174 @@
+"""What a report says: numbers that agree with the records, nothing dropped; and the charts drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import made_reports
+import numpy as np
+import polars as pl
+import pytest
+
+from bnexp.report import figures
+from bnexp.report.configuration import flatten, text
+from bnexp.report.predictions import data_uri
+from bnexp.report.sections import Report
+
+Get = Callable[[str], Report]
+
+
+def test_differences_average_to_the_comparisons(reports: Get) -> None:
+    for name in ("batchnorm", "placement", "conv_bias", "learning_rate"):
+        report = reports(name)
+        for c in report.result.comparisons:
+            keys = {"arm": c.arm, "baseline": c.baseline, "level": c.level, "measure": c.measure}
+            mine = report.differences.filter(*(pl.col(key) == value for key, value in keys.items()))
+            assert mine.height == c.n
+            assert mine["difference"].mean() == pytest.approx(c.difference)
+
+
+def test_curves_are_means_over_seeds_of_runs_that_did_not_diverge(reports: Get) -> None:
+    report = reports("learning_rate")
+    summary = figures.summarise(report.curves)
+    cell = report.curves.filter(
+        (pl.col("arm") == "none") & (pl.col("level") == "lr=0.128") & (pl.col("metric") == "val/accuracy")
+    )
+    finished = sum(o.status == "finished" for o in report.result.outcomes if (o.arm, o.level) == ("none", "lr=0.128"))
+    last = summary.filter(pl.col("epoch") == 10).filter(arm="none", level="lr=0.128", metric="val/accuracy").to_dicts()[0]
+    values = 100 * cell.filter(pl.col("epoch") == 10)["value"]
+    assert last["n"] == finished < 6
+    assert (last["mean"], last["low"], last["high"]) == pytest.approx((values.mean(), values.min(), values.max()))
+
+
+def test_every_planned_run_is_a_value_or_an_incident(reports: Get) -> None:
+    for name in made_reports.STUDIES:
+        report = reports(name)
+        finished = sum(o.status == "finished" for o in report.result.outcomes)
+        assert finished + len(report.incidents) == len(report.result.outcomes)
+
+
+def test_missing_record_is_an_incident(tmp_path: Path) -> None:
+    result, store = made_reports.record(made_reports.batchnorm(), tmp_path)
+    outcome = made_reports.Outcome("none", "", {}, 99, made_reports.Status.missing, None, "0" * 12)
+    result.outcomes.append(outcome)
+    report = made_reports.build(result, store, class_names=made_reports.DIGITS, images=None, command="x")
+    assert [i.detail for i in report.incidents if i.seed == 99] == ["planned, but no record was found"]
+
+
+def test_configuration_tells_arms_factors_and_fixed_apart(reports: Get) -> None:
+    plain = reports("batchnorm").configuration
+    assert plain.differing == {"norm.kind": {"none": "none", "after_pool": "batch"}}
+    assert plain.varied["seed"] == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert plain.fixed["optim.lr"] == "0.01"
+    rates = reports("learning_rate").configuration
+    assert "optim.lr" in rates.varied
+    assert "optim.lr" not in rates.differing
+    biases = reports("conv_bias").configuration
+    assert list(biases.differing) == ["model.conv_bias"]
+    assert set(biases.varied) == {"seed", "norm.kind", "norm.placement"}
+
+
+def test_focus_is_the_level_with_the_best_mean_over_arms(reports: Get) -> None:
+    report = reports("learning_rate")
+    means = {level: np.mean([s.mean for s in report.result.arms if s.level == level]) for level in report.levels}
+    assert means[report.focus] == max(means.values())
+
+
+def test_factor_is_numeric_and_logarithmic_only_where_it_should_be(reports: Get) -> None:
+    rates, biases = reports("learning_rate").factor, reports("conv_bias").factor
+    assert rates
+    assert biases
+    assert (rates.numeric, rates.log, rates.frame.height) == (True, True, 22)
+    assert (biases.numeric, biases.log, biases.frame["x"].to_list()[::2]) == (
+        False,
+        False,
+        ["none", "before_activation", "after_pool"],
+    )
+    assert reports("batchnorm").factor is None
+
+
+def test_agreement_counts_every_image_once(reports: Get) -> None:
+    section = reports("placement").predictions
+    assert section
+    assert len(section.agreements) == 6
+    for a in section.agreements:
+        assert a.both_right + a.only_arm + a.only_other + a.both_wrong == pytest.approx(section.num_images)
+        assert a.differing * section.num_images >= a.only_arm + a.only_other - 1e-9
+    for matrix in section.confusions.values():
+        assert matrix.sum() == pytest.approx(section.num_images)
+
+
+def test_gallery_has_every_arm_for_every_image_and_leads_with_disagreements(reports: Get) -> None:
+    report = reports("placement")
+    assert report.predictions
+    gallery = report.predictions.gallery
+    assert all([row.arm for row in image.rows] == report.arms for image in gallery)
+    assert gallery[0].disagreement
+    assert all((row.prediction == image.truth) == row.correct for image in gallery for row in image.rows)
+    assert len(gallery) <= 24 + 5 * 16
+
+
+def test_pictures_survive_the_data_uri() -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for shape in ((32, 32, 1), (32, 32, 3)):
+        pixels = rng.integers(0, 256, shape).astype(np.uint8)
+        raw = base64.b64decode(data_uri(pixels).removeprefix("data:image/png;base64,"))
+        assert np.array_equal(np.array(Image.open(io.BytesIO(raw))).reshape(shape), pixels)
+
+
+def test_arms_keep_their_colour_in_every_chart(reports: Get) -> None:
+    report = reports("conv_bias")
+    assert report.factor
+    summary = figures.summarise(report.curves)
+    charts = [
+        figures.learning_curve(summary, "val/loss", report.arms, report.focus),
+        figures.factor_plot(report.factor, "", report.arms, "test/accuracy", "pp"),
+        figures.difference_plot(report.differences, report.result.comparisons, report.arms),
+    ]
+    found = []
+
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            channels = [node[key] for key in ("fill", "stroke") if isinstance(node.get(key), dict)]
+            scales = [channel["scale"] for channel in channels if channel.get("field") == "arm"]
+            found.extend(dict(zip(scale["domain"], scale["range"], strict=True)) for scale in scales)
+            for child in node.values():
+                walk(child)
+        elif isinstance(node, list):
+            for child in node:
+                walk(child)
+
+    for chart in charts:
+        walk(figures.spec(chart))
+    assert len(found) >= 5
+    assert all(colours == {"no_bias": figures.COLOURS[0], "bias": figures.COLOURS[1]} for colours in found)
+
+
+def test_loss_is_logarithmic_only_where_it_falls_far() -> None:
+    row = {"arm": "a", "level": "", "metric": "val/loss", "n": 1}
+    near = pl.DataFrame([row | {"epoch": e, "mean": v, "low": v, "high": v} for e, v in ((1, 2.0), (2, 1.9))])
+    far = pl.DataFrame([row | {"epoch": e, "mean": v, "low": v, "high": v} for e, v in ((1, 2.0), (2, 0.1))])
+    kinds = [
+        figures.spec(figures.learning_curve(f, "val/loss", ["a"], ""))["layer"][1]["encoding"]["y"]["scale"]
+        for f in (near, far)
+    ]
+    assert kinds[0].get("type") is None
+    assert kinds[1]["type"] == "log"
+
+
+def test_charts_become_png(reports: Get) -> None:
+    matrix = np.eye(30) * 9 + 0.1
+    chart = figures.confusion_heatmap(matrix, [f"class {k}" for k in range(30)], "thirty classes")
+    picture = figures.png(chart, width=300, scale=1.0)
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_configuration_values_read_as_they_are_typed() -> None:
+    assert [text(v) for v in (None, True, 1e-5, 0.1, [1, "a"], "x")] == ["null", "true", "1e-05", "0.1", "[1, a]", "x"]
+    assert flatten({"a": {"b": {"c": 1}, "d": {}}, "e": [2]}) == {"a.b.c": 1, "a.d": {}, "e": [2]}

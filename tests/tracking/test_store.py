@@ -1,0 +1,188 @@
+"""The local store: what a sink writes is what a recorded run reads, and only a summary makes a run finished."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from bnexp.metrics import RunFinished, StepMetrics
+from bnexp.tracking.store import RecordedRun, Store, StoreSink, runs_dir, write_atomic
+from bnexp.tracking.tables import prediction_frame
+from tests.tracking.records import failure, make_predictions, make_records, make_spec, play
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "runs")
+
+
+def test_a_finished_run_reads_back_as_it_was_recorded(store: Store) -> None:
+    spec = make_spec(seed=2)
+    play(StoreSink(store, command="bnexp train"), [spec])
+    run = store.find(spec.run_id)
+    assert run is not None
+    assert run.finished
+    assert (run.run_id, run.failure, run.config) == (spec.run_id, None, spec.to_dict())
+    assert [row["epoch"] for row in run.metrics()] == [1, 2, 3]
+    summary = run.summary
+    assert (summary["study"], summary["arm"], summary["seed"], summary["status"]) == ("demo", "batch", 2, "finished")
+    assert (summary["levels"], summary["command"], summary["num_parameters"]) == ({"optim.lr": 0.1}, "bnexp train", 123)
+    assert summary["metrics"]["test/accuracy"] == 0.8
+    predictions = run.predictions()
+    assert predictions is not None
+    assert predictions.equals(prediction_frame(make_predictions(2)))
+    assert np.array_equal(load_file(run.path / "model.safetensors")["conv1.weight"], np.arange(4, dtype=np.float32))
+
+
+def test_a_diverged_run_is_finished_without_predictions(store: Store) -> None:
+    spec = make_spec()
+    play(StoreSink(store), [spec], diverged_at=17)
+    run = store.find(spec.run_id)
+    assert run is not None
+    assert (run.summary["status"], run.summary["diverged_at"]) == ("diverged", 17)
+    assert run.predictions() is None
+    assert math.isnan(run.metrics()[0]["train/loss"])
+
+
+def test_runs_of_a_cohort_are_kept_apart(store: Store) -> None:
+    specs = [make_spec(seed, arm=arm) for seed in range(3) for arm in ("none", "batch")]
+    play(StoreSink(store), specs)
+    assert {run.run_id: run.summary["seed"] for run in store.runs()} == {spec.run_id: spec.seed for spec in specs}
+    assert all(len(run.metrics()) == 3 for run in store.runs())
+
+
+def test_the_summary_is_written_last(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_spec()
+    written: list[set[str]] = []
+
+    def watch(path: Path, content: str | bytes) -> None:
+        if path.name == "summary.json":
+            written.append({item.name for item in path.parent.iterdir()})
+        write_atomic(path, content)
+
+    monkeypatch.setattr("bnexp.tracking.store.write_atomic", watch)
+    play(StoreSink(store), [spec])
+    assert written == [{"config.yaml", "metrics.jsonl", "predictions.parquet", "model.safetensors"}]
+
+
+def test_metrics_are_on_disk_as_soon_as_they_are_recorded(store: Store) -> None:
+    spec = make_spec()
+    sink = StoreSink(store)
+    for count, record in enumerate(make_records(spec)[:3]):
+        sink.record(spec, record)
+        assert len(RecordedRun(store.run_path(spec)).metrics()) == count
+    sink.close()
+    assert store.find(spec.run_id) is None
+    assert list(store.runs()) == []
+
+
+def test_an_interrupted_attempt_is_replaced(store: Store) -> None:
+    spec = make_spec()
+    with StoreSink(store) as sink:
+        for record in make_records(spec)[:3]:
+            sink.record(spec, record)
+    (store.run_path(spec) / "predictions.parquet").write_bytes(b"half of a file")
+    play(StoreSink(store), [spec], epochs=4)
+    run = store.find(spec.run_id)
+    assert run is not None
+    assert [row["epoch"] for row in run.metrics()] == [1, 2, 3, 4]
+    assert run.predictions() is not None
+
+
+def test_a_torn_last_line_is_left_out(store: Store) -> None:
+    spec = make_spec()
+    play(StoreSink(store), [spec])
+    path = store.run_path(spec) / "metrics.jsonl"
+    text = path.read_text()
+    for cut in range(len(text) - len(text.splitlines()[-1]), len(text) - 1):
+        path.write_text(text[:cut])
+        assert [row["epoch"] for row in RecordedRun(path.parent).metrics()] == [1, 2]
+
+
+def test_a_failure_is_recorded_and_does_not_finish_the_run(store: Store) -> None:
+    spec = make_spec()
+    with StoreSink(store) as sink:
+        for record in [*make_records(spec)[:2], failure(spec)]:
+            sink.record(spec, record)
+    run = RecordedRun(store.run_path(spec))
+    assert (run.finished, run.failure) == (False, failure(spec).error)
+    assert json.loads((run.path / "failure.json").read_text())["traceback"] == "Traceback ..."
+    assert store.find(spec.run_id) is None
+
+
+def test_a_run_can_fail_before_it_starts_and_succeed_later(store: Store) -> None:
+    spec = make_spec()
+    with StoreSink(store) as sink:
+        sink.record(spec, failure(spec))
+    assert RecordedRun(store.run_path(spec)).failure == failure(spec).error
+    play(StoreSink(store), [spec])
+    assert RecordedRun(store.run_path(spec)).failure is None
+
+
+def test_a_failure_does_not_touch_the_other_runs(store: Store) -> None:
+    bad, good = make_spec(0), make_spec(1)
+    with StoreSink(store) as sink:
+        first, *rest = make_records(good)
+        for spec, record in [(bad, make_records(bad)[0]), (good, first), (bad, failure(bad)), *((good, r) for r in rest)]:
+            sink.record(spec, record)
+    assert store.find(good.run_id) is not None
+
+
+def test_a_run_is_found_whichever_study_trained_it(store: Store) -> None:
+    trained, asked = make_spec(study="one"), make_spec(study="two")
+    assert trained.run_id == asked.run_id
+    play(StoreSink(store), [trained])
+    run = store.find(asked.run_id)
+    assert run is not None
+    assert run.path == store.root / "one" / trained.run_id
+
+
+def test_step_losses_stand_beside_the_epochs(store: Store) -> None:
+    spec = make_spec()
+    start, *rest = make_records(spec)
+    with StoreSink(store) as sink:
+        for record in (start, StepMetrics(spec.run_id, {5: 1.5}), *rest):
+            sink.record(spec, record)
+    assert RecordedRun(store.run_path(spec)).metrics()[0] == {"step": 5, "train/step_loss": 1.5}
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "deep" / "file.txt"
+    write_atomic(path, "old")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_weights_of_one_value_and_other_types_are_kept(store: Store) -> None:
+    spec = make_spec()
+    *records, last = make_records(spec)
+    assert isinstance(last, RunFinished)
+    weights: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {
+        "bn1.num_batches_tracked": np.array(30, dtype=np.int64),
+        "fc.weight": np.arange(6, dtype=np.float64).reshape(2, 3).T,
+    }
+    with StoreSink(store) as sink:
+        for record in (*records, RunFinished(spec.run_id, last.metrics, 1.0, None, weights)):
+            sink.record(spec, record)
+    loaded = load_file(store.run_path(spec) / "model.safetensors")
+    assert {name: (array.dtype, array.tolist()) for name, array in loaded.items()} == {
+        name: (array.dtype, array.tolist()) for name, array in weights.items()
+    }
+
+
+def test_the_runs_directory_follows_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BNEXP_RUNS_DIR", str(tmp_path))
+    assert runs_dir() == tmp_path
+    monkeypatch.delenv("BNEXP_RUNS_DIR")
+    assert runs_dir() == Path("runs")

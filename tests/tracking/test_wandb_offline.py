@@ -1,0 +1,345 @@
+"""What a W&B run holds, read back from the files of offline runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from bnexp.config import WandbConfig, WandbMode
+from bnexp.metrics import Int64, StepMetrics
+from bnexp.tracking.tables import confusion_matrix, disagreements, prediction_frame, sample_images
+from bnexp.tracking.wandb import WandbSink, log_study
+from bnexp.tracking.wandb_session import WandbSession, key_configured
+from tests.tracking.records import CLASSES, NUM_TEST, PIXELS, failure, images, make_predictions, make_records, make_spec, play
+from tests.tracking.wandb_file import read_all
+
+pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up <TemporaryDirectory:ResourceWarning")  # wandb's own
+
+OFFLINE = WandbConfig(mode=WandbMode.offline, tags=["mine"])
+
+
+def make_sink(config: WandbConfig = OFFLINE, num_predictions: int = 16, **changes: Any) -> WandbSink:
+    given = {"study_id": "0a1b2c", "class_names": CLASSES, "images": images, "num_predictions": num_predictions}
+    return WandbSink(config, **(given | changes))
+
+
+def table(home: Path, run: Any, key: str) -> pl.DataFrame:
+    """A logged table as its JSON file says."""
+    (path,) = home.glob(f"*{run.run.run_id}/files/{run.summary[key]['path']}")
+    content = json.loads(path.read_text())
+    return pl.DataFrame(content["data"], schema=content["columns"], orient="row", infer_schema_length=None)
+
+
+def test_a_run_is_filed_under_its_study_arm_and_seed(wandb_home: Path) -> None:
+    spec = make_spec(seed=3)
+    play(make_sink(), [spec])
+    run = read_all(wandb_home)[spec.run_id]
+    assert (run.run.project, run.run.run_group, run.run.job_type) == ("bnexp", "demo-0a1b2c", "batch")
+    assert run.run.display_name == "batch lr=0.1 seed=3"
+    assert run.tags == ["mnist", "lenet", "demo", "mine"]
+    assert run.exit_code == 0
+
+
+def test_the_configuration_is_nested_and_says_what_the_run_is(wandb_home: Path) -> None:
+    spec = make_spec()
+    play(make_sink(), [spec])
+    config = read_all(wandb_home)[spec.run_id].config
+    assert config["optim"]["lr"] == spec.config.optim.lr
+    assert config["norm"]["kind"] == "batch"
+    assert config["levels"] == {"optim_lr": 0.1}
+    facts = {
+        "run_id": spec.run_id,
+        "study": "demo",
+        "study_id": "0a1b2c",
+        "arm": "batch",
+        "num_parameters": 123,
+        "device": "cpu",
+    }
+    assert {name: config[name] for name in facts} == facts
+    assert not {"track", "executor"} & set(config)
+
+
+def test_history_has_a_row_an_epoch_at_its_update_count(wandb_home: Path) -> None:
+    spec = make_spec()
+    play(make_sink(), [spec])
+    rows = read_all(wandb_home)[spec.run_id].history
+    assert [(row["_step"], row["epoch"]) for row in rows] == [(10, 1), (20, 2), (30, 3)]
+    assert [row["train/loss"] for row in rows] == pytest.approx([1.0, 0.9, 0.8])
+    assert rows[-1]["test/accuracy"] == 0.8
+
+
+def test_losses_are_summed_up_by_their_least_and_accuracies_by_their_greatest_value(wandb_home: Path) -> None:
+    spec = make_spec()
+    play(make_sink(), [spec])
+    run = read_all(wandb_home)[spec.run_id]
+    assert run.summary["train/loss"] == pytest.approx({"min": 0.8, "last": 0.8})
+    assert run.summary["val/accuracy"] == {"max": 0.9, "last": 0.5}
+    assert run.summary["status"] == "finished"
+    assert run.metrics["train/loss"].step_metric == run.metrics["time/epoch_seconds"].step_metric == "epoch"
+
+
+def test_losses_of_steps_are_logged_at_their_step(wandb_home: Path) -> None:
+    spec = make_spec()
+    start, first, *rest = make_records(spec, epochs=1)
+    with make_sink() as sink:
+        sink.begin([spec])
+        for record in (start, StepMetrics(spec.run_id, {5: 1.5, 10: 1.25}), first, *rest):
+            sink.record(spec, record)
+    rows = read_all(wandb_home)[spec.run_id].history
+    assert [(row["_step"], row["train/step_loss"]) for row in rows] == [(5, 1.5), (10, 1.25)]
+    assert rows[-1]["epoch"] == 1
+
+
+def test_the_prediction_table_starts_with_the_worst_mistakes(wandb_home: Path) -> None:
+    spec = make_spec()
+    play(make_sink(), [spec])
+    shown = table(wandb_home, read_all(wandb_home)[spec.run_id], "predictions")
+    frame = prediction_frame(make_predictions())
+    mistakes = shown.filter(pl.col("shown") == "mistake")
+    worst = frame.filter(~pl.col("correct")).sort("loss", descending=True)
+    assert mistakes["image_id"].to_list() == worst["image_id"].to_list()[: len(mistakes)]
+    assert shown.head(len(mistakes)).equals(mistakes)
+    row = shown.row(0, named=True)
+    assert row["truth"] == CLASSES[worst["label"][0]]
+    assert row["prediction"] == CLASSES[worst["prediction"][0]]
+    assert sum(row[f"p {name}"] for name in CLASSES) == pytest.approx(1.0, abs=1e-5)
+    assert row["correct"] is False
+
+
+def test_every_run_shows_the_same_sampled_images(wandb_home: Path) -> None:
+    specs = [make_spec(0), make_spec(1, arm="none")]
+    play(make_sink(), specs)
+    sample = set(sample_images(np.arange(NUM_TEST), 8, "mnist").tolist())
+    for run in read_all(wandb_home).values():
+        assert sample <= set(table(wandb_home, run, "predictions")["image_id"])
+
+
+def test_the_table_shows_the_pixels_of_its_images(wandb_home: Path) -> None:
+    spec = make_spec()
+    play(make_sink(num_predictions=2 * NUM_TEST), [spec])
+    run = read_all(wandb_home)[spec.run_id]
+    contents = run.artifacts[f"run-{spec.run_id}-predictions"].manifest.contents
+    logged = [np.asarray(Image.open(item.local_path)) for item in contents if item.path.endswith(".png")]
+    assert {image.tobytes() for image in logged} == {pixels.tobytes() for pixels in PIXELS}
+
+
+def test_confusion_matrix_and_accuracy_of_each_class(wandb_home: Path) -> None:
+    spec = make_spec()
+    play(make_sink(), [spec])
+    run = read_all(wandb_home)[spec.run_id]
+    logged = table(wandb_home, run, "confusion_matrix_table")
+    counts = confusion_matrix(prediction_frame(make_predictions()), len(CLASSES))
+    assert logged["nPredictions"].to_list() == counts.ravel().tolist()
+    assert logged["Actual"].to_list()[:4] == ["cat"] * 3 + ["T-shirt/top"]
+    rates = run.summary["test/class_accuracy"]
+    assert list(rates.values()) == pytest.approx((np.diag(counts) / counts.sum(1)).tolist())
+    assert list(rates) == ["cat", "T-shirt/top", "St_ Bernard"]
+
+
+def test_no_table_where_none_is_asked_for(wandb_home: Path) -> None:
+    spec = make_spec()
+    play(make_sink(num_predictions=0), [spec])
+    assert "predictions" not in read_all(wandb_home)[spec.run_id].summary
+
+
+def test_weights_become_a_model_artifact_only_when_asked(wandb_home: Path) -> None:
+    from safetensors.numpy import load_file
+
+    specs = [make_spec(0), make_spec(1)]
+    play(make_sink(WandbConfig(mode=WandbMode.offline, artifacts=True)), specs[:1])
+    play(make_sink(), specs[1:])
+    runs = read_all(wandb_home)
+    artifact = runs[specs[0].run_id].artifacts[f"model-{specs[0].run_id}"]
+    assert artifact.type == "model"
+    (file,) = artifact.manifest.contents
+    assert file.path == "model.safetensors"
+    assert load_file(file.local_path)["conv1.weight"].tolist() == [0, 1, 2, 3]
+    assert f"model-{specs[1].run_id}" not in runs[specs[1].run_id].artifacts
+
+
+def test_a_diverged_run_is_marked_and_has_no_predictions(wandb_home: Path) -> None:
+    spec = make_spec()
+    play(make_sink(), [spec], diverged_at=17)
+    run = read_all(wandb_home)[spec.run_id]
+    assert (run.summary["status"], run.summary["diverged_at"], run.exit_code) == ("diverged", 17, 0)
+    assert "diverged" in run.tags
+    assert "predictions" not in run.summary
+    assert math.isnan(float(run.history[0]["train/loss"]))
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_failed_run_is_marked_with_its_error(wandb_home: Path, started: bool) -> None:
+    spec = make_spec()
+    with make_sink() as sink:
+        sink.begin([spec])
+        for record in make_records(spec)[: 2 * started]:
+            sink.record(spec, record)
+        sink.record(spec, failure(spec))
+    run = read_all(wandb_home)[spec.run_id]
+    assert (run.summary["status"], run.summary["error"], run.exit_code) == ("failed", failure(spec).error, 1)
+    assert "failed" in run.tags
+
+
+def test_a_run_without_an_end_is_marked_as_interrupted(wandb_home: Path) -> None:
+    spec = make_spec()
+    with make_sink() as sink:
+        sink.begin([spec])
+        for record in make_records(spec)[:3]:
+            sink.record(spec, record)
+    run = read_all(wandb_home)[spec.run_id]
+    assert (run.summary["status"], run.exit_code, len(run.history)) == ("interrupted", 1, 2)
+
+
+def test_twenty_runs_at_once_do_not_mix(wandb_home: Path) -> None:
+    specs = [make_spec(seed) for seed in range(20)]
+    sink = make_sink()
+    play(sink, specs)
+    runs = read_all(wandb_home)
+    assert set(runs) == {spec.run_id for spec in specs}
+    for spec in specs:
+        assert runs[spec.run_id].config["seed"] == spec.seed
+        assert [row["epoch"] for row in runs[spec.run_id].history] == [1, 2, 3]
+        frame = prediction_frame(make_predictions(spec.seed))
+        counts = confusion_matrix(frame, len(CLASSES)).ravel().tolist()
+        assert table(wandb_home, runs[spec.run_id], "confusion_matrix_table")["nPredictions"].to_list() == counts
+    (message,) = sink.messages
+    assert message == f"W&B: 20 runs are recorded offline; upload with: wandb sync {wandb_home}/offline-run-*"
+
+
+def test_an_error_ends_one_recording_and_is_told_once(wandb_home: Path) -> None:
+    def broken(ids: Int64) -> Any:
+        raise OSError("the images are gone")
+
+    specs = [make_spec(0), make_spec(1)]
+    sink = make_sink(images=broken)
+    play(sink, specs)
+    assert sink.messages[-1] == "WandbSink stopped recording 2 runs (OSError: the images are gone)."
+    assert {len(run.history) for run in read_all(wandb_home).values()} == {3}
+
+
+def test_variables_of_the_user_win(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_RUN_GROUP", "their group")
+    monkeypatch.setenv("WANDB_JOB_TYPE", "their job")
+    monkeypatch.setenv("WANDB_TAGS", "a,b")
+    monkeypatch.setenv("WANDB_NAME", "their name")
+    monkeypatch.setenv("WANDB_RUN_ID", "theirid")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    spec = make_spec()
+    play(make_sink(WandbConfig(mode=WandbMode.online)), [spec])
+    run = read_all(wandb_home)["theirid"]
+    assert (run.run.project, run.run.run_group, run.run.job_type) == ("theirs", "their group", "their job")
+    assert (run.run.display_name, run.tags) == ("their name", ["a", "b"])
+
+
+def test_a_name_and_id_of_the_user_cannot_mean_several_runs(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_NAME", "their name")
+    monkeypatch.setenv("WANDB_RUN_ID", "theirid")
+    specs = [make_spec(0), make_spec(1)]
+    play(make_sink(), specs)
+    runs = read_all(wandb_home)
+    assert {run_id: run.run.display_name for run_id, run in runs.items()} == {spec.run_id: spec.label for spec in specs}
+
+
+def test_lean_settings_give_way_to_variables(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "7")
+    session = WandbSession(OFFLINE)
+    run = session.open({"id": "one"}, alone=False)
+    assert run.settings.init_timeout == 7
+    assert run.settings.console == "off"
+    assert run.settings.x_disable_stats
+    session.finish(run, 0)
+
+
+@pytest.mark.parametrize(("mode", "hint"), [(WandbMode.auto, False), (WandbMode.online, True)])
+def test_without_a_key_runs_go_offline_and_nobody_is_asked(
+    wandb_home: Path, monkeypatch: pytest.MonkeyPatch, mode: WandbMode, hint: bool
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked for a key"))
+    spec = make_spec()
+    sink = make_sink(WandbConfig(mode=mode))
+    play(sink, [spec])
+    assert set(read_all(wandb_home)) == {spec.run_id}
+    assert any("wandb login" in message for message in sink.messages) == hint
+    assert sink.messages[-1].startswith("W&B: 1 run is recorded offline; upload with: wandb sync ")
+
+
+def test_the_settings_file_of_wandb_counts(wandb_home: Path) -> None:
+    folder = wandb_home.parent / "config_dir"
+    folder.mkdir()
+    (folder / "settings").write_text("[default]\nmode = disabled\n")
+    sink = make_sink(WandbConfig())
+    play(sink, [make_spec()])
+    assert sink.messages == []
+    assert list(wandb_home.glob("*run*")) == []
+
+
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_disabled_does_nothing_and_does_not_import_wandb(wandb_home: Path, by_variable: bool) -> None:
+    mode = "auto" if by_variable else "disabled"
+    program = f"""
+import os, sys
+if {by_variable}: os.environ["WANDB_MODE"] = "disabled"
+from bnexp.config import WandbConfig, WandbMode
+from tests.tracking.test_wandb_offline import make_sink
+from tests.tracking.records import make_spec, play
+for name in [name for name in sys.modules if name.split(".")[0] == "wandb"]: del sys.modules[name]
+sink = make_sink(WandbConfig(mode=WandbMode("{mode}")))
+play(sink, [make_spec()])
+print("wandb" in sys.modules, sink.messages)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False []\n"
+    assert not wandb_home.exists()
+
+
+def test_a_key_in_netrc_belongs_to_its_host(wandb_home: Path) -> None:
+    (wandb_home.parent / "netrc").write_text(f"machine api.wandb.ai login user password {'a' * 40}\n")
+    assert key_configured("https://api.wandb.ai")
+    assert key_configured("https://api.forge.coreweave.com")
+    assert not key_configured("https://wandb.example.org")
+
+
+def test_a_study_is_one_more_run(wandb_home: Path) -> None:
+    frames = {name: prediction_frame(make_predictions(seed)) for name, seed in (("none", 0), ("batch", 1))}
+    png = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(png, "PNG")
+    session = WandbSession(OFFLINE)
+    log_study(
+        session,
+        study="demo",
+        study_id="0a1b2c",
+        config={"question": "Does it help?"},
+        answer="It helps.",
+        verdict=[{"arm": "batch", "mean": "98.1"}, {"arm": "none", "mean": "97.2"}],
+        figures={"loss": "<p>a chart</p>", "accuracy": png.getvalue()},
+        disagreements=disagreements(frames, limit=5),
+        class_names=CLASSES,
+        images=images,
+    )
+    run = read_all(wandb_home)["study-0a1b2c"]
+    assert (run.run.job_type, run.run.run_group, run.run.display_name) == ("study", "demo-0a1b2c", "demo")
+    assert (run.config["question"], run.summary["answer"]) == ("Does it help?", "It helps.")
+    assert table(wandb_home, run, "verdict").rows() == [("batch", "98.1"), ("none", "97.2")]
+    shown = table(wandb_home, run, "disagreements")
+    assert (shown["prediction none"] != shown["prediction batch"]).all()
+    assert set(shown["prediction none"]) <= set(CLASSES)
+    assert (run.summary["figures/loss"]["_type"], run.summary["figures/accuracy"]["_type"]) == ("html-file", "image-file")
+    assert session.messages[-1].startswith("W&B: 1 run is recorded offline")
+
+
+def test_a_study_that_cannot_be_logged_is_told(wandb_home: Path) -> None:
+    session = WandbSession(OFFLINE)
+    given: dict[str, Any] = {"study": "demo", "study_id": "1", "config": {}, "answer": "", "verdict": [], "images": images}
+    log_study(session, **given, figures={"loss": b"not a PNG"}, disagreements=pl.DataFrame(), class_names=CLASSES)
+    assert session.messages[0].startswith("W&B: the study demo was not logged (cannot identify image file")

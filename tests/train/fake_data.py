@@ -1,0 +1,59 @@
+"""Random images in memory with the interface of ``bnexp.data.batches.DeviceData``, and short configurations for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnexp.config import Device, NormConfig, NormKind, Placement, Precision, RunConfig, TrainConfig
+from bnexp.plan import RunSpec
+from bnexp.rng import torch_generator
+
+
+class FakeData:
+    """Images of 20 x 20 pixels, noise around one pattern a class, so that there is something to learn."""
+
+    in_channels, size, num_classes = 1, 20, 4
+
+    def __init__(self, num_train: int = 44, num_val: int = 10, num_test: int = 15, dtype: torch.dtype = torch.float64) -> None:
+        self.num_train, self.dtype, self.device = num_train, dtype, torch.device("cpu")
+        g = torch.Generator().manual_seed(1)
+        patterns = torch.randn(self.num_classes, 1, self.size, self.size, generator=g, dtype=torch.float64)
+        self.splits = {}
+        for split, n in (("train", num_train), ("val", num_val), ("test", num_test)):
+            y = torch.randint(self.num_classes, (n,), generator=g)
+            noise = torch.randn(n, 1, self.size, self.size, generator=g, dtype=torch.float64)
+            self.splits[split] = ((patterns[y] + noise).to(dtype), y)
+
+    def num_images(self, split: str) -> int:
+        return len(self.splits[split][1])
+
+    def train_batches(self, seeds: Sequence[int], epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        x, y = self.splits["train"]
+        orders = [torch.randperm(self.num_train, generator=torch_generator(seed, f"order/{epoch}")) for seed in seeds]
+        for start in range(0, self.num_train, batch_size):
+            rows = [order[start : start + batch_size] for order in orders]
+            yield torch.cat([x[i] for i in rows], dim=1), torch.stack([y[i] for i in rows])
+
+    def eval_batches(self, split: str, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        x, y = self.splits[split]
+        yield from zip(x.split(batch_size), y.split(batch_size), strict=True)
+
+
+def make_config(seed: int = 0, norm: dict[str, Any] | None = None, **sections: dict[str, Any]) -> RunConfig:
+    """A small float64 configuration on the CPU; ``norm`` means batch norm, sections are keys of ``RunConfig``."""
+    placement = Placement((norm or {}).get("placement", Placement.after_pool))
+    config = RunConfig(
+        seed=seed,
+        train=TrainConfig(epochs=2, batch_size=12, eval_batch_size=7, device=Device.cpu, precision=Precision.fp64),
+        norm=NormConfig() if norm is None else NormConfig(**(norm | {"kind": NormKind.batch, "placement": placement})),
+    )
+    return replace(config, **{name: replace(getattr(config, name), **keys) for name, keys in sections.items()})
+
+
+def make_spec(seed: int = 0, norm: dict[str, Any] | None = None, **sections: dict[str, Any]) -> RunSpec:
+    return RunSpec(make_config(seed, norm, **sections))

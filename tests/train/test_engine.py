@@ -1,0 +1,201 @@
+"""The engine's records: complete, the same alone and in any cohort, honest about divergence."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fake_data import FakeData, make_spec
+from reference import reference_network
+
+from bnexp.config import ConfigError, InitConfig, InitScheme, Schedule
+from bnexp.metrics import EpochMetrics, Record, RunFinished, RunStarted, StepMetrics
+from bnexp.plan import RunSpec
+from bnexp.train.engine import fit
+
+DATA = FakeData()
+
+
+def records(specs: Sequence[RunSpec], data: FakeData = DATA) -> dict[str, list[Record]]:
+    by_run: dict[str, list[Record]] = defaultdict(list)
+    for record in fit(specs, data):
+        by_run[record.run_id].append(record)
+    return by_run
+
+
+def finished(spec: RunSpec, data: FakeData = DATA) -> RunFinished:
+    last = records([spec], data)[spec.run_id][-1]
+    assert isinstance(last, RunFinished)
+    return last
+
+
+def values(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("time/")}
+
+
+VARIED = [
+    make_spec(0, {"linear": True}, optim={"lr": 0.01}, model={"dropout": 0.3}),
+    make_spec(1, {"linear": True, "eps": 0.1}, optim={"lr": 0.05, "momentum": 0.3, "schedule": Schedule.cosine}),
+    make_spec(0, {"linear": True, "momentum": None}, optim={"weight_decay": 0.1, "warmup": 0.5}, model={"dropout": 0.5}),
+    make_spec(2, {"linear": True}, model={"dropout": 0.1, "init": InitConfig(InitScheme.kaiming, 0.5)}),
+]
+
+
+def assert_same_run(alone: list[Record], together: list[Record]) -> None:
+    assert [type(record) for record in alone] == [type(record) for record in together]
+    for a, b in zip(alone, together, strict=True):
+        if isinstance(a, EpochMetrics | RunFinished):
+            assert isinstance(b, EpochMetrics | RunFinished)
+            assert values(a.metrics) == pytest.approx(values(b.metrics), abs=1e-9)
+    a, b = alone[-1], together[-1]
+    assert isinstance(a, RunFinished)
+    assert isinstance(b, RunFinished)
+    assert a.weights.keys() == b.weights.keys()
+    for name, weight in a.weights.items():
+        np.testing.assert_allclose(weight, b.weights[name], rtol=0, atol=1e-9, err_msg=name)
+    if a.predictions is not None:
+        assert b.predictions is not None
+        np.testing.assert_allclose(a.predictions.probabilities, b.predictions.probabilities, atol=1e-6)
+
+
+def test_a_run_is_the_same_alone_and_however_a_cohort_is_split() -> None:
+    whole = records(VARIED)
+    for split in ([0, 1], [2, 3]), ([3], [1, 0, 2]), ([0], [1], [2], [3]):
+        for part in split:
+            for run_id, alone in records([VARIED[i] for i in part]).items():
+                assert_same_run(alone, whole[run_id])
+
+
+def test_records_of_a_run_come_in_order_and_are_complete() -> None:
+    spec = make_spec(3, {}, train={"epochs": 3, "log_every": 3})
+    started, *middle, end = records([spec])[spec.run_id]
+    assert started == RunStarted(spec.run_id, 6 * 26 + 16 * 151 + 2 * 22 + 64 * 120 + 120 + 84 * 121 + 4 * 85, 12, "cpu")
+    assert [type(r) for r in middle] == [StepMetrics, EpochMetrics] * 3
+    steps = [step for r in middle if isinstance(r, StepMetrics) for step in r.losses]
+    assert steps == [3, 6, 9, 12]
+    epochs = [r for r in middle if isinstance(r, EpochMetrics)]
+    assert [(r.epoch, r.step) for r in epochs] == [(1, 4), (2, 8), (3, 12)]
+    names = {"train/loss", "train/accuracy", "val/loss", "val/accuracy"}
+    assert all(r.metrics.keys() == names | {"learning_rate", "time/epoch_seconds", "time/images_per_second"} for r in epochs)
+    assert isinstance(end, RunFinished)
+    assert end.diverged_at is None
+    assert end.metrics.keys() == epochs[-1].metrics.keys() | {"test/loss", "test/accuracy"}
+    assert {name: end.metrics[name] for name in epochs[-1].metrics} == epochs[-1].metrics
+
+
+def test_training_loss_weighs_images_not_batches() -> None:
+    spec = make_spec(0, train={"epochs": 1, "log_every": 1})
+    found = records([spec])[spec.run_id]
+    steps, epoch = found[1], found[2]
+    assert isinstance(steps, StepMetrics)
+    assert isinstance(epoch, EpochMetrics)
+    expected = np.average(list(steps.losses.values()), weights=[12, 12, 12, 8])
+    assert epoch.metrics["train/loss"] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("norm", [None, {}, {"linear": True, "momentum": None}])
+def test_test_metrics_and_predictions_are_the_plain_networks(norm: dict[str, Any] | None) -> None:
+    spec = make_spec(1, norm)
+    end = finished(spec)
+    x, y = DATA.splits["test"]
+    with torch.no_grad():
+        logits = reference_network(spec.config, end.weights, DATA.in_channels, DATA.size, DATA.num_classes).eval()(x)
+    assert end.metrics["test/loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, y).item(), rel=1e-10)
+    assert end.metrics["test/accuracy"] == pytest.approx((logits.argmax(1) == y).double().mean().item())
+    assert end.predictions is not None
+    np.testing.assert_array_equal(end.predictions.labels, y.numpy())
+    np.testing.assert_array_equal(end.predictions.image_ids, np.arange(15))
+    assert end.predictions.probabilities.dtype == np.float32
+    np.testing.assert_allclose(end.predictions.probabilities, logits.softmax(1).numpy(), atol=1e-6)
+
+
+def test_the_evaluation_batch_size_does_not_matter() -> None:
+    small, large = (finished(make_spec(0, {}, train={"eval_batch_size": n})) for n in (2, 1000))
+    assert values(small.metrics) == pytest.approx(values(large.metrics), abs=1e-12)
+
+
+def test_training_learns() -> None:
+    assert finished(make_spec(0, {}, train={"epochs": 12})).metrics["test/accuracy"] > 0.8
+
+
+def test_without_validation_images_there_are_no_validation_metrics() -> None:
+    end = finished(make_spec(0), FakeData(num_val=0))
+    assert not [name for name in end.metrics if name.startswith("val/")]
+
+
+def test_learning_rate_is_that_of_the_epochs_last_step() -> None:
+    spec = make_spec(0, optim={"lr": 0.4, "warmup": 1.5}, train={"epochs": 3})
+    rates = [r.metrics["learning_rate"] for r in records([spec])[spec.run_id] if isinstance(r, EpochMetrics)]
+    assert rates == pytest.approx([0.4 * 4 / 6, 0.4, 0.4])
+
+
+WILD = make_spec(1, optim={"lr": 1e200}, train={"epochs": 3, "log_every": 1})
+
+
+def test_a_diverged_run_is_recorded_with_its_step_and_at_chance() -> None:
+    *_, steps, epoch, end = records([WILD])[WILD.run_id]
+    assert isinstance(end, RunFinished)
+    assert isinstance(steps, StepMetrics)
+    assert isinstance(epoch, EpochMetrics)
+    assert end.diverged_at == len(steps.losses) + 1  # the finite losses before it
+    assert 1 < end.diverged_at <= 4
+    assert epoch.epoch == 1
+    assert values(end.metrics) == {"train/accuracy": 0.25, "val/accuracy": 0.25, "test/accuracy": 0.25, "learning_rate": 1e200}
+    assert end.predictions is None
+    assert all(math.isfinite(loss) for loss in steps.losses.values())
+
+
+def test_a_diverged_run_leaves_the_records_of_the_others_bit_identical() -> None:
+    calm = [make_spec(seed, train={"epochs": 3, "log_every": 1}) for seed in range(3)]
+    expected, found = records(calm), records([calm[0], WILD, calm[2]])
+    for spec in (calm[0], calm[2]):
+        for a, b in zip(expected[spec.run_id], found[spec.run_id], strict=True):
+            if isinstance(a, EpochMetrics | RunFinished):
+                assert isinstance(b, EpochMetrics | RunFinished)
+                assert values(a.metrics) == values(b.metrics)
+            if isinstance(a, RunFinished):
+                assert isinstance(b, RunFinished)
+                assert all((a.weights[name] == b.weights[name]).all() for name in a.weights)
+    assert_same_run(records([WILD])[WILD.run_id], found[WILD.run_id])
+
+
+def test_a_cohort_in_which_all_runs_diverged_stops() -> None:
+    class Counting(FakeData):
+        epochs = 0
+
+        def train_batches(self, seeds: Sequence[int], epoch: int, batch_size: int) -> Any:
+            self.epochs += 1
+            return super().train_batches(seeds, epoch, batch_size)
+
+    data = Counting()
+    assert {r[-1].diverged_at is None for r in records([WILD], data).values()} == {False}
+    assert data.epochs == 1
+
+
+def test_a_run_that_only_evaluation_shows_to_be_lost_has_diverged() -> None:
+    spec = make_spec(0, optim={"lr": 1e200}, train={"epochs": 1, "batch_size": 44})  # one step, from finite weights
+    end = finished(spec)
+    assert end.diverged_at == 1
+    assert "test/loss" not in end.metrics
+
+
+@pytest.mark.parametrize(
+    ("norm", "num_train", "train"),
+    [({"linear": True}, 25, {}), ({"linear": True, "track_running_stats": False}, 24, {"eval_batch_size": 14})],
+    ids=["last training batch", "last evaluation batch"],
+)
+def test_a_last_batch_of_one_is_refused_before_training(norm: dict[str, Any], num_train: int, train: dict[str, Any]) -> None:
+    iterator = fit([make_spec(0, norm, train=train)], FakeData(num_train=num_train))
+    with pytest.raises(ConfigError, match=r"norm3 has one value a channel .* the last one included, has at least 2 images"):
+        next(iterator)
+
+
+def test_the_same_run_twice_gives_the_same_bits() -> None:
+    first, second = finished(VARIED[0]), finished(VARIED[0])
+    assert values(first.metrics) == values(second.metrics)
+    assert all((first.weights[name] == second.weights[name]).all() for name in first.weights)

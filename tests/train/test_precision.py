@@ -1,0 +1,84 @@
+"""Devices and number formats: what is chosen, and what is refused with which words."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fake_data import FakeData, make_spec
+
+from bnexp.config import ConfigError, Device, Precision, TrainConfig
+from bnexp.metrics import RunFinished
+from bnexp.train.engine import fit
+from bnexp.train.precision import compute_dtype, configure_precision, resolve_device
+
+
+@pytest.fixture(autouse=True)
+def _restore_switches() -> object:
+    yield
+    configure_precision(Precision.fp32)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> object:
+    def has(cuda: bool = False, mps: bool = False) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return has
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "precision", "expected"),
+    [
+        (True, True, Precision.fp32, "cuda"),
+        (False, True, Precision.fp32, "mps"),
+        (False, True, Precision.fp64, "cpu"),
+        (False, False, Precision.fp32, "cpu"),
+        (True, False, Precision.tf32, "cuda"),
+    ],
+)
+def test_auto_takes_the_best_device_that_fits(
+    machine: object, cuda: bool, mps: bool, precision: Precision, expected: str
+) -> None:
+    machine(cuda, mps)  # type: ignore[operator]
+    assert resolve_device(TrainConfig(precision=precision)).type == expected
+
+
+def test_a_missing_device_is_refused(machine: object) -> None:
+    machine(mps=True)  # type: ignore[operator]
+    with pytest.raises(ConfigError) as error:
+        resolve_device(TrainConfig(device=Device.cuda))
+    assert str(error.value) == (
+        "train.device=cuda does not exist here: this machine has mps, cpu; use train.device=mps or train.device=auto."
+    )
+
+
+def test_tf32_without_cuda_is_refused(machine: object) -> None:
+    machine()  # type: ignore[operator]
+    with pytest.raises(ConfigError) as error:
+        resolve_device(TrainConfig(precision=Precision.tf32))
+    assert str(error.value) == (
+        "train.precision=tf32 needs a CUDA device, but this run would compute on cpu; use train.precision=fp32."
+    )
+
+
+def test_tf32_is_on_only_where_asked_for_and_denormals_are_flushed() -> None:
+    configure_precision(Precision.tf32)
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+    configure_precision(Precision.fp32)
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+    assert (torch.full((8,), 1e-38) * 0.01 == 0).all()
+
+
+@pytest.mark.parametrize("precision", [Precision.fp32, Precision.fp64, Precision.bf16])
+@pytest.mark.parametrize("num_runs", [1, 2])
+def test_every_precision_trains_on_the_cpu(precision: Precision, num_runs: int) -> None:
+    specs = [make_spec(s, {}, train={"epochs": 12, "precision": precision}) for s in range(num_runs)]
+    finished = [r for r in fit(specs, FakeData(dtype=compute_dtype(precision))) if isinstance(r, RunFinished)]
+    assert len(finished) == num_runs
+    for record in finished:
+        assert record.metrics["test/accuracy"] > 0.8
+        expected = "float64" if precision is Precision.fp64 else "float32"
+        assert record.weights["fc1.weight"].dtype == expected
