@@ -38,19 +38,23 @@ class RunError(Exception):
 def run(specs: Sequence[RunSpec], store: Store | None = None) -> dict[str, RecordedRun | RunError]:
     """Train every spec that has no finished record; run id -> its record, or why it failed.
 
-    Runs are grouped by data set; results are written as they come, so an interruption loses only what is training.
+    Results are written as they come, so an interruption loses only what is training. A run that another process is training
+    is left to it and waited for.
     """
     store = store or Store()
     errors: dict[str, RunError] = {}
-    todo = [spec for spec in unique(specs) if store.find(spec.run_id) is None]
-    if todo:
-        console = Console(stderr=True)
-        progress = ProgressSink(console)
-        with progress:
-            for group in _by_data(todo):
-                errors |= _run_group(group, store, progress, console)
+    console = Console(stderr=True)
+    with ProgressSink(console) as progress:
+        while todo := [spec for spec in unique(specs) if spec.run_id not in errors and store.find(spec.run_id) is None]:
+            with store.claim([spec.run_id for spec in todo]) as claimed:
+                mine = [spec for spec in todo if spec.run_id in claimed and store.find(spec.run_id) is None]
+                for group in _by_data(mine):
+                    errors |= _run_group(group, store, progress, console)
+            if not claimed:
+                console.print(f"{len(todo)} runs are training in another process; waiting for them.", highlight=False)
+                store.wait_for(todo[0].run_id)
     found = {spec.run_id: store.find(spec.run_id) for spec in unique(specs)}
-    return {run_id: record or errors.get(run_id, RunError("was not trained")) for run_id, record in found.items()}
+    return {run_id: record or errors[run_id] for run_id, record in found.items()}
 
 
 def run_job(tree: DictConfig) -> float:

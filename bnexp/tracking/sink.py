@@ -101,9 +101,12 @@ class BackgroundSink(Sink):
         for _, thread in lanes:
             thread.join()
         if lanes:
-            self.finish()
-        for error, count in Counter(self._broken.values()).items():
-            self.messages.append(f"{type(self).__name__} stopped recording {count} run{'s' * (count > 1)} ({error}).")
+            try:
+                self.finish()
+            except Exception as error:
+                self.messages.append(f"{type(self).__name__} did not end well ({type(error).__name__}: {error}).")
+        for reason, count in Counter(self._broken.values()).items():
+            self.messages.append(f"{type(self).__name__} stopped recording {count} run{'s' * (count > 1)} ({reason}).")
         self._broken.clear()
 
     def _drain(self, queue: SimpleQueue[tuple[RunSpec, Record] | None]) -> None:

@@ -14,13 +14,15 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 import bnexp
@@ -120,6 +122,29 @@ class Store:
 
     def run_path(self, spec: RunSpec) -> Path:
         return self.root / spec.study / spec.run_id
+
+    @contextmanager
+    def claim(self, run_ids: Sequence[str]) -> Iterator[set[str]]:
+        """Reserve runs for this process; inside, the ids that no other process on this machine holds."""
+        with ExitStack() as held:
+            claimed = set()
+            for run_id in run_ids:
+                try:
+                    held.enter_context(self._lock(run_id).acquire(blocking=False))
+                    claimed.add(run_id)
+                except Timeout:
+                    continue
+            yield claimed
+
+    def wait_for(self, run_id: str) -> None:
+        """Return when no process holds the run any more."""
+        with self._lock(run_id):
+            pass
+
+    def _lock(self, run_id: str) -> FileLock:
+        path = self.root / ".locks" / run_id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
 
     def study_path(self, name: str, study_id: str) -> Path:
         return self.root / name / f"study-{study_id}"

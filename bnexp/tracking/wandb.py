@@ -11,7 +11,7 @@ import math
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +106,8 @@ class WandbSink(BackgroundSink):
 
     def finish(self) -> None:
         for opened in self._open.values():
-            opened.mark("interrupted")
+            with suppress(Exception):  # W&B's process may be what ended the run
+                opened.mark("interrupted")
             self._finish(opened.run, 1)
         self._open.clear()
         for thread in self._finishing:

@@ -68,8 +68,13 @@ def confusion_plot(confusion: Int64, class_names: Sequence[str]) -> Any:
     """W&B's confusion matrix chart of (K, K) counts."""
     import wandb
 
-    truth, guess = np.divmod(np.repeat(np.arange(confusion.size), confusion.ravel()), len(class_names))
-    return wandb.plot.confusion_matrix(y_true=truth.tolist(), preds=guess.tolist(), class_names=list(class_names))
+    names = ["Actual", "Predicted", "nPredictions"]
+    columns: list[str | int] = [*names]
+    table = wandb.Table(columns=columns)
+    for (i, j), count in np.ndenumerate(confusion):
+        table.add_data(class_names[i], class_names[j], int(count))
+    fields = {name: name for name in names}
+    return wandb.plot_table("wandb/confusion_matrix/v1", table, fields, {"title": "Confusion matrix"})
 
 
 def figure(content: str | bytes) -> Any:

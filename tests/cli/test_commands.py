@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Cli
 
 from bnexp.tracking.store import Store
+from tests.cli.conftest import Cli
 
 QUICK = ("data=digits", "train.epochs=1", "executor=inline")
 SMOKE = ("budget=smoke", "study.seeds=1", "train.epochs=1", "executor=inline")
@@ -192,3 +192,25 @@ def test_an_interrupted_study_keeps_what_is_finished_and_goes_on(shared_cache: P
     again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, env=dict(os.environ))
     assert again.returncode == 0
     assert f"{done} finished before" in again.stderr
+
+
+def test_two_processes_share_the_work_and_repeat_nothing(shared_cache: Path, tmp_path: Path) -> None:
+    command = [
+        str(Path(sys.executable).parent / "bnexp"),
+        "study",
+        "batchnorm",
+        "data=digits",
+        "train.epochs=2",
+        "study.seeds=2",
+    ]
+    pair = [
+        subprocess.Popen(
+            [*command, "executor=inline", "--json"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+        for _ in range(2)
+    ]
+    results = [process.communicate(timeout=120) for process in pair]
+    assert [process.returncode for process in pair] == [0, 0]
+    assert results[0][0] == results[1][0]
+    trained = sum(err.count("test accuracy") for _, err in results)
+    assert trained == 4

@@ -6,9 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
-from conftest import Cli
-
 from bnexp.compose import config_dirs
+from tests.cli.conftest import Cli
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -62,6 +62,17 @@ def test_an_error_ends_one_run_only_and_is_told_once() -> None:
     assert sink.messages == ["Recorder stopped recording 1 run (OSError: disk full)."]
 
 
+def test_an_error_at_the_end_does_not_reach_the_caller() -> None:
+    class Stumbling(Recorder):
+        def finish(self) -> None:
+            raise OSError("disk full")
+
+    sink = Stumbling()
+    sink.gate.set()
+    play(sink, [make_spec()])
+    assert sink.messages == ["Stumbling did not end well (OSError: disk full)."]
+
+
 def test_closing_twice_finishes_once_and_leaves_no_thread() -> None:
     before = threading.active_count()
     sink = Recorder(workers=4)

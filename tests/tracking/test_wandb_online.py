@@ -136,7 +136,7 @@ def test_a_server_lost_in_the_middle_leaves_what_can_be_synced(
 ) -> None:
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "2")
     spec = make_spec()
-    records = make_records(spec)
+    records = make_records(spec, diverged_at=17)
     sink = make_sink()
     sink.begin([spec])
     sink.record(spec, records[0])
@@ -149,4 +149,4 @@ def test_a_server_lost_in_the_middle_leaves_what_can_be_synced(
     (folder,) = wandb_home.glob(f"run-*-{spec.run_id}")
     assert f"W&B: 1 run is recorded offline; upload with: wandb sync {folder}" in sink.messages
     wandb.teardown()
-    assert read(folder).summary["status"] == "finished"
+    assert read(folder).summary["status"] == "diverged"
