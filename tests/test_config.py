@@ -13,8 +13,8 @@ from bnexp.config import (
     Placement,
     RunConfig,
     did_you_mean,
-    schema_keys,
     resolve_seeds,
+    schema_keys,
     validate,
 )
 

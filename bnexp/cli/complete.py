@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from bnexp.config import schema_keys
 
 
@@ -17,6 +21,16 @@ def overrides(incomplete: str) -> list[tuple[str, str]]:
         return [(f"{name}={choice}", "") for choice in choices if choice.startswith(value)]
     offers = [(f"{group}=", "config group") for group in files if group.startswith(name)]
     return offers + [(f"{key}=", info.help) for key, info in keys.items() if key.startswith(name)]
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="OVERRIDE",
+        help="Like data=cifar10 norm=batch optim.lr=0.1; bnexp config --keys lists all.",
+        autocompletion=overrides,
+    ),
+]
 
 
 def studies(incomplete: str) -> list[str]:

@@ -13,12 +13,7 @@ from bnexp.config import ConfigError, RunConfig, schema_keys
 
 
 def config(
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[OVERRIDE]...", help="Like data=cifar10 norm=batch optim.lr=0.1", autocompletion=complete.overrides
-        ),
-    ] = None,
+    overrides: complete.Overrides = None,
     keys: Annotated[bool, typer.Option("--keys", help="List every key with its default, allowed values and meaning.")] = False,
     json: JsonFlag = False,
     csv: CsvFlag = False,

@@ -26,12 +26,9 @@ DESCRIPTIONS = {
 def data(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Fetch, verify and describe this data set.", autocompletion=complete.data),
+        typer.Argument(metavar="NAME", help="Fetch, verify and describe this data set.", autocompletion=complete.data),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[OVERRIDE]...", help="Like data.root=my/images", autocompletion=complete.overrides),
-    ] = None,
+    overrides: complete.Overrides = None,
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,

@@ -12,7 +12,7 @@ from bnexp.config import ConfigError, did_you_mean
 
 def report(
     study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="Study name or name-id; without it the latest.")
+        str | None, typer.Argument(metavar="STUDY", help="Study name or name-id; without it the latest.")
     ] = None,
     json: JsonFlag = False,
     csv: CsvFlag = False,

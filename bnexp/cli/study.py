@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bnexp.cli import complete
 from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, stderr, stdout
-from bnexp.config import Analysis, ConfigError, WandbConfig
+from bnexp.config import Analysis, ConfigError, StudyConfig, WandbConfig, resolve_seeds
 
 if TYPE_CHECKING:
     from bnexp.compare.record import StudyRecord
@@ -18,21 +19,12 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 3
 
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[OVERRIDE]...",
-        help="Like data=cifar10 optim.lr=0.1 study.seeds=6; several values (optim.lr=0.01,0.1) become a factor.",
-        autocompletion=complete.overrides,
-    ),
-]
-
 
 def study(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Which study; without it: the list.", autocompletion=complete.studies)
+        str | None, typer.Argument(metavar="NAME", help="Which study; without it: the list.", autocompletion=complete.studies)
     ] = None,
-    overrides: Overrides = None,
+    overrides: complete.Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, train none.")] = False,
     json: JsonFlag = False,
     csv: CsvFlag = False,
@@ -40,7 +32,7 @@ def study(
 ) -> None:
     """Run a controlled comparison and say what it shows. Finished runs are never repeated.
 
-    Example: bnexp study batchnorm data=digits
+    An override with several values (optim.lr=0.01,0.1) becomes a factor. Example: bnexp study batchnorm data=digits
     """
     format = pick_format(json, csv, md)
     if name is None:
@@ -81,15 +73,14 @@ def _announce(plan: StudyPlan, store: Store) -> bool:
     known = f", {len(specs) - len(todo)} finished before" if len(todo) < len(specs) else ""
     time_left = f", about {duration_text(seconds)}" if todo and seconds is not None else ""
     arms = ", ".join(plan.study.arms)
-    message(f"{len(specs)} runs: {arms}{_times(plan)}{known}{time_left}; study {plan.study.name}-{plan.study_id}")
+    message(f"{len(specs)} runs: {arms}{_times(plan.study)}{known}{time_left}; study {plan.study.name}-{plan.study_id}")
     return bool(todo)
 
 
-def _times(plan: StudyPlan) -> str:
-    from bnexp.config import resolve_seeds
-
-    factors = "".join(f" x {len(levels)} {name}" for name, levels in plan.study.factors.items())
-    return f"{factors} x {len(resolve_seeds(plan.study.seeds))} seeds"
+def _times(study: StudyConfig) -> str:
+    factors = "".join(f" x {len(levels)} {name}" for name, levels in study.factors.items())
+    count = len(resolve_seeds(study.seeds))
+    return f"{factors} x {count} seed{'s' if count > 1 else ''}"
 
 
 def _conclude(record: StudyRecord, store: Store, format: Format, wandb: WandbConfig | None) -> None:
@@ -158,24 +149,25 @@ def _print_plan(plan: StudyPlan, store: Store, format: Format) -> None:
 
 
 def _list_studies(format: Format) -> None:
-    from bnexp.compose import expand_study, groups
-    from bnexp.plan import RunSpec, unique
+    from bnexp.compose import compose, groups
+    from bnexp.plan import RunSpec
     from bnexp.runner import duration_text, estimate_seconds
     from bnexp.tracking.store import Store
 
     store = Store()
     rows = []
     for name in groups().get("study", []):
-        plan = expand_study([f"study={name}"])
-        specs = unique([RunSpec(config) for config in plan.configs])
-        todo = [spec for spec in specs if store.find(spec.run_id) is None]
-        seconds = estimate_seconds(todo, store)
+        spec = RunSpec(compose([f"study={name}"]))
+        study = spec.config.study
+        count = len(study.arms) * prod(len(levels) for levels in study.factors.values()) * len(resolve_seeds(study.seeds))
+        seconds = estimate_seconds([spec] * count, store)
         rows.append(
             {
                 "study": name,
-                "question": plan.study.question,
-                "runs": f"{len(plan.study.arms)} arms{_times(plan)} = {len(specs)}",
-                "estimated_time": "done" if not todo else "unknown" if seconds is None else duration_text(seconds),
+                "question": study.question,
+                "runs": f"{len(study.arms)} arms{_times(study)} = {count}",
+                "data": spec.config.data.name.value,
+                "estimated_time": "unknown" if seconds is None else duration_text(seconds),
             }
         )
     print_rows(rows, format, right=("estimated_time",))

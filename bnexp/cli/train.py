@@ -17,12 +17,7 @@ FAILED, SOME_FAILED = 1, 3
 
 
 def train(
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[OVERRIDE]...", help="Like data=cifar10 norm=batch optim.lr=0.1", autocompletion=complete.overrides
-        ),
-    ] = None,
+    overrides: complete.Overrides = None,
     multirun: Annotated[bool, typer.Option("-m", "--multirun", help="A Hydra multirun: optim.lr=0.01,0.1 seed=0,1,2")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, train none.")] = False,
     json: JsonFlag = False,
@@ -65,9 +60,7 @@ def train(
         rows.append({**_row(spec), **accuracies, "status": record.summary["status"], "path": str(record.path)})
     print_rows(rows, format, right=("seed", "val/accuracy", "test/accuracy"))
     if missing:
-        message(
-            f"{len(missing)} of {len(specs)} runs failed; the reasons are above and in failure.json in each run's folder."
-        )
+        message(f"{len(missing)} of {len(specs)} runs failed; the reasons are above and in failure.json in each run's folder.")
         raise typer.Exit(SOME_FAILED if rows else FAILED)
 
 
