@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -29,15 +29,25 @@ from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
 
-from bnexp.config import ConfigError, RunConfig, StudyConfig, did_you_mean, resolve_seeds, schema_keys, validate
+from bnexp.config import (
+    FINAL_METRICS,
+    ConfigError,
+    Direction,
+    RunConfig,
+    StudyConfig,
+    check_name,
+    did_you_mean,
+    resolve_seeds,
+    schema_keys,
+    validate,
+)
 from bnexp.plan import digest, identity, plain
 
 CONFIG_NAME = "run"
 ConfigStore.instance().store(name="schema", node=RunConfig)
-
-_NAME = re.compile(r"[A-Za-z0-9_.\-]+")
 
 
 def config_dirs() -> list[Path]:
@@ -104,10 +114,26 @@ def launch(task: Callable[[DictConfig], Any], overrides: Sequence[str], *, multi
     check_overrides(overrides)
     with _hydra() as hydra, _translated():
         if not multirun:
-            return [hydra.run(CONFIG_NAME, task, list(overrides), with_log_configuration=False)]
+            return [_run_once(hydra, task, overrides)]
         result = hydra.multirun(CONFIG_NAME, task, list(overrides), with_log_configuration=False)
     batches = result if isinstance(result, list) else []
     return [job for batch in batches for job in (batch if isinstance(batch, Sequence) else [batch])]
+
+
+def _run_once(hydra: Hydra, task: Callable[[DictConfig], Any], overrides: Sequence[str]) -> JobReturn:
+    """Hydra's ``run``, with an exception of the task raised as it is: Hydra would first print lines of its own."""
+    raised: list[Exception] = []
+
+    def guarded(tree: DictConfig) -> Any:
+        try:
+            return task(tree)
+        except Exception as error:
+            raised.append(error)
+
+    job = hydra.run(CONFIG_NAME, guarded, list(overrides), with_log_configuration=False)
+    if raised:
+        raise raised[0]
+    return job
 
 
 def compose_jobs(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> list[RunConfig]:
@@ -180,9 +206,10 @@ def expand(loader: ConfigLoader, overrides: Sequence[str]) -> StudyPlan:
     base = to_config(master)
     study = deepcopy(base.study)
     study.factors |= swept
-    _check_study(study, fixed)
+    _check_study(study, base, fixed, swept)
     jobs = [_merge(fixed_lines, job) for job in _study_jobs(study)]
     configs = compose_jobs(loader, master, jobs)
+    _check_runs(study, configs)
     definition = plain({name: value for name, value in vars(study).items() if name not in ("arm", "levels", "id")})
     study_id = digest([definition, study.margin or base.data.margin, sorted(digest(identity(config)) for config in configs)], 8)
     for job, config in zip(jobs, configs, strict=True):
@@ -202,11 +229,15 @@ def _study_jobs(study: StudyConfig) -> Iterator[list[str]]:
         changes = [change for _, _, level_changes in combination for change in level_changes]
         for seed in resolve_seeds(study.seeds):
             for arm, arm_changes in study.arms.items():
-                yield [*arm_changes, *changes, f"seed={seed}", f"study.arm={arm}", f"+study.levels={{{levels}}}"]
+                yield [*arm_changes, *changes, f"seed={seed}", f"study.arm='{arm}'", f"+study.levels={{{levels}}}"]
 
 
 def _literal(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+    """A value as Hydra's override grammar reads it back."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    text = str(value)
+    return text if re.fullmatch(r"[\w.+-]+", text, re.ASCII) else "'" + text.replace("'", "\\'") + "'"
 
 
 def _merge(first: Sequence[str], then: Sequence[str]) -> list[str]:
@@ -215,16 +246,17 @@ def _merge(first: Sequence[str], then: Sequence[str]) -> list[str]:
     return [item for item in first if item.split("=", 1)[0] not in taken] + list(then)
 
 
-def _check_study(study: StudyConfig, fixed: Sequence[Override]) -> None:
+def _check_study(study: StudyConfig, base: RunConfig, fixed: Sequence[Override], swept: Iterable[str]) -> None:
+    """Everything about a study that can be known before its runs are composed."""
     if not study.name:
         names = groups().get("study", [])
         raise ConfigError(f"no study was chosen: allowed is one of {', '.join(names)}; try bnexp study {names[0]}.")
     where = f"study {study.name}"
     if len(study.arms) < 2:
-        raise ConfigError(f"{where} has {len(study.arms)} arms: a comparison needs at least two; add them under study.arms.")
+        found = ", ".join(study.arms) or "none"
+        raise ConfigError(f"{where} needs at least two arms to compare, and has {found}; add them under study.arms.")
     for word in (*study.arms, *study.factors):
-        if not _NAME.fullmatch(str(word)):
-            raise ConfigError(f"{where}: the name {word!r} is not possible; use letters, digits, '_', '.' and '-'.")
+        check_name(str(word), f"{where}: the name")
     if study.baseline is not None and study.baseline not in study.arms:
         hint = did_you_mean(study.baseline, list(study.arms))
         raise ConfigError(
@@ -234,16 +266,64 @@ def _check_study(study: StudyConfig, fixed: Sequence[Override]) -> None:
         if not isinstance(levels, list | dict) or not levels:
             raise ConfigError(f"study.factors.{name} must be a list of levels, or a mapping of level names to overrides.")
     resolve_seeds(study.seeds)
+    _check_metric(study, base)
+    _check_varied(study, [item.key_or_group for item in fixed], list(swept))
+
+
+def _check_metric(study: StudyConfig, base: RunConfig) -> None:
+    known = [name for name in FINAL_METRICS if base.data.val_fraction > 0 or not name.startswith("val/")]
+    if study.metric not in known:
+        hint = did_you_mean(study.metric, known)
+        raise ConfigError(f"study.metric={study.metric} is not recorded: allowed are {', '.join(known)}.{hint}")
+    if study.metric.endswith("/loss") and Direction.greater in (study.direction, *study.expect.values()):
+        raise ConfigError(
+            f"study.metric={study.metric} is better when it is lower, but the study expects it to be greater; "
+            "add study.direction=less."
+        )
+
+
+def _check_varied(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> None:
+    """Refuse overrides of what the study itself sets."""
+    where = f"study {study.name}"
     varied = {change.split("=", 1)[0] for changes in study.arms.values() for change in changes} | set(study.factors)
-    for item in fixed:
-        key = item.key_or_group
+    for key in (*fixed, *swept):
         if key == "seed":
-            raise ConfigError(f"{item.input_line} has no effect in {where}, which runs several; set study.seeds=[...] instead.")
+            raise ConfigError(f"seed has no effect in {where}, which runs several; set study.seeds=[...] instead.")
+    for key in swept:
+        if key.split(".")[0] in ("study", "track", "executor", "budget"):
+            raise ConfigError(f"{key} cannot be a factor of {where}: run the study once for each of its values.")
+    for key in fixed:
         if key in varied:
             raise ConfigError(
-                f"{item.input_line} fixes what {where} varies ({', '.join(study.arms)}); "
-                f"leave it out, or run it alone: bnexp train {item.input_line}."
+                f"{key} is what {where} varies ({', '.join(study.arms)}); leave it out, or train alone: bnexp train {key}=..."
             )
+
+
+def _check_runs(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
+    """Refuse runs that would be counted twice as evidence: arms, or levels, that are the same experiment."""
+    where = f"study {study.name}"
+    if len({(config.data.name, config.data.root) for config in configs}) > 1:
+        raise ConfigError(f"{where} varies the data set, but chance and margin go with one; run it once for each: data=NAME.")
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for config in configs:
+        level = _levels_text(config)
+        cell = cells.setdefault((level, str(config.seed)), {})
+        if config.study.arm in cell:
+            raise ConfigError(f"{where}: the level {level} is there twice; leave one of them out.")
+        cell[config.study.arm] = digest(identity(config))
+    for arms in cells.values():
+        for (one, first), (other, second) in itertools.combinations(arms.items(), 2):
+            if first == second:
+                raise ConfigError(f"{where}: the arms {one} and {other} are the same experiment; change one of them.")
+    seen: dict[tuple[str, ...], str] = {}
+    for (level, _), arms in cells.items():
+        before = seen.setdefault(tuple(arms.values()), level)
+        if before != level:
+            raise ConfigError(f"{where}: the levels {before} and {level} are the same experiment; leave one of them out.")
+
+
+def _levels_text(config: RunConfig) -> str:
+    return " ".join(f"{name}={value}" for name, value in config.study.levels.items())
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
@@ -264,6 +344,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
             raise ConfigError(f"{text} would remove a key, which the configuration needs; set a value instead: {name}=VALUE.")
         if name.startswith("hydra"):
             continue
+        if name.removeprefix("+") in ("study.arm", "study.id", "study.levels"):
+            raise ConfigError(f"{name} is set by the study itself; leave it out.")
         if name in known_groups:
             _check_choice(override, known_groups[name])
         elif name not in keys and name not in nodes and not _inside_mapping(name, keys):
@@ -296,6 +378,8 @@ def _translated() -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error)) from error
+    except YAMLError as error:
+        raise ConfigError(f"a configuration file is not valid YAML: {' '.join(str(error).split())}.") from error
 
 
 def _explain(error: Exception) -> str:
@@ -309,7 +393,11 @@ def _explain(error: Exception) -> str:
         value = found.group(1) if found else str(cause.value)
         hint = did_you_mean(value, info.choices)
         return f"{name}={value} is not possible: allowed is {info.allowed()} ({info.help}).{hint}"
-    if name:
-        return f"there is no key {name!r} in the configuration.{did_you_mean(name, [i.name for i in schema_keys()])}"
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = " ".join(str(error).split())
+    place = re.match(r"In '([^']*)'", text)
+    where = f" ({place.group(1)}.yaml)" if place else ""
+    if name.startswith("study.study") or "@study." in text:
+        return f"a study file{where} sets keys of the whole configuration: its first line must be '# @package _global_'."
+    if name and isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return f"there is no key {name!r} in the configuration{where}.{did_you_mean(name, [i.name for i in schema_keys()])}"
     return f"the configuration cannot be composed: {text.rstrip('.')}."

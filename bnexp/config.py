@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Any, get_args, get_type_hints
+
+# What a finished run has recorded of its last epoch, and so what a study can compare; val/* where a part is held out.
+FINAL_METRICS = (
+    *(f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "accuracy")),
+    *("learning_rate", "time/epoch_seconds", "time/images_per_second"),
+)
 
 
 class ConfigError(Exception):
@@ -109,6 +116,7 @@ class ExecutorName(StrEnum):
     auto = "auto"
     local = "local"
     inline = "inline"
+    ray = "ray"
 
 
 class Analysis(StrEnum):
@@ -251,9 +259,14 @@ class TrackConfig:
 @dataclass
 class ExecutorConfig:
     name: ExecutorName = key(
-        ExecutorName.auto, "local: pool of processes; inline: this process; auto: by device", identity=False
+        ExecutorName.auto,
+        "local: pool of processes; inline: this process; ray: tasks on a Ray cluster; auto: by device",
+        identity=False,
     )
     workers: int | None = key(None, "worker processes; null: one a core", low=1, identity=False)
+    address: str | None = key(
+        None, "Ray cluster, HOST:PORT or auto; null: RAY_ADDRESS, else a Ray of its own on this machine", identity=False
+    )
 
 
 @dataclass
@@ -310,7 +323,8 @@ class KeyInfo:
     def choices(self) -> list[str]:
         """The values of an enumerated key as text; empty where the key is not enumerated."""
         enum = next((t for t in self._types if isinstance(t, type) and issubclass(t, StrEnum)), ())
-        return [str(choice) for choice in (*self.metadata["choices"], *enum)]
+        switch = ("true", "false") if bool in self._types else ()
+        return [str(choice) for choice in (*self.metadata["choices"], *enum, *switch)]
 
     @property
     def _types(self) -> tuple[Any, ...]:
@@ -324,8 +338,6 @@ class KeyInfo:
         """The allowed values, as a phrase: ``none, batch`` or ``a number above 0``."""
         if self.choices:
             return ", ".join(self.choices) + (" or null" if self.optional else "")
-        if bool in self._types:
-            return "true, false"
         noun = "an integer" if int in self._types else "a number" if float in self._types else None
         if noun is None:
             origin = getattr(self.type, "__origin__", None)
@@ -399,11 +411,24 @@ def _check_range(info: KeyInfo, value: float) -> None:
         raise ConfigError(f"{info.name}={value:g} is out of range: allowed is {info.allowed()} ({info.help}).")
 
 
+def check_name(word: str, what: str) -> None:
+    """Raise ConfigError unless ``word`` can be the name of a study, an arm or a factor, and so of a directory."""
+    if not re.fullmatch(r"[\w-][\w.-]*", word):
+        raise ConfigError(f"{what} {word!r} is not possible: use letters, digits, '_', '-' and, not first, '.'.")
+
+
 def _check_combinations(config: RunConfig) -> None:
+    for name, word in (("study.name", config.study.name), ("study.arm", config.study.arm)):
+        if word:
+            check_name(word, name)
     data, optim, train, norm = config.data, config.optim, config.train, config.norm
     if data.name in (DataName.image_folder, DataName.npz) and not data.root:
         what = "the folder with one folder a class" if data.name is DataName.image_folder else "the .npz file"
         raise ConfigError(f"data={data.name} needs data.root: {what}; add data.root=PATH.")
+    if config.executor.address and config.executor.name is not ExecutorName.ray:
+        raise ConfigError(
+            f"executor.address={config.executor.address} has no effect with executor={config.executor.name}; add executor=ray."
+        )
     if optim.name is OptimName.sgd and optim.nesterov and optim.momentum == 0:
         raise ConfigError("optim.nesterov=true needs optim.momentum above 0; set optim.momentum=0.9 or optim.nesterov=false.")
     if optim.warmup >= train.epochs and optim.warmup > 0:

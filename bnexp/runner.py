@@ -16,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bnexp.config import DataConfig, Device, ExecutorName
+from bnexp.config import DataConfig, DataName, Device, ExecutorName
 from bnexp.executors.local import Pool, num_cores, run_inline
+from bnexp.executors.ray import RayPool
 from bnexp.metrics import Record, RunFailed
 from bnexp.plan import RunSpec, cohorts, digest, plain, unique
 from bnexp.tracking.progress import ProgressSink
 from bnexp.tracking.sink import Fanout
 from bnexp.tracking.store import RecordedRun, Store, StoreSink
 from bnexp.tracking.wandb import WandbSink
+from bnexp.tracking.wandb_session import requested_mode
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -39,22 +41,50 @@ def run(specs: Sequence[RunSpec], store: Store | None = None) -> dict[str, Recor
     """Train every spec that has no finished record; run id -> its record, or why it failed.
 
     Results are written as they come, so an interruption loses only what is training. A run that another process is training
-    is left to it and waited for.
+    is left to it and waited for. No run is tried twice in one call.
     """
     store = store or Store()
+    for spec in specs:
+        requested_mode(spec.config.track.wandb)  # a mode that W&B does not know is refused before anything trains
     errors: dict[str, RunError] = {}
     console = Console(stderr=True)
+    tried: set[str] = set()
     with ProgressSink(console) as progress:
-        while todo := [spec for spec in unique(specs) if spec.run_id not in errors and store.find(spec.run_id) is None]:
+        while todo := [spec for spec in unfinished(specs, store) if spec.run_id not in tried]:
             with store.claim([spec.run_id for spec in todo]) as claimed:
-                mine = [spec for spec in todo if spec.run_id in claimed and store.find(spec.run_id) is None]
+                mine = [spec for spec in unfinished(todo, store) if spec.run_id in claimed]
+                tried |= {spec.run_id for spec in mine}
                 for group in _by_data(mine):
                     errors |= _run_group(group, store, progress, console)
             if not claimed:
                 console.print(f"{len(todo)} runs are training in another process; waiting for them.", highlight=False)
                 store.wait_for(todo[0].run_id)
     found = {spec.run_id: store.find(spec.run_id) for spec in unique(specs)}
-    return {run_id: record or errors[run_id] for run_id, record in found.items()}
+    lost = RunError("trained, but its record cannot be read back")
+    return {run_id: record or errors.get(run_id, lost) for run_id, record in found.items()}
+
+
+def unfinished(specs: Sequence[RunSpec], store: Store) -> list[RunSpec]:
+    """The specs, each once, that have no finished record.
+
+    The user's own files may have changed under the same path: then a record of the earlier contents does not count.
+    """
+    from bnexp.data.resident import prepare
+
+    todo = []
+    fingerprints: dict[str, str] = {}
+    for spec in unique(specs):
+        record = store.find(spec.run_id)
+        data = spec.config.data
+        if record is not None and data.name in (DataName.image_folder, DataName.npz):
+            key = _data_key(data)
+            if key not in fingerprints:
+                fingerprints[key] = prepare(data).fingerprint
+            if record.summary.get("data_fingerprint") != fingerprints[key]:
+                record = None
+        if record is None:
+            todo.append(spec)
+    return todo
 
 
 def run_job(tree: DictConfig) -> float:
@@ -100,9 +130,8 @@ def estimate_seconds(specs: Sequence[RunSpec], store: Store) -> float | None:
     The speed is the median of the latest recorded runs on the same data set, where there are any.
     """
     speeds: dict[str, list[float]] = {}
-    for path in sorted(store.root.glob("*/*/summary.json"), key=lambda path: path.stat().st_mtime)[-50:]:
-        summary = RecordedRun(path.parent).summary
-        speeds.setdefault(summary["data"], []).append(summary["metrics"]["time/images_per_second"])
+    for run in store.latest(50):
+        speeds.setdefault(run.summary["data"], []).append(run.summary["metrics"]["time/images_per_second"])
     seconds = 0.0
     for spec in specs:
         data = spec.config.data
@@ -123,18 +152,28 @@ def duration_text(seconds: float) -> str:
 def _by_data(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
     groups: dict[str, list[RunSpec]] = {}
     for spec in specs:
-        groups.setdefault(digest(plain(vars(spec.config.data))), []).append(spec)
+        groups.setdefault(_data_key(spec.config.data), []).append(spec)
     return list(groups.values())
+
+
+def _data_key(config: DataConfig) -> str:
+    return digest(plain(vars(config)))
 
 
 def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, console: Console) -> dict[str, RunError]:
     """Train runs that share a data set; run id -> why it failed, for those that did."""
-    resident = prepare_data(specs[0].config.data, console)
+    from bnexp.data.sources import DataError
+
+    try:
+        resident = prepare_data(specs[0].config.data, console)
+    except DataError as error:
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        return {spec.run_id: RunError(str(error)) for spec in specs}
     by_id = {spec.run_id: spec for spec in specs}
     errors = {}
     wandb = wandb_sink(specs[0], resident)
     progress.begin(specs)
-    with Fanout([StoreSink(store, command_line()), wandb]) as fanout:
+    with Fanout([StoreSink(store, command_line(), resident.fingerprint), wandb]) as fanout:
         fanout.begin(specs)
         for record in _execute(specs, resident):
             spec = by_id[record.run_id]
@@ -149,6 +188,10 @@ def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, conso
 
 def _execute(specs: Sequence[RunSpec], resident: Resident) -> Iterator[Record]:
     executor = specs[0].config.executor
+    if executor.name is ExecutorName.ray:
+        fused = specs[0].config.train.device is Device.cuda
+        groups = cohorts(specs) if fused else [(spec,) for spec in specs]
+        return RayPool(resident, executor.address, executor.workers).run(groups)
     accelerated = [_on_accelerator(spec) for spec in specs]  # all are looked at: a device may not exist
     pooled = executor.name is ExecutorName.local or (len(specs) > 1 and not any(accelerated))
     if executor.name is ExecutorName.inline or not pooled:

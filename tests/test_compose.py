@@ -57,9 +57,10 @@ def test_a_study_is_arms_times_levels_times_seeds_side_by_side() -> None:
 
 def test_jobs_compose_to_the_configurations_that_were_planned() -> None:
     plan = c.expand_study(["study=batchnorm", "study.seeds=[3,5]", "data=digits"])
-    again = [c.compose(job) for job in plan.jobs]
+    own = ("study.arm", "study.id", "+study.levels")
+    again = [c.compose([item for item in job if not item.startswith(own)]) for job in plan.jobs]
     assert [RunSpec(config).run_id for config in again] == [RunSpec(config).run_id for config in plan.configs]
-    assert [(config.seed, config.study.arm) for config in again] == [
+    assert [(config.seed, config.study.arm) for config in plan.configs] == [
         (3, "none"),
         (3, "after_pool"),
         (5, "none"),
@@ -77,18 +78,48 @@ def test_several_values_become_a_factor() -> None:
     ]
 
 
+def test_names_may_be_words_of_any_language_and_levels_any_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "mine.yaml").write_text(
+        "# @package _global_\nstudy:\n  name: mine\n  seeds: 1\n"
+        '  arms: {kein: [norm=none], größer: [norm=batch]}\n  factors: {rate: {"it\'s high": [optim.lr=0.1]}}\n'
+    )
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
+    plan = c.expand_study(["study=mine"])
+    assert [config.study.arm for config in plan.configs] == ["kein", "größer"]
+    assert plan.configs[0].study.levels == {"rate": "it's high"}
+    assert plan.configs[0].optim.lr == 0.1
+
+
 def test_the_study_id_hashes_what_is_asked_not_how_it_is_shown() -> None:
     base = c.expand_study(["study=batchnorm", "study.seeds=1"]).study_id
     assert c.expand_study(["study=batchnorm", "study.seeds=1", "track.wandb.mode=disabled"]).study_id == base
-    for other in ("study.seeds=2", "optim.lr=0.1", "study.margin=0.5", "study.metric=val/accuracy", "study.direction=less"):
+    for other in (
+        "study.seeds=2",
+        "optim.lr=0.1",
+        "study.margin=0.5",
+        "study.metric=val/accuracy",
+        "study.direction=different",
+    ):
         assert c.expand_study(["study=batchnorm", "study.seeds=1", other]).study_id != base, other
 
 
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["norm=batch"], "fixes what study batchnorm varies"),
+        (["norm=batch"], "norm is what study batchnorm varies"),
         (["seed=3"], r"set study.seeds=\[...\] instead"),
+        (["seed=3,4"], r"set study.seeds=\[...\] instead"),
+        (["study.seeds=4,6"], "study.seeds cannot be a factor"),
+        (["data=digits,mnist"], "run it once for each: data=NAME"),
+        (["optim.lr=0.01,0.010"], "the level optim.lr=0.01 is there twice"),
+        (["train.device=cpu,auto"], "are the same experiment"),
+        (["+study.arms.other=['norm=none']"], "the arms none and other are the same experiment"),
+        (["study.arm=x"], "study.arm is set by the study itself"),
+        (["study.name=../../evil"], "study.name '../../evil' is not possible"),
+        (["study.metric=test/acuracy"], "Did you mean test/accuracy?"),
+        (["study.metric=test/loss"], "add study.direction=less"),
+        (["study.metric=val/accuracy", "data.val_fraction=0"], "study.metric=val/accuracy is not recorded"),
         (["study.seeds=0"], "study.seeds=0 is not possible"),
         (
             ["study.baseline=non"],

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import bnexp
-from bnexp.cli import config, data, report, runs, study, train
+from bnexp.cli import bench, config, data, report, runs, study, train
 from bnexp.cli.output import message
 from bnexp.config import ConfigError
 
@@ -47,6 +47,7 @@ app.command("runs")(runs.runs)
 app.command("show")(runs.show)
 app.command("data")(data.data)
 app.command("config")(config.config)
+app.command("bench")(bench.bench)
 
 
 def main() -> None:
@@ -64,6 +65,16 @@ def main() -> None:
         code = _fail(f"Error: {error}", WRONG_USE, debug)
     except BrokenPipeError:
         code = FAILED
+    except OSError as error:
+        from bnexp.tracking.store import runs_dir
+
+        path = f" {error.filename}" if error.filename else ""
+        code = _fail(
+            f"Error: the file or directory{path} cannot be used: {error.strerror or error}. Records go to BNEXP_RUNS_DIR "
+            f"({runs_dir()}), packed data to BNEXP_CACHE_DIR; name a place with room that may be written.",
+            FAILED,
+            debug,
+        )
     except Exception as error:
         text = f"Error: {str(error) or type(error).__name__}"
         code = _fail(text if debug else f"{text} (--debug shows where)", FAILED, debug)

@@ -7,11 +7,10 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -59,7 +58,7 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
 
 
-def print_rows(rows: Sequence[Row], format: Format, *, title: str = "", right: Sequence[str] = ()) -> None:
+def print_rows(rows: Sequence[Row], format: Format, *, right: Sequence[str] = ()) -> None:
     """Rows with equal keys in the chosen format; ``right`` names the columns that are aligned right in a table."""
     if format is Format.json:
         print_json(list(rows))
@@ -72,9 +71,12 @@ def print_rows(rows: Sequence[Row], format: Format, *, title: str = "", right: S
         lines += [[_cell(value).replace("|", "\\|") for value in row.values()] for row in rows]
         sys.stdout.write("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
     elif format is Format.table and rows:
-        table = Table(title=escape(title) or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
         for name in rows[0]:
-            table.add_column(name.replace("_", " "), justify="right" if name in right else "left", header_style="dim")
+            widest = max(len(_cell(row[name])) for row in rows)  # short cells, like run ids, are never broken
+            align: Literal["left", "right"] = "right" if name in right else "left"
+            header = name.replace("_", " ")
+            table.add_column(header, justify=align, header_style="dim", min_width=min(widest, 12), overflow="fold")
         for row in rows:
             table.add_row(*(Text(_cell(value), style=VERDICT_STYLES.get(_cell(value), "")) for value in row.values()))
         stdout().print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,9 +12,7 @@ from bnexp.config import ConfigError, did_you_mean
 
 
 def report(
-    study: Annotated[
-        str | None, typer.Argument(metavar="STUDY", help="Study name or name-id; without it the latest.")
-    ] = None,
+    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Study name or name-id; without it the latest.")] = None,
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,
@@ -26,8 +25,8 @@ def report(
 
     format = pick_format(json, csv, md)
     store = Store()
-    paths = sorted(store.root.glob("*/study-*/study.json"), key=lambda path: path.stat().st_mtime)
-    names = {f"{path.parent.parent.name}-{path.parent.name.removeprefix('study-')}": path.parent for path in paths}
+    studies = sorted(store.root.glob("*/study-*/study.json"), key=_age)
+    names = {f"{path.parent.parent.name}-{path.parent.name.removeprefix('study-')}": path.parent for path in studies}
     if not names:
         raise ConfigError(f"no study is recorded in {store.root}; run one first: bnexp study batchnorm data=digits.")
     fitting = [name for name in names if study is None or name == study or name.rsplit("-", 1)[0] == study]
@@ -37,3 +36,9 @@ def report(
     published = publish(load(names[fitting[-1]]), store)
     print_result(published.result, format)
     message(f"\nReport: {published.path}")
+
+
+def _age(study: Path) -> tuple[bool, float]:
+    """Sorts the study that reached a verdict last behind all others."""
+    verdict = study.with_name("verdict.json")
+    return verdict.exists(), (verdict if verdict.exists() else study).stat().st_mtime

@@ -26,8 +26,8 @@ def runs(json: JsonFlag = False, csv: CsvFlag = False, md: MdFlag = False) -> No
                 "arm": summary["arm"],
                 "levels": " ".join(f"{name}={level}" for name, level in summary["levels"].items()),
                 "seed": summary["seed"],
-                "test_accuracy": f"{100 * summary['metrics']['test/accuracy']:.2f}",
-                "seconds": f"{summary['seconds']:.1f}",
+                "test_accuracy": round(summary["metrics"]["test/accuracy"], 4),
+                "seconds": round(summary["seconds"], 1),
                 "status": summary["status"],
                 "finished_at": summary["finished_at"],
             }
@@ -50,8 +50,9 @@ def show(
     known = {record.run_id: record for record in store.runs()}
     found = [record for run_id, record in known.items() if run_id.startswith(run)]
     if len(found) != 1:
-        problem = "fits several recorded runs" if found else f"is not a recorded run in {store.root}"
-        raise ConfigError(f"{run} {problem}.{did_you_mean(run, list(known))} See them with bnexp runs.")
+        some = ", ".join(record.run_id for record in found[:5]) + (", ..." if len(found) > 5 else "")
+        problem = f"fits several recorded runs: {some}" if found else f"is not a recorded run in {store.root}"
+        raise ConfigError(f"{run!r} {problem}.{did_you_mean(run, list(known))} See them with bnexp runs.")
     record = found[0]
     if json:
         print_json({"summary": record.summary, "config": record.config, "metrics": record.metrics()})

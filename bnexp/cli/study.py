@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,10 +64,10 @@ def study(
 def _announce(plan: StudyPlan, store: Store) -> bool:
     """Say on stderr what will run; whether anything is left to train."""
     from bnexp.plan import RunSpec, unique
-    from bnexp.runner import duration_text, estimate_seconds
+    from bnexp.runner import duration_text, estimate_seconds, unfinished
 
     specs = unique([RunSpec(config) for config in plan.configs])
-    todo = [spec for spec in specs if store.find(spec.run_id) is None]
+    todo = unfinished(specs, store)
     seconds = estimate_seconds(todo, store)
     console = stderr()
     console.print(f"[bold]{plan.study.question}[/]")
@@ -105,19 +106,21 @@ def print_result(result: StudyResult, format: Format) -> None:
         print_json(result.to_dict())
         return
     arms, comparisons = arm_rows(result), comparison_rows(result)
-    if format is not Format.table:
+    if format is Format.csv:
+        print_rows([asdict(comparison) for comparison in result.comparisons], format)
+        return
+    if format is Format.md:
         print_rows(comparisons, format)
         return
     out = stdout()
-    out.print(f"\n{result.answer}\n", style="bold", markup=False)
+    out.print(f"\n{result.answer}\n", style="bold", markup=False, soft_wrap=not out.is_terminal)
     print_rows(arms, format, right=[name for name in arms[0] if name not in ("arm", "level")] if arms else ())
     out.print()
     shown = [{name: row[name] for name in TERMINAL_COLUMNS if name in row} for row in comparisons]
     print_rows(shown, format, right=("n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z", "n needed"))
     settings = "  ".join(f"{name}={value}" for name, value in result.settings.items())
-    out.print(f"\nHeld fixed: {settings}", style="dim", markup=False)
-    for line in (*result.unpaired, *result.notes):
-        out.print(f"- {line}", style="dim", markup=False)
+    for line in (f"\nHeld fixed: {settings}", *(f"- {line}" for line in (*result.unpaired, *result.notes))):
+        out.print(line, style="dim", markup=False, soft_wrap=not out.is_terminal)
 
 
 # The rest of a comparison (equivalence, superiority, reason) is in --json, --csv, --md and the report.
@@ -136,13 +139,14 @@ def _print_plan(plan: StudyPlan, store: Store, format: Format) -> None:
         {
             "run": spec.run_id,
             "arm": spec.arm,
-            **{name: str(level) for name, level in spec.levels.items()},
+            **spec.levels,
             "seed": spec.seed,
             "state": "finished" if store.find(spec.run_id) else "to train",
         }
         for spec in specs
     ]
-    print_rows(rows, format, title=f"{plan.study.name}-{plan.study_id}: {plan.study.question}", right=("seed",))
+    message(f"{plan.study.name}-{plan.study_id}: {plan.study.question}")
+    print_rows(rows, format, right=("seed",))
     todo = [spec for spec in specs if store.find(spec.run_id) is None]
     seconds = estimate_seconds(todo, store)
     message(f"{len(specs)} runs, {len(todo)} to train" + (f", about {duration_text(seconds)}" if seconds is not None else ""))
@@ -157,7 +161,11 @@ def _list_studies(format: Format) -> None:
     store = Store()
     rows = []
     for name in groups().get("study", []):
-        spec = RunSpec(compose([f"study={name}"]))
+        try:
+            spec = RunSpec(compose([f"study={name}"]))
+        except ConfigError as error:
+            message(f"study {name} cannot be read: {error}")
+            continue
         study = spec.config.study
         count = len(study.arms) * prod(len(levels) for levels in study.factors.values()) * len(resolve_seeds(study.seeds))
         seconds = estimate_seconds([spec] * count, store)

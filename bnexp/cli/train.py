@@ -56,7 +56,7 @@ def train(
             missing.append(spec)
             continue
         metrics = record.summary["metrics"]
-        accuracies = {name: f"{100 * metrics[name]:.2f}" for name in ("val/accuracy", "test/accuracy") if name in metrics}
+        accuracies = {name: round(metrics[name], 4) for name in ("val/accuracy", "test/accuracy") if name in metrics}
         rows.append({**_row(spec), **accuracies, "status": record.summary["status"], "path": str(record.path)})
     print_rows(rows, format, right=("seed", "val/accuracy", "test/accuracy"))
     if missing:

@@ -31,11 +31,15 @@ class Scale:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The results of an arm and of its baseline at one level, over the seeds that both have; ``(n,)`` arrays."""
+    """The results of an arm and of its baseline at one level, over the seeds that both have; ``(n,)`` arrays.
+
+    ``both_diverged``: how many of the pairs are of two diverged runs, so that their difference of 0 was never measured.
+    """
 
     seeds: tuple[int, ...]
     arm: Array
     baseline: Array
+    both_diverged: int = 0
 
 
 class Results:
@@ -101,7 +105,8 @@ class Results:
         """Both arms' values over the seeds for which both have one, in order of seed."""
         ours, theirs = self.values.get((arm, level), {}), self.values.get((baseline, level), {})
         seeds = tuple(sorted(ours.keys() & theirs.keys()))
-        return Pairs(seeds, np.array([ours[s] for s in seeds], float), np.array([theirs[s] for s in seeds], float))
+        both = set(self.diverged(arm, level)) & set(self.diverged(baseline, level))
+        return Pairs(seeds, np.array([ours[s] for s in seeds], float), np.array([theirs[s] for s in seeds], float), len(both))
 
     def blocks(self) -> Array:
         """``(seeds, arms)`` means over the levels, for the seeds that have a value in every arm at every level."""

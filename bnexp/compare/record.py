@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnexp.config import Analysis, Augment, DataConfig, DataName, Direction, RunConfig, StudyConfig
+from bnexp.config import Analysis, Augment, ConfigError, DataConfig, DataName, Direction, RunConfig, StudyConfig
 from bnexp.plan import RunSpec, flatten, identity, plain
 from bnexp.tracking.store import Store, write_json
 
@@ -70,8 +70,16 @@ def from_plan(plan: StudyPlan, overrides: Sequence[str]) -> StudyRecord:
 
 
 def load(path: Path) -> StudyRecord:
-    """Read ``study.json``."""
-    raw = json.loads((path / "study.json").read_text())
+    """Read ``study.json``. Raises ConfigError where it is damaged."""
+    try:
+        return _from_dict(json.loads((path / "study.json").read_text()))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path / 'study.json'} is damaged ({error}); run the study again with the command that made it: its runs are kept."
+        ) from error
+
+
+def _from_dict(raw: dict[str, Any]) -> StudyRecord:
     study = StudyConfig(**raw["study"])
     study.direction = Direction(study.direction)
     study.analysis = Analysis(study.analysis)

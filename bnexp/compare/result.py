@@ -49,7 +49,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm at one level over its seeds. ``mean low high sd`` in pp (or nats); the interval is 95 %, Student t."""
+    """One arm at one level over its seeds. ``mean low high sd`` in pp (or nats); the interval is 95 %, Student t.
+
+    ``low`` and ``high`` are NaN below three seeds and where all values are the same.
+    """
 
     arm: str
     level: str
@@ -68,12 +71,14 @@ class Comparison:
 
     ``measure``: what is compared: the study's metric, or a sensitivity measure derived from it per seed
     (``area over log optim.lr``, ``width within 1 pp of best``, ``largest stable optim.lr``).
+    ``low high low90 high90``: 95 and 90 % interval, NaN below three pairs and where all differences are the same.
     ``p_t``: paired t test; ``p_sign_flip``: exact or sampled sign-flip permutation; ``p_adjusted``: Holm over the study's
     family; ``p_equivalence``: the larger of the two one-sided tests at ``margin``.
     ``effect``: Hedges-corrected d_z; ``superiority``: part of the pairs in which the arm wins, with Wilson interval.
     ``n_needed``: pairs that the test of the claim (paired t; TOST where equivalence is claimed) would need for 80 % power
     at the observed difference, at .05 divided by the family's size; None if no difference, or above 10,000.
-    ``p_equivalence_adjusted``: Holm over the study's equivalence tests. A test that cannot be made is NaN.
+    ``p_equivalence_adjusted``, ``p_sign_flip_adjusted``: Holm over the study's equivalence and sign-flip tests. A test that
+    cannot be made is NaN. ``both_diverged``: pairs in which both runs diverged.
     """
 
     arm: str
@@ -101,6 +106,8 @@ class Comparison:
     verdict: Verdict
     reason: str
     p_equivalence_adjusted: float = math.nan
+    p_sign_flip_adjusted: float = math.nan
+    both_diverged: int = 0
 
 
 @dataclass(frozen=True)

@@ -89,11 +89,15 @@ class Sensitivity:
         self.values = {arm: {seed: self._measure(arm, seed) for seed in courses} for arm, courses in self._courses.items()}
 
     def pair(self, arm: str, baseline: str, index: int) -> Pairs:
-        """The measure of that index in both arms, over the seeds whose courses are complete in both."""
+        """The measure of that index in both arms, over the seeds whose courses are complete in both.
+
+        A pair counts as ``both_diverged`` where both arms diverged at every level.
+        """
         ours, theirs = self.values[arm], self.values[baseline]
         seeds = tuple(sorted(ours.keys() & theirs.keys()))
         columns = [np.array([values[seed][index] for seed in seeds], float) for values in (ours, theirs)]
-        return Pairs(seeds, columns[0], columns[1])
+        lost = [set(self.results.diverged(name, level)) for name in (arm, baseline) for level in self.levels]
+        return Pairs(seeds, columns[0], columns[1], len(set(seeds).intersection(*lost)))
 
     def incomplete(self) -> list[str]:
         """A sentence for each arm some of whose seeds lack a level and so have no measures."""

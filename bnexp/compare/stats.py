@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 EXACT_SIGN_FLIPS = 14
 SIGN_FLIP_DRAWS = 9_999
 MAX_PAIRS = 10_000
+MIN_VALUES = 3  # of an interval
 
 
 class Interval(NamedTuple):
@@ -51,15 +52,14 @@ def is_constant(d: ArrayLike) -> bool:
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean with Student's t interval: ``mean ± t(n - 1, (1 + level) / 2) sd / sqrt(n)``.
 
-    One value has a mean but no interval; values that are all the same have an interval of width 0.
+    Fewer than three values have no interval: t is 12.7 with one degree of freedom, so that two accuracies would get one far
+    outside 0 to 100 % that tells nothing. Values that are all the same have none either, for their spread is unknown.
     """
     x = np.asarray(values, float)
-    if x.size == 0:
-        return Interval(math.nan, math.nan, math.nan)
-    mean = float(x.mean())
-    if x.size == 1:
+    mean = float(x.mean()) if x.size else math.nan
+    if x.size < MIN_VALUES or is_constant(x):
         return Interval(mean, math.nan, math.nan)
-    half = 0.0 if is_constant(x) else float(special.stdtrit(x.size - 1, (1 + level) / 2)) * _standard_error(x)
+    half = float(special.stdtrit(x.size - 1, (1 + level) / 2)) * _standard_error(x)
     return Interval(mean, mean - half, mean + half)
 
 
@@ -196,11 +196,6 @@ def pairs_needed(effect: float, power: float = 0.8, alpha: float = 0.05) -> int 
     if not math.isfinite(effect) or effect == 0:
         return None
     return _smallest_n(lambda n: power_paired_t(effect, n, alpha) >= power)
-
-
-def pairs_needed_sign_flip(alpha: float = 0.05) -> int:
-    """Smallest number of pairs with which the exact sign-flip test can reach ``alpha``: ``2 / 2**n <= alpha``."""
-    return math.ceil(1 - math.log2(alpha))
 
 
 def pairs_needed_equivalence(

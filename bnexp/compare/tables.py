@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from bnexp.compare.result import StudyResult
 from bnexp.compare.text import interval, number, p_text, signed
 
@@ -9,7 +11,10 @@ Row = dict[str, str]
 
 
 def arm_rows(result: StudyResult) -> list[Row]:
-    """A row an arm and level: mean, 95 % interval and standard deviation over the seeds, and the runs that went wrong."""
+    """A row an arm and level: mean, 95 % interval and standard deviation over the seeds, and the runs that went wrong.
+
+    Fewer than three seeds, or seeds that all agree, have no interval: an en dash.
+    """
     unit = f" ({result.unit})" if result.unit else ""
     leveled = any(summary.level for summary in result.arms)
     return [
@@ -18,7 +23,7 @@ def arm_rows(result: StudyResult) -> list[Row]:
             **({"level": s.level} if leveled else {}),
             "n": str(s.n),
             result.metric + unit: number(s.mean, result.unit),
-            "95 % interval": interval(s.low, s.high, result.unit),
+            "95 % interval": interval(s.low, s.high, result.unit) or "–",
             "sd": number(s.sd, result.unit),
             "diverged": str(s.diverged),
             "missing": str(s.missing),
@@ -28,7 +33,10 @@ def arm_rows(result: StudyResult) -> list[Row]:
 
 
 def comparison_rows(result: StudyResult) -> list[Row]:
-    """A row a comparison: difference with interval, adjusted p, effect size, superiority, verdict and its reason."""
+    """A row a comparison: difference with interval, p values, effect size, superiority, verdict and its reason.
+
+    Every p is Holm's over the study, so that each can be read against .05.
+    """
     leveled = any(c.level for c in result.comparisons)
     measured = any(c.measure != result.metric for c in result.comparisons)
     return [
@@ -39,12 +47,12 @@ def comparison_rows(result: StudyResult) -> list[Row]:
             **({"measure": c.measure} if measured else {}),
             "n": str(c.n),
             "difference": f"{signed(c.difference, c.unit)} {c.unit}".rstrip(),
-            "95 % interval": interval(c.low, c.high, c.unit),
+            "95 % interval": interval(c.low, c.high, c.unit) or "–",
             "p adjusted": p_text(c.p_adjusted),
-            "p sign flip": p_text(c.p_sign_flip),
+            "p sign flip": p_text(c.p_sign_flip_adjusted),
             "p equivalence": p_text(c.p_equivalence_adjusted),
             "d_z": signed(c.effect, "pp"),
-            "wins": f"{number(100 * c.superiority, '')} %" if c.n else "–",
+            "wins": f"{number(100 * c.superiority, '')} %" if math.isfinite(c.superiority) else "–",
             "n needed": "–" if c.n_needed is None else f"{c.n_needed:,}",
             "verdict": c.verdict.value,
             "reason": c.reason,

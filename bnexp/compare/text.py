@@ -23,7 +23,11 @@ _SETTINGS = {
     "train.epochs": "epochs",
 }
 _QUESTION_WORDS = ("do", "does", "is", "are", "can", "has", "have", "will", "did", "was", "were")
-_LISTED = 4  # comparisons that an answer spells out; more are counted
+NO_RESULT = "No run has a result yet."
+_LENGTH = 300  # characters that an answer about several comparisons should not exceed
+# From most to least: how many comparisons of each verdict an answer names, and whether with intervals.
+_DETAIL = ((99, True), (99, False), (3, False), (1, False), (0, False))
+_DIVERGED, _UNPAIRED = "every run diverged", "no seed with both results"
 
 
 def number(value: float, unit: str) -> str:
@@ -69,25 +73,44 @@ def p_equals(p: float) -> str:
 
 def reason(c: Comparison) -> str:
     """Why the verdict is what it is: the difference, then its size against the margin or what is lacking."""
-    return f"{quantity(c.difference, c.unit, sign=True)}, {_why(c)}" if c.n else "no seed has a result in both arms"
+    if not c.n:
+        return "no seed has a result in both arms"
+    if all_diverged(c):
+        return "every run of both arms diverged, so nothing was tested"
+    return f"{quantity(c.difference, c.unit, sign=True)}, {_why(c)}"
+
+
+def all_diverged(c: Comparison) -> bool:
+    """Whether both runs of every pair diverged."""
+    return 0 < c.n == c.both_diverged
 
 
 def _why(c: Comparison) -> str:
     if c.verdict is Verdict.ESTIMATE:
-        need = _needed(c)
-        return f"{c.n} pairs allow no verdict (at least {MIN_PAIRS})" + (f"; {need}" if need else "")
+        few = "1 pair allows" if c.n == 1 else f"{c.n} pairs allow"
+        return "; ".join(part for part in (f"{few} no verdict (at least {MIN_PAIRS})", _needed(c)) if part)
     if c.verdict is Verdict.INCONCLUSIVE:
-        if c.direction == Direction.equivalent:
-            shown = _within(c) if math.isfinite(c.margin) else "no margin is set, so equivalence cannot be tested"
-            return "; ".join(part for part in (shown, _needed(c)) if part)
-        return "; ".join(part for part in (f"{p_equals(c.p_adjusted)}, no clear difference", _needed(c)) if part)
+        return "; ".join(part for part in (_open(c), _needed(c)) if part)
     if by_equivalence(c):
         return f"within the margin of {quantity(c.margin, c.unit)} (TOST {p_equals(c.p_equivalence_adjusted)})"
     against = _size(c)
     if c.verdict is Verdict.REFUTED and c.direction in (Direction.greater, Direction.less):
         against = f"against the expected direction; {against}"
-    unsure = c.p_sign_flip >= ALPHA
-    return against + (f"; the sign-flip check disagrees ({p_equals(c.p_sign_flip)})" if unsure else "")
+    unsure = c.p_sign_flip_adjusted >= ALPHA
+    return against + (f"; the sign-flip check disagrees ({p_equals(c.p_sign_flip_adjusted)})" if unsure else "")
+
+
+def _open(c: Comparison) -> str:
+    """Why a comparison with enough pairs stays open."""
+    lost = f"both runs diverged in {c.both_diverged} of {c.n} pairs" if c.both_diverged else ""
+    if c.n - c.both_diverged < MIN_PAIRS:
+        return f"{lost}, and a verdict needs {MIN_PAIRS} others"
+    if c.direction != Direction.equivalent:
+        shown = f"{p_equals(c.p_adjusted)}, no clear difference"
+        return f"{shown}; {lost}, so equivalence is not tested" if lost else shown
+    if not math.isfinite(c.margin):
+        return "no margin is set, so equivalence cannot be tested"
+    return f"{lost}, so equivalence is not tested" if lost else _within(c)
 
 
 def by_equivalence(c: Comparison) -> bool:
@@ -104,23 +127,27 @@ def _size(c: Comparison) -> str:
         return "significant; no margin is set to judge its size"
     if abs(c.difference) <= c.margin:
         return f"significant but no larger than {margin}"
-    whole = min(abs(c.low), abs(c.high)) > c.margin
+    whole = not math.isfinite(c.low) or min(abs(c.low), abs(c.high)) > c.margin
     return f"larger than {margin}" + ("" if whole else ", though the interval reaches below it")
 
 
 def _within(c: Comparison) -> str:
     """How the 90 % interval of an unproven equivalence lies to the margin."""
     bounds = interval(c.low90, c.high90, c.unit)
+    shown = f"90 % interval {bounds}" if bounds else "every difference"
     corrected = "inside ±{}, but not after Holm's correction" if c.p_equivalence < ALPHA else "not inside ±{}"
     where = corrected.format(quantity(c.margin, c.unit))
-    return f"90 % interval {bounds} {where} (TOST {p_equals(c.p_equivalence_adjusted)})"
+    return f"{shown} {where} (TOST {p_equals(c.p_equivalence_adjusted)})"
 
 
 def _needed(c: Comparison) -> str:
+    if c.n >= MIN_PAIRS > c.n - c.both_diverged:
+        return ""
     if c.n_needed is not None:
         return f"about {c.n_needed:,} pairs would give 80 % power at this estimate"
     if c.direction == Direction.equivalent:
-        return "" if not abs(c.difference) >= c.margin else "at this estimate no number of pairs would show equivalence"
+        hopeless = abs(c.difference) >= c.margin and not c.both_diverged
+        return "at this estimate no number of pairs would show equivalence" if hopeless else ""
     if c.difference == 0 or not math.isfinite(c.effect):
         return ""
     return f"more than {MAX_PAIRS:,} pairs would be needed for 80 % power at this estimate"
@@ -132,20 +159,23 @@ def claimed(c: Comparison) -> bool:
 
 
 def answer(study: StudyConfig, comparisons: Sequence[Comparison], verdict: Verdict, settings: Mapping[str, str]) -> str:
-    """The answer in one sentence: lead word, who differs from whom by how much, n, p, verdict and settings."""
+    """The answer in one sentence: lead word, who differs from whom by how much, settings and number of pairs.
+
+    One comparison is told with its p; of several there is as much detail as fits ``_LENGTH`` characters.
+    """
     if not comparisons:
         return "Nothing to compare: the study has fewer than two arms."
-    lead = _lead(study, comparisons, verdict)
+    lead, where = _lead(study, comparisons, verdict), _where(settings)
     if len(comparisons) == 1:
-        c = comparisons[0]
-        return f"{lead}: {_statement(c)}{_where(settings)} ({_evidence(c, 1)})."
-    if len(comparisons) <= _LISTED:
-        family = len(comparisons)
-        parts = [
-            f"{_statement(c)} ({_evidence(c, family)}{'' if _alike(comparisons) else f', {c.verdict}'})" for c in comparisons
-        ]
-        return f"{lead}{_where(settings)}: {'; '.join(parts)}."
-    return f"{lead}{_where(settings)}: {_counts(comparisons)}."
+        return f"{lead}: {_statement(comparisons[0])}{where} ({_evidence(comparisons[0])})."
+    pairs = {(c.arm, c.baseline) for c in comparisons}
+    subject = f", {comparisons[0].arm} against {comparisons[0].baseline}" if len(pairs) == 1 else ""
+    text = ""
+    for listed, bounds in _DETAIL:
+        text = f"{lead}{subject}{where}: {_groups(comparisons, lead, listed, bounds)} ({_shared_evidence(comparisons)})."
+        if len(text) <= _LENGTH:
+            break
+    return text
 
 
 def _lead(study: StudyConfig, comparisons: Sequence[Comparison], verdict: Verdict) -> str:
@@ -160,10 +190,6 @@ def _lead(study: StudyConfig, comparisons: Sequence[Comparison], verdict: Verdic
     return "Too few seeds for a verdict" if verdict is Verdict.ESTIMATE else verdict.capitalize()
 
 
-def _alike(comparisons: Sequence[Comparison]) -> bool:
-    return len({c.verdict for c in comparisons}) == 1
-
-
 def _where(settings: Mapping[str, str]) -> str:
     """`` on mnist with lr 0.01, momentum 0.9, batch size 64, epochs 10``, as far as known."""
     known = ", ".join(f"{label} {settings[key]}" for key, label in _SETTINGS.items() if key in settings)
@@ -173,53 +199,97 @@ def _where(settings: Mapping[str, str]) -> str:
 
 def _statement(c: Comparison) -> str:
     """Who differs from whom, by how much, with the interval."""
-    arm, size = c.arm, quantity(abs(c.difference), c.unit)
-    at = f" at {c.level}" if c.level else ""
+    arm, at = c.arm, f" at {c.level}" if c.level else ""
     if not c.n:
         return f"{arm} and {c.baseline}{at} share no seed with a result"
+    if all_diverged(c):
+        return f"every run of {arm} and {c.baseline}{at} diverged, so nothing was tested,"
+    what = "accuracy" if c.measure == "test/accuracy" else c.measure
     if by_equivalence(c):
-        bounds = f"{quantity(c.difference, c.unit, sign=True)}, 90 % interval {interval(c.low90, c.high90, c.unit)}"
-        what = f"in {c.measure}" if c.measure != "test/accuracy" else "in accuracy"
-        return f"{arm} and {c.baseline} are equivalent {what} within ±{quantity(c.margin, c.unit)}{at} ({bounds})"
+        margin = f"±{quantity(c.margin, c.unit)}"
+        return f"{arm} and {c.baseline} are equivalent in {what} within {margin}{at} ({_difference(c, bounds=True)})"
     if c.verdict in (Verdict.SUPPORTED, Verdict.REFUTED):
         low, high = sorted((c.low, c.high)) if c.difference > 0 else sorted((-c.low, -c.high))
-        bounds = interval(low, high, c.unit)
+        size = f"{quantity(abs(c.difference), c.unit)} {interval(low, high, c.unit)}".rstrip()
         if c.measure == "test/accuracy":
-            return f"{arm} is {size} {bounds} {'more' if c.difference > 0 else 'less'} accurate than {c.baseline}{at}"
-        return f"{c.measure} of {arm} is {size} {bounds} {'higher' if c.difference > 0 else 'lower'} than of {c.baseline}{at}"
-    what = "accuracy" if c.measure == "test/accuracy" else c.measure
-    bounds = interval(c.low, c.high, c.unit)
-    return f"{arm} differs from {c.baseline} in {what}{at} by {quantity(c.difference, c.unit, sign=True)} {bounds}".rstrip()
+            return f"{arm} is {size} {'more' if c.difference > 0 else 'less'} accurate than {c.baseline}{at}"
+        return f"{c.measure} of {arm} is {size} {'higher' if c.difference > 0 else 'lower'} than of {c.baseline}{at}"
+    return f"{arm} differs from {c.baseline} in {what}{at} by {_difference(c, bounds=True)}"
 
 
-def _evidence(c: Comparison, family: int) -> str:
+def _difference(c: Comparison, bounds: bool) -> str:
+    """``+0.31 pp [0.27, 0.35]``; shown equivalence has the 90 % interval that it rests on, named as such."""
+    size = quantity(c.difference, c.unit, sign=True)
+    narrow = by_equivalence(c)
+    shown = (interval(c.low90, c.high90, c.unit) if narrow else interval(c.low, c.high, c.unit)) if bounds else ""
+    return f"{size}, 90 % interval {shown}" if narrow and shown else f"{size} {shown}".rstrip()
+
+
+def _evidence(c: Comparison) -> str:
     """``n = 10 paired seeds, p = .003; larger than the margin of 0.20 pp``."""
-    if not c.n:
-        return "n = 0"
-    pairs = f"n = {c.n} paired seeds"
+    pairs = _seeds([c])
+    if not c.n or all_diverged(c):
+        return pairs
     if by_equivalence(c):
         return f"{pairs}, TOST {p_equals(c.p_equivalence_adjusted)}"
     if c.verdict in (Verdict.SUPPORTED, Verdict.REFUTED):
-        return f"{pairs}, {'Holm-adjusted ' if family > 1 else ''}{p_equals(c.p_adjusted)}; {_why(c)}"
+        return f"{pairs}, {p_equals(c.p_adjusted)}; {_why(c)}"
     if c.verdict is Verdict.ESTIMATE:
-        return "; ".join(part for part in (f"{pairs}, a verdict needs {MIN_PAIRS}", _needed(c)) if part)
+        return "; ".join(part for part in (pairs, _needed(c)) if part)
     return f"{pairs}, {_why(c)}"
 
 
-def _counts(comparisons: Sequence[Comparison]) -> str:
-    """How many comparisons have which verdict, with names and the range of the differences."""
+def _shared_evidence(comparisons: Sequence[Comparison]) -> str:
+    """What all comparisons rest on, said once: the number of pairs, and the margin of shown equivalence."""
+    margins = {quantity(c.margin, c.unit) for c in comparisons if by_equivalence(c)}
+    return _seeds(comparisons) + (f"; equivalent means within ±{margins.pop()}" if len(margins) == 1 else "")
+
+
+def _seeds(comparisons: Sequence[Comparison]) -> str:
+    """``n = 2 paired seeds; a verdict needs 6``."""
+    least, most = min(c.n for c in comparisons), max(c.n for c in comparisons)
+    sizes = f"{most}" if least == most else f"{least} to {most}"
+    return f"n = {sizes} paired seed{'' if most == 1 else 's'}" + (
+        f"; a verdict needs {MIN_PAIRS}" if least < MIN_PAIRS else ""
+    )
+
+
+def _groups(comparisons: Sequence[Comparison], lead: str, listed: int, bounds: bool) -> str:
+    """The comparisons by verdict, at most ``listed`` of each by name, others counted; what ``lead`` says is not repeated."""
+    order = list(Verdict)
+    groups: dict[str, list[Comparison]] = {}
+    for c in sorted(comparisons, key=lambda c: order.index(c.verdict)):
+        groups.setdefault(_label(c), []).append(c)
+    if set(groups) == {_DIVERGED}:
+        return f"every run of all {len(comparisons)} comparisons diverged, so nothing was tested"
+    if set(groups) == {_UNPAIRED}:
+        return f"no seed has a result in both arms in any of {len(comparisons)} comparisons"
+    if not listed:
+        return ", ".join(f"{len(group)} {label}" for label, group in groups.items())
+    several = len({(c.arm, c.baseline) for c in comparisons}) > 1
     parts = []
-    for verdict in Verdict:
-        group = [c for c in comparisons if c.verdict is verdict]
-        if group:
-            names = [_name(c) for c in group[:_LISTED]]
-            more = f" and {len(group) - _LISTED} more" if len(group) > _LISTED else ""
-            parts.append(f"{len(group)} {verdict} ({'; '.join(names)}{more})")
-    pairs = sorted({c.n for c in comparisons})
-    seeds = f"{pairs[0]}" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
-    return f"of {len(comparisons)} comparisons with {seeds} paired seeds " + ", ".join(parts)
+    for label, group in groups.items():
+        names = [_name(c, several, bounds) for c in group[:listed]]
+        more = f" and {len(group) - listed} more" if len(group) > listed else ""
+        said = len(groups) == 1 or label == lead.lower()
+        parts.append(("" if said else f"{label}: ") + ", ".join(names) + more)
+    return "; ".join(parts)
 
 
-def _name(c: Comparison) -> str:
-    bounds = interval(c.low, c.high, c.unit)
-    return f"{place(f'{c.arm} against {c.baseline}', c.level)} {quantity(c.difference, c.unit, sign=True)} {bounds}".rstrip()
+def _label(c: Comparison) -> str:
+    """What comparisons of one group share."""
+    if not c.n:
+        return _UNPAIRED
+    if all_diverged(c):
+        return _DIVERGED
+    if c.verdict is Verdict.ESTIMATE:
+        return "with too few seeds"
+    return "refuted by equivalence" if by_equivalence(c) and c.verdict is Verdict.REFUTED else c.verdict.lower()
+
+
+def _name(c: Comparison, with_arms: bool, bounds: bool) -> str:
+    """``bias against no_bias at norm=none (+0.31 pp [0.27, 0.35])``; without the arms where the answer has named them."""
+    arms = [f"{c.arm} against {c.baseline}"] if with_arms else []
+    about = arms + ([c.measure] if c.measure != "test/accuracy" else [])
+    name = place(" in ".join(about), c.level) if about else c.level
+    return f"{name} ({_difference(c, bounds)})" if c.n and not all_diverged(c) else name

@@ -9,6 +9,9 @@ Rules, fixed before any run (``StudyConfig``), so that no result can choose them
 - A comparison: a significant difference is SUPPORTED or, with the wrong sign, REFUTED. Shown equivalence is EQUIVALENT, or
   REFUTED where ``greater`` or ``less`` was claimed. Where equivalence is claimed it is looked at first, and only a
   difference shown to lie beyond the margin is REFUTED. Everything else is INCONCLUSIVE. Under six pairs: ESTIMATE.
+- Divergence: a diverged run stays in, at chance. Two diverged runs of a pair differ by 0 only because both were put there,
+  which may never look like equivalence: with any such pair equivalence is not tested, a verdict needs six other pairs, and
+  where all pairs are such nothing at all is tested. In the difference tests the 0 stays: it can only weaken a difference.
 - The study: the verdict that its comparisons share. Where they differ, SUPPORTED if each shows its own claim, REFUTED if
   some are refuted and none shows its claim, else INCONCLUSIVE. Without a baseline and with direction ``different`` the
   claim is that the arms are not all alike, so that one SUPPORTED pair is enough.
@@ -21,14 +24,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 
-import numpy as np
-
 from bnexp.compare import stats
-from bnexp.compare.pairing import Pairs, Results, place, seed_text
-from bnexp.compare.result import ArmSummary, Comparison, Outcome, StudyResult, Verdict
+from bnexp.compare.notes import notes
+from bnexp.compare.pairing import Pairs, Results
+from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult, Verdict
 from bnexp.compare.select import value_text
 from bnexp.compare.sensitivity import Sensitivity
-from bnexp.compare.text import ALPHA, MIN_PAIRS, answer, claimed, p_text, quantity, reason
+from bnexp.compare.text import ALPHA, MIN_PAIRS, NO_RESULT, answer, claimed, reason
 from bnexp.config import Analysis, ConfigError, Direction, StudyConfig, did_you_mean
 from bnexp.plan import plain
 from bnexp.rng import numpy_generator
@@ -76,12 +78,13 @@ def analyse(
         contrasts, extra_notes, extra_unpaired = _level_contrasts(study, results, pairs, margin), [], []
     comparisons = judge(contrasts)
     verdict = study_verdict(study, comparisons)
-    omnibus = stats.friedman(blocks) if len(blocks := results.blocks()) >= MIN_PAIRS else math.nan
+    trained = any(outcome.status is Status.finished for outcome in outcomes)
+    omnibus = stats.friedman(blocks) if trained and len(blocks := results.blocks()) >= MIN_PAIRS else math.nan
     return StudyResult(
         study=plain(asdict(study)),
         study_id=study_id,
         question=study.question,
-        answer=answer(study, comparisons, verdict, settings),
+        answer=answer(study, comparisons, verdict, settings) if results.values or not comparisons else NO_RESULT,
         verdict=verdict,
         metric=study.metric,
         unit=results.scale.unit,
@@ -92,20 +95,23 @@ def analyse(
         omnibus_p=None if math.isnan(omnibus) else omnibus,
         outcomes=list(outcomes),
         unpaired=results.problems(pairs) + extra_unpaired,
-        notes=_notes(study, results, comparisons, margin, settings) + extra_notes,
+        notes=notes(study, results, comparisons, margin, settings) + extra_notes,
     )
 
 
 def judge(contrasts: Sequence[Contrast]) -> list[Comparison]:
     """Test every contrast of one family and give each its verdict. Pure: the same contrasts, the same result."""
-    differences = [stats.differences(c.pairs.arm, c.pairs.baseline) for c in contrasts]
+    differences = [_tested(c.pairs) for c in contrasts]
     found = [_estimate(c, d, len(contrasts)) for c, d in zip(contrasts, differences, strict=True)]
     # Without a t test (differences that are all the same) the exact sign-flip test decides.
     adjusted = stats.holm([c.p_sign_flip if math.isnan(c.p_t) else c.p_t for c in found])
+    flips = stats.holm([c.p_sign_flip for c in found])
     equivalence = stats.holm([c.p_equivalence for c in found])
     beyond = stats.holm([stats.beyond_margin(d, c.margin) for c, d in zip(contrasts, differences, strict=True)])
     for i, comparison in enumerate(found):
-        tested = replace(comparison, p_adjusted=adjusted[i], p_equivalence_adjusted=equivalence[i])
+        tested = replace(
+            comparison, p_adjusted=adjusted[i], p_sign_flip_adjusted=flips[i], p_equivalence_adjusted=equivalence[i]
+        )
         tested = replace(tested, verdict=decide(tested, beyond[i]))
         found[i] = replace(tested, reason=reason(tested))
     return found
@@ -115,6 +121,8 @@ def decide(c: Comparison, p_beyond: float) -> Verdict:
     """The verdict of one comparison by the rules above; ``p_beyond``: adjusted p of a difference beyond the margin."""
     if c.n < MIN_PAIRS:
         return Verdict.ESTIMATE
+    if c.n - c.both_diverged < MIN_PAIRS:
+        return Verdict.INCONCLUSIVE
     different, equivalent = c.p_adjusted < ALPHA, c.p_equivalence_adjusted < ALPHA
     if c.direction == Direction.equivalent:
         if equivalent:
@@ -192,9 +200,16 @@ def _direction(study: StudyConfig, levels: Mapping[str, object]) -> Direction:
     return next(named, study.direction)
 
 
+def _tested(pairs: Pairs) -> stats.Array:
+    """The differences that tests are made of: all of them, or none where both runs of every pair diverged."""
+    d = stats.differences(pairs.arm, pairs.baseline)
+    return d[:0] if pairs.both_diverged == d.size else d
+
+
 def _estimate(contrast: Contrast, d: stats.Array, family: int) -> Comparison:
     """The comparison with everything but what depends on the rest of its family: adjusted p values and verdict."""
-    mean, narrow = stats.mean_interval(d), stats.mean_interval(d, 0.90)
+    pairs = contrast.pairs
+    wide, narrow = stats.mean_interval(d), stats.mean_interval(d, 0.90)
     effect, wins = stats.hedges_dz(d), stats.superiority(d)
     return Comparison(
         arm=contrast.arm,
@@ -204,16 +219,16 @@ def _estimate(contrast: Contrast, d: stats.Array, family: int) -> Comparison:
         unit=contrast.unit,
         direction=contrast.direction.value,
         margin=contrast.margin,
-        n=d.size,
-        difference=mean.estimate,
-        low=mean.low,
-        high=mean.high,
+        n=pairs.arm.size,
+        difference=stats.mean_interval(stats.differences(pairs.arm, pairs.baseline)).estimate,
+        low=wide.low,
+        high=wide.high,
         low90=narrow.low,
         high90=narrow.high,
         p_t=stats.paired_t(d),
         p_sign_flip=stats.sign_flip(d, numpy_generator(0, "compare/sign_flip")),
         p_adjusted=math.nan,
-        p_equivalence=stats.equivalence(d, contrast.margin),
+        p_equivalence=math.nan if pairs.both_diverged else stats.equivalence(d, contrast.margin),
         effect=effect,
         superiority=wins.estimate,
         superiority_low=wins.low,
@@ -221,16 +236,16 @@ def _estimate(contrast: Contrast, d: stats.Array, family: int) -> Comparison:
         n_needed=_pairs_needed(contrast, d, ALPHA / family),
         verdict=Verdict.ESTIMATE,
         reason="",
+        both_diverged=pairs.both_diverged,
     )
 
 
 def _pairs_needed(contrast: Contrast, d: stats.Array, alpha: float) -> int | None:
     """Pairs that the test which decides the claim needs for 80 % power, at least the six of any verdict."""
     if contrast.direction is Direction.equivalent:
-        mean, sd = (float(d.mean()), float(d.std(ddof=1))) if d.size > 1 else (math.nan, math.nan)
-        needed = stats.pairs_needed_equivalence(mean, sd, contrast.margin, alpha=alpha)
-    elif stats.is_constant(d) and d.any():
-        needed = stats.pairs_needed_sign_flip(alpha)
+        if d.size < 2 or contrast.pairs.both_diverged:
+            return None
+        needed = stats.pairs_needed_equivalence(float(d.mean()), float(d.std(ddof=1)), contrast.margin, alpha=alpha)
     else:
         needed = stats.pairs_needed(stats.hedges_dz(d), alpha=alpha)
     return None if needed is None else max(needed, MIN_PAIRS)
@@ -257,42 +272,3 @@ def _summaries(results: Results) -> list[ArmSummary]:
             if summary.n or summary.missing:
                 found.append(summary)
     return found
-
-
-def _notes(
-    study: StudyConfig, results: Results, comparisons: Sequence[Comparison], margin: float, settings: Mapping[str, str]
-) -> list[str]:
-    """What a reader must know to judge the numbers."""
-    found = [
-        f"{place(arm, level)}: {seed_text(seeds)} diverged; kept, at chance."
-        for level in results.levels
-        for arm in results.arms
-        if (seeds := results.diverged(arm, level))
-    ]
-    for n in sorted({c.n for c in comparisons if 0 < c.n <= 7}):
-        floor = f"With n = {n} the exact sign-flip test cannot go below p = {p_text(stats.sign_flip_floor(n))}"
-        found.append(floor + (f"; a verdict needs {MIN_PAIRS} pairs." if n < MIN_PAIRS else "."))
-    found += [
-        f"{place(f'{c.arm} against {c.baseline}', c.level)}: all {c.n} differences in {c.measure} are the same, so there is no "
-        "t test and no interval; the exact sign-flip test decides."
-        for c in comparisons
-        if c.n > 1 and math.isnan(c.p_t)
-    ]
-    if math.isnan(margin):
-        unit = f" ({results.scale.unit})" if results.scale.unit else ""
-        found.append(f"No margin is set for {study.metric}, so equivalence is not tested; set study.margin{unit}.")
-    return found + _test_set_error(study, results, settings)
-
-
-def _test_set_error(study: StudyConfig, results: Results, settings: Mapping[str, str]) -> list[str]:
-    """The binomial standard error of one accuracy, ``sqrt(p (1 - p) / N)``, where the number of test images is known."""
-    size = settings.get("data.test_size", "")
-    values = [value for cell in results.values.values() for value in cell.values()]
-    if study.metric != "test/accuracy" or not size.isdigit() or int(size) == 0 or not values:
-        return []
-    part = float(np.median(values)) / 100  # the median, so that diverged runs do not inflate it
-    error = 100 * math.sqrt(part * (1 - part) / int(size))
-    return [
-        f"The {int(size):,} test images alone give one accuracy a standard error of {quantity(error, 'pp')}. All runs share "
-        "them, so the intervals speak of other seeds, not of other test images."
-    ]

@@ -61,7 +61,8 @@ def learning_curve(summary: pl.DataFrame, metric: str, arms: Sequence[str], leve
         alt.Tooltip("n:Q", title="seeds"),
     ]
     hover = alt.selection_point(nearest=True, on="pointerover", fields=["epoch", "arm"], empty=False)
-    base = alt.Chart(_data(frame)).encode(alt.X("epoch:Q", title="epoch", axis=alt.Axis(format="d", tickMinStep=1, grid=False)))
+    axis = alt.Axis(values=_epoch_ticks(frame["epoch"]), format="d", grid=False)
+    base = alt.Chart(_data(frame)).encode(alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(nice=False)))
     base = base.transform_filter("datum.level === level && indexof(hidden_arms, datum.arm) < 0")
     y = alt.Y("mean:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
     band = base.mark_area(opacity=0.16).encode(alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q"), _fill(arms))
@@ -76,35 +77,30 @@ def learning_curve(summary: pl.DataFrame, metric: str, arms: Sequence[str], leve
 def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison], arms: Sequence[str]) -> alt.LayerChart:
     """Paired differences of comparisons that share a measure: a dot a seed, mean and 95 % interval, zero and the margin."""
     first = comparisons[0]
-    names = {(c.arm, c.baseline, c.level): f"{c.arm} − {c.baseline}" + (f", {c.level}" if c.level else "") for c in comparisons}
-    rows = [
-        {"row": names[c.arm, c.baseline, c.level], "arm": c.arm, "n": c.n, "mean": c.difference, "low": c.low, "high": c.high}
-        for c in comparisons
-    ]
-    dots = [
-        {"row": names[d["arm"], d["baseline"], d["level"]], "arm": d["arm"], "seed": d["seed"], "difference": d["difference"]}
-        for d in differences.to_dicts()
-        if d["measure"] == first.measure and (d["arm"], d["baseline"], d["level"]) in names
-    ]
+    rows, dots, names = _difference_rows(differences, comparisons)
     title = f"difference ({first.unit})" if first.unit else "difference"
+    band = [{"low": -first.margin, "high": first.margin}] if np.isfinite(first.margin) else []
+    ends = [0.0, *(d["difference"] for d in dots), *(row[key] for row in [*rows, *band] for key in ("low", "high"))]
+    low, high = _extent(pl.Series(ends))
+    pad = 0.06 * (high - low) or 1.0
 
     def x(column: str) -> alt.X:
-        return alt.X(f"{column}:Q", title=title, axis=alt.Axis(tickCount=6), scale=alt.Scale(nice=False, padding=10))
+        scale = alt.Scale(domain=[low - pad, high + pad], nice=False, zero=False)
+        return alt.X(f"{column}:Q", title=title, axis=alt.Axis(tickCount=6), scale=scale)
 
-    label = alt.Axis(
-        title=None, domain=False, ticks=False, grid=False, labelAlign="left", labelPadding=-6, labelOffset=-22, labelLimit=0
-    )
-    y = alt.Y("row:N", sort=list(names.values()), axis=label)
-    band = [{"low": -first.margin, "high": first.margin}] if np.isfinite(first.margin) else []
+    # A line each for arm, baseline and level, so that the names have room of their own beside the plot on a phone, too.
+    lines = alt.ExprRef("split(datum.label, '\\n')")
+    label = alt.Axis(title=None, domain=False, ticks=False, grid=False, labelLimit=180, labelExpr=lines.expr, labelPadding=10)
+    y = alt.Y("row:N", sort=names, axis=label)
     margin = alt.Chart(_data(band)).mark_rect(color=QUIET, opacity=0.12)
     zero = alt.Chart(_data([{"zero": 0}])).mark_rule(color=QUIET)
     spread = alt.Chart(_data(dots)).mark_point(filled=True, size=34, opacity=0.65, yOffset=-3)
     means = alt.Chart(_data(rows))
-    shown = [alt.Tooltip("row:N", title="pair"), *(alt.Tooltip(f"{k}:Q", format="+.4~g") for k in ("mean", "low", "high"))]
+    shown = [alt.Tooltip("pair:N"), *(alt.Tooltip(f"{k}:Q", format="+.4~g") for k in ("mean", "low", "high"))]
     layers = alt.layer(
         margin.encode(x("low"), alt.X2("high:Q")),
         zero.encode(x("zero")),
-        spread.encode(x("difference"), y, _fill(arms), _shape(arms), tooltip=["row:N", "seed:Q", "difference:Q"]),
+        spread.encode(x("difference"), y, _fill(arms), _shape(arms), tooltip=["pair:N", "seed:Q", "difference:Q"]),
         means.mark_rule(strokeWidth=2.5, yOffset=11).encode(
             x("low"), alt.X2("high:Q"), y, _stroke(arms), tooltip=[*shown, "n:Q"]
         ),
@@ -115,22 +111,45 @@ def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison]
     return _finish(layers, f"Paired differences in {first.measure}", 64 * len(rows))
 
 
+def _difference_rows(
+    differences: pl.DataFrame, comparisons: Sequence[Comparison]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """A row a comparison, a row a seed of each, and the labels of the comparisons in order."""
+    labels = {
+        (c.arm, c.baseline, c.level): "\n".join([f"{c.arm} −", c.baseline, *filter(None, [c.level])]) for c in comparisons
+    }
+    known = {key: {"row": label, "pair": label.replace(" −\n", " − ").replace("\n", ", ")} for key, label in labels.items()}
+    rows = [
+        known[c.arm, c.baseline, c.level] | {"arm": c.arm, "n": c.n, "mean": c.difference, "low": c.low, "high": c.high}
+        for c in comparisons
+    ]
+    dots = [
+        known[key] | {"arm": d["arm"], "seed": d["seed"], "difference": d["difference"]}
+        for d in differences.to_dicts()
+        if d["measure"] == comparisons[0].measure and (key := (d["arm"], d["baseline"], d["level"])) in known
+    ]
+    return rows, dots, list(labels.values())
+
+
 def factor_plot(factor: Factor, panel: str, arms: Sequence[str], metric: str, unit: str) -> alt.LayerChart:
     """The study's metric over one factor at one ``panel`` (levels of the other factors): mean and 95 % interval an arm.
 
-    A numeric factor has lines and bands, on a logarithmic axis where it spans a factor of eight; others have intervals.
+    A numeric factor has lines and bands, on a logarithmic axis where it spans a factor of eight; others have intervals. What
+    of an accuracy's interval lies outside 0 to 100 % is not drawn; tooltips and tables have all of it.
     """
-    frame = factor.frame.filter(pl.col("panel") == panel).drop("panel")
+    limits = (0.0, 100.0) if unit == "pp" else (-np.inf, np.inf)
+    whole = factor.frame.with_columns(bottom=pl.col("low").clip(*limits), top=pl.col("high").clip(*limits))
+    frame = whole.filter(pl.col("panel") == panel).drop("panel")
     title = f"{metric} ({'%' if unit == 'pp' else unit})"
-    low, high = _extent(*(factor.frame[column] for column in ("mean", "low", "high")))
+    low, high = _extent(*(whole[column] for column in ("mean", "bottom", "top")))
     pad = 0.05 * (high - low) or 1.0
-    domain = alt.Scale(domain=[low - pad, min(100.0, high + pad) if unit == "pp" else high + pad], nice=False, clamp=True)
+    domain = alt.Scale(domain=[max(limits[0], low - pad), min(limits[1], high + pad)], nice=False, clamp=True)
     tooltip = [alt.Tooltip("arm:N"), alt.Tooltip("x", type="quantitative" if factor.numeric else "nominal", title=factor.name)]
     tooltip += [alt.Tooltip(f"{key}:Q", format=".4~g") for key in ("mean", "low", "high")]
     tooltip += [alt.Tooltip("n:Q"), alt.Tooltip("diverged:Q")]
     base = alt.Chart(_data(frame)).transform_filter("indexof(hidden_arms, datum.arm) < 0")
     y = alt.Y("mean:Q", title=title, scale=domain)
-    y_low, y_high = alt.Y("low:Q", title=title, scale=domain), alt.Y2("high:Q")
+    y_low, y_high = alt.Y("bottom:Q", title=title, scale=domain), alt.Y2("top:Q")
     point = base.mark_point(filled=True, size=80, opacity=1)
     if factor.numeric:
         ticks = sorted(set(frame["x"]))
@@ -180,6 +199,23 @@ def confusion_heatmap(matrix: NDArray[np.floating[Any]], class_names: Sequence[s
             ink = "#ffffff" if name == "cells_dark" else INK
             layers.append(base.transform_filter(test).mark_text(fontSize=10.5, fill=ink).encode(number).properties(name=name))
     return _finish(alt.layer(*layers), title, 320)
+
+
+def bar_chart(rows: list[dict[str, Any]], title: str, axis_title: str) -> alt.LayerChart:
+    """A horizontal bar from zero for each row (``name``, ``value``, ``low``, ``high``, ``text``), with its range and text."""
+    order = [row["name"] for row in rows]
+    y = alt.Y("name:N", sort=order, title=None, axis=alt.Axis(domain=False, ticks=False, grid=False, labelLimit=0))
+    x = alt.X("value:Q", title=axis_title, axis=alt.Axis(tickCount=5), scale=alt.Scale(zero=True, nice=False, padding=10))
+    tooltip = ["name:N", *(alt.Tooltip(f"{key}:Q", format=".4~g", title=key) for key in ("value", "low", "high"))]
+    base = alt.Chart(_data(rows)).encode(y)
+    layers = alt.layer(
+        base.mark_bar(color=COLOURS[0], height={"band": 0.55}).encode(x, tooltip=tooltip),
+        base.mark_rule(color=COLOURS[1], strokeWidth=2.5).encode(alt.X("low:Q", title=axis_title), alt.X2("high:Q")),
+        base.mark_text(align="left", dx=6, fill=INK)
+        .encode(alt.X("high:Q", title=axis_title), text="text:N")
+        .properties(name="cells_light"),
+    )
+    return _finish(layers, title, 34 * max(len(rows), 2))
 
 
 def spec(chart: alt.LayerChart, *, legend: bool = True) -> dict[str, Any]:
@@ -270,6 +306,15 @@ def _short(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return float(f"{value:.6g}") if np.isfinite(value) else None
+
+
+def _epoch_ticks(epochs: pl.Series) -> list[int]:
+    """The first epoch and round numbers after it, at most eleven; Vega's own ticks would repeat whole numbers."""
+    if epochs.is_empty():
+        return []
+    first, last = int(epochs.min()), int(epochs.max())  # type: ignore[arg-type]
+    step = next(size for power in range(12) for k in (1, 2, 5) if (size := k * 10**power) * 10 >= last - first)
+    return [first, *range((first // step + 1) * step, last + 1, step)]
 
 
 def _extent(*columns: pl.Series) -> tuple[float, float]:

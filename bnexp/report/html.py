@@ -48,21 +48,9 @@ def write(report: Report, path: Path) -> None:
 
 def render(report: Report) -> str:
     """The report as the text of one HTML document."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "signed": signed,
-        "number": number,
-        "fixed": fixed,
-        "p": p_text,
-        "p_equals": p_equals,
-        "count": count,
-        "script_json": script_json,
-    }
-    library, program = _library(), (HERE / "report.js").read_text(encoding="utf-8")
     summary = figures.summarise(report.curves)
-    return environment.get_template("report.html.jinja").render(
+    return page(
+        HERE / "report.html.jinja",
         r=report,
         result=report.result,
         unit="%" if report.result.unit == "pp" else report.result.unit,
@@ -73,6 +61,35 @@ def render(report: Report) -> str:
         differences=_difference_charts(report),
         factors=_factor_charts(report),
         confusions=_confusion_charts(report),
+    )
+
+
+def page(template: Path, **content: Any) -> str:
+    """A template with ``content`` as one document that needs nothing from outside.
+
+    The template gets the style, the charting library, the script that draws charts, and the hashes of both scripts for its
+    content security policy.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(template.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "signed": signed,
+        "number": number,
+        "span": span,
+        "fixed": fixed,
+        "p": p_text,
+        "p_equals": p_equals,
+        "count": count,
+        "script_json": script_json,
+    }
+    library, program = _library(), (HERE / "report.js").read_text(encoding="utf-8")
+    return environment.get_template(template.name).render(
+        **content,
         style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
         library=Markup(library),
         program=Markup(program),
@@ -183,6 +200,12 @@ def _confusion_charts(report: Report) -> list[tuple[str, Chart]]:
         )
         charts.append((arm, Chart(f"confusion-{k}", figures.spec(chart), words)))
     return charts
+
+
+def span(low: float, high: float, unit: str, sign: bool = False) -> str:
+    """``0.12 to 0.28``; a dash where there is no interval."""
+    shown = signed if sign else number
+    return f"{shown(low, unit)} to {shown(high, unit)}" if math.isfinite(low) and math.isfinite(high) else "–"
 
 
 def fixed(value: float | None, digits: int) -> str:

@@ -12,12 +12,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from bnexp.compare.pairing import place
 from bnexp.compare.result import Outcome
 from bnexp.tracking import tables
 from bnexp.tracking.store import RecordedRun
 
 MAX_DISAGREEMENTS = 24
 MAX_PER_ARM = 16  # worst mistakes of an arm; the random sample that all arms share has as many
+
+COLUMNS = pl.Schema(
+    dict.fromkeys(("image_id", "label", "prediction"), pl.Int64)
+    | dict.fromkeys(("confidence", "loss"), pl.Float64)
+    | {"correct": pl.Boolean}
+)
 
 Images = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 Frames = dict[str, dict[int, pl.DataFrame]]  # arm -> seed -> predictions
@@ -87,18 +94,28 @@ class PredictionSection:
     num_images: int
 
 
-def collect(
-    runs: Sequence[tuple[Outcome, RecordedRun]], arms: Sequence[str], num_classes: int, images: Images | None
-) -> PredictionSection | None:
-    """The section over ``runs`` of one level; None where no run has recorded predictions."""
+def load(runs: Sequence[tuple[Outcome, RecordedRun]], arms: Sequence[str]) -> tuple[Frames, list[str]]:
+    """The recorded predictions of ``runs``, arms in the order of ``arms``, and a sentence for each file that is damaged.
+
+    A run with a damaged file counts as one without predictions, so that one file cannot cost the whole report.
+    """
     frames: Frames = {}
-    for arm in arms:
-        loaded = {o.seed: run.predictions() for o, run in runs if o.arm == arm}
-        found = {seed: frame.sort("image_id") for seed, frame in loaded.items() if frame is not None}
-        if found:
-            frames[arm] = found
-    if not frames:
-        return None
+    problems = []
+    for outcome, run in sorted(runs, key=lambda pair: arms.index(pair[0].arm)):
+        try:
+            frame = run.predictions()
+            if frame is not None:
+                frames.setdefault(outcome.arm, {})[outcome.seed] = frame.select(list(COLUMNS)).cast(COLUMNS).sort("image_id")
+        except (pl.exceptions.PolarsError, OSError):
+            problems.append(
+                f"{place(outcome.arm, outcome.level)}: seed {outcome.seed} is left out of the predictions, for "
+                f"{run.path / 'predictions.parquet'} cannot be read."
+            )
+    return frames, problems
+
+
+def collect(frames: Frames, data_name: str, num_classes: int, images: Images | None) -> PredictionSection:
+    """The section over the predictions, at least one, of one level's runs. ``data_name`` picks the random sample."""
     totals = {
         arm: np.sum([tables.confusion_matrix(frame, num_classes) for frame in by_seed.values()], axis=0)
         for arm, by_seed in frames.items()
@@ -112,7 +129,7 @@ def collect(
         agreements=[agreement for a, b in combinations(frames, 2) if (agreement := _agreement(a, b, frames))],
         churn={arm: churn for arm, by_seed in frames.items() if (churn := _churn(by_seed)) is not None},
         gallery_seed=seed,
-        gallery=_gallery(one, seed, runs[0][1].config["data"]["name"], images),
+        gallery=_gallery(one, seed, data_name, images),
         num_images=len(next(iter(one.values()))),
     )
 

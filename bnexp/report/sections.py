@@ -18,7 +18,7 @@ from bnexp.compare.sensitivity import Sensitivity
 from bnexp.config import Analysis
 from bnexp.report.configuration import Configuration, environments, gather
 from bnexp.report.predictions import Images as Images
-from bnexp.report.predictions import PredictionSection, collect
+from bnexp.report.predictions import PredictionSection, collect, load
 from bnexp.tracking.store import RecordedRun, Store
 
 CURVES = {"train/loss": "Training loss", "val/loss": "Validation loss"} | {
@@ -79,7 +79,7 @@ class Report:
 
     ``focus``: the level with the best mean over arms, at which curves open and predictions are shown (empty without
     factors). ``curves``: ``arm level seed epoch metric value`` of the runs that did not diverge, in the metric's own unit.
-    ``differences``: of ``paired_differences``, in the unit of the measure.
+    ``differences``: of ``paired_differences``, in the unit of the measure. ``notes``: those of the result, then damaged files.
     """
 
     title: str
@@ -94,6 +94,7 @@ class Report:
     factor: Factor | None = field(repr=False)
     predictions: PredictionSection | None = field(repr=False)
     incidents: list[Incident]
+    notes: list[str]
     configuration: Configuration
     environment: dict[str, list[str]]
     command: str
@@ -118,6 +119,8 @@ def build(
     arms = list(dict.fromkeys(outcome.arm for outcome in result.outcomes))
     levels = list(dict.fromkeys(outcome.level for outcome in result.outcomes))
     focus = _focus(result.arms, levels)
+    shown = [pair for pair in finished if pair[0].level == focus]
+    frames, problems = load(shown, arms)
     return Report(
         title=title,
         result=result,
@@ -129,8 +132,9 @@ def build(
         curves=_curves(finished),
         differences=paired_differences(result, len(class_names)),
         factor=_factor(result),
-        predictions=collect([pair for pair in finished if pair[0].level == focus], arms, len(class_names), images),
+        predictions=collect(frames, shown[0][1].config["data"]["name"], len(class_names), images) if frames else None,
         incidents=[_incident(o, runs[o.run_id]) for o in result.outcomes if o.status is not Status.finished],
+        notes=[*result.notes, *problems],
         configuration=gather(result.study, result.outcomes, runs, arms),
         environment=environments([run for run in runs.values() if run.finished]),
         command=command,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bnexp.compare.tables import comparison_rows
 from bnexp.config import WandbConfig
 from bnexp.report import figures
+from bnexp.report.predictions import load
 from bnexp.report.sections import Images, Report
 from bnexp.tracking.store import Store
 from bnexp.tracking.tables import disagreements
@@ -60,11 +61,9 @@ def _figures(report: Report) -> dict[str, bytes]:
 
 def _predictions(report: Report, store: Store) -> dict[str, pl.DataFrame]:
     """Arm -> predictions of the first seed that every arm has, at the level in focus."""
-    chosen = [o for o in report.result.outcomes if o.level == report.focus]
-    seeds = [o.seed for o in chosen]
-    for seed in sorted(set(seeds)):
-        found = {o.arm: store.find(o.run_id) for o in chosen if o.seed == seed}
-        frames = {arm: run.predictions() for arm, run in found.items() if run is not None}
-        if set(frames) == set(report.arms) and all(frame is not None for frame in frames.values()):
-            return {arm: frame for arm, frame in frames.items() if frame is not None}
-    return {}
+    runs = [(o, run) for o in report.result.outcomes if o.level == report.focus and (run := store.find(o.run_id)) is not None]
+    frames, _ = load(runs, report.arms)
+    if set(frames) != set(report.arms):
+        return {}
+    shared = set.intersection(*(set(seeds) for seeds in frames.values()))
+    return {arm: seeds[min(shared)] for arm, seeds in frames.items()} if shared else {}

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from bnexp.metrics import EpochMetrics, Record, RunFailed, RunFinished, RunStarted
 from bnexp.plan import RunSpec
 from bnexp.tracking.sink import Sink
 
+WIDE = 100  # columns that a line with everything in it takes
 PLAIN_SECONDS = 15.0  # between two plain lines of one run that is still training
 
 
@@ -22,11 +24,13 @@ class ProgressSink(Sink):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.live = console.is_terminal and not console.is_dumb_terminal
+        roomy = console.width >= WIDE
+        cut = Column(no_wrap=True, overflow="ellipsis", max_width=None if roomy else console.width // 3)
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description}", table_column=cut),
+            *([BarColumn(bar_width=24)] if roomy else []),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             TimeRemainingColumn(compact=True),
             console=console,
             disable=not self.live,

@@ -10,6 +10,7 @@ neither torch nor wandb.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import shutil
@@ -51,6 +52,11 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=2, allow_nan=True) + "\n")
 
 
+log = logging.getLogger(__name__)
+
+SUMMARY_KEYS = frozenset({"run_id", "study", "data", "arm", "levels", "seed", "status", "metrics", "seconds", "finished_at"})
+
+
 @dataclass(frozen=True)
 class RecordedRun:
     """A run on disk."""
@@ -61,14 +67,22 @@ class RecordedRun:
     def run_id(self) -> str:
         return self.path.name
 
-    @property
+    @cached_property
     def finished(self) -> bool:
-        return (self.path / "summary.json").exists()
+        """Whether there is a whole ``summary.json``. A damaged one is named in the log, and counts as none."""
+        try:
+            whole = self.summary.keys() >= SUMMARY_KEYS
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError):
+            whole = False
+        if not whole:
+            log.warning("%s is damaged: its run counts as not finished.", self.path / "summary.json")
+        return whole
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """``run_id study data arm levels seed status metrics diverged_at seconds num_parameters device environment ...``;
-        ``status`` is ``finished`` or ``diverged``."""
+        """The keys of ``SUMMARY_KEYS`` and more; ``status`` is ``finished`` or ``diverged``. Only of a finished run."""
         return dict(json.loads((self.path / "summary.json").read_text()))
 
     @cached_property
@@ -111,14 +125,20 @@ class Store:
 
     def find(self, run_id: str) -> RecordedRun | None:
         """The finished run of this id, whichever study trained it."""
-        for path in sorted(self.root.glob(f"*/{run_id}/summary.json")):
-            return RecordedRun(path.parent)
-        return None
+        return next(self._finished(f"*/{run_id}/summary.json"), None)
 
     def runs(self) -> Iterator[RecordedRun]:
         """All finished runs."""
-        for path in sorted(self.root.glob("*/*/summary.json")):
-            yield RecordedRun(path.parent)
+        return self._finished("*/*/summary.json")
+
+    def latest(self, count: int) -> list[RecordedRun]:
+        """The runs that finished last, at most ``count``."""
+        paths = sorted(self.root.glob("*/*/summary.json"), key=lambda path: path.stat().st_mtime)[-count:]
+        return [run for path in paths if (run := RecordedRun(path.parent)).finished]
+
+    def _finished(self, pattern: str) -> Iterator[RecordedRun]:
+        runs = (RecordedRun(path.parent) for path in sorted(self.root.glob(pattern)))
+        return (run for run in runs if run.finished)
 
     def run_path(self, spec: RunSpec) -> Path:
         return self.root / spec.study / spec.run_id
@@ -153,9 +173,10 @@ class Store:
 class StoreSink(Sink):
     """Writes the records of runs to the store as they come."""
 
-    def __init__(self, store: Store, command: str = "") -> None:
+    def __init__(self, store: Store, command: str = "", data_fingerprint: str = "") -> None:
         self.store = store
         self.command = command
+        self.data_fingerprint = data_fingerprint
         self._logs: dict[str, IO[str]] = {}
         self._started: dict[str, RunStarted] = {}
 
@@ -182,7 +203,8 @@ class StoreSink(Sink):
     def _start(self, path: Path, spec: RunSpec, record: RunStarted) -> None:
         import yaml
 
-        shutil.rmtree(path, ignore_errors=True)  # what an interrupted attempt left
+        for old in self.store.root.glob(f"*/{spec.run_id}"):  # an interrupted attempt, or one on other contents of the data
+            shutil.rmtree(old, ignore_errors=True)
         write_atomic(path / "config.yaml", yaml.safe_dump(spec.to_dict(), sort_keys=False))
         self._logs[spec.run_id] = (path / "metrics.jsonl").open("a")
         self._started[spec.run_id] = record
@@ -206,6 +228,7 @@ class StoreSink(Sink):
             "run_id": spec.run_id,
             "study": spec.study,
             "data": spec.config.data.name.value,
+            "data_fingerprint": self.data_fingerprint,
             "arm": spec.arm,
             "levels": spec.levels,
             "seed": spec.seed,

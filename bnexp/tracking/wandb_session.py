@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bnexp.config import WandbConfig
+from bnexp.config import ConfigError, WandbConfig, WandbMode
 
 if TYPE_CHECKING:
     import wandb
@@ -57,9 +57,15 @@ _VARIABLES = {
 
 
 def requested_mode(config: WandbConfig) -> str:
-    """``auto``, ``online``, ``offline`` or ``disabled``: ``WANDB_MODE`` where it is set, else ``track.wandb.mode``."""
+    """``auto``, ``online``, ``offline`` or ``disabled``: ``WANDB_MODE`` where it is set, else ``track.wandb.mode``.
+
+    Raises ConfigError where ``WANDB_MODE`` is none of W&B's modes.
+    """
     variable = os.environ.get("WANDB_MODE", "").strip().lower()
-    return _PLAIN_MODE.get(variable, variable) or config.mode.value
+    mode = _PLAIN_MODE.get(variable, variable) or config.mode.value
+    if mode not in list(WandbMode):
+        raise ConfigError(f"WANDB_MODE={variable} is not possible: allowed are online, offline, disabled; correct or unset it.")
+    return mode
 
 
 def key_configured(base_url: str) -> bool:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bnexp.tracking.store import Store
@@ -214,3 +215,52 @@ def test_two_processes_share_the_work_and_repeat_nothing(shared_cache: Path, tmp
     assert results[0][0] == results[1][0]
     trained = sum(err.count("test accuracy") for _, err in results)
     assert trained == 4
+
+
+def test_changed_contents_of_the_users_file_train_anew(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    command = ("train", "data=npz", f"data.root={path}", "train.epochs=1", "executor=inline", "--json")
+    results = []
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        images, labels = rng.integers(0, 255, (80, 16, 16), np.uint8), np.arange(80) % 2
+        np.savez(path, x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
+        results.append(cli(*command))
+    assert all("1/1" in result.err for result in results)
+    assert len(list(Store().runs())) == 1  # the record of the earlier contents has been replaced
+    assert "1/1" not in cli(*command).err
+
+
+def test_a_damaged_record_is_named_and_trained_again(cli: Cli, caplog: pytest.LogCaptureFixture) -> None:
+    cli("study", "batchnorm", *SMOKE)
+    for number, content in enumerate(['{"run_id": "', "{}", ""]):
+        path = sorted(Store().root.glob("*/*/summary.json"))[0]
+        path.write_text(content)
+        assert cli("runs", "--json").out.count('"run"') == 1
+        assert str(path) in caplog.text
+        again = cli("study", "batchnorm", *SMOKE)
+        assert (again.code, "1 finished before" in again.err) == (0, True), number
+
+
+def test_a_data_set_out_of_reach_fails_its_runs_and_no_others(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNEXP_DATA_MIRROR", "http://127.0.0.1:9")  # nothing listens there
+    result = cli("train", "-m", "data=digits,kmnist", "train.epochs=1", "executor=inline", "--json")
+    assert result.code == 3
+    assert [row["data"] for row in json.loads(result.out)] == ["digits"]
+    assert "Could not download train-images-idx3-ubyte.gz" in result.err
+
+
+def test_a_records_directory_that_cannot_be_used_is_named(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BNEXP_RUNS_DIR", str(tmp_path / "file"))
+    result = cli("study", "batchnorm", *SMOKE)
+    assert result.code == 1
+    assert "BNEXP_RUNS_DIR" in result.err
+    assert str(tmp_path / "file") in result.err
+
+
+def test_an_unknown_mode_of_wandb_is_refused_before_training(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "bogus")
+    result = cli("train", *QUICK)
+    assert result.code == 2
+    assert "WANDB_MODE=bogus is not possible: allowed are online, offline, disabled" in result.err

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
+
+import pytest
 
 from bnexp.compose import config_dirs
 from tests.cli.conftest import Cli
@@ -19,7 +22,7 @@ def readme_commands() -> list[list[str]]:
 
 
 def test_every_command_of_the_readme_works(cli: Cli) -> None:
-    cli("study", "batchnorm", "budget=smoke", "study.seeds=1", "train.epochs=1")  # something to list and report
+    cli("study", "batchnorm", "budget=smoke", "study.seeds=1", "train.epochs=1", "executor=inline")  # something to list
     commands = readme_commands()
     assert len(commands) > 10
     for arguments in commands:
@@ -36,3 +39,21 @@ def test_every_study_file_opens_with_question_source_command_and_expectation() -
         head = file.read_text().split("\ndefaults:")[0]
         for word in ("# Question:", "Source:", "# Command:  bnexp study " + file.stem, "# Expected:"):
             assert word in head, (file.name, word)
+
+
+def test_the_study_file_in_the_readme_expands(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "momentum.yaml").write_text(block)
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
+    result = cli("study", "momentum", "--dry-run", "--json")
+    assert len(json.loads(result.out)) == 2 * 3 * 6
+    (tmp_path / "study" / "momentum.yaml").write_text(block.replace("# @package _global_\n", ""))
+    assert "its first line must be '# @package _global_'" in cli("study", "momentum").err
+    (tmp_path / "study" / "momentum.yaml").write_text(block.replace("arms:", "arms: ["))
+    broken = cli("study", "momentum")
+    assert broken.code == 2
+    assert "is not valid YAML" in broken.err
+    listed = cli("study")
+    assert "study momentum cannot be read" in listed.err
+    assert "batchnorm" in listed.out

@@ -11,14 +11,16 @@ import pytest
 from bnexp.compare.result import Status
 from bnexp.compare.select import level_text, study_outcomes
 from bnexp.config import ConfigError
-from bnexp.tracking.store import Store
+from bnexp.tracking.store import SUMMARY_KEYS, Store
 
 
 def record(root: Path, study: str, run_id: str, status: str = "finished", **metrics: Any) -> None:
     path = root / study / run_id
     path.mkdir(parents=True)
     values = {name.replace("__", "/"): value for name, value in metrics.items()}
-    (path / "summary.json").write_text(json.dumps({"run_id": run_id, "status": status, "metrics": values}))
+    (path / "summary.json").write_text(
+        json.dumps(dict.fromkeys(SUMMARY_KEYS) | {"run_id": run_id, "status": status, "metrics": values})
+    )
 
 
 def planned(*run_ids: str) -> list[dict[str, Any]]:

@@ -76,8 +76,8 @@ def test_a_wider_range_is_found_and_reported_in_octaves() -> None:
     ]
     assert found.comparisons[2].difference == pytest.approx(2 + 3 / 7)
     assert found.verdict is Verdict.SUPPORTED
-    assert found.answer.startswith("Yes on mnist")
-    assert "largest stable optim.lr of bn is 2.43 octaves [1.93, 2.92] higher than of none" in found.answer
+    assert found.answer.startswith("Yes, bn against none on mnist")
+    assert "largest stable optim.lr (+2.43 octaves [1.93, 2.92]) (n = 7 paired seeds)" in found.answer
     assert any(note.startswith("none over optim.lr: mean accuracy ") for note in found.notes)
     assert any(note.endswith("largest stable level 0.008 (geometric mean).") for note in found.notes)
     assert len(found.arms) == 16  # every arm at every level is still shown
@@ -120,6 +120,13 @@ def test_what_cannot_be_a_course_is_an_error(keys: dict[str, str], levels: dict[
     made = study("none", "bn", analysis=Analysis.sensitivity, **keys)
     with pytest.raises(ConfigError, match=message):
         result(made, [outcome(arm, 0, 0.9, **levels) for arm in ("none", "bn")])
+
+
+def test_courses_that_diverge_everywhere_are_not_tested() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity, direction="greater")
+    found = result(made, [replace(o, status=Status.diverged, value=0.1) for o in courses_of({"none": -1, "bn": -1})])
+    assert {(c.both_diverged, c.verdict) for c in found.comparisons} == {(7, Verdict.INCONCLUSIVE)}
+    assert "every run of all 3 comparisons diverged" in found.answer
 
 
 def test_measures_are_finite_for_every_complete_seed() -> None:

@@ -27,11 +27,13 @@ def test_mean_interval_by_hand() -> None:
     assert low == pytest.approx(6 - high)
 
 
-def test_mean_interval_needs_two_values() -> None:
-    assert stats.mean_interval([2.0]).estimate == 2
-    assert math.isnan(stats.mean_interval([2.0]).low)
+@pytest.mark.parametrize("values", [[2.0], [1.0, 3.0], [2.0, 2.0, 2.0]])
+def test_mean_interval_needs_three_values_that_vary(values: list[float]) -> None:
+    estimate, low, high = stats.mean_interval(values)
+    assert estimate == 2
+    assert math.isnan(low)
+    assert math.isnan(high)
     assert math.isnan(stats.mean_interval([]).estimate)
-    assert stats.mean_interval([2.0, 2.0]) == (2, 2, 2)
 
 
 def test_paired_t_is_scipys() -> None:
@@ -52,7 +54,7 @@ def test_equal_results_are_ties_in_spite_of_rounding() -> None:
     assert stats.is_constant(constant)
     assert math.isnan(stats.paired_t(constant))
     assert math.isnan(stats.hedges_dz(constant))
-    assert stats.mean_interval(constant).low == stats.mean_interval(constant).high
+    assert math.isnan(stats.mean_interval(constant).low)
 
 
 def test_sign_flip_by_hand() -> None:
@@ -95,7 +97,7 @@ def test_equivalence_is_two_one_sided_tests() -> None:
 
 @given(samples, st.floats(0.01, 5))
 def test_equivalence_says_what_its_90_percent_interval_says(d: np.ndarray, margin: float) -> None:
-    if stats.is_constant(d):
+    if stats.is_constant(d) or d.size < stats.MIN_VALUES:
         return
     _, low, high = stats.mean_interval(d, 0.90)
     if min(abs(low + margin), abs(high - margin)) > 1e-6:
@@ -190,9 +192,3 @@ def test_pairs_needed_for_equivalence() -> None:
     assert stats.power_equivalence(0.05, 0.3, 0.2, n) >= 0.8 > stats.power_equivalence(0.05, 0.3, 0.2, n - 1)
     assert stats.pairs_needed_equivalence(-0.05, 0.3, 0.2) == n
     assert stats.pairs_needed_equivalence(0.2, 0.3, 0.2) is None
-
-
-def test_pairs_needed_for_a_sign_flip_verdict() -> None:
-    for family in (1, 3, 10):
-        n = stats.pairs_needed_sign_flip(0.05 / family)
-        assert stats.sign_flip_floor(n) <= 0.05 / family < stats.sign_flip_floor(n - 1)

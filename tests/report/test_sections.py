@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import html
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 
 from bnexp.report import figures
 from bnexp.report.configuration import flatten, text
+from bnexp.report.html import render
 from bnexp.report.predictions import data_uri
 from bnexp.report.sections import Report
 
@@ -160,6 +164,71 @@ def test_loss_is_logarithmic_only_where_it_falls_far() -> None:
     ]
     assert kinds[0].get("type") is None
     assert kinds[1]["type"] == "log"
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 10, 11, 30, 90, 1000])
+def test_epoch_ticks_are_distinct_whole_numbers(epochs: int) -> None:
+    rows = [
+        {"arm": "a", "level": "", "metric": "val/loss", "n": 1, "mean": 1.0, "low": 1.0, "high": 1.0, "epoch": e + 1}
+        for e in range(epochs)
+    ]
+    chart = figures.spec(figures.learning_curve(pl.DataFrame(rows), "val/loss", ["a"], ""))
+    ticks = chart["layer"][0]["encoding"]["x"]["axis"]["values"]
+    assert ticks[0] == 1
+    assert ticks == sorted({int(t) for t in ticks})
+    assert len(ticks) == epochs if epochs <= 11 else 4 <= len(ticks) <= 11
+    assert ticks[-1] <= epochs
+
+
+def test_intervals_of_accuracies_are_drawn_within_0_and_100_percent(reports: Get) -> None:
+    factor = reports("learning_rate").factor
+    assert factor
+    wide = dataclasses.replace(factor, frame=factor.frame.with_columns(low=pl.lit(-60.0), high=pl.lit(140.0)))
+    chart = figures.spec(figures.factor_plot(wide, "", ["none", "after_pool"], "test/accuracy", "pp"))
+    assert chart["layer"][0]["encoding"]["y"]["scale"]["domain"] == [0, 100]
+    (row, *_) = next(iter(chart["datasets"].values()))
+    assert (row["bottom"], row["top"], row["low"], row["high"]) == (0, 100, -60, 140)
+    loss = figures.spec(figures.factor_plot(wide, "", ["none", "after_pool"], "test/loss", "nats"))
+    assert loss["layer"][0]["encoding"]["y"]["scale"]["domain"] == [-70, 150]
+
+
+def test_paired_differences_keep_away_from_the_edges_and_the_labels(reports: Get) -> None:
+    report = reports("batchnorm")
+    (c,) = report.result.comparisons
+    one = dataclasses.replace(c, n=1, difference=3.0, low=math.nan, high=math.nan)
+    for comparison, points in ((one, [3.0]), (c, report.differences["difference"].to_list())):
+        frame = pl.DataFrame([report.differences.row(0, named=True) | {"difference": value} for value in points])
+        chart = figures.spec(figures.difference_plot(frame, [comparison], report.arms))
+        encoding = chart["layer"][2]["encoding"]
+        low, high = encoding["x"]["scale"]["domain"]
+        least, greatest = min(0, -c.margin, *points), max(0, c.margin, *points)
+        assert low <= least - 0.05 * (greatest - least)
+        assert high >= greatest + 0.05 * (greatest - least)
+        assert encoding["y"]["axis"].get("labelOffset", 0) == 0
+        assert encoding["y"]["axis"].get("labelAlign", "right") == "right"  # outside the plot, on its left
+
+
+def test_damaged_predictions_cost_one_run_not_the_report(tmp_path: Path) -> None:
+    plan = made_reports.batchnorm()
+    plan.study.seeds, plan.failed = 4, set()
+    result, store = made_reports.record(plan, tmp_path)
+    files = sorted(tmp_path.glob("*/*/predictions.parquet"))
+    junk = {files[0]: b"junk", files[1]: b"", files[2]: None}
+    for file, content in junk.items():
+        if content is None:
+            pl.DataFrame({"image_id": [1, 2], "other": ["a", "b"]}).write_parquet(file)
+        else:
+            file.write_bytes(content)
+    report = made_reports.build(result, store, class_names=made_reports.DIGITS, images=None, command="x")
+    assert report.predictions
+    assert sum(report.predictions.num_seeds.values()) == 5
+    assert report.notes[: len(result.notes)] == result.notes
+    extra = report.notes[len(result.notes) :]
+    assert all(sum(str(file) in note for note in extra) == 1 for file in junk)
+    assert all(note in html.unescape(render(report)) for note in extra)
+    for file in files:
+        file.write_bytes(b"junk")
+    assert made_reports.build(result, store, class_names=made_reports.DIGITS, images=None, command="x").predictions is None
 
 
 def test_charts_become_png(reports: Get) -> None:

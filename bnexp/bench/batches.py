@@ -1,0 +1,131 @@
+"""Three ways to the same batches: the tutorial's DataLoader (B0), a tuned one (B1), tensors in memory (B2 to B4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+
+from bnexp.bench.plain import Batch
+from bnexp.config import TrainConfig
+from bnexp.data.batches import epoch_order
+from bnexp.data.resident import Resident, Split
+from bnexp.executors.local import num_cores
+
+MAX_LOADERS = 4  # worker processes of a tuned DataLoader, which leaves one core to the training itself
+
+
+class EpochOrder(Sampler[int]):
+    """The order that bnexp gives the run of ``seed`` in ``epoch``, instead of torch's own random one."""
+
+    def __init__(self, num_images: int) -> None:
+        self.num_images, self.seed, self.epoch = num_images, 0, 1
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(epoch_order(self.seed, self.epoch, self.num_images).tolist())
+
+    def __len__(self) -> int:
+        return self.num_images
+
+
+class PictureDataset(Dataset[tuple[Tensor, int]]):
+    """Images as torchvision's data sets give them: kept as bytes, a PIL image made and transformed at each access.
+
+    They are of the network's size already, which spares this rung the resizing of the usual tutorial.
+    """
+
+    def __init__(self, data: Resident, split: Split) -> None:
+        from torchvision import transforms
+
+        images, labels = _images(data, split)
+        self.pictures = images.transpose(0, 2, 3, 1)
+        self.labels = labels
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(data.mean, data.std)])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        picture = self.pictures[index]
+        image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
+        return self.transform(image), int(self.labels[index])
+
+
+class TutorialLoader:
+    """B0: a ``DataLoader`` over ``PictureDataset`` without worker processes."""
+
+    def __init__(self, data: Resident, train: TrainConfig) -> None:
+        dataset = PictureDataset(data, "train")
+        self._order = EpochOrder(len(dataset))
+        self._train = DataLoader(dataset, train.batch_size, sampler=self._order)
+        self._evaluate = {split: DataLoader(PictureDataset(data, split), train.eval_batch_size) for split in ("val", "test")}
+
+    def train(self, seed: int, epoch: int) -> Iterator[Batch]:
+        self._order.seed, self._order.epoch = seed, epoch
+        return iter(self._train)
+
+    def evaluate(self, split: Split) -> Iterator[Batch]:
+        return iter(self._evaluate[split])
+
+
+class TunedLoader:
+    """B1: loaders over normalised tensors, made once for all runs; training batches come from persistent worker processes."""
+
+    def __init__(self, data: Resident, train: TrainConfig, device: torch.device) -> None:
+        dataset = TensorDataset(*_tensors(data, "train"))
+        pinned: dict[str, Any] = {"pin_memory": device.type == "cuda"}
+        workers = max(1, min(MAX_LOADERS, num_cores() - 1))
+        self._order = EpochOrder(len(dataset))
+        self._train = DataLoader(
+            dataset, train.batch_size, sampler=self._order, num_workers=workers, persistent_workers=True, **pinned
+        )
+        self._evaluate = {
+            split: DataLoader(TensorDataset(*_tensors(data, split)), train.eval_batch_size, **pinned)
+            for split in ("val", "test")
+        }
+
+    def train(self, seed: int, epoch: int) -> Iterator[Batch]:
+        self._order.seed, self._order.epoch = seed, epoch
+        return iter(self._train)
+
+    def evaluate(self, split: Split) -> Iterator[Batch]:
+        return iter(self._evaluate[split])
+
+
+class ResidentTensors:
+    """B2 to B4: all images as one normalised tensor a split on the device; a batch is an index into it."""
+
+    def __init__(self, data: Resident, train: TrainConfig, device: torch.device) -> None:
+        self._train_config = train
+        self._splits = {split: tuple(t.to(device) for t in _tensors(data, split)) for split in ("train", "val", "test")}
+        self.images, self.labels = self._splits["train"]
+
+    def train(self, seed: int, epoch: int) -> Iterator[Batch]:
+        order = epoch_order(seed, epoch, len(self.labels)).to(self.labels.device)
+        for chosen in torch.split(order, self._train_config.batch_size):
+            yield self.images[chosen], self.labels[chosen]
+
+    def evaluate(self, split: Split) -> Iterator[Batch]:
+        images, labels = self._splits[split]
+        size = self._train_config.eval_batch_size
+        yield from zip(torch.split(images, size), torch.split(labels, size), strict=True)
+
+
+def _images(data: Resident, split: Split) -> tuple[Any, Any]:
+    """Bytes (N, C, S, S) and labels (N,) of a split."""
+    if split == "test":
+        return data.test_images, data.test_labels
+    index = data.train_index if split == "train" else data.val_index
+    return data.train_images[index], data.train_labels[index]
+
+
+def _tensors(data: Resident, split: Split) -> tuple[Tensor, Tensor]:
+    """Normalised float32 images (N, C, S, S) and labels (N,) of a split."""
+    images, labels = _images(data, split)
+    mean, std = (torch.as_tensor(values, dtype=torch.float32)[:, None, None] for values in (data.mean, data.std))
+    return (torch.as_tensor(images) / 255).sub_(mean).div_(std), torch.as_tensor(labels)

@@ -1,0 +1,126 @@
+"""The network and its training as plain PyTorch writes them, for the rungs below bnexp.
+
+Start weights, batch order, number format and evaluation are bnexp's, so that every rung trains the same runs: what differs
+is how. Shapes: N batch, C channels, S side of the image, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bnexp.bench.work import RunResult
+from bnexp.config import NormKind, RunConfig
+from bnexp.data.resident import Resident, Split
+from bnexp.model.networks import build_network
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Batches(Protocol):
+    """Where a rung takes its images from: x (N, C, S, S), normalised, and y (N,) int64, on any device."""
+
+    def train(self, seed: int, epoch: int) -> Iterable[Batch]:
+        """The training images of one epoch in the order of ``seed``."""
+
+    def evaluate(self, split: Split) -> Iterable[Batch]:
+        """All images of a split."""
+
+
+class LeNet(nn.Module):
+    """LeNet: two blocks of convolution, ReLU, max pooling and perhaps batch norm, then three linear layers."""
+
+    def __init__(self, in_channels: int, size: int, num_classes: int, batch_norm: bool) -> None:
+        super().__init__()
+        side = ((size - 4) // 2 - 4) // 2
+        self.conv1 = nn.Conv2d(in_channels, 6, 5)
+        self.norm1 = nn.BatchNorm2d(6) if batch_norm else nn.Identity()
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.norm2 = nn.BatchNorm2d(16) if batch_norm else nn.Identity()
+        self.fc1 = nn.Linear(16 * side * side, 120)
+        self.fc2 = nn.Linear(120, 84)
+        self.fc3 = nn.Linear(84, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, S, S) -> logits (N, K)."""
+        x = self.norm1(F.max_pool2d(F.relu(self.conv1(x)), 2))
+        x = self.norm2(F.max_pool2d(F.relu(self.conv2(x)), 2))
+        x = F.relu(self.fc1(x.flatten(1)))
+        x = F.relu(self.fc2(x))
+        logits: Tensor = self.fc3(x)
+        return logits
+
+
+def start_network(config: RunConfig, data: Resident) -> LeNet:
+    """The plain network of a run with the initial weights that bnexp gives it."""
+    weights = build_network([config], data.in_channels, data.size, data.num_classes).export(0)
+    network = LeNet(data.in_channels, data.size, data.num_classes, config.norm.kind is NormKind.batch)
+    network.load_state_dict({name: torch.as_tensor(value) for name, value in weights.items()})
+    return network
+
+
+def start_optimiser(config: RunConfig, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=config.optim.lr, momentum=config.optim.momentum)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained run: its result, a line of metrics an epoch, its weights, images seen and wall seconds of its epochs."""
+
+    result: RunResult
+    history: Sequence[Mapping[str, float]]
+    weights: Mapping[str, Tensor]
+    images: int
+    train_seconds: float
+
+    def save(self, folder: Path) -> None:
+        """Write weights and metrics, as any training script would."""
+        path = folder / f"{self.result.arm}-{self.result.seed}"
+        torch.save(dict(self.weights), path.with_suffix(".pt"))
+        path.with_suffix(".json").write_text(json.dumps([*self.history, {"test_accuracy": self.result.test_accuracy}]))
+
+
+def train_run(config: RunConfig, data: Resident, batches: Batches, device: torch.device) -> Trained:
+    """Train one network in the usual loop; look at the validation part after each epoch and at the test set at the end."""
+    network = start_network(config, data).to(device)
+    optimiser = start_optimiser(config, network.parameters())
+    history, images, seconds = [], 0, 0.0
+    for epoch in range(1, config.train.epochs + 1):
+        begin = time.perf_counter()
+        network.train()
+        total_loss = torch.zeros((), device=device)
+        num_images = 0
+        for x, y in batches.train(config.seed, epoch):
+            x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
+            optimiser.zero_grad()
+            loss = F.cross_entropy(network(x), y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            total_loss += loss.detach() * len(y)
+            num_images += len(y)
+        train_loss = total_loss.item() / num_images  # waits for the device
+        seconds += time.perf_counter() - begin
+        images += num_images
+        history.append({"epoch": epoch, "train_loss": train_loss, "val_accuracy": accuracy(network, batches, "val", device)})
+    result = RunResult(config.study.arm, config.seed, accuracy(network, batches, "test", device))
+    return Trained(result, history, network.state_dict(), images, seconds)
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, batches: Batches, split: Split, device: torch.device) -> float:
+    """Fraction of the images of a split that are classified rightly, in evaluation mode."""
+    network.eval()
+    correct, num_images = torch.zeros((), dtype=torch.int64, device=device), 0
+    for x, y in batches.evaluate(split):
+        x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
+        correct += (network(x).argmax(-1) == y).sum()
+        num_images += len(y)
+    return correct.item() / num_images

@@ -1,0 +1,237 @@
+"""Measurements -> the ladder: a row a rung and number of runs, bars met or missed, and what has to be said beside them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bnexp.bench.ladder import LeftOut, Measurement
+from bnexp.bench.work import RUNGS, RunResult, Work
+from bnexp.config import DataName, Device
+from bnexp.plan import plain
+from bnexp.runner import duration_text
+
+NUM_STANDARD_ERRORS = 3.0  # beyond which a rung's accuracy is flagged
+FEW_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, least and greatest of the repeats."""
+
+    median: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Spread:
+        return Spread(statistics.median(values), min(values), max(values))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rung at one number of runs.
+
+    ``seconds`` of the whole process; ``over_b0`` and ``over_b2`` how many times faster than these, the ratio taken within each
+    repeat; ``images_per_second`` of all runs together while they train; ``accuracy`` on the test set, mean over runs, 0 to 1;
+    ``deviation`` of it from the lowest rung, ``flagged`` where that is more than noise.
+    """
+
+    num_runs: int
+    rung: str
+    adds: str
+    repeats: int
+    num_processes: int
+    num_threads: int
+    seconds: Spread
+    over_b0: Spread | None
+    over_b2: Spread | None
+    images_per_second: Spread
+    accuracy: float
+    deviation: float
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A promise of speed: ``measured`` (None: not measured) against ``wanted``, at least that, or at most where ``at_most``."""
+
+    what: str
+    wanted: float
+    unit: str
+    measured: Spread | None
+    at_most: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        """By the median."""
+        if self.measured is None:
+            return None
+        return self.measured.median <= self.wanted if self.at_most else self.measured.median >= self.wanted
+
+    def sentence(self) -> str:
+        limit = "at most" if self.at_most else "at least"
+        text = f"{self.what}: {limit} {self.wanted:g}{self.unit}"
+        if self.measured is None:
+            return f"{text}: not measured"
+        m = self.measured
+        return f"{text}: {'met' if self.met else 'MISSED'}, {m.median:.1f}{self.unit} ({m.low:.1f} to {m.high:.1f})"
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """All that was measured, and what follows from it."""
+
+    work: Work
+    rows: list[Row]
+    bars: list[Bar]
+    notes: list[str]
+    measurements: list[Measurement]
+    facts: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        values = {**asdict(self), "bars": [{**asdict(bar), "met": bar.met} for bar in self.bars]}
+        del values["work"]["num_runs"]  # each row has its own
+        return dict(plain(values))
+
+
+def build(
+    work: Work, measurements: Sequence[Measurement], num_test: int, facts: dict[str, str], left_out: Sequence[LeftOut] = ()
+) -> Ladder:
+    """The ladder from its measurements; ``num_test``: images of the test set. ``facts`` describe machine and time."""
+    rows = []
+    for num_runs in sorted({m.num_runs for m in measurements}):
+        rows += _rows([m for m in measurements if m.num_runs == num_runs], num_test)
+    bars = _bars(work, rows)
+    return Ladder(work, rows, bars, _notes(work, rows, bars, left_out), list(measurements), facts)
+
+
+def _rows(measurements: Sequence[Measurement], num_test: int) -> list[Row]:
+    """The rows of one number of runs, in the ladder's order."""
+    by_rung = {name: [m for m in measurements if m.rung == name] for name in RUNGS}
+    present = {name: mine for name, mine in by_rung.items() if mine}
+    reference = next(iter(present.values()))[0].result.runs
+    rows = []
+    for name, mine in present.items():
+        last = mine[-1].result
+        deviation = mean_accuracy(last.runs) - mean_accuracy(reference)
+        rows.append(
+            Row(
+                num_runs=mine[0].num_runs,
+                rung=name,
+                adds=RUNGS[name].adds,
+                repeats=len(mine),
+                num_processes=last.num_processes,
+                num_threads=last.num_threads,
+                seconds=Spread.of([m.seconds for m in mine]),
+                over_b0=_speedup(mine, by_rung["B0"]),
+                over_b2=_speedup(mine, by_rung["B2"]),
+                images_per_second=Spread.of([m.images_per_second for m in mine]),
+                accuracy=mean_accuracy(last.runs),
+                deviation=deviation,
+                flagged=abs(deviation) > NUM_STANDARD_ERRORS * standard_error(reference, num_test),
+            )
+        )
+    return rows
+
+
+def _speedup(mine: Sequence[Measurement], base: Sequence[Measurement]) -> Spread | None:
+    """How many times faster than ``base``, repeat by repeat, since neighbours in time met the same machine."""
+    seconds = {m.repeat: m.seconds for m in base}
+    ratios = [seconds[m.repeat] / m.seconds for m in mine if m.repeat in seconds]
+    return Spread.of(ratios) if ratios else None
+
+
+def mean_accuracy(runs: Sequence[RunResult]) -> float:
+    return statistics.fmean(run.test_accuracy for run in runs)
+
+
+def standard_error(runs: Sequence[RunResult], num_test: int) -> float:
+    """Of the difference between the mean accuracies of two such sets of runs, if only chance made them differ.
+
+    The variance of one run is that between the seeds of an arm, and that of a proportion of ``num_test`` images. This is
+    generous: rungs share weights and orders, so that rounding alone sets them apart.
+    """
+    arms = [[run.test_accuracy for run in runs if run.arm == arm] for arm in dict.fromkeys(run.arm for run in runs)]
+    between = statistics.fmean(statistics.variance(arm) if len(arm) > 1 else 0.0 for arm in arms)
+    p = (mean_accuracy(runs) * num_test + 1) / (num_test + 2)  # never 0 or 1, where the variance would vanish
+    return math.sqrt(2 / len(runs) * (between + p * (1 - p) / num_test))
+
+
+def _bars(work: Work, rows: Sequence[Row]) -> list[Bar]:
+    """The promises for this kind of device."""
+    found = {row.num_runs: row for row in rows if row.rung == "B5"}
+    if work.device is Device.cpu:
+        row = found.get(6)
+        return [
+            Bar("6 runs on a CPU, B5 over B0", 6.0, "x", row.over_b0 if row else None),
+            Bar("6 runs on a CPU, B5 over B2", 1.8, "x", row.over_b2 if row else None),
+        ]
+    row, least, most = found.get(100), found.get(10), found.get(500)
+    growth = None
+    if least and most:
+        ratio = (most.seconds.median / 500) / (least.seconds.median / 10)
+        growth = Spread(ratio, ratio, ratio)
+    return [
+        Bar("100 runs on a GPU, B5 over B2", 40.0, "x", row.over_b2 if row else None),
+        Bar("100 runs on a GPU, B5", 30.0, " s", row.seconds if row else None, at_most=True),
+        Bar("time a run at 500 runs over that at 10", 1.15, "x", growth, at_most=True),
+    ]
+
+
+def _notes(work: Work, rows: Sequence[Row], bars: Sequence[Bar], left_out: Sequence[LeftOut]) -> list[str]:
+    """What the table does not say by itself."""
+    notes = [
+        f"Rung {row.rung} at {row.num_runs} runs deviates by {100 * row.deviation:+.2f} pp, more than noise: it did other work."
+        for row in rows
+        if row.flagged
+    ]
+    notes += [_one_run(rows)] if any(row.num_runs == 1 for row in rows) else []
+    notes += [
+        f"Rung {skipped.rung} at {skipped.num_runs} runs was left out: about {duration_text(skipped.seconds)} a time."
+        for skipped in left_out
+    ]
+    if any(row.repeats < FEW_REPEATS for row in rows):
+        notes.append(f"Fewer than {FEW_REPEATS} repeats: the range says little.")
+    epochs = 1 if work.device is Device.cpu else 10
+    if any(bar.measured for bar in bars) and (work.data is not DataName.mnist or work.train_size or work.epochs != epochs):
+        notes.append("The bars are promises for all of MNIST; on less work the start-up, which no rung escapes, weighs more.")
+    notes.append(
+        "Seconds are of whole processes, from start to results on disk; images/s are of the training epochs alone. "
+        "B5 also writes records and W&B files and, from two runs, verdict and report."
+    )
+    return notes
+
+
+def _one_run(rows: Sequence[Row]) -> str:
+    """What bnexp is worth where there is nothing to train side by side."""
+    text = "With one run there is nothing to train side by side"
+    row = next((row for row in rows if row.num_runs == 1 and row.rung == "B5"), None)
+    if row is None or row.over_b2 is None:
+        return f"{text}: what B3 to B5 gain from that is gone."
+    ratio = row.over_b2.median
+    verdict = f"{ratio:.2f} times as fast as" if ratio >= 1 else f"slower than ({ratio:.2f} times the speed of)"
+    return f"{text}: bnexp is {verdict} B2 there, its own start-up and records included."
+
+
+def table(ladder: Ladder) -> list[dict[str, str | int]]:
+    """The rows as text for people."""
+    return [
+        {
+            "runs": row.num_runs,
+            "rung": row.rung,
+            "seconds": f"{row.seconds.median:.1f}",
+            "range": f"{row.seconds.low:.1f} to {row.seconds.high:.1f}",
+            "over B0": "" if row.over_b0 is None else f"{row.over_b0.median:.2f}x",
+            "over B2": "" if row.over_b2 is None else f"{row.over_b2.median:.2f}x",
+            "images/s": f"{row.images_per_second.median:,.0f}",
+            "accuracy %": f"{100 * row.accuracy:.2f}" + (" (!)" if row.flagged else ""),
+            "processes x threads": f"{row.num_processes} x {row.num_threads}",
+            "adds": row.adds,
+        }
+        for row in ladder.rows
+    ]

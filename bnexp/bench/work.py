@@ -1,0 +1,166 @@
+"""What every rung of the ladder does: the same runs on the same images. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bnexp.config import (
+    ConfigError,
+    DataConfig,
+    DataName,
+    Device,
+    NormConfig,
+    NormKind,
+    Placement,
+    RunConfig,
+    StudyConfig,
+    TrainConfig,
+    did_you_mean,
+)
+
+ARMS = {
+    "none": NormConfig(kind=NormKind.none),
+    "after_pool": NormConfig(kind=NormKind.batch, placement=Placement.after_pool),
+}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A way of doing the work. ``adds`` says what it has that the rungs below have not."""
+
+    name: str
+    adds: str
+
+
+RUNGS = {
+    rung.name: rung
+    for rung in (
+        Rung("B0", "the tutorial: torchvision transforms, DataLoader, plain nn.Module, runs one after another"),
+        Rung("B1", "tuned DataLoader: images decoded once, persistent worker processes, pinned memory on a GPU"),
+        Rung("B2", "only no DataLoader: B0 with its images as one tensor in memory"),
+        Rung("B3", "B2 with its runs side by side in single-threaded processes"),
+        Rung("B4", "B2 with all runs of an arm as one torch.func ensemble (vmap)"),
+        Rung("B5", "bnexp: shared bytes, own layers, processes (CPU) or cohorts (GPU); records, W&B files, verdict, report"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """The batchnorm study on ``num_runs`` / 2 seeds; a single run is its arm with batch norm, seed 0.
+
+    ``train_size``: training images, stratified; None takes all that are not kept for validation.
+    """
+
+    data: DataName
+    train_size: int | None
+    epochs: int
+    num_runs: int
+    device: Device
+
+    def configs(self) -> list[RunConfig]:
+        """The runs, seed by seed, arms side by side."""
+        arms = ["after_pool"] if self.num_runs == 1 else list(ARMS)
+        return [
+            RunConfig(
+                seed=seed,
+                data=DataConfig(name=self.data, train_size=self.train_size),
+                norm=ARMS[arm],
+                train=TrainConfig(epochs=self.epochs, device=self.device),
+                study=StudyConfig(arm=arm),
+            )
+            for seed in range(max(1, self.num_runs // 2))
+            for arm in arms
+        ]
+
+    def command(self) -> list[str]:
+        """The arguments of ``bnexp`` that do the same work."""
+        shared = [
+            f"data={self.data}",
+            f"data.train_size={'null' if self.train_size is None else self.train_size}",
+            f"train.epochs={self.epochs}",
+            f"train.device={self.device}",
+        ]
+        if self.num_runs == 1:
+            return ["train", *shared, "norm=batch", "norm.placement=after_pool", "seed=0"]
+        return ["study", "batchnorm", *shared, f"study.seeds={self.num_runs // 2}"]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Work:
+        """The inverse of ``to_json``."""
+        values = json.loads(text)
+        return Work(**values | {"data": DataName(values["data"]), "device": Device(values["device"])})
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run: test accuracy (0 to 1) after the last epoch."""
+
+    arm: str
+    seed: int
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class RungResult:
+    """What a rung reports of its work.
+
+    ``images``: training images seen, over all runs and epochs. ``train_seconds``: wall time in which they were seen, without
+    start-up, evaluation and writing. ``num_threads`` is that of one process, ``num_processes`` those that train.
+    """
+
+    runs: list[RunResult]
+    images: int
+    train_seconds: float
+    num_threads: int
+    num_processes: int
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> RungResult:
+        """The inverse of ``to_json``."""
+        values: dict[str, Any] = json.loads(text)
+        return RungResult(**values | {"runs": [RunResult(**run) for run in values["runs"]]})
+
+
+def pick_rungs(text: str) -> list[str]:
+    """Names of rungs from ``B0,B2,B5``, in the ladder's order. Raises ConfigError."""
+    names = [part.strip().upper() for part in text.split(",") if part.strip()]
+    for name in names:
+        if name not in RUNGS:
+            hint = did_you_mean(name, list(RUNGS))
+            raise ConfigError(f"--rungs {text} names {name}, which is no rung: allowed are {', '.join(RUNGS)}.{hint}")
+    if not names:
+        raise ConfigError(f"--rungs is empty: name at least one of {', '.join(RUNGS)}.")
+    return [name for name in RUNGS if name in names]
+
+
+def pick_runs(text: str) -> list[int]:
+    """Numbers of runs from ``1,6``, ascending. Raises ConfigError."""
+    try:
+        numbers = sorted({int(part) for part in text.split(",") if part.strip()})
+    except ValueError:
+        numbers = []
+    if not numbers or any(n < 1 or (n > 1 and n % 2) for n in numbers):
+        raise ConfigError(
+            f"--runs {text} is not possible: allowed are 1 and even numbers (two arms for each seed), separated by commas; "
+            "for example --runs 1,6."
+        )
+    return numbers
+
+
+def default_data() -> DataName:
+    """MNIST where its files are on this machine, packed or raw; else the digits, which always are."""
+    from bnexp.data.cache import cache_key
+    from bnexp.data.download import cache_dir, raw_roots
+
+    packed = cache_dir() / "packed" / cache_key(DataConfig(name=DataName.mnist))
+    local = packed.is_dir() or any((root / "MNIST" / "raw").is_dir() for root in raw_roots(None))
+    return DataName.mnist if local else DataName.digits

@@ -1,0 +1,79 @@
+"""What a reader must know to judge the numbers of a study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bnexp.compare import stats
+from bnexp.compare.pairing import Results, place, seed_text
+from bnexp.compare.result import Comparison
+from bnexp.compare.text import ALPHA, MIN_PAIRS, all_diverged, p_text, quantity
+from bnexp.config import StudyConfig
+
+
+def notes(
+    study: StudyConfig, results: Results, comparisons: Sequence[Comparison], margin: float, settings: Mapping[str, str]
+) -> list[str]:
+    """A sentence each: diverged runs, limits of the tests, what was not tested, and the test set's own error."""
+    found = [
+        f"{place(arm, level)}: {seed_text(seeds)} diverged; kept, at chance."
+        for level in results.levels
+        for arm in results.arms
+        if (seeds := results.diverged(arm, level))
+    ]
+    found += _floors(comparisons)
+    if any(0 < len(values) < stats.MIN_VALUES for values in results.values.values()):
+        found.append(
+            f"Intervals are shown from {stats.MIN_VALUES} seeds on; with fewer they would be too wide to tell anything."
+        )
+    found += [
+        f"{place(f'{c.arm} against {c.baseline}', c.level)}: all {c.n} differences in {c.measure} are the same, so there is no "
+        f"t test and no interval{'; the exact sign-flip test decides' if c.n >= MIN_PAIRS else ''}."
+        for c in comparisons
+        if c.n > 1 and math.isnan(c.p_t) and not all_diverged(c)
+    ]
+    found += [
+        f"{place(f'{c.arm} against {c.baseline}', c.level)}: both runs diverged in {c.both_diverged} of {c.n} pairs, which "
+        f"count as no difference in {c.measure} but not as evidence of equivalence."
+        for c in comparisons
+        if 0 < c.both_diverged < c.n
+    ]
+    if math.isnan(margin):
+        unit = f" ({results.scale.unit})" if results.scale.unit else ""
+        found.append(f"No margin is set for {study.metric}, so equivalence is not tested; set study.margin{unit}.")
+    return found + _test_set_error(study, results, settings)
+
+
+def _floors(comparisons: Sequence[Comparison]) -> list[str]:
+    """How small the sign-flip check can become at all, where that is little or not below .05."""
+    sizes = sorted({c.n for c in comparisons if math.isfinite(c.p_sign_flip)})
+    tests = sum(math.isfinite(c.p_sign_flip) for c in comparisons)
+    found = []
+    for n in sizes:
+        # Holm multiplies the smallest p by the number of tests; with pairs of different number that bound is not sharp.
+        corrected = tests > 1 and len(sizes) == 1
+        floor = min(1.0, stats.sign_flip_floor(n) * (tests if corrected else 1))
+        if n > 7 and floor < ALPHA:
+            continue
+        family = f" and {tests} comparisons the exact sign-flip test, corrected," if corrected else " the exact sign-flip test"
+        before = " before correction" if tests > 1 and not corrected else ""
+        needs = f"; a verdict needs {MIN_PAIRS} pairs" if n < MIN_PAIRS else ""
+        found.append(f"With n = {n}{family} cannot go below p = {p_text(floor)}{before}{needs}.")
+    return found
+
+
+def _test_set_error(study: StudyConfig, results: Results, settings: Mapping[str, str]) -> list[str]:
+    """The binomial standard error of one accuracy, ``sqrt(p (1 - p) / N)``, where the number of test images is known."""
+    size = settings.get("data.test_size", "")
+    values = [value for cell in results.values.values() for value in cell.values()]
+    if study.metric != "test/accuracy" or not size.isdigit() or int(size) == 0 or not values:
+        return []
+    part = float(np.median(values)) / 100  # the median, so that diverged runs do not inflate it
+    error = 100 * math.sqrt(part * (1 - part) / int(size))
+    return [
+        f"The {int(size):,} test images alone give one accuracy a standard error of {quantity(error, 'pp')}. All runs share "
+        "them, so the intervals speak of other seeds, not of other test images."
+    ]

@@ -1,0 +1,79 @@
+"""``bnexp bench`` from what is typed to what is printed and written."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bnexp.bench.page import render
+from bnexp.bench.result import build
+from tests.bench.made_measurements import WORK, measurement
+from tests.cli.conftest import Cli, cli
+
+__all__ = ["cli"]  # the fixture
+
+
+@pytest.mark.slow
+def test_rungs_run_as_processes_and_agree(cli: Cli, tmp_path: Path) -> None:
+    work = ("--data", "digits", "--train-size", "600", "--epochs", "1", "--runs", "2", "--repeats", "1")
+    result = cli("bench", "--rungs", "B0,B2,B5", *work, "--json")
+    assert result.code == 0, result.err
+    ladder = json.loads(result.out)
+    assert [row["rung"] for row in ladder["rows"]] == ["B0", "B2", "B5"]
+    assert not any(row["flagged"] for row in ladder["rows"])
+    for measured in ladder["measurements"]:
+        assert measured["result"]["images"] == 600 * 2
+        assert measured["seconds"] > measured["result"]["train_seconds"] > 0
+        for run, first in zip(measured["result"]["runs"], ladder["measurements"][0]["result"]["runs"], strict=True):
+            assert (run["arm"], run["seed"]) == (first["arm"], first["seed"])
+            assert run["test_accuracy"] == pytest.approx(first["test_accuracy"], abs=3.5 / 359)
+    for words in ("repeats: 1, about", "runs: 2, repeat 1/1: B0", "left"):
+        assert words in result.err
+    written = sorted((tmp_path / "runs" / "bench").iterdir())
+    assert [path.suffix for path in written] == [".html", ".json"]  # and no rung's own files
+    assert json.loads(written[1].read_text()) == ladder
+    assert not list((tmp_path / "runs").glob("*/*/summary.json"))
+
+
+def test_the_page_needs_nothing_from_outside_and_shows_every_number() -> None:
+    made = [measurement(rung, n, repeat, 10.0 + n) for n in (1, 6) for repeat in (1, 2, 3) for rung in ("B0", "B2", "B5")]
+    html = render(build(WORK, made, 10_000, {"system": "<b>odd</b> & co"}))
+    assert not re.search(r"<(?:link|img|iframe)\b|<script[^>]*\bsrc=|@import|url\(", html.split("<script>")[0])
+    assert "default-src 'none'" in html
+    assert "&lt;b&gt;odd&lt;/b&gt; &amp; co" in html
+    ids = re.findall(r'data-spec="([^"]+)"', html)
+    assert ids == ["seconds-1", "images-1", "seconds-6", "images-6"]
+    for id in ids:
+        found = re.search(rf'<script type="application/json" id="{id}">(.*?)</script>', html)
+        assert found is not None
+        for rung in ("B0", "B2", "B5"):
+            assert f'"name":"{rung}"' in found[1]
+    assert html.count("B5 over B2") == 1
+    assert "11.0 to 11.0" in html
+    assert "16.0 to 16.0" in html
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--rungs", "B0,B9"], "names B9, which is no rung: allowed are B0, B1, B2, B3, B4, B5"),
+        (["--rungs", ","], "--rungs is empty"),
+        (["--runs", "3"], "--runs 3 is not possible: allowed are 1 and even numbers"),
+        (["--runs", "many"], "--runs many is not possible"),
+        (["--repeats", "0"], "--repeats"),
+        (["--data", "mnst"], "Did you mean mnist?"),
+        (["--data", "npz"], "--data npz is not possible"),
+        (["--data", "digits", "--train-size", "5000"], "data.train_size=5000 is more than there is"),
+        (["--data", "digits", "--device", "mps"], "train.device=mps does not exist here"),
+        (["--data", "digits", "--device", "cpu", "--limit", "0"], "every rung is expected to take longer than --limit 0"),
+        (["--json", "--md"], "--json and --md exclude each other"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_code_two(cli: Cli, arguments: list[str], sentence: str) -> None:
+    result = cli("bench", *arguments)
+    assert sentence in re.sub(r"\s+", " ", result.err)
+    assert result.code == 2
+    assert "Traceback" not in result.err

@@ -1,0 +1,128 @@
+"""From measurements to rows, bars and remarks."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from bnexp.bench.ladder import LeftOut, Plan, climb
+from bnexp.bench.result import Ladder, build, standard_error, table
+from bnexp.bench.work import RUNGS, RungResult, RunResult
+from bnexp.config import DataName, Device
+from tests.bench.made_measurements import WORK, measurement
+
+
+def ladder(seconds: dict[str, list[float]], num_runs: int = 6, accuracy: dict[str, float] | None = None) -> Ladder:
+    made = [
+        measurement(rung, num_runs, repeat, value, (accuracy or {}).get(rung, 0.97))
+        for rung, values in seconds.items()
+        for repeat, value in enumerate(values, 1)
+    ]
+    return build(WORK, made, 10_000, {})
+
+
+def test_a_row_has_median_and_range_and_the_ratio_within_each_repeat() -> None:
+    # In the second repeat the machine was half as fast for both: the ratio does not see that.
+    found = {
+        row.rung: row for row in ladder({"B0": [60.0, 120.0, 66.0], "B2": [20.0, 40.0, 22.0], "B5": [10.0, 20.0, 12.0]}).rows
+    }
+    assert (found["B0"].seconds.median, found["B0"].seconds.low, found["B0"].seconds.high) == (66.0, 60.0, 120.0)
+    over_b0, over_b2 = found["B5"].over_b0, found["B5"].over_b2
+    assert over_b0 is not None
+    assert over_b2 is not None
+    assert (over_b0.median, over_b0.low, over_b0.high) == pytest.approx((6.0, 5.5, 6.0))
+    assert over_b2.median == pytest.approx(2.0)
+    assert found["B0"].over_b0.median == found["B2"].over_b2.median == 1.0  # type: ignore[union-attr]
+    assert found["B2"].images_per_second.median == pytest.approx(6000 / 11)
+
+
+def test_a_ratio_to_a_rung_that_was_not_measured_is_absent() -> None:
+    (row,) = ladder({"B5": [10.0]}).rows
+    assert row.over_b0 is None
+    assert row.over_b2 is None
+    assert table(ladder({"B5": [10.0]}))[0]["over B0"] == ""
+
+
+def test_bars_are_met_or_missed_by_the_median() -> None:
+    met = ladder({"B0": [60.0] * 3, "B2": [20.0] * 3, "B5": [10.0, 10.0, 30.0]})
+    assert [bar.met for bar in met.bars] == [True, True]
+    assert met.bars[0].sentence() == "6 runs on a CPU, B5 over B0: at least 6x: met, 6.0x (2.0 to 6.0)"
+    missed = ladder({"B0": [59.0] * 3, "B2": [17.0] * 3, "B5": [10.0] * 3})
+    assert [bar.met for bar in missed.bars] == [False, False]
+    assert "MISSED" in missed.bars[0].sentence()
+    assert [bar.met for bar in ladder({"B0": [59.0], "B5": [10.0]}, num_runs=4).bars] == [None, None]
+
+
+def test_the_bars_of_a_gpu_include_time_and_growth() -> None:
+    made = [measurement("B5", 10, 1, 4.0), measurement("B5", 100, 1, 20.0), measurement("B5", 500, 1, 300.0)]
+    bars = build(replace(WORK, device=Device.cuda), [*made, measurement("B2", 100, 1, 900.0)], 10_000, {}).bars
+    assert [bar.met for bar in bars] == [True, True, False]
+    assert bars[2].measured is not None
+    assert bars[2].measured.median == pytest.approx(1.5)
+
+
+def test_an_accuracy_beyond_noise_is_flagged_and_said() -> None:
+    times = {"B0": [3.0] * 3, "B2": [2.0] * 3, "B5": [1.0] * 3}
+    assert not any(row.flagged for row in ladder(times, accuracy={"B5": 0.9695}).rows)
+    found = ladder(times, accuracy={"B5": 0.93})
+    assert [row.flagged for row in found.rows] == [False, False, True]
+    assert table(found)[2]["accuracy %"] == "93.00 (!)"
+    assert any("B5 at 6 runs deviates by -4.00 pp" in note for note in found.notes)
+
+
+def test_the_standard_error_is_that_of_a_difference_of_means() -> None:
+    same = [RunResult("none", seed, 0.9) for seed in range(4)]
+    assert standard_error(same, 1000) == pytest.approx(math.sqrt(2 / 4 * 0.09 / 1000), rel=0.01)
+    spread = [RunResult("none", seed, 0.9 + 0.02 * (seed - 1.5)) for seed in range(4)]
+    assert standard_error(spread, 10**9) == pytest.approx(math.sqrt(2 / 4 * 0.02**2 * 5 / 3), rel=0.01)
+    assert standard_error([RunResult("none", 0, 1.0)], 100) > 0
+
+
+def test_one_run_is_told_as_it_is() -> None:
+    slower = ladder({"B2": [5.0] * 3, "B5": [10.0] * 3}, num_runs=1)
+    assert any("bnexp is slower than (0.50 times the speed of) B2 there" in note for note in slower.notes)
+    faster = ladder({"B2": [20.0] * 3, "B5": [10.0] * 3}, num_runs=1)
+    assert any("bnexp is 2.00 times as fast as B2 there" in note for note in faster.notes)
+
+
+def test_what_weakens_the_numbers_is_said() -> None:
+    made = [measurement(rung, 6, 1, 10.0) for rung in ("B0", "B2", "B5")]
+    notes = " ".join(build(replace(WORK, data=DataName.digits), made, 360, {}, [LeftOut("B1", 6, 7200.0)]).notes)
+    for words in ("Fewer than 3 repeats", "promises for all of MNIST", "B1 at 6 runs was left out: about 2.0 h"):
+        assert words in notes
+    whole = " ".join(ladder({"B0": [60.0] * 3, "B2": [20.0] * 3, "B5": [10.0] * 3}).notes)
+    assert "Fewer" not in whole
+    assert "promises" not in whole
+
+
+def test_the_json_has_every_measurement_and_no_special_values() -> None:
+    made = ladder({"B0": [60.0] * 3, "B5": [10.0] * 3})
+    values = json.loads(json.dumps(made.to_dict(), allow_nan=False))
+    assert len(values["measurements"]) == 6
+    assert values["rows"][1]["over_b0"]["median"] == 6.0
+    assert [bar["met"] for bar in values["bars"]] == [True, None]
+    assert values["work"] == {"data": "mnist", "train_size": None, "epochs": 1, "device": "cpu"}
+    result = made.measurements[0].result
+    assert RungResult.from_json(result.to_json()) == result
+
+
+def test_estimates_grow_with_the_runs_and_give_way_to_measurements() -> None:
+    plan = Plan(list(RUNGS), [1, 6], 3, WORK, 1e9)
+    before = plan.estimate()
+    assert all(before[rung, 6] > before[rung, 1] > 0 for rung in RUNGS)  # type: ignore[operator]
+    after = plan.estimate([measurement("B2", 1, 1, 1000.0)])
+    assert after["B2", 1] == 1000.0
+    assert 5000 < (after["B2", 6] or 0) <= 6000
+    assert after["B0", 6] == before["B0", 6]
+    on_gpu = replace(plan, work=replace(WORK, device=Device.cuda))
+    assert set(on_gpu.estimate().values()) == {None}
+
+
+def test_what_would_take_too_long_is_left_out(tmp_path: object) -> None:
+    skipped: list[LeftOut] = []
+    plan = Plan(["B0", "B2"], [1, 6], 1, WORK, 0.0)
+    assert list(climb(plan, tmp_path, skipped.append)) == []  # type: ignore[arg-type]
+    assert [(item.rung, item.num_runs) for item in skipped] == [("B0", 1), ("B2", 1), ("B0", 6), ("B2", 6)]
