@@ -6,6 +6,7 @@ there the pool trains one cohort a process with one thread each; a GPU is driven
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -22,6 +23,8 @@ from bnexp.plan import RunSpec
 
 if TYPE_CHECKING:
     from bnexp.data.resident import Resident
+
+log = logging.getLogger(__name__)
 
 Cohort = tuple[RunSpec, ...]
 MAX_ATTEMPTS = 2  # of a cohort whose worker process died
@@ -61,6 +64,23 @@ def run_inline(cohorts: Sequence[Cohort], resident: Resident) -> Iterator[Record
     """Train the cohorts one after another in this process."""
     for cohort in cohorts:
         yield from train_cohort(cohort, resident)
+
+
+def try_again(cohort: Cohort, finished: set[str], waiting: deque[Cohort], attempts: dict[str, int]) -> Cohort:
+    """Queue what is left of a cohort whose process died; the runs that have been lost too often instead.
+
+    ``attempts`` counts the losses by the first run that is left, and is brought up to date.
+    """
+    rest = tuple(spec for spec in cohort if spec.run_id not in finished)
+    if not rest:
+        return ()
+    first = rest[0].run_id
+    attempts[first] = attempts.get(first, 0) + 1
+    if attempts[first] >= MAX_ATTEMPTS:
+        return rest
+    log.warning("The process that trained %s died; it is trained again from its start.", ", ".join(s.label for s in rest))
+    waiting.appendleft(rest)
+    return ()
 
 
 @dataclass
@@ -146,16 +166,10 @@ class Pool:
         self._workers.remove(worker)
         with single_threaded():
             self._workers.append(self._start())
-        rest = tuple(spec for spec in cohort if spec.run_id not in worker.finished)
-        if not rest:
-            return
-        attempts[rest[0].run_id] = attempts.get(rest[0].run_id, 0) + 1
-        if attempts[rest[0].run_id] < MAX_ATTEMPTS:
-            waiting.appendleft(rest)
-            return
+        given_up = try_again(cohort, worker.finished, waiting, attempts)
         reason = f"was killed by signal {signal.Signals(-code).name}" if code and code < 0 else f"ended with exit code {code}"
         hint = "; too little memory is the usual cause: try executor.workers=1" if code == -signal.SIGKILL else ""
-        for spec in rest:
+        for spec in given_up:
             yield RunFailed(spec.run_id, f"its worker process {reason}, {MAX_ATTEMPTS} times in a row{hint}")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnexp.config import ConfigError, DataConfig, Device
-from bnexp.executors.local import MAX_ATTEMPTS, Cohort, num_cores, single_threaded, train_cohort
+from bnexp.executors.local import MAX_ATTEMPTS, Cohort, num_cores, single_threaded, train_cohort, try_again
 from bnexp.metrics import Record, RunFailed, RunFinished
 from bnexp.plan import RunSpec
 
@@ -170,15 +170,8 @@ def _pack(resident: Resident) -> bytes:
 
 def _again(task: _Task, error: Exception, waiting: deque[Cohort], attempts: dict[str, int]) -> Iterator[RunFailed]:
     """Queue what is left of a lost cohort, or give its runs up."""
-    rest = tuple(spec for spec in task.cohort if spec.run_id not in task.finished)
-    if not rest:
-        return
-    attempts[rest[0].run_id] = attempts.get(rest[0].run_id, 0) + 1
-    if attempts[rest[0].run_id] < MAX_ATTEMPTS:
-        waiting.appendleft(rest)
-        return
     reason = _first_sentence(getattr(error, "cause", None) or error)
-    for spec in rest:
+    for spec in try_again(task.cohort, task.finished, waiting, attempts):
         yield RunFailed(spec.run_id, f"its Ray task was lost {MAX_ATTEMPTS} times in a row: {reason}.", str(error))
 
 
