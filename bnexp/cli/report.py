@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format
+from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, pick_format
 from bnexp.config import ConfigError, did_you_mean
 
 
@@ -18,9 +18,8 @@ def report(
     md: MdFlag = False,
 ) -> None:
     """Compare a recorded study again and write its report; trains nothing."""
-    from bnexp.cli.study import print_result
+    from bnexp.cli.study import show_verdict_and_report
     from bnexp.compare.record import load
-    from bnexp.report.publish import publish
     from bnexp.tracking.store import Store
 
     format = pick_format(json, csv, md)
@@ -33,9 +32,7 @@ def report(
     if not fitting:
         hint = did_you_mean(study or "", list(names))
         raise ConfigError(f"{study} is not a recorded study: allowed are {', '.join(names)}.{hint}")
-    published = publish(load(names[fitting[-1]]), store)
-    print_result(published.result, format)
-    message(f"\nReport: {published.path}")
+    show_verdict_and_report(load(names[fitting[-1]]), store, format)
 
 
 def _age(study: Path) -> tuple[bool, float]:

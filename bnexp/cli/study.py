@@ -69,8 +69,7 @@ def _announce(plan: StudyPlan, store: Store) -> bool:
     specs = unique([RunSpec(config) for config in plan.configs])
     todo = unfinished(specs, store)
     seconds = estimate_seconds(todo, store)
-    console = stderr()
-    console.print(f"[bold]{plan.study.question}[/]")
+    stderr().print(plan.study.question, style="bold", markup=False)
     known = f", {len(specs) - len(todo)} finished before" if len(todo) < len(specs) else ""
     time_left = f", about {duration_text(seconds)}" if todo and seconds is not None else ""
     arms = ", ".join(plan.study.arms)
@@ -85,17 +84,25 @@ def _times(study: StudyConfig) -> str:
 
 
 def _conclude(record: StudyRecord, store: Store, format: Format, wandb: WandbConfig | None) -> None:
-    from bnexp.report.publish import publish
-
-    published = publish(record, store, wandb)
-    result = published.result
-    print_result(result, format)
-    for line in published.messages:
-        message(line)
-    message(f"\nReport: {published.path}")
+    result = show_verdict_and_report(record, store, format, wandb)
     bad = {"failed", "missing"} | (set() if record.study.analysis is Analysis.sensitivity else {"diverged"})
     if any(outcome.status in bad for outcome in result.outcomes):
         raise typer.Exit(SOME_FAILED)
+
+
+def show_verdict_and_report(record: StudyRecord, store: Store, format: Format, wandb: WandbConfig | None = None) -> StudyResult:
+    """Print the verdict first, then draw the report, which takes some seconds, and say where it lies."""
+    from bnexp.compare.conclude import conclude
+
+    result = conclude(record, store)
+    print_result(result, format)
+    from bnexp.report.publish import publish
+
+    path, messages = publish(record, result, store, wandb)
+    for line in messages:
+        message(line)
+    message(f"\nReport: {path}")
+    return result
 
 
 def print_result(result: StudyResult, format: Format) -> None:

@@ -92,8 +92,9 @@ class DeviceData:
         self._work_dtype = torch.promote_types(dtype, torch.float32)
         channels = resident.train_images.shape[1]
         mean, std = resident.mean[:channels, None, None], resident.std[:channels, None, None]
-        self._scale = on_device(1 / (255 * std)).to(self._work_dtype)
-        self._shift = on_device(-mean / std).to(self._work_dtype)
+        # The number format first: mps has no float64.
+        self._scale = torch.from_numpy(1 / (255 * std)).to(self._work_dtype).to(device)
+        self._shift = torch.from_numpy(-mean / std).to(self._work_dtype).to(device)
 
     def num_images(self, split: Split) -> int:
         images, _, index = self._splits[split]
