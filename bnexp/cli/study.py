@@ -123,18 +123,21 @@ def print_result(result: StudyResult, format: Format) -> None:
     out.print(f"\n{result.answer}\n", style="bold", markup=False, soft_wrap=not out.is_terminal)
     print_rows(arms, format, right=[name for name in arms[0] if name not in ("arm", "level")] if arms else ())
     out.print()
-    shown = [{name: row[name] for name in TERMINAL_COLUMNS if name in row} for row in comparisons]
+    columns = next(names for width, names in TERMINAL_COLUMNS.items() if out.width >= width)
+    shown = [{name: row[name] for name in columns if name in row} for row in comparisons]
     print_rows(shown, format, right=("n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z", "n needed"))
     settings = "  ".join(f"{name}={value}" for name, value in result.settings.items())
     for line in (f"\nHeld fixed: {settings}", *(f"- {line}" for line in (*result.unpaired, *result.notes))):
         out.print(line, style="dim", markup=False, soft_wrap=not out.is_terminal)
 
 
-# The rest of a comparison (equivalence, superiority, reason) is in --json, --csv, --md and the report.
-TERMINAL_COLUMNS = (
-    *("arm", "baseline", "level", "measure", "n", "difference", "95 % interval"),
-    *("p adjusted", "p sign flip", "d_z", "n needed", "verdict"),
-)
+# Columns of a comparison by the terminal's width; all there is is in --json, --csv, --md and the report.
+_NAMES = ("arm", "baseline", "level", "measure")
+TERMINAL_COLUMNS = {
+    110: (*_NAMES, "n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z", "n needed", "verdict"),
+    80: (*_NAMES, "difference", "95 % interval", "p adjusted", "verdict"),
+    0: (*_NAMES, "difference", "verdict"),
+}
 
 
 def _print_plan(plan: StudyPlan, store: Store, format: Format) -> None:

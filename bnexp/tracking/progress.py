@@ -25,12 +25,13 @@ class ProgressSink(Sink):
         self.console = console
         self.live = console.is_terminal and not console.is_dumb_terminal
         roomy = console.width >= WIDE
-        cut = Column(no_wrap=True, overflow="ellipsis", max_width=None if roomy else console.width // 3)
+        label = None if roomy else console.width // 3
+        text = None if roomy else max(12, console.width - console.width // 3 - 16)  # what count and time leave
         self._progress = Progress(
-            TextColumn("{task.description}", table_column=cut),
+            TextColumn("{task.description}", table_column=_cut(label)),
             *([BarColumn(bar_width=24)] if roomy else []),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+            TextColumn("{task.fields[text]}", table_column=_cut(text)),
             TimeRemainingColumn(compact=True),
             console=console,
             disable=not self.live,
@@ -94,6 +95,11 @@ class ProgressSink(Sink):
         done = next((int(item.completed) for item in self._progress.tasks if item.id == task), 0)
         self._progress.remove_task(task)
         return done
+
+
+def _cut(width: int | None) -> Column:
+    """A column of one line, cut at ``width``."""
+    return Column(no_wrap=True, overflow="ellipsis", max_width=width)
 
 
 def epoch_text(metrics: dict[str, float]) -> str:
