@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -38,10 +39,17 @@ def pick_format(json: bool = False, csv: bool = False, md: bool = False) -> Form
     return asked[0] if asked else Format.table
 
 
+class _Stdout(Console):
+    def on_broken_pipe(self) -> None:
+        """The reader, like ``head``, has left: nothing more is printed, but the work goes on (Rich would end it)."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def stdout() -> Console:
     """Console for data. Off a terminal lines are as long as they need to be."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=240)
+    console = _Stdout(highlight=False)
+    return console if console.is_terminal else _Stdout(highlight=False, width=240)
 
 
 def stderr() -> Console:

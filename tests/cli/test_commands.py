@@ -264,3 +264,10 @@ def test_an_unknown_mode_of_wandb_is_refused_before_training(cli: Cli, monkeypat
     result = cli("train", *QUICK)
     assert result.code == 2
     assert "WANDB_MODE=bogus is not possible: allowed are online, offline, disabled" in result.err
+
+
+def test_a_reader_that_leaves_early_costs_no_report(shared_cache: Path, tmp_path: Path) -> None:
+    bnexp = str(Path(sys.executable).parent / "bnexp")
+    command = f"{bnexp} study batchnorm {' '.join(SMOKE)} | head -n 1"
+    subprocess.run(command, shell=True, check=True, capture_output=True, cwd=tmp_path, timeout=120)
+    assert list(Store().root.glob("*/study-*/report.html"))
