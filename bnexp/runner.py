@@ -54,8 +54,7 @@ def run(specs: Sequence[RunSpec], store: Store | None = None) -> dict[str, Recor
             with store.claim([spec.run_id for spec in todo]) as claimed:
                 mine = [spec for spec in unfinished(todo, store) if spec.run_id in claimed]
                 tried |= {spec.run_id for spec in mine}
-                for group in _by_data(mine):
-                    errors |= _run_group(group, store, progress, console)
+                errors |= _train(mine, store, progress, console)
             if not claimed:
                 console.print(f"{len(todo)} runs are training in another process; waiting for them.", highlight=False)
                 store.wait_for(todo[0].run_id)
@@ -160,15 +159,26 @@ def _data_key(config: DataConfig) -> str:
     return digest(plain(vars(config)))
 
 
-def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, console: Console) -> dict[str, RunError]:
-    """Train runs that share a data set; run id -> why it failed, for those that did."""
+def _train(specs: Sequence[RunSpec], store: Store, progress: ProgressSink, console: Console) -> dict[str, RunError]:
+    """Train the runs of each data set; run id -> why it failed. Data out of reach fail their runs, and no others."""
     from bnexp.data.sources import DataError
 
-    try:
-        resident = prepare_data(specs[0].config.data, console)
-    except DataError as error:
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        return {spec.run_id: RunError(str(error)) for spec in specs}
+    errors: dict[str, RunError] = {}
+    groups = _by_data(specs)
+    for group in groups:
+        try:
+            errors |= _run_group(group, store, progress, console)
+        except DataError as error:
+            if len(groups) == 1:
+                raise
+            console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+            errors |= {spec.run_id: RunError(str(error)) for spec in group}
+    return errors
+
+
+def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, console: Console) -> dict[str, RunError]:
+    """Train runs that share a data set; run id -> why it failed, for those that did."""
+    resident = prepare_data(specs[0].config.data, console)
     by_id = {spec.run_id: spec for spec in specs}
     errors = {}
     wandb = wandb_sink(specs[0], resident)

@@ -76,8 +76,11 @@ def main() -> None:
             debug,
         )
     except Exception as error:
+        from bnexp.data.download import DataError
+
         text = f"Error: {str(error) or type(error).__name__}"
-        code = _fail(text if debug else f"{text} (--debug shows where)", FAILED, debug)
+        hint = "" if debug or isinstance(error, DataError) else " (--debug shows where)"
+        code = _fail(text + hint, FAILED, debug)
     sys.exit(code)
 
 

@@ -18,8 +18,9 @@ def conclude(record: StudyRecord, store: Store) -> StudyResult:
         study_outcomes(record.runs, store, record.study.metric),
         study_id=record.study_id,
         margin=record.study.margin or record.data.margin,
-        settings=record.settings | {"data.test_size": str(len(resident.test_labels))},
+        settings=record.settings,
         chance=1 / resident.num_classes,
+        num_test=len(resident.test_labels),
     )
     write_json(record.path(store) / "verdict.json", result.to_dict())
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from bnexp.config import StudyConfig
 
 
 def notes(
-    study: StudyConfig, results: Results, comparisons: Sequence[Comparison], margin: float, settings: Mapping[str, str]
+    study: StudyConfig, results: Results, comparisons: Sequence[Comparison], margin: float, num_test: int | None
 ) -> list[str]:
     """A sentence each: diverged runs, limits of the tests, what was not tested, and the test set's own error."""
     found = [
@@ -44,7 +44,7 @@ def notes(
     if math.isnan(margin):
         unit = f" ({results.scale.unit})" if results.scale.unit else ""
         found.append(f"No margin is set for {study.metric}, so equivalence is not tested; set study.margin{unit}.")
-    return found + _test_set_error(study, results, settings)
+    return found + _test_set_error(study, results, num_test)
 
 
 def _floors(comparisons: Sequence[Comparison]) -> list[str]:
@@ -65,15 +65,14 @@ def _floors(comparisons: Sequence[Comparison]) -> list[str]:
     return found
 
 
-def _test_set_error(study: StudyConfig, results: Results, settings: Mapping[str, str]) -> list[str]:
+def _test_set_error(study: StudyConfig, results: Results, num_test: int | None) -> list[str]:
     """The binomial standard error of one accuracy, ``sqrt(p (1 - p) / N)``, where the number of test images is known."""
-    size = settings.get("data.test_size", "")
     values = [value for cell in results.values.values() for value in cell.values()]
-    if study.metric != "test/accuracy" or not size.isdigit() or int(size) == 0 or not values:
+    if study.metric != "test/accuracy" or not num_test or not values:
         return []
     part = float(np.median(values)) / 100  # the median, so that diverged runs do not inflate it
-    error = 100 * math.sqrt(part * (1 - part) / int(size))
+    error = 100 * math.sqrt(part * (1 - part) / num_test)
     return [
-        f"The {int(size):,} test images alone give one accuracy a standard error of {quantity(error, 'pp')}. All runs share "
+        f"The {num_test:,} test images alone give one accuracy a standard error of {quantity(error, 'pp')}. All runs share "
         "them, so the intervals speak of other seeds, not of other test images."
     ]

@@ -58,13 +58,14 @@ def analyse(
     margin: float,
     settings: Mapping[str, str],
     chance: float | None = None,
+    num_test: int | None = None,
 ) -> StudyResult:
     """Compare the arms of a study and answer its question.
 
     ``margin``: equivalence margin in pp (``study.margin``, else ``data.margin``); for a metric that is no accuracy only
-    ``study.margin`` counts, in the metric's unit. ``settings``: dotted key -> text; ``data.test_size``, where given, lets the
-    notes name the test set's own error. ``chance``: accuracy of guessing, a fraction. Raises ConfigError for a baseline that
-    is no arm, and where a sensitivity analysis is asked of levels or a metric that do not allow one.
+    ``study.margin`` counts, in the metric's unit. ``settings``: dotted key -> text. ``num_test``: number of test images, which
+    lets the notes name the test set's own error. ``chance``: accuracy of guessing, a fraction. Raises ConfigError for a
+    baseline that is no arm, and where a sensitivity analysis is asked of levels or a metric that do not allow one.
     """
     results = Results(outcomes, study.metric, chance, list(study.arms))
     if results.scale.unit != "pp":
@@ -95,7 +96,7 @@ def analyse(
         omnibus_p=None if math.isnan(omnibus) else omnibus,
         outcomes=list(outcomes),
         unpaired=results.problems(pairs) + extra_unpaired,
-        notes=notes(study, results, comparisons, margin, settings) + extra_notes,
+        notes=notes(study, results, comparisons, margin, num_test) + extra_notes,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from queue import SimpleQueue
@@ -61,7 +62,7 @@ class Fanout(Sink):
             raise errors[0]
 
 
-class BackgroundSink(Sink):
+class BackgroundSink(Sink, ABC):
     """Base of sinks whose destination may be slow: records are handled on threads of the sink, so training never waits.
 
     All records of one run are handled by one thread, in order; runs are spread over at most ``workers`` threads. A subclass
@@ -76,9 +77,9 @@ class BackgroundSink(Sink):
         self._lane_of: dict[str, int] = {}
         self._broken: dict[str, str] = {}  # run id -> error
 
+    @abstractmethod
     def handle(self, spec: RunSpec, record: Record) -> None:
         """Take one record to its destination; runs on a thread of the sink."""
-        raise NotImplementedError
 
     def finish(self) -> None:
         """What is left to do after the last record; runs on the thread that calls ``close``."""

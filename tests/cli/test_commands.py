@@ -248,6 +248,9 @@ def test_a_data_set_out_of_reach_fails_its_runs_and_no_others(cli: Cli, monkeypa
     assert result.code == 3
     assert [row["data"] for row in json.loads(result.out)] == ["digits"]
     assert "Could not download train-images-idx3-ubyte.gz" in result.err
+    study = cli("study", "batchnorm", "data=kmnist", "study.seeds=1")
+    assert study.code == 1
+    assert study.err.count("Could not download") == 1  # tried once, said once
 
 
 def test_a_records_directory_that_cannot_be_used_is_named(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -373,7 +373,7 @@ def test_losses_are_in_nats_and_need_a_margin_of_their_own() -> None:
 
 
 def test_the_test_sets_own_error_is_named() -> None:
-    found = result(study("none", "after_pool"), pair(GAIN), settings={**SETTINGS, "data.test_size": "10000"})
+    found = result(study("none", "after_pool"), pair(GAIN), num_test=10_000)
     assert any("The 10,000 test images alone give one accuracy a standard error of 0.10 pp." in note for note in found.notes)
 
 
