@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from bnexp.config import ConfigError, RunConfig, StudyConfig, did_you_mean, schema_keys, validate
+from bnexp.config import ConfigError, RunConfig, StudyConfig
 from bnexp.plan import digest, identity, plain
+from bnexp.schema import did_you_mean, schema_keys
 from bnexp.study import check, check_runs, merge
 from bnexp.study import jobs as study_jobs
+from bnexp.validate import validate
 
 CONFIG_NAME = "run"
 ConfigStore.instance().store(name="schema", node=RunConfig)
@@ -203,7 +205,7 @@ def expand(loader: ConfigLoader, overrides: Sequence[str]) -> StudyPlan:
     jobs = [merge(fixed_lines, job) for job in study_jobs(study)]
     configs = compose_jobs(loader, master, jobs)
     check_runs(study, configs)
-    definition = plain({name: value for name, value in vars(study).items() if name not in ("arm", "levels", "id")})
+    definition = plain({name: value for name, value in asdict(study).items() if name not in ("arm", "levels", "id")})
     study_id = digest([definition, study.margin or base.data.margin, sorted(digest(identity(config)) for config in configs)], 8)
     for job, config in zip(jobs, configs, strict=True):
         job.append(f"study.id='{study_id}'")  # quoted: a hash may read as a number

@@ -2,7 +2,7 @@
 
 All are plain picklable dataclasses of numbers and NumPy arrays, so that they cross process borders and need no torch.
 
-Metric names (``config.FINAL_METRICS``; last path component: unit):
+Metric names (``schema.final_metrics``; last path component: unit):
 
 ``train/loss`` ``val/loss`` ``test/loss``              mean cross entropy, nats
 ``train/accuracy`` ``val/accuracy`` ``test/accuracy``  fraction of images, 0 to 1

@@ -11,7 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bnexp.config import DataName, NormKind, OptimName, RunConfig, Schedule, schema_keys
+from bnexp.config import RunConfig
+from bnexp.options import DataName, ModelName, NormKind, OptimName, Schedule
+from bnexp.schema import schema_keys
 
 # What may differ between the runs of a cohort: per-run vectors, never the graph or a shape.
 PER_RUN = frozenset(
@@ -55,7 +57,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """
     presentation = {info.name for info in schema_keys() if not info.metadata["identity"]}
     kept = {name: value for name, value in flatten(config).items() if name not in presentation | _unused(config)}
-    kept["model.conv_bias"] = config.model.has_conv_bias(config.norm)
+    if "model.conv_bias" in kept:
+        kept["model.conv_bias"] = config.model.has_conv_bias(config.norm)
     if kept.get("data.root"):
         kept["data.root"] = str(Path(kept["data.root"]).expanduser().resolve())
     return kept
@@ -63,19 +66,47 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
 def _unused(config: RunConfig) -> set[str]:
     """Keys that have no effect under the others: two configurations that differ only in them are the same experiment."""
+    data, model, norm, optim, probe = config.data, config.model, config.norm, config.optim, config.probe
     unused: set[str] = set()
-    if config.data.name not in (DataName.image_folder, DataName.npz):
+    if data.name not in (DataName.image_folder, DataName.npz):
         unused |= {"data.root", "data.test_fraction"}
-    if config.norm.kind is NormKind.none:
-        unused |= {info.name for info in schema_keys() if info.name.startswith("norm.")} - {"norm.kind"}
-    if not config.norm.track_running_stats:
-        unused |= {"norm.momentum"}
-    if config.optim.name is OptimName.sgd:
+    if model.name is ModelName.lenet:
+        unused |= {"model.depth", "model.width"}
+    if model.name is ModelName.mlp:
+        unused |= {"model.conv_bias"}
+    if not (model.dropout and norm.linear and norm.kind is not NormKind.none):
+        unused |= {"model.dropout_side"}
+    unused |= _unused_norm_keys(config)
+    if optim.name is OptimName.sgd:
         unused |= {"optim.beta1", "optim.beta2", "optim.eps"}
     else:
         unused |= {"optim.momentum", "optim.nesterov"}
-    if config.optim.schedule is not Schedule.step:
+    if optim.schedule is not Schedule.step:
         unused |= {"optim.step_epochs", "optim.step_gamma"}
+    if not any(value is True for value in vars(probe).values()):
+        unused |= {f"probe.{name}" for name in vars(probe)}
+    if not probe.similar:
+        unused |= {"probe.jitter"}
+    return unused
+
+
+def _unused_norm_keys(config: RunConfig) -> set[str]:
+    norm = config.norm
+    if norm.kind is NormKind.none:
+        return {info.name for info in schema_keys() if info.name.startswith("norm.")} - {"norm.kind"} | {
+            "train.norm_statistics"
+        }
+    unused: set[str] = set()
+    if norm.kind is not NormKind.group:
+        unused |= {"norm.groups"}
+    if norm.kind is not NormKind.batch:
+        unused |= {"norm.ghost_size", "norm.noise"}
+    if norm.kind is not NormKind.batch_renorm:
+        unused |= {"norm.r_max", "norm.d_max"}
+    if norm.kind not in (NormKind.batch, NormKind.batch_renorm):
+        unused |= {"norm.momentum", "norm.track_running_stats", "norm.statistics", "train.norm_statistics"}
+    if not norm.track_running_stats:
+        unused |= {"norm.momentum", "norm.statistics"}
     return unused
 
 

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bnexp.config import DataConfig, DataName, Device, ExecutorName
+from bnexp.config import DataConfig
 from bnexp.executors.local import Pool, num_cores, run_inline
 from bnexp.executors.ray import RayPool
 from bnexp.metrics import Record, RunFailed
+from bnexp.options import DataName, Device, ExecutorName
 from bnexp.plan import RunSpec, cohorts, digest, plain, unique
 from bnexp.tracking.progress import ProgressSink
 from bnexp.tracking.sink import Fanout

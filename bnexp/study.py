@@ -7,17 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bnexp.config import (
-    FINAL_METRICS,
-    ConfigError,
-    Direction,
-    RunConfig,
-    StudyConfig,
-    check_name,
-    did_you_mean,
-    resolve_seeds,
-)
+from bnexp.config import ConfigError, RunConfig, StudyConfig
+from bnexp.options import Direction
 from bnexp.plan import digest, identity
+from bnexp.schema import did_you_mean, final_metrics
+from bnexp.validate import check_name, resolve_seeds
 
 
 def jobs(study: StudyConfig) -> Iterator[list[str]]:
@@ -73,7 +67,7 @@ def check(study: StudyConfig, base: RunConfig, fixed: Sequence[str], swept: Sequ
 
 
 def _check_metric(study: StudyConfig, base: RunConfig) -> None:
-    known = [name for name in FINAL_METRICS if base.data.val_fraction > 0 or not name.startswith("val/")]
+    known = final_metrics(base)
     if study.metric not in known:
         hint = did_you_mean(study.metric, known)
         raise ConfigError(f"study.metric={study.metric} is not recorded: allowed are {', '.join(known)}.{hint}")

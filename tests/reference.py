@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnexp.config import NormKind, OptimConfig, OptimName, Placement, RunConfig
+from bnexp.config import OptimConfig, RunConfig
+from bnexp.options import NormKind, OptimName, Placement
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,

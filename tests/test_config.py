@@ -6,17 +6,10 @@ import math
 
 import pytest
 
-from bnexp.config import (
-    ConfigError,
-    DataName,
-    NormConfig,
-    Placement,
-    RunConfig,
-    did_you_mean,
-    resolve_seeds,
-    schema_keys,
-    validate,
-)
+from bnexp.config import ConfigError, NormConfig, RunConfig
+from bnexp.options import DataName, Placement
+from bnexp.schema import did_you_mean, schema_keys
+from bnexp.validate import resolve_seeds, validate
 
 
 def test_the_defaults_are_valid_and_every_key_has_a_meaning() -> None:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bnexp.bench.work import RungResult, RunResult, Work
-from bnexp.config import Device
 from bnexp.executors.local import num_cores
+from bnexp.options import Device
 from bnexp.runner import NUM_IMAGES
 from bnexp.tracking.store import Store
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from bnexp.bench.ladder import LeftOut, Measurement
 from bnexp.bench.work import RUNGS, RunResult, Work
-from bnexp.config import DataName, Device
+from bnexp.options import DataName, Device
 from bnexp.plan import plain
 from bnexp.runner import duration_text
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, stderr, stdout
-from bnexp.config import ConfigError, DataName, Device
+from bnexp.config import ConfigError
+from bnexp.options import DataName, Device
 
 if TYPE_CHECKING:
     from bnexp.bench.ladder import LeftOut, Measurement, Plan

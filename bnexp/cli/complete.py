@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bnexp.config import schema_keys
+from bnexp.schema import schema_keys
 
 
 def overrides(incomplete: str) -> list[tuple[str, str]]:

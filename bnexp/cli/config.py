@@ -9,7 +9,8 @@ import typer
 
 from bnexp.cli import complete
 from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, pick_format, print_json, print_rows
-from bnexp.config import ConfigError, RunConfig, schema_keys
+from bnexp.config import ConfigError, RunConfig
+from bnexp.schema import schema_keys
 
 
 def config(

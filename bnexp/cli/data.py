@@ -8,7 +8,7 @@ import typer
 
 from bnexp.cli import complete
 from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format, print_rows, stderr
-from bnexp.config import DataName
+from bnexp.options import DataName
 
 DESCRIPTIONS = {
     DataName.digits: ("handwritten digits, 8x8 upscaled; ships with scikit-learn", "1,797"),

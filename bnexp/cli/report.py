@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, pick_format
-from bnexp.config import ConfigError, did_you_mean
+from bnexp.config import ConfigError
+from bnexp.schema import did_you_mean
 
 
 def report(

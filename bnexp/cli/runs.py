@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, stdout
-from bnexp.config import ConfigError, did_you_mean
+from bnexp.config import ConfigError
+from bnexp.schema import did_you_mean
 
 
 def runs(json: JsonFlag = False, csv: CsvFlag = False, md: MdFlag = False) -> None:

@@ -10,7 +10,9 @@ import typer
 
 from bnexp.cli import complete
 from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, stderr, stdout
-from bnexp.config import Analysis, ConfigError, StudyConfig, WandbConfig, resolve_seeds
+from bnexp.config import ConfigError, StudyConfig, WandbConfig
+from bnexp.options import Analysis
+from bnexp.validate import resolve_seeds
 
 if TYPE_CHECKING:
     from bnexp.compare.record import StudyRecord

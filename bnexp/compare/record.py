@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnexp.config import Analysis, Augment, ConfigError, DataConfig, DataName, Direction, RunConfig, StudyConfig
+from bnexp.config import ConfigError, DataConfig, RunConfig, StudyConfig, TuneConfig
+from bnexp.options import Analysis, Augment, DataName, Direction, Order
 from bnexp.plan import RunSpec, flatten, identity, plain
 from bnexp.tracking.store import Store, write_json
 
@@ -80,12 +81,12 @@ def load(path: Path) -> StudyRecord:
 
 
 def _from_dict(raw: dict[str, Any]) -> StudyRecord:
-    study = StudyConfig(**raw["study"])
+    study = StudyConfig(**raw["study"] | {"tune": TuneConfig(**raw["study"].get("tune", {}))})
     study.direction = Direction(study.direction)
     study.analysis = Analysis(study.analysis)
     study.expect = {level: Direction(direction) for level, direction in study.expect.items()}
     data = DataConfig(**raw["data"])
-    data.name, data.augment = DataName(data.name), Augment(data.augment)
+    data.name, data.augment, data.order = DataName(data.name), Augment(data.augment), Order(data.order)
     return StudyRecord(study, raw["study_id"], raw["overrides"], data, raw["settings"], raw["runs"])
 
 

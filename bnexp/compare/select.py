@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bnexp.compare.result import Outcome, Status
-from bnexp.config import ConfigError, did_you_mean
+from bnexp.config import ConfigError
+from bnexp.schema import did_you_mean
 from bnexp.tracking.store import RecordedRun, Store
 
 

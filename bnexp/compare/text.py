@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from bnexp.compare.pairing import place
 from bnexp.compare.result import Comparison, Verdict
 from bnexp.compare.stats import MAX_PAIRS
-from bnexp.config import Direction, StudyConfig
+from bnexp.config import StudyConfig
+from bnexp.options import Direction
 
 ALPHA = 0.05
 MIN_PAIRS = 6  # with fewer, the exact sign-flip test can never confirm a result at .05

@@ -31,9 +31,11 @@ from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyR
 from bnexp.compare.select import value_text
 from bnexp.compare.sensitivity import Sensitivity
 from bnexp.compare.text import ALPHA, MIN_PAIRS, NO_RESULT, answer, claimed, reason
-from bnexp.config import Analysis, ConfigError, Direction, StudyConfig, did_you_mean
+from bnexp.config import ConfigError, StudyConfig
+from bnexp.options import Analysis, Direction
 from bnexp.plan import plain
 from bnexp.rng import numpy_generator
+from bnexp.schema import did_you_mean
 
 
 @dataclass(frozen=True)

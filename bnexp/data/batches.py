@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bnexp.config import Augment
 from bnexp.data.resident import Resident, Split
+from bnexp.options import Augment
 from bnexp.rng import torch_generator
 
 CROP_PADDING = 4  # pixels on each side, as He et al. (2015), Deep Residual Learning, section 4.2

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnexp.config import ConfigError, DataConfig, Device
+from bnexp.config import ConfigError, DataConfig
 from bnexp.executors.local import MAX_ATTEMPTS, Cohort, num_cores, single_threaded, train_cohort, try_again
 from bnexp.metrics import Record, RunFailed, RunFinished
+from bnexp.options import Device
 from bnexp.plan import RunSpec
 
 if TYPE_CHECKING:

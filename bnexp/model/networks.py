@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bnexp.config import Activation, ConfigError, ModelName, NormKind, Placement, RunConfig
+from bnexp.config import ConfigError, RunConfig
 from bnexp.model.init import initialise
 from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunConv2d, RunDropout, RunFlatten, RunLinear
 from bnexp.model.norms import RunBatchNorm
+from bnexp.options import Activation, ModelName, NormKind, Placement
 from bnexp.rng import derive
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bnexp.compare.result import Outcome
-from bnexp.config import schema_keys
+from bnexp.schema import schema_keys
 from bnexp.tracking.store import RecordedRun
 
 

@@ -15,7 +15,7 @@ import polars as pl
 from bnexp.compare.pairing import Results
 from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult
 from bnexp.compare.sensitivity import Sensitivity
-from bnexp.config import Analysis
+from bnexp.options import Analysis
 from bnexp.report.configuration import Configuration, environments, gather
 from bnexp.report.predictions import Images as Images
 from bnexp.report.predictions import PredictionSection, collect, load

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bnexp.config import ConfigError, WandbConfig, WandbMode
+from bnexp.config import ConfigError, WandbConfig
+from bnexp.options import WandbMode
 
 if TYPE_CHECKING:
     import wandb

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bnexp.config import OptimConfig, OptimName, Schedule
+from bnexp.config import OptimConfig
+from bnexp.options import OptimName, Schedule
 
 Float64 = NDArray[np.float64]
 

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from bnexp.config import ConfigError, Device, Precision, TrainConfig
+from bnexp.config import ConfigError, TrainConfig
+from bnexp.options import Device, Precision
 
 
 def resolve_device(train: TrainConfig) -> torch.device:

@@ -8,7 +8,8 @@ from typing import Any
 from bnexp.compare.result import Outcome, Status, StudyResult
 from bnexp.compare.select import level_text
 from bnexp.compare.verdict import analyse
-from bnexp.config import Direction, StudyConfig
+from bnexp.config import StudyConfig
+from bnexp.options import Direction
 
 SETTINGS = {"data.name": "mnist", "optim.lr": "0.01", "train.epochs": "10", "model.name": "lenet"}
 

@@ -16,7 +16,7 @@ from bnexp.compare import stats
 from bnexp.compare.pairing import Pairs
 from bnexp.compare.result import Comparison, Verdict
 from bnexp.compare.verdict import Contrast, judge
-from bnexp.config import Direction
+from bnexp.options import Direction
 
 TRIALS = 1_500
 FAMILIES = 600  # studies of several arms

@@ -17,7 +17,8 @@ from made_outcomes import SETTINGS, from_values, outcome, result, study
 from bnexp.compare.result import Comparison, Outcome, Status, StudyResult, Verdict
 from bnexp.compare.tables import arm_rows, comparison_rows
 from bnexp.compare.verdict import decide
-from bnexp.config import ConfigError, Direction, StudyConfig
+from bnexp.config import ConfigError, StudyConfig
+from bnexp.options import Direction
 
 BASE = [98.90, 98.95, 98.85, 99.00, 98.92, 98.88, 98.97, 98.91, 98.93, 98.89]
 GAIN = [0.35, 0.25, 0.30, 0.40, 0.28, 0.33, 0.31, 0.27, 0.36, 0.25]  # mean 0.31

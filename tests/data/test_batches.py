@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from bnexp.config import Augment, DataConfig, DataName
+from bnexp.config import DataConfig
 from bnexp.data.batches import CROP_PADDING, DeviceData, augmented, epoch_augmentation, epoch_order
 from bnexp.data.resident import Resident, prepare
+from bnexp.options import Augment, DataName
 
 CPU = torch.device("cpu")
 N = 37  # training images: batches of 16 leave a last one of 5

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from made_files import FileServer, md5
 
-from bnexp.config import ConfigError, DataConfig, DataName
+from bnexp.config import ConfigError, DataConfig
 from bnexp.data.download import RawFile, obtain
 from bnexp.data.resident import prepare
 from bnexp.data.sources import DataError
+from bnexp.options import DataName
 
 CONTENT = bytes(range(256)) * 64
 IMAGES = "/mnist/train-images-idx3-ubyte.gz"

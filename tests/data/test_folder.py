@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bnexp.config import ConfigError, DataConfig, DataName
+from bnexp.config import ConfigError, DataConfig
 from bnexp.data.resident import Resident, prepare
 from bnexp.data.sources import DataError
+from bnexp.options import DataName
 
 
 def save(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 20), value: int = 100, **options: object) -> None:

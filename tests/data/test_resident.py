@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_files import FileServer, images_and_labels, md5, obtain_and_prepare
 
-from bnexp.config import ConfigError, DataConfig, DataName
+from bnexp.config import ConfigError, DataConfig
 from bnexp.data.cache import image_moments
 from bnexp.data.download import RawFile
 from bnexp.data.resident import Resident, images_for_display, normalisation, prepare
 from bnexp.data.sources import DataError
 from bnexp.data.splits import stratified_choice
+from bnexp.options import DataName
 
 
 @pytest.fixture

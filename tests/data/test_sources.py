@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from made_files import FileServer, idx, images_and_labels, md5
 
-from bnexp.config import DataConfig, DataName
+from bnexp.config import DataConfig
 from bnexp.data.images import fit
 from bnexp.data.resident import prepare
 from bnexp.data.sources import DataError, read_idx
+from bnexp.options import DataName
 
 
 def cifar_archive(source: type, monkeypatch: pytest.MonkeyPatch, label_key: str, num_classes: int) -> bytes:

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from bnexp.config import InitConfig, InitScheme, ModelConfig, NormConfig, NormKind, Placement, RunConfig
+from bnexp.config import InitConfig, ModelConfig, NormConfig, RunConfig
 from bnexp.model.init import draw_weight
 from bnexp.model.networks import Network, build_network
+from bnexp.options import InitScheme, NormKind, Placement
 from bnexp.rng import torch_generator
 
 

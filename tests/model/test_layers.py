@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bnexp.config import Activation
 from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunConv2d, RunDropout, RunFlatten, RunLinear
+from bnexp.options import Activation
 
 REAL = torch.float64
 

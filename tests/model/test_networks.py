@@ -8,8 +8,9 @@ import pytest
 import torch
 from reference import reference_network
 
-from bnexp.config import Activation, ConfigError, ModelConfig, NormConfig, NormKind, Placement, RunConfig
+from bnexp.config import ConfigError, ModelConfig, NormConfig, RunConfig
 from bnexp.model.networks import Network, build_network
+from bnexp.options import Activation, NormKind, Placement
 
 
 def build(num_runs: int = 1, size: int = 32, model: ModelConfig | None = None, **norm: Any) -> Network:

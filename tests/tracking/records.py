@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.config import NormKind, RunConfig
+from bnexp.config import RunConfig
 from bnexp.metrics import EpochMetrics, Int64, Predictions, Record, RunFailed, RunFinished, RunStarted
+from bnexp.options import NormKind
 from bnexp.plan import RunSpec
 from bnexp.tracking.sink import Sink
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnexp.config import Device, NormConfig, NormKind, Placement, Precision, RunConfig, TrainConfig
+from bnexp.config import NormConfig, RunConfig, TrainConfig
+from bnexp.options import Device, NormKind, Placement, Precision
 from bnexp.plan import RunSpec
 from bnexp.rng import torch_generator
 

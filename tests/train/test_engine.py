@@ -13,8 +13,9 @@ import torch
 from fake_data import FakeData, make_spec
 from reference import reference_network
 
-from bnexp.config import ConfigError, InitConfig, InitScheme, Schedule
+from bnexp.config import ConfigError, InitConfig
 from bnexp.metrics import EpochMetrics, Record, RunFinished, RunStarted, StepMetrics
+from bnexp.options import InitScheme, Schedule
 from bnexp.plan import RunSpec
 from bnexp.train.engine import fit
 

@@ -12,7 +12,8 @@ from reference import reference_optimiser
 from torch import nn
 from torch.optim import lr_scheduler
 
-from bnexp.config import OptimConfig, OptimName, Schedule
+from bnexp.config import OptimConfig
+from bnexp.options import OptimName, Schedule
 from bnexp.train.optim import build_optimiser, learning_rates
 
 SGD_RUNS = [

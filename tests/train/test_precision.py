@@ -6,8 +6,9 @@ import pytest
 import torch
 from fake_data import FakeData, make_spec
 
-from bnexp.config import ConfigError, Device, Precision, TrainConfig
+from bnexp.config import ConfigError, TrainConfig
 from bnexp.metrics import RunFinished
+from bnexp.options import Device, Precision
 from bnexp.train.engine import fit
 from bnexp.train.precision import compute_dtype, configure_precision, resolve_device
 
