@@ -6,16 +6,18 @@ Everything that a user can get wrong is answered with a ConfigError: one sentenc
 
 from __future__ import annotations
 
+import itertools
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
@@ -23,18 +25,15 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
-from yaml import YAMLError
 
+from bnexp.checks import check, check_pretraining, check_runs
 from bnexp.config import ConfigError, RunConfig, StudyConfig
+from bnexp.overrides import check_overrides, translated
 from bnexp.plan import digest, identity, plain
-from bnexp.schema import did_you_mean, schema_keys
-from bnexp.study import check, check_runs, merge
+from bnexp.study import Choice, budgeted, merge, pretraining_job
 from bnexp.study import jobs as study_jobs
 from bnexp.validate import validate
 
@@ -78,17 +77,17 @@ def _hydra() -> Iterator[Hydra]:
 
 def compose(overrides: Sequence[str] = ()) -> RunConfig:
     """One validated configuration. Raises ConfigError."""
-    check_overrides(overrides)
+    check_overrides(overrides, groups())
     for text in overrides:
         if OverridesParser.create().parse_override(text).is_sweep_override():
             raise ConfigError(f"{text} has several values: that makes several runs; add -m to bnexp train, or give one value.")
-    with _hydra() as hydra, _translated():
+    with _hydra() as hydra, translated():
         return to_config(hydra.compose_config(CONFIG_NAME, list(overrides), RunMode.RUN, with_log_configuration=False))
 
 
 def to_config(tree: DictConfig) -> RunConfig:
     """Hydra's tree -> validated dataclasses. Raises ConfigError."""
-    with _translated():
+    with translated():
         tree = tree.copy()
         with open_dict(tree):
             tree.pop("hydra", None)
@@ -103,8 +102,8 @@ def launch(task: Callable[[DictConfig], Any], overrides: Sequence[str], *, multi
 
     ``task`` gives the job's objective. Raises ConfigError.
     """
-    check_overrides(overrides)
-    with _hydra() as hydra, _translated():
+    check_overrides(overrides, groups())
+    with _hydra() as hydra, translated():
         if not multirun:
             return [_run_once(hydra, task, overrides)]
         result = hydra.multirun(CONFIG_NAME, task, list(overrides), with_log_configuration=False)
@@ -128,25 +127,60 @@ def _run_once(hydra: Hydra, task: Callable[[DictConfig], Any], overrides: Sequen
     return job
 
 
-def compose_jobs(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> list[RunConfig]:
+Composed = dict[tuple[str, ...], RunConfig]
+
+
+def compose_jobs(
+    loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]], cache: Composed | None = None
+) -> list[RunConfig]:
     """The validated configurations of a multirun's jobs.
 
-    Hydra needs some 50 ms for one; jobs that differ in their seed alone are composed once.
+    Hydra needs some 50 ms for one; jobs that differ only in their seed, or in the run that they start from, are composed once.
+    ``cache`` keeps what was composed for the next call with the same ``master``.
     """
-    return list(_compose_each(jobs, lambda overrides: loader.load_sweep_config(master, list(overrides))))
+    return list(_compose_each(jobs, _quick_loader(loader, master), {} if cache is None else cache))
 
 
-def _compose_each(jobs: Sequence[Sequence[str]], load: Callable[[Sequence[str]], DictConfig]) -> Iterator[RunConfig]:
-    cache: dict[tuple[str, ...], RunConfig] = {}
+def _quick_loader(loader: ConfigLoader, master: DictConfig) -> Callable[[list[str]], DictConfig]:
+    """Hydra's ``load_sweep_config``, but that the files are read and composed once for each choice of config groups.
+
+    The overrides of values change the finished composition, which takes a small part of the time; Hydra does the same.
+    """
+    known = groups()
+    composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def load(overrides: list[str]) -> DictConfig:
+        parsed = OverridesParser.create(loader).parse_overrides(overrides)
+        chosen = [item.key_or_group in known or item.is_hydra_override() for item in parsed]
+        choices = tuple(itertools.compress(overrides, chosen))
+        if choices not in composed:
+            composed[choices] = loader.load_sweep_config(master, list(choices))
+            with open_dict(composed[choices]):
+                composed[choices].pop("hydra")
+        tree = composed[choices].copy()
+        values = [item for item, is_choice in zip(parsed, chosen, strict=True) if not is_choice]
+        ConfigLoaderImpl._apply_overrides_to_config(values, tree)
+        return tree
+
+    return load
+
+
+def _compose_each(
+    jobs: Sequence[Sequence[str]], load: Callable[[list[str]], DictConfig], cache: Composed
+) -> Iterator[RunConfig]:
     for job in jobs:
-        seeds = [item for item in job if item.startswith("seed=")]
-        rest = tuple(item for item in job if not item.startswith("seed="))
-        if rest not in cache:
-            with _translated():
-                cache[rest] = to_config(load([*rest, *seeds]))
-        config = deepcopy(cache[rest])
-        if seeds:
-            config.seed = int(seeds[-1].removeprefix("seed="))
+        own = dict(item.split("=", 1) for item in job if item.startswith(("seed=", "train.init_from='")))
+        rest = tuple(item for item in job if item.split("=", 1)[0] not in own)
+        cached = (*rest, *own)
+        if cached not in cache:
+            with translated():
+                cache[cached] = to_config(load([*rest, *(f"{name}={value}" for name, value in own.items())]))
+        config = deepcopy(cache[cached])
+        if "seed" in own:
+            config.seed = int(own["seed"])
+        if "train.init_from" in own:
+            config.train.init_from = own["train.init_from"].strip("'")
+        if own:
             validate(config)
         yield config
 
@@ -155,11 +189,15 @@ def expand_multirun(overrides: Sequence[str]) -> list[RunConfig]:
     """The configurations of ``bnexp train -m`` with the basic sweeper or a study; those of a searching sweeper are not
     known beforehand. Raises ConfigError."""
     if any(item.startswith("study=") for item in overrides):
-        return expand_study(overrides).configs
+        plan = expand_study(overrides)
+        if plan.study.tune.grid:
+            name = plan.study.name
+            raise ConfigError(f"what study {name} tunes is not known yet; list its runs: bnexp study {name} --dry-run.")
+        return [config for phase in plan.runs.phases for config in phase.configs]
     if any(item.startswith("hydra/sweeper=") and item != "hydra/sweeper=basic" for item in overrides):
         raise ConfigError("the runs of a searching sweeper are not known before it runs; leave out --dry-run or hydra/sweeper.")
-    check_overrides(overrides)
-    with _hydra() as hydra, _translated():
+    check_overrides(overrides, groups())
+    with _hydra() as hydra, translated():
         parsed = OverridesParser.create(hydra.config_loader).parse_overrides(list(overrides))
         jobs = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
         master = hydra.compose_config(CONFIG_NAME, [], RunMode.MULTIRUN, with_log_configuration=False)
@@ -167,18 +205,53 @@ def expand_multirun(overrides: Sequence[str]) -> list[RunConfig]:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Runs as override lists and as configurations, in the same order; ``pretraining``: those that they start from, if any."""
+
+    jobs: list[list[str]]
+    configs: list[RunConfig]
+    pretraining: Batch | None = None
+
+    @property
+    def phases(self) -> list[Batch]:
+        """What can train at once, in order."""
+        return [self.pretraining, self] if self.pretraining else [self]
+
+    def marked(self, study_id: str) -> Batch:
+        """The same runs as those of a study. Runs that they start from may be shared between studies, and are not marked."""
+        jobs = [[*job, f"study.id='{study_id}'"] for job in self.jobs]  # quoted: a hash may read as a number
+        configs = [replace(config, study=replace(config.study, id=study_id)) for config in self.configs]
+        return replace(self, jobs=jobs, configs=configs)
+
+
+@dataclass(frozen=True)
 class StudyPlan:
-    """A study, expanded: its definition and the override lists and configurations of its runs, in the same order."""
+    """A study, expanded: its definition and its runs. ``batch`` composes other runs of it; ``choices``: the tuned values;
+    ``launcher``: the name of Hydra's launcher."""
 
     study: StudyConfig
     study_id: str
-    jobs: list[list[str]]
-    configs: list[RunConfig]
+    runs: Batch
+    batch: Callable[[Iterable[list[str]]], Batch] = field(repr=False, compare=False)
+    choices: list[Choice] = field(default_factory=list)
+    launcher: str = "cohort"
+
+    @property
+    def jobs(self) -> list[list[str]]:
+        return self.runs.jobs
+
+    @property
+    def configs(self) -> list[RunConfig]:
+        return self.runs.configs
+
+    def with_choices(self, choices: list[Choice]) -> StudyPlan:
+        """The plan whose runs have the chosen values. The study and its id stay: they say how values are chosen."""
+        return replace(self, choices=choices, runs=self.batch(study_jobs(self.study, choices)).marked(self.study_id))
 
 
 def expand_study(overrides: Sequence[str]) -> StudyPlan:
     """Arms x factors x seeds of the study that ``overrides`` choose (``study=NAME``). Raises ConfigError."""
-    check_overrides(overrides)
+    check_overrides(overrides, groups())
     with _hydra() as hydra:
         return expand(hydra.config_loader, overrides)
 
@@ -187,9 +260,9 @@ def expand(loader: ConfigLoader, overrides: Sequence[str]) -> StudyPlan:
     """``expand_study`` with Hydra's loader at hand, as in a sweeper.
 
     An override with several values (``optim.lr=0.01,0.1``) becomes one more factor. The study id hashes the question with
-    its metric, direction, margin and runs, before any of them trains.
+    its metric, direction, margin, way of tuning and runs (untuned ones), before any of them trains.
     """
-    with _translated():
+    with translated():
         parsed = OverridesParser.create(loader).parse_overrides(list(overrides))
         fixed = [item for item in parsed if not item.is_sweep_override()]
         fixed_lines = [str(item.input_line) for item in fixed]
@@ -197,94 +270,47 @@ def expand(loader: ConfigLoader, overrides: Sequence[str]) -> StudyPlan:
         master = loader.load_configuration(CONFIG_NAME, fixed_lines, RunMode.MULTIRUN)
     base = to_config(master)
     study = deepcopy(base.study)
-    study.factors |= swept
+    study.factors = budgeted(study) | swept
     if not study.name:
         names = groups().get("study", [])
         raise ConfigError(f"no study was chosen: allowed is one of {', '.join(names)}; try bnexp study {names[0]}.")
-    check(study, base, [item.key_or_group for item in fixed], list(swept))
-    jobs = [merge(fixed_lines, job) for job in study_jobs(study)]
-    configs = compose_jobs(loader, master, jobs)
-    check_runs(study, configs)
-    definition = plain({name: value for name, value in asdict(study).items() if name not in ("arm", "levels", "id")})
-    study_id = digest([definition, study.margin or base.data.margin, sorted(digest(identity(config)) for config in configs)], 8)
-    for job, config in zip(jobs, configs, strict=True):
-        job.append(f"study.id='{study_id}'")  # quoted: a hash may read as a number
-        config.study.id = study_id
-    return StudyPlan(study, study_id, jobs, configs)
+    check(study, [item.key_or_group for item in fixed], list(swept))
+
+    compose = partial(compose_jobs, loader, master, cache={})
+
+    def batch(jobs: Iterable[list[str]]) -> Batch:
+        return _compose_batch(compose, study, [merge(fixed_lines, job) for job in jobs])
+
+    runs = batch(study_jobs(study))
+    check_runs(study, runs.configs)
+    study_id = digest([_definition(study), study.margin or base.data.margin, sorted(map(_run_id, runs.configs))], 8)
+    launcher = str(master.hydra.runtime.choices["hydra/launcher"])
+    return StudyPlan(study, study_id, runs.marked(study_id), batch, launcher=launcher)
 
 
-def check_overrides(overrides: Sequence[str]) -> None:
-    """Raise ConfigError for an override that cannot be read, or whose key or group member does not exist."""
-    known_groups = groups()
-    keys = {info.name: info for info in schema_keys()}
-    nodes = {name.rsplit(".", depth)[0] for name in keys for depth in range(1, name.count(".") + 1)}
-    for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException:
-            raise ConfigError(
-                f"cannot read {text!r}: an override is KEY=VALUE, like optim.lr=0.1 or norm=batch; "
-                "quote values with spaces or brackets for the shell."
-            ) from None
-        name = override.key_or_group
-        if override.is_delete():
-            raise ConfigError(f"{text} would remove a key, which the configuration needs; set a value instead: {name}=VALUE.")
-        if name.startswith("hydra"):
-            continue
-        if name.removeprefix("+") in ("study.arm", "study.id", "study.levels"):
-            raise ConfigError(f"{name} is set by the study itself; leave it out.")
-        if name in known_groups:
-            _check_choice(override, known_groups[name])
-        elif name not in keys and name not in nodes and not _inside_mapping(name, keys):
-            known = [*keys, *known_groups]
-            raise ConfigError(
-                f"there is no key {name!r} in the configuration.{did_you_mean(name, known)} See all with bnexp config --keys."
-            )
+def _definition(study: StudyConfig) -> dict[str, Any]:
+    """What a study asks and how it finds out."""
+    given = {name: value for name, value in asdict(study).items() if name not in ("arm", "levels", "id")}
+    return dict(plain(given if study.tune.grid else given | {"tune": None}))
 
 
-def _inside_mapping(name: str, keys: dict[str, Any]) -> bool:
-    return any(name.startswith(key + ".") and info.allowed() == "a mapping" for key, info in keys.items())
+def _run_id(config: RunConfig) -> str:
+    return digest(identity(config))
 
 
-def _check_choice(override: Override, names: list[str]) -> None:
-    group = override.key_or_group
-    values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
-    for value in values:
-        choice = value.strip("'\"")
-        if override.is_sweep_override() and override.is_range_sweep():
-            continue
-        if choice not in names and choice != "null":
-            hint = did_you_mean(choice, names)
-            raise ConfigError(f"{group}={choice} does not exist: allowed are {', '.join(names)}.{hint}")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Hydra's and OmegaConf's errors as ConfigErrors."""
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error)) from error
-    except YAMLError as error:
-        raise ConfigError(f"a configuration file is not valid YAML: {' '.join(str(error).split())}.") from error
-
-
-def _explain(error: Exception) -> str:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OmegaConfBaseException):
-        cause = cause.__cause__ or cause.__context__
-    name = str(getattr(cause, "full_key", None) or "")
-    info = {info.name: info for info in schema_keys()}.get(name)
-    if info is not None and isinstance(cause, OmegaConfBaseException):
-        found = re.search(r"[Vv]alue '([^']*)'", str(cause.msg))
-        value = found.group(1) if found else str(cause.value)
-        hint = did_you_mean(value, info.choices)
-        return f"{name}={value} is not possible: allowed is {info.allowed()} ({info.help}).{hint}"
-    text = " ".join(str(error).split())
-    place = re.match(r"In '([^']*)'", text)
-    where = f" ({place.group(1)}.yaml)" if place else ""
-    if name.startswith("study.study") or "@study." in text:
-        return f"a study file{where} sets keys of the whole configuration: its first line must be '# @package _global_'."
-    if name and isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        return f"there is no key {name!r} in the configuration{where}.{did_you_mean(name, [i.name for i in schema_keys()])}"
-    return f"the configuration cannot be composed: {text.rstrip('.')}."
+def _compose_batch(
+    compose: Callable[[Sequence[Sequence[str]]], list[RunConfig]], study: StudyConfig, jobs: list[list[str]]
+) -> Batch:
+    """The runs of ``jobs``; with ``study.pretrain`` each starts from its pretraining, which runs that agree in it share."""
+    configs = compose(jobs)
+    if not study.pretrain:
+        return Batch(jobs, configs)
+    first_jobs = [pretraining_job(study, job) for job in jobs]
+    first_configs = compose(first_jobs)
+    starts = [_run_id(config) for config in first_configs]
+    for job, config, first, start in zip(jobs, configs, first_configs, starts, strict=True):
+        check_pretraining(study, config, first)
+        job.append(f"train.init_from='{start}'")
+        config.train.init_from = start
+    once = [starts.index(start) for start in dict.fromkeys(starts)]
+    return Batch(jobs, configs, Batch([first_jobs[i] for i in once], [first_configs[i] for i in once]))

@@ -73,8 +73,8 @@ class DataConfig:
     split_seed: int = key(0, "seed of the train/validation split, the same for every run", low=0)
     augment: Augment = key(Augment.none, "random changes of training images")
     normalize: bool = key(True, "subtract the training images' mean and divide by their standard deviation")
-    order: Order = key(Order.shuffled, "order of the training images; sorted: class by class")
-    duplicates: int = key(1, "times that each image stands in its training batch", low=1)
+    order: Order = key(Order.shuffled, "order of the training images; sorted: class by class; grouped: 64 of a class in a row")
+    duplicates: int = key(1, "times that each image stands in its training batch; an epoch keeps its steps", low=1)
     contrast: float = key(1.0, "factor on pixel values about mid-grey, before normalisation; -1 inverts", low=-1.0, high=2.0)
     brightness: float = key(0.0, "added to pixel values (0 to 1), before normalisation", low=-1.0, high=1.0)
     margin: float = key(1.0, "smallest accuracy difference of practical interest, percentage points", above=0.0, identity=False)
@@ -83,14 +83,18 @@ class DataConfig:
 @dataclass
 class NormConfig:
     kind: NormKind = key(NormKind.none, "normalisation layer")
-    placement: Placement = key(Placement.after_pool, "where in a convolution block; both: before and after the activation")
+    placement: Placement = key(
+        Placement.after_pool,
+        "where in a convolution block; both: before and after the activation; where nothing is pooled, after_pool is "
+        "after_activation",
+    )
     eps: float = key(1e-5, "added to the variance", above=0.0)
     momentum: float | None = key(
         0.1, "weight of the newest batch in the running statistics; null: cumulative", above=0.0, high=1.0
     )
     affine: bool = key(True, "learn a scale and a shift a channel")
     track_running_stats: bool = key(True, "keep running statistics; false: normalise by the batch in evaluation too")
-    linear: bool = key(False, "normalise hidden linear layers too")
+    linear: bool = key(False, "lenet: normalise hidden linear layers too; an mlp always normalises them")
     groups: int = key(2, "group norm: groups of channels; must divide the channels of every normalised layer", low=1)
     ghost_size: int | None = key(None, "batch norm by parts of the batch of so many images; null: the whole batch", low=1)
     statistics: Statistics = key(
@@ -117,24 +121,34 @@ class InitConfig:
 @dataclass
 class ModelConfig:
     name: ModelName = key(ModelName.lenet, "network")
-    depth: int = key(4, "plain: convolutions; mlp: hidden layers", low=1, high=50)
+    depth: int = key(4, "plain: convolutions, in four stages with pooling between; mlp: hidden layers", low=1, high=50)
     width: int = key(16, "plain: channels of each convolution; mlp: units of each hidden layer", low=1)
     conv_bias: str = key(
-        "auto", "bias of convolutions; auto: none where an affine norm follows directly", choices=("auto", "true", "false")
+        "auto",
+        "bias of convolutions; auto: none where an affine norm of single channels follows directly",
+        choices=("auto", "true", "false"),
     )
     activation: Activation = key(Activation.relu, "activation function")
     dropout: float = key(0.0, "probability that a hidden linear unit is dropped in training", low=0.0, below=1.0)
-    dropout_side: DropoutSide = key(DropoutSide.after_norm, "dropout before or after the norm of a linear block")
+    dropout_side: DropoutSide = key(DropoutSide.after_norm, "dropout right before the norm of a linear block, or at its end")
     init: InitConfig = key(factory=InitConfig, help="initial weights")
 
     def __post_init__(self) -> None:
         self.conv_bias = str(self.conv_bias).lower()  # YAML reads true and false as booleans
 
     def has_conv_bias(self, norm: NormConfig) -> bool:
-        """Whether convolutions have a bias; ``auto`` drops it where the norm's own shift makes it redundant."""
+        """Whether convolutions have a bias; ``auto`` drops it where a norm of single channels takes it away and shifts itself.
+
+        Layer and group norm subtract a mean over channels, so that a bias before them is not redundant.
+        """
         if self.conv_bias != "auto":
             return self.conv_bias == "true"
-        return not (norm.kind is not NormKind.none and norm.affine and norm.follows_conv)
+        by_channel = norm.kind in (NormKind.batch, NormKind.batch_renorm, NormKind.instance)
+        return not (by_channel and norm.affine and norm.follows_conv)
+
+    def has_linear_norm(self, norm: NormConfig) -> bool:
+        """Whether hidden linear layers are normalised; always in an MLP with a norm, which has nothing else to normalise."""
+        return norm.kind is not NormKind.none and (self.name is ModelName.mlp or (self.name is ModelName.lenet and norm.linear))
 
 
 @dataclass
@@ -240,6 +254,10 @@ class StudyConfig:
     sources: list[str] = key(factory=list, help="where the claim is made", identity=False)
     arms: dict[str, list[str]] = key(factory=dict, help="arm name -> overrides", identity=False)
     factors: dict[str, Any] = key(factory=dict, help="key -> levels, or name -> {level: overrides}", identity=False)
+    max_levels: int | None = key(
+        None, "levels used of each factor, evenly spaced, first and last among them; null: all", low=2, identity=False
+    )
+    limits: dict[str, float] = key(factory=dict, help="factor -> its largest level that a budget allows", identity=False)
     seeds: Any = key(10, "a count, or a list of seeds", identity=False)
     metric: str = key("test/accuracy", "metric that is compared, last epoch", identity=False)
     metrics: dict[str, str] = key(factory=dict, help="arm -> metric, where arms are readings of the same runs", identity=False)
@@ -249,7 +267,13 @@ class StudyConfig:
         factory=dict, help="level -> direction, where it differs from `direction`", identity=False
     )
     analysis: Analysis = key(Analysis.levels, "what the arms are compared in", identity=False)
-    margin: float | None = key(None, "equivalence margin, percentage points; null: data.margin", above=0.0, identity=False)
+    margin: float | None = key(
+        None,
+        "equivalence margin in the unit of what is compared (of times: a ratio above 1); null: data.margin for accuracies",
+        above=0.0,
+        identity=False,
+    )
+    noise_floor: bool = key(False, "also compare the baseline with itself, half of its seeds with the others", identity=False)
     pretrain: list[str] = key(
         factory=list, help="overrides of the run that each run starts from; none: no pretraining", identity=False
     )

@@ -9,6 +9,8 @@ Metric names (``schema.final_metrics``; last path component: unit):
 ``learning_rate``                                      rate of the epoch's last step
 ``time/epoch_seconds``                                 training part of the epoch, seconds
 ``time/images_per_second``                             training images of this run a second
+
+and those of the probes that are on, see ``train/probes``.
 """
 
 from __future__ import annotations
@@ -24,20 +26,28 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run begins to train (its cohort has been built)."""
+    """A run begins to train (its cohort has been built).
+
+    ``execution``: ``cuda graph``, or ``eager: <reason>`` where the steps are not replayed from one.
+    """
 
     run_id: str
     num_parameters: int
     num_steps: int
     device: str
+    execution: str
 
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """The training loss of single steps, when ``train.log_every`` asks for it: step number (from 1) -> loss."""
+    """What is known of single steps inside an epoch: step number (from 1) -> metric -> value.
+
+    ``train/step_loss`` where ``train.log_every`` asks for it; ``val/*`` of the validations that ``train.evals_per_epoch`` puts
+    before the end of the epoch.
+    """
 
     run_id: str
-    losses: dict[int, float]
+    values: dict[int, dict[str, float]]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Order(StrEnum):
 
     shuffled = "shuffled"
     sorted = "sorted"
+    grouped = "grouped"
 
 
 class ModelName(StrEnum):

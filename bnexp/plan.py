@@ -1,19 +1,25 @@
-"""Configurations -> frozen run specs (run id) -> cohorts (fuse key)."""
+"""Configurations -> frozen run specs (run id, fuse key)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnexp.config import RunConfig
-from bnexp.options import DataName, ModelName, NormKind, OptimName, Schedule
+from bnexp.options import DataName, InitScheme, ModelName, NormKind, OptimName, Placement, Schedule
 from bnexp.schema import schema_keys
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Weights = Mapping[str, NDArray[np.generic]]  # parameter or buffer name -> array, as in a plain torch module
 
 # What may differ between the runs of a cohort: per-run vectors, never the graph or a shape.
 PER_RUN = frozenset(
@@ -22,6 +28,7 @@ PER_RUN = frozenset(
         "model.dropout",
         "model.init.scheme",
         "model.init.gain",
+        "model.init.layers",
         "norm.eps",
         "norm.momentum",
         "optim.lr",
@@ -34,6 +41,7 @@ PER_RUN = frozenset(
         "optim.warmup",
         "optim.step_epochs",
         "optim.step_gamma",
+        "train.init_from",
     }
 )
 
@@ -59,6 +67,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     kept = {name: value for name, value in flatten(config).items() if name not in presentation | _unused(config)}
     if "model.conv_bias" in kept:
         kept["model.conv_bias"] = config.model.has_conv_bias(config.norm)
+    if config.model.name is ModelName.mlp and kept.get("norm.placement") is Placement.after_pool:
+        kept["norm.placement"] = Placement.after_activation  # an MLP pools nothing
     if kept.get("data.root"):
         kept["data.root"] = str(Path(kept["data.root"]).expanduser().resolve())
     return kept
@@ -72,10 +82,14 @@ def _unused(config: RunConfig) -> set[str]:
         unused |= {"data.root", "data.test_fraction"}
     if model.name is ModelName.lenet:
         unused |= {"model.depth", "model.width"}
+    else:
+        unused |= {"norm.linear"}
     if model.name is ModelName.mlp:
         unused |= {"model.conv_bias"}
-    if not (model.dropout and norm.linear and norm.kind is not NormKind.none):
+    if not (model.dropout and model.has_linear_norm(norm)):
         unused |= {"model.dropout_side"}
+    if model.init.scheme is InitScheme.torch and model.init.gain == 1:
+        unused |= {"model.init.layers"}
     unused |= _unused_norm_keys(config)
     if optim.name is OptimName.sgd:
         unused |= {"optim.beta1", "optim.beta2", "optim.eps"}
@@ -127,9 +141,13 @@ def digest(value: Any, length: int = 12) -> str:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One planned training: a validated configuration, frozen. Treat ``config`` as read-only."""
+    """One planned training: a validated configuration, frozen. Treat ``config`` as read-only.
+
+    ``initial``: the weights that training starts from, where they are not newly drawn; the runner reads them from the store.
+    """
 
     config: RunConfig
+    initial: Weights | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def run_id(self) -> str:
@@ -140,6 +158,8 @@ class RunSpec:
     def fuse_key(self) -> str:
         """Runs with equal fuse keys can train in one cohort."""
         kept = {name: value for name, value in identity(self.config).items() if name not in PER_RUN}
+        if self.config.norm.momentum is None:  # a cohort counts the batches behind a cumulative average in common
+            kept["train.init_from"] = self.config.train.init_from
         kept["train.device"] = self.config.train.device
         kept["train.eval_batch_size"] = self.config.train.eval_batch_size
         kept["train.log_every"] = self.config.train.log_every
@@ -184,11 +204,3 @@ def unique(specs: Iterable[RunSpec]) -> list[RunSpec]:
     for spec in specs:
         kept.setdefault(spec.run_id, spec)
     return list(kept.values())
-
-
-def cohorts(specs: Sequence[RunSpec]) -> list[tuple[RunSpec, ...]]:
-    """Group specs by fuse key, in order of first appearance."""
-    groups: dict[str, list[RunSpec]] = {}
-    for spec in specs:
-        groups.setdefault(spec.fuse_key, []).append(spec)
-    return [tuple(group) for group in groups.values()]

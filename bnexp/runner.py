@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-import os
 import shlex
-import statistics
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bnexp.config import DataConfig
-from bnexp.executors.local import Pool, num_cores, run_inline
+from bnexp.config import ConfigError, DataConfig
+from bnexp.executors.arrange import arrange
+from bnexp.executors.local import Pool, run_inline
 from bnexp.executors.ray import RayPool
 from bnexp.metrics import Record, RunFailed
-from bnexp.options import DataName, Device, ExecutorName
-from bnexp.plan import RunSpec, cohorts, digest, plain, unique
+from bnexp.options import DataName, ExecutorName
+from bnexp.plan import RunSpec, digest, plain, unique
+from bnexp.tracking.initial import initial_weights
 from bnexp.tracking.progress import ProgressSink
 from bnexp.tracking.sink import Fanout
 from bnexp.tracking.store import RecordedRun, Store, StoreSink
@@ -51,7 +52,7 @@ def run(specs: Sequence[RunSpec], store: Store | None = None) -> dict[str, Recor
     console = Console(stderr=True)
     tried: set[str] = set()
     with ProgressSink(console) as progress:
-        while todo := [spec for spec in unfinished(specs, store) if spec.run_id not in tried]:
+        while todo := _startable([spec for spec in unfinished(specs, store) if spec.run_id not in tried]):
             with store.claim([spec.run_id for spec in todo]) as claimed:
                 mine = [spec for spec in unfinished(todo, store) if spec.run_id in claimed]
                 tried |= {spec.run_id for spec in mine}
@@ -62,6 +63,12 @@ def run(specs: Sequence[RunSpec], store: Store | None = None) -> dict[str, Recor
     found = {spec.run_id: store.find(spec.run_id) for spec in unique(specs)}
     lost = RunError("trained, but its record cannot be read back")
     return {run_id: record or errors.get(run_id, lost) for run_id, record in found.items()}
+
+
+def _startable(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """The specs but for those that start from the weights of another of them."""
+    waited_for = {spec.run_id for spec in specs}
+    return [spec for spec in specs if spec.config.train.init_from not in waited_for]
 
 
 def unfinished(specs: Sequence[RunSpec], store: Store) -> list[RunSpec]:
@@ -111,45 +118,8 @@ def command_line() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-# Training images of each data set, and images that one process trains a second where nothing is recorded yet.
-NUM_IMAGES = {
-    "digits": 1437,
-    "mnist": 60_000,
-    "fashion_mnist": 60_000,
-    "kmnist": 60_000,
-    "cifar10": 50_000,
-    "cifar100": 50_000,
-    "svhn": 73_257,
-}
-IMAGES_PER_SECOND = 8_000
-
-
-def estimate_seconds(specs: Sequence[RunSpec], store: Store) -> float | None:
-    """Expected wall time of training the specs on this machine's CPU; None where a data set's size is not known.
-
-    The speed is the median of the latest recorded runs on the same data set, where there are any.
-    """
-    speeds: dict[str, list[float]] = {}
-    for run in store.latest(50):
-        speeds.setdefault(run.summary["data"], []).append(run.summary["metrics"]["time/images_per_second"])
-    seconds = 0.0
-    for spec in specs:
-        data = spec.config.data
-        if data.train_size is None and data.name not in NUM_IMAGES:
-            return None
-        images = data.train_size or NUM_IMAGES[data.name] * (1 - data.val_fraction)
-        seconds += images * spec.config.train.epochs / statistics.median(speeds.get(data.name, [IMAGES_PER_SECOND]))
-    return seconds / min(num_cores(), max(len(specs), 1))
-
-
-def duration_text(seconds: float) -> str:
-    """A duration for people: ``40 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _by_data(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
+def by_data(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
+    """The specs in groups that share a data set, prepared alike."""
     groups: dict[str, list[RunSpec]] = {}
     for spec in specs:
         groups.setdefault(_data_key(spec.config.data), []).append(spec)
@@ -165,7 +135,7 @@ def _train(specs: Sequence[RunSpec], store: Store, progress: ProgressSink, conso
     from bnexp.data.sources import DataError
 
     errors: dict[str, RunError] = {}
-    groups = _by_data(specs)
+    groups = by_data(specs)
     for group in groups:
         try:
             errors |= _run_group(group, store, progress, console)
@@ -186,7 +156,8 @@ def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, conso
     progress.begin(specs)
     with Fanout([StoreSink(store, command_line(), resident.fingerprint), wandb]) as fanout:
         fanout.begin(specs)
-        for record in _execute(specs, resident):
+        ready, lost = _with_weights(specs, store)
+        for record in chain(lost, _execute(ready, resident) if ready else ()):
             spec = by_id[record.run_id]
             fanout.record(spec, record)
             progress.record(spec, record)
@@ -197,37 +168,24 @@ def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, conso
     return errors
 
 
+def _with_weights(specs: Sequence[RunSpec], store: Store) -> tuple[list[RunSpec], list[RunFailed]]:
+    """The specs with the weights that they start from, and those that fail because there are none such."""
+    ready, lost = [], []
+    for spec in specs:
+        try:
+            ready.append(replace(spec, initial=initial_weights(spec, store)))
+        except ConfigError as error:
+            lost.append(RunFailed(spec.run_id, str(error)))
+    return ready, lost
+
+
 def _execute(specs: Sequence[RunSpec], resident: Resident) -> Iterator[Record]:
-    executor = specs[0].config.executor
-    if executor.name is ExecutorName.ray:
-        fused = specs[0].config.train.device is Device.cuda
-        groups = cohorts(specs) if fused else [(spec,) for spec in specs]
-        return RayPool(resident, executor.address, executor.workers).run(groups)
-    accelerated = [_on_accelerator(spec) for spec in specs]  # all are looked at: a device may not exist
-    pooled = executor.name is ExecutorName.local or (len(specs) > 1 and not any(accelerated))
-    if executor.name is ExecutorName.inline or not pooled:
-        return run_inline(cohorts(specs), resident)
-    return Pool(resident, executor.workers or num_cores()).run([(spec,) for spec in specs])
-
-
-def _on_accelerator(spec: RunSpec) -> bool:
-    """Whether the run goes to a GPU. A look at the driver first spares the seconds that importing torch takes."""
-    if spec.config.train.device is Device.cpu or (spec.config.train.device is Device.auto and not _has_driver()):
-        return False
-    from bnexp.train.precision import resolve_device
-
-    return resolve_device(spec.config.train).type != "cpu"
-
-
-def _has_driver() -> bool:
-    if sys.platform == "darwin":
-        return os.uname().machine == "arm64"
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-        count = ctypes.c_int(0)
-        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
-    except OSError:
-        return False
+    plan, executor = arrange(specs), specs[0].config.executor
+    if plan.place is ExecutorName.ray:
+        return RayPool(resident, executor.address, executor.workers).run(plan.cohorts)
+    if plan.place is ExecutorName.inline:
+        return run_inline(plan.cohorts, resident)
+    return Pool(resident, plan.workers).run(plan.cohorts)
 
 
 def prepare_data(config: DataConfig, console: Console) -> Resident:

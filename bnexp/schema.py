@@ -10,9 +10,12 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from bnexp.config import RunConfig
+from bnexp.options import NormKind
 
-# What each probe records of an epoch, beside values a layer; a finished run has their mean over its epochs. ``train/probes.py``
-# defines them.
+READING_SIZES = (1, 2, 8, 64, 1000)  # images a batch of the ``statistics`` probe
+
+# What each probe records of an epoch, beside values a layer; a finished run has their mean over its epochs, of ``gap`` the last
+# epoch's. ``train/probes`` defines them.
 PROBE_METRICS: dict[str, tuple[str, ...]] = {
     "activations": ("activations/dead", "activations/drift"),
     "gradients": ("gradients/log_ratio",),
@@ -20,12 +23,16 @@ PROBE_METRICS: dict[str, tuple[str, ...]] = {
     "landscape": ("landscape/loss_range", "landscape/gradient_change", "landscape/beta"),
     "oscillation": ("oscillation/loss",),
     "decoupling": ("decoupling/gap",),
-    "statistics": tuple(
-        f"statistics/{name}" for name in ("running", "precise", *(f"batch_{n}" for n in (1, 2, 8, 64, 1000)), "training_mode")
+    "statistics": (
+        "statistics/running",
+        "statistics/precise",
+        *(f"statistics/batch_{n}" for n in READING_SIZES),
+        "statistics/training_mode",
+        "statistics/after_training_mode",
     ),
     "similar": ("similar/output_deviation", "similar/backward_gain"),
     "cost": ("cost/step_ms", "cost/step_ratio", "cost/activation_mib", "cost/parameters"),
-    "gap": ("gap/loss", "gap/accuracy"),
+    "gap": ("train_eval/loss", "train_eval/accuracy", "gap/loss", "gap/accuracy", "gap/mode_accuracy"),
 }
 
 
@@ -33,11 +40,30 @@ def final_metrics(config: RunConfig) -> list[str]:
     """The metrics that a finished run of ``config`` has recorded, and so what a study can compare."""
     splits = ["train", "val", "test"] if config.data.val_fraction > 0 else ["train", "test"]
     probed = [metric for probe, metrics in PROBE_METRICS.items() if getattr(config.probe, probe) for metric in metrics]
+    missing = _undefined(config)
     return [
         *(f"{split}/{name}" for split in splits for name in ("loss", "accuracy")),
         *("learning_rate", "time/epoch_seconds", "time/images_per_second"),
-        *probed,
+        *(metric for metric in probed if metric not in missing),
     ]
+
+
+def _undefined(config: RunConfig) -> set[str]:
+    """Probe metrics that make no sense under ``config``."""
+    undefined = set() if config.data.val_fraction > 0 else {"gap/loss", "gap/accuracy"}
+    if config.norm.kind in (NormKind.batch, NormKind.batch_renorm):
+        if config.model.has_linear_norm(config.norm):
+            undefined |= {"statistics/batch_1"}  # one value a unit
+        if not config.norm.track_running_stats:
+            undefined |= {"statistics/running", "statistics/precise", "statistics/after_training_mode"}
+    return undefined
+
+
+def metric_unit(metric: str) -> str:
+    """The unit a metric is shown in: ``pp`` for accuracies, ``nats`` for losses; empty where it is shown as recorded."""
+    if "accuracy" in metric or metric.startswith("statistics/"):
+        return "pp"
+    return "nats" if "loss" in metric else ""
 
 
 @dataclass(frozen=True)

@@ -1,122 +1,162 @@
-"""What a study is made of: the overrides of its runs, and what is wrong with one before it trains."""
+"""What a study is made of: the overrides of its runs, of those that they start from, and of those that tune."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from bnexp.config import ConfigError, RunConfig, StudyConfig
-from bnexp.options import Direction
-from bnexp.plan import digest, identity
-from bnexp.schema import did_you_mean, final_metrics
-from bnexp.validate import check_name, resolve_seeds
+from bnexp.config import StudyConfig
+from bnexp.validate import resolve_seeds
+
+PRETRAINING = "pretraining"  # what the runs that others start from are called, where runs have an arm's name
+CellKey = tuple[str, str]  # arm, levels as text
 
 
-def jobs(study: StudyConfig) -> Iterator[list[str]]:
-    """The overrides that make each run of a study: level by level, seed by seed, arms side by side."""
+@dataclass(frozen=True)
+class Cell:
+    """One arm at one combination of levels, and the overrides that make it."""
+
+    arm: str
+    levels: dict[str, Any]
+    overrides: list[str]
+
+    @property
+    def key(self) -> CellKey:
+        return self.arm, levels_text(self.levels)
+
+    def job(self, seed: int, setting: str = "", value: float | None = None, *, as_level: bool = False) -> list[str]:
+        """The overrides of a run; ``setting`` has ``value`` in it, and with ``as_level`` that is one more of its levels."""
+        chosen = [] if value is None else [f"{setting}={value:g}"]
+        levels = self.levels | ({setting: f"{value:g}"} if as_level else {})
+        marks = ",".join(f"{name}:{literal(level)}" for name, level in levels.items())
+        return [*self.overrides, *chosen, f"seed={seed}", f"study.arm='{self.arm}'", f"+study.levels={{{marks}}}"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best value of the tuned key for one cell.
+
+    ``accuracies``: value -> mean validation accuracy of the last epoch over the tuning seeds, a fraction; a diverged run counts
+    at chance. ``at_edge``: no lower, or no higher, value was tried than the best one.
+    """
+
+    arm: str
+    levels: dict[str, Any]
+    setting: str
+    value: float
+    accuracies: dict[float, float]
+    at_edge: bool
+
+    @property
+    def key(self) -> CellKey:
+        return self.arm, levels_text(self.levels)
+
+    @property
+    def accuracy(self) -> float:
+        return self.accuracies[self.value]
+
+
+def cells(study: StudyConfig) -> list[list[Cell]]:
+    """The cells of a study: for each combination of levels, the arms side by side."""
     choices = []
     for name, levels in study.factors.items():
-        named = levels.items() if isinstance(levels, dict) else [(level, [f"{name}={_literal(level)}"]) for level in levels]
+        named = levels.items() if isinstance(levels, dict) else [(level, [f"{name}={literal(level)}"]) for level in levels]
         choices.append([(name, level, list(changes)) for level, changes in named])
+    found = []
     for combination in itertools.product(*choices):
-        levels = ",".join(f"{name}:{_literal(level)}" for name, level, _ in combination)
+        levels = {name: level for name, level, _ in combination}
         changes = [change for _, _, level_changes in combination for change in level_changes]
+        found.append([Cell(arm, levels, [*arm_changes, *changes]) for arm, arm_changes in study.arms.items()])
+    return found
+
+
+def jobs(study: StudyConfig, choices: Sequence[Choice] = ()) -> Iterator[list[str]]:
+    """The overrides that make each run of a study: level by level, seed by seed, arms side by side."""
+    best = {choice.key: choice.value for choice in choices}
+    for arms in cells(study):
         for seed in resolve_seeds(study.seeds):
-            for arm, arm_changes in study.arms.items():
-                yield [*arm_changes, *changes, f"seed={seed}", f"study.arm='{arm}'", f"+study.levels={{{levels}}}"]
+            for cell in arms:
+                yield cell.job(seed, study.tune.setting, best.get(cell.key))
 
 
-def _literal(value: Any) -> str:
+def tuning_jobs(study: StudyConfig, grid: Sequence[float]) -> list[list[str]]:
+    """The overrides of the runs that tune: cell by cell, value by value of the grid, seed by seed."""
+    tune = study.tune
+    return [
+        cell.job(seed, tune.setting, value, as_level=True)
+        for arms in cells(study)
+        for cell in arms
+        for value in grid
+        for seed in tune.seeds
+    ]
+
+
+def pretraining_job(study: StudyConfig, job: Sequence[str]) -> list[str]:
+    """The overrides of the run that the run of ``job`` starts from: its own, but for how it is trained further.
+
+    The tuned key keeps the value that it has without tuning, so that one pretraining serves every value tried.
+    """
+    own = ["train.init_from=null", "train.trainable=all", "train.norm_statistics=live"]
+    marks = [f"study.arm='{PRETRAINING}'", "+study.levels={}"]
+    untuned = [item for item in job if not study.tune.grid or key_of(item) != study.tune.setting]
+    return merge(merge(untuned, [*own, *marks]), study.pretrain)
+
+
+def key_of(override: str) -> str:
+    """The key that an override sets."""
+    return override.split("=", 1)[0]
+
+
+def merge(first: Sequence[str], then: Sequence[str]) -> list[str]:
+    """Both override lists, without the entries of the first whose key the second sets again."""
+    taken = {key_of(item) for item in then}
+    return [item for item in first if key_of(item) not in taken] + list(then)
+
+
+def varied_keys(study: StudyConfig) -> set[str]:
+    """The keys, and groups, that arms and factors set."""
+    levels = [changes for named in study.factors.values() if isinstance(named, dict) for changes in named.values()]
+    changes = itertools.chain.from_iterable([*study.arms.values(), *levels])
+    return {key_of(change) for change in changes} | set(study.factors)
+
+
+def budgeted(study: StudyConfig) -> dict[str, Any]:
+    """The study's factors with the levels that its budget allows.
+
+    A level above ``study.limits`` is left out, and with any limit null, which stands for all there is. Of more than
+    ``study.max_levels`` so many are kept, evenly spaced, the first and the last among them.
+    """
+    factors = dict(study.factors)
+    for name, levels in study.factors.items():
+        if isinstance(levels, list | dict) and levels:
+            kept = _spread(_within(list(levels), study.limits.get(name)), study.max_levels)
+            factors[name] = kept if isinstance(levels, list) else {level: levels[level] for level in kept}
+    return factors
+
+
+def _within(levels: list[Any], limit: float | None) -> list[Any]:
+    if limit is None:
+        return levels
+    return [level for level in levels if level is not None and not (isinstance(level, int | float) and level > limit)]
+
+
+def _spread(levels: list[Any], count: int | None) -> list[Any]:
+    if count is None or len(levels) <= count:
+        return levels
+    return [levels[round(i * (len(levels) - 1) / (count - 1))] for i in range(count)]
+
+
+def levels_text(levels: Mapping[str, Any]) -> str:
+    """Factor levels as one text: ``optim.lr=0.1 norm=none``; empty without factors."""
+    return " ".join(f"{name}={value}" for name, value in levels.items())
+
+
+def literal(value: Any) -> str:
     """A value as Hydra's override grammar reads it back."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     text = str(value)
     return text if re.fullmatch(r"[\w.+-]+", text, re.ASCII) else "'" + text.replace("'", "\\'") + "'"
-
-
-def merge(first: Sequence[str], then: Sequence[str]) -> list[str]:
-    """Both override lists, without the entries of the first whose key the second sets again."""
-    taken = {item.split("=", 1)[0] for item in then}
-    return [item for item in first if item.split("=", 1)[0] not in taken] + list(then)
-
-
-def check(study: StudyConfig, base: RunConfig, fixed: Sequence[str], swept: Sequence[str]) -> None:
-    """Everything about a study that can be known before its runs are composed.
-
-    ``base``: the configuration without arms; ``fixed`` and ``swept``: keys that the user set to one value, and to several.
-    """
-    where = f"study {study.name}"
-    if len(study.arms) < 2:
-        found = ", ".join(study.arms) or "none"
-        raise ConfigError(f"{where} needs at least two arms to compare, and has {found}; add them under study.arms.")
-    for word in (*study.arms, *study.factors):
-        check_name(str(word), f"{where}: the name")
-    if study.baseline is not None and study.baseline not in study.arms:
-        hint = did_you_mean(study.baseline, list(study.arms))
-        raise ConfigError(
-            f"study.baseline={study.baseline} is not an arm of {where}: allowed are {', '.join(study.arms)}.{hint}"
-        )
-    for name, levels in study.factors.items():
-        if not isinstance(levels, list | dict) or not levels:
-            raise ConfigError(f"study.factors.{name} must be a list of levels, or a mapping of level names to overrides.")
-    resolve_seeds(study.seeds)
-    _check_metric(study, base)
-    _check_varied(study, fixed, swept)
-
-
-def _check_metric(study: StudyConfig, base: RunConfig) -> None:
-    known = final_metrics(base)
-    if study.metric not in known:
-        hint = did_you_mean(study.metric, known)
-        raise ConfigError(f"study.metric={study.metric} is not recorded: allowed are {', '.join(known)}.{hint}")
-    if study.metric.endswith("/loss") and Direction.greater in (study.direction, *study.expect.values()):
-        raise ConfigError(
-            f"study.metric={study.metric} is better when it is lower, but the study expects it to be greater; "
-            "add study.direction=less."
-        )
-
-
-def _check_varied(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> None:
-    """Refuse overrides of what the study itself sets."""
-    where = f"study {study.name}"
-    varied = {change.split("=", 1)[0] for changes in study.arms.values() for change in changes} | set(study.factors)
-    for key in (*fixed, *swept):
-        if key == "seed":
-            raise ConfigError(f"seed has no effect in {where}, which runs several; set study.seeds=[...] instead.")
-    for key in swept:
-        if key.split(".")[0] in ("study", "track", "executor", "budget"):
-            raise ConfigError(f"{key} cannot be a factor of {where}: run the study once for each of its values.")
-    for key in fixed:
-        if key in varied:
-            raise ConfigError(
-                f"{key} is what {where} varies ({', '.join(study.arms)}); leave it out, or train alone: bnexp train {key}=..."
-            )
-
-
-def check_runs(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
-    """Refuse runs that would be counted twice as evidence: arms, or levels, that are the same experiment."""
-    where = f"study {study.name}"
-    if len({(config.data.name, config.data.root) for config in configs}) > 1:
-        raise ConfigError(f"{where} varies the data set, but chance and margin go with one; run it once for each: data=NAME.")
-    cells: dict[tuple[str, str], dict[str, str]] = {}
-    for config in configs:
-        level = _levels_text(config)
-        cell = cells.setdefault((level, str(config.seed)), {})
-        if config.study.arm in cell:
-            raise ConfigError(f"{where}: the level {level} is there twice; leave one of them out.")
-        cell[config.study.arm] = digest(identity(config))
-    for arms in cells.values():
-        for (one, first), (other, second) in itertools.combinations(arms.items(), 2):
-            if first == second:
-                raise ConfigError(f"{where}: the arms {one} and {other} are the same experiment; change one of them.")
-    seen: dict[tuple[str, ...], str] = {}
-    for (level, _), arms in cells.items():
-        before = seen.setdefault(tuple(arms.values()), level)
-        if before != level:
-            raise ConfigError(f"{where}: the levels {before} and {level} are the same experiment; leave one of them out.")
-
-
-def _levels_text(config: RunConfig) -> str:
-    return " ".join(f"{name}={value}" for name, value in config.study.levels.items())

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bnexp.bench.work import RungResult, RunResult, Work
+from bnexp.cohorts import NUM_IMAGES
 from bnexp.executors.local import num_cores
 from bnexp.options import Device
-from bnexp.runner import NUM_IMAGES
 from bnexp.tracking.store import Store
 
 
@@ -129,11 +129,13 @@ def measure(rung: str, work: Work, repeat: int, folder: Path) -> Measurement:
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{rung}-") as name:
         own = Path(name)
         command, environment = _command(rung, work, own)
-        begin = time.perf_counter()
-        done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        seconds = time.perf_counter() - begin
+        with (own / "stderr.txt").open("w+") as errors:  # no pipe: processes that outlive the command would hold it open
+            begin = time.perf_counter()
+            done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
+            seconds = time.perf_counter() - begin
+            errors.seek(0)
+            lines = errors.read().strip().splitlines() or [f"exit code {done.returncode}"]
         if done.returncode != 0:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             raise BenchError(f"rung {rung} with {work.num_runs} runs failed: {lines[-1]}")
         result = RungResult.from_json((own / "result.json").read_text()) if rung != "B5" else recorded(work, own)
     runs = sorted(result.runs, key=lambda run: (run.seed, run.arm))

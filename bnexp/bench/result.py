@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from bnexp.bench.ladder import LeftOut, Measurement
 from bnexp.bench.work import RUNGS, RunResult, Work
+from bnexp.forecast import duration_text
 from bnexp.options import DataName, Device
 from bnexp.plan import plain
-from bnexp.runner import duration_text
 
 NUM_STANDARD_ERRORS = 3.0  # beyond which a rung's accuracy is flagged
 FEW_REPEATS = 3
@@ -170,17 +170,23 @@ def _bars(work: Work, rows: Sequence[Row]) -> list[Bar]:
         return [
             Bar("6 runs on a CPU, B5 over B0", 6.0, "x", row.over_b0 if row else None),
             Bar("6 runs on a CPU, B5 over B2", 1.8, "x", row.over_b2 if row else None),
+            _growth(found, 10, 200),
         ]
-    row, least, most = found.get(100), found.get(10), found.get(500)
-    growth = None
-    if least and most:
-        ratio = (most.seconds.median / 500) / (least.seconds.median / 10)
-        growth = Spread(ratio, ratio, ratio)
+    row = found.get(100)
     return [
         Bar("100 runs on a GPU, B5 over B2", 40.0, "x", row.over_b2 if row else None),
         Bar("100 runs on a GPU, B5", 30.0, " s", row.seconds if row else None, at_most=True),
-        Bar("time a run at 500 runs over that at 10", 1.15, "x", growth, at_most=True),
+        _growth(found, 10, 500),
     ]
+
+
+def _growth(found: Mapping[int, Row], least: int, most: int) -> Bar:
+    """The promise that a run takes as long among many as among few."""
+    ratio = None
+    if least in found and most in found:
+        median = (found[most].seconds.median / most) / (found[least].seconds.median / least)
+        ratio = Spread(median, median, median)
+    return Bar(f"time a run at {most} runs over that at {least}, B5", 1.15, "x", ratio, at_most=True)
 
 
 def _notes(work: Work, rows: Sequence[Row], bars: Sequence[Bar], left_out: Sequence[LeftOut]) -> list[str]:

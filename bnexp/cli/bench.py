@@ -14,10 +14,13 @@ from bnexp.config import ConfigError
 from bnexp.options import DataName, Device
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bnexp.bench.ladder import LeftOut, Measurement, Plan
     from bnexp.bench.result import Ladder
     from bnexp.bench.work import Work
 
+INTERRUPTED = 130
 NUMBERS = ("runs", "seconds", "range", "over B0", "over B2", "images/s", "accuracy %", "processes x threads")
 
 
@@ -57,12 +60,11 @@ def bench(
     Example: bnexp bench --rungs B0,B2,B5 --runs 6
     """
     format = pick_format(json, csv, md)
-    from bnexp.bench.ladder import Plan, climb
+    from bnexp.bench.ladder import Plan
     from bnexp.bench.page import render
-    from bnexp.bench.result import build
     from bnexp.bench.work import pick_rungs, pick_runs
     from bnexp.runner import prepare_data
-    from bnexp.tracking.store import runs_dir, write_atomic, write_json
+    from bnexp.tracking.store import runs_dir, write_atomic
 
     names, numbers = pick_rungs(rungs), None if num_runs is None else pick_runs(num_runs)
     work = _work(data, train_size, epochs, device)
@@ -70,22 +72,42 @@ def bench(
         numbers = [1, 6] if work.device is Device.cpu else [1, 10, 100]
     resident = prepare_data(work.configs()[0].data, stderr())
     plan = Plan(names, numbers, repeats, work, 60 * limit)
-    folder = runs_dir() / "bench"
     facts = _facts()
     _announce(plan, len(resident.train_index))
-    stem = folder / time.strftime("%Y-%m-%d-%H%M%S")
+    stem = runs_dir() / "bench" / time.strftime("%Y-%m-%d-%H%M%S")
+    ladder, interrupted = _climb(plan, stem, len(resident.test_labels), facts)
+    if ladder is not None:
+        write_atomic(stem.with_suffix(".html"), render(ladder))
+        message(f"\nMeasurements: {stem}.json\nPage: {stem}.html")
+        _print(ladder, format)
+    if interrupted:
+        count = len(ladder.measurements) if ladder is not None else 0
+        message(
+            f"Interrupted after {count} measurement{'' if count == 1 else 's'}; the same command measures all of them anew."
+        )
+        raise typer.Exit(INTERRUPTED)
+    if ladder is None:
+        raise ConfigError(f"every rung is expected to take longer than --limit {limit:g} minutes: raise it or lower --runs.")
+
+
+def _climb(plan: Plan, stem: Path, num_test: int, facts: dict[str, str]) -> tuple[Ladder | None, bool]:
+    """Measure, writing ``stem``.json after each time; the ladder, None without a measurement, and whether Ctrl-C ended it."""
+    from bnexp.bench.ladder import climb
+    from bnexp.bench.result import build
+    from bnexp.tracking.store import write_json
+
+    ladder: Ladder | None = None
     measurements: list[Measurement] = []
     left_out: list[LeftOut] = []
-    for measurement in climb(plan, folder, left_out.append):
-        measurements.append(measurement)
-        ladder = build(work, measurements, len(resident.test_labels), facts, left_out)
-        write_json(stem.with_suffix(".json"), ladder.to_dict())  # at once: an interruption loses nothing
-        _progress(plan, measurements, left_out)
-    if not measurements:
-        raise ConfigError(f"every rung is expected to take longer than --limit {limit:g} minutes: raise it or lower --runs.")
-    write_atomic(stem.with_suffix(".html"), render(ladder))
-    message(f"\nMeasurements: {stem}.json\nPage: {stem}.html")
-    _print(ladder, format)
+    try:
+        for measurement in climb(plan, stem.parent, left_out.append):
+            measurements.append(measurement)
+            ladder = build(plan.work, measurements, num_test, facts, left_out)
+            write_json(stem.with_suffix(".json"), ladder.to_dict())
+            _progress(plan, measurements, left_out)
+    except KeyboardInterrupt:
+        return ladder, True
+    return ladder, False
 
 
 def _work(data: str | None, train_size: int | None, epochs: int, device: Device) -> Work:
@@ -116,7 +138,7 @@ def _facts() -> dict[str, str]:
 
 def _announce(plan: Plan, num_train: int) -> None:
     """What will be measured, and how long that should take."""
-    from bnexp.runner import duration_text
+    from bnexp.forecast import duration_text
 
     work = plan.work
     expected = [seconds for seconds in plan.estimate().values() if seconds is None or seconds <= plan.limit]
@@ -131,7 +153,7 @@ def _announce(plan: Plan, num_train: int) -> None:
 def _progress(plan: Plan, measurements: list[Measurement], left_out: list[LeftOut]) -> None:
     """A line for the latest measurement, with the time that the rest should take."""
     from bnexp.bench.result import mean_accuracy
-    from bnexp.runner import duration_text
+    from bnexp.forecast import duration_text
 
     latest = measurements[-1]
     skipped = {(item.rung, item.num_runs) for item in left_out}

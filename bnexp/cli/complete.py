@@ -40,6 +40,13 @@ def studies(incomplete: str) -> list[str]:
     return [name for name in groups().get("study", []) if name.startswith(incomplete)]
 
 
+def budgets(incomplete: str) -> list[str]:
+    """Completions of a budget's name."""
+    from bnexp.compose import groups
+
+    return [name for name in groups()["budget"] if name.startswith(incomplete)]
+
+
 def data(incomplete: str) -> list[str]:
     """Completions of a data set's name."""
     from bnexp.compose import groups

@@ -14,6 +14,9 @@ from bnexp.schema import did_you_mean
 
 def report(
     study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Study name or name-id; without it the latest.")] = None,
+    book: Annotated[
+        bool, typer.Option("--book", help="Write the book of claims of bnexp study --all again; STUDY is then a book's id.")
+    ] = False,
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,
@@ -24,6 +27,11 @@ def report(
     from bnexp.tracking.store import Store
 
     format = pick_format(json, csv, md)
+    if book:
+        from bnexp.cli.book import rebuild
+
+        rebuild(study, format)
+        return
     store = Store()
     studies = sorted(store.root.glob("*/study-*/study.json"), key=_age)
     names = {f"{path.parent.parent.name}-{path.parent.name.removeprefix('study-')}": path.parent for path in studies}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from bnexp.cli import complete
 from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, stderr, stdout
 from bnexp.config import ConfigError, StudyConfig, WandbConfig
 from bnexp.options import Analysis
+from bnexp.study import budgeted
 from bnexp.validate import resolve_seeds
 
 if TYPE_CHECKING:
@@ -28,7 +29,11 @@ def study(
         str | None, typer.Argument(metavar="NAME", help="Which study; without it: the list.", autocompletion=complete.studies)
     ] = None,
     overrides: complete.Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, train none.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Run every study in turn, then write the book of claims.")] = False,
+    budget: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The same as the override budget=NAME.", autocompletion=complete.budgets)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and what they take; train none.")] = False,
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,
@@ -38,44 +43,101 @@ def study(
     An override with several values (optim.lr=0.01,0.1) becomes a factor. Example: bnexp study batchnorm data=digits
     """
     format = pick_format(json, csv, md)
+    chosen = [*(overrides or []), *([f"budget={budget}"] if budget else [])]
+    if every:
+        from bnexp.cli.book import run_all
+
+        if name is not None and "=" not in name:
+            raise ConfigError(f"--all runs every study: leave out {name}, or leave out --all.")
+        run_all([*([name] if name else []), *chosen], dry_run, format)
+        return
     if name is None:
-        _list_studies(format)
+        _list_studies(format, chosen)
         return
     if "=" in name:
         raise ConfigError(f"{name} is an override, but the study's name comes first: bnexp study batchnorm {name}.")
-    from bnexp.compare.record import from_plan
-    from bnexp.compose import expand_study, launch
-    from bnexp.runner import run_job
     from bnexp.tracking.store import Store
 
-    chosen = [f"study={name}", *(overrides or [])]
-    plan = expand_study(chosen)
     store = Store()
     if dry_run:
-        _print_plan(plan, store, format)
+        from bnexp.compose import expand_study
+        from bnexp.tracking.initial import resolve_starts
+
+        _print_plan(expand_study(resolve_starts([f"study={name}", *chosen], store)), store, format)
         return
-    record = from_plan(plan, overrides or [])
+    record, wandb = run_study(name, chosen, store, format)
+    if went_wrong(show_verdict_and_report(record, store, format, wandb)):
+        raise typer.Exit(SOME_FAILED)
+
+
+def run_study(name: str, overrides: list[str], store: Store, format: Format) -> tuple[StudyRecord, WandbConfig | None]:
+    """Record a study's question, then train what has no record yet; with how to log it, if it has not been concluded before.
+
+    Raises ConfigError for a study that cannot run.
+    """
+    from bnexp.compare.record import from_plan
+    from bnexp.compose import expand_study
+    from bnexp.executors.arrange import prepare_workers
+    from bnexp.tracking.initial import resolve_starts
+
+    prepare_workers()
+    chosen = resolve_starts([f"study={name}", *overrides], store)
+    plan = _tuned(expand_study(chosen), chosen, store, format)
+    record = from_plan(plan, overrides)
     published_before = (record.path(store) / "verdict.json").exists()
     record.save(store)
     if _announce(plan, store):
-        launch(run_job, chosen, multirun=True)
+        _train(plan, chosen, store)
         published_before = False
-    _conclude(record, store, format, None if published_before else plan.configs[0].track.wandb)
+    return record, None if published_before else plan.configs[0].track.wandb
+
+
+def _train(plan: StudyPlan, chosen: list[str], store: Store) -> None:
+    """Train the runs of a study: by Hydra, unless its launcher is the one that would compose all of them again for this."""
+    from bnexp import runner
+    from bnexp.compose import launch
+    from bnexp.plan import RunSpec
+
+    if plan.launcher == "cohort":
+        runner.run([RunSpec(config) for phase in plan.runs.phases for config in phase.configs], store)
+    else:
+        launch(runner.run_job, chosen, multirun=True)
+
+
+def _tuned(plan: StudyPlan, chosen: list[str], store: Store, format: Format) -> StudyPlan:
+    """The plan with the tuned values, where the study tunes one; what was chosen is printed beside the verdict's table."""
+    from bnexp.compare.tuned import choice_entry, tuning_rows
+    from bnexp.compose import launch
+    from bnexp.runner import run_job
+    from bnexp.tuning import tune
+
+    def train(jobs: list[list[str]]) -> None:
+        message(f"tuning {plan.study.tune.setting} first: {len(jobs)} runs, and more where a best value lies at the edge")
+        launch(run_job, [*chosen, "hydra.sweeper.only_tuning=true"], multirun=True)
+
+    plan = tune(plan, store, train)
+    if format is Format.table:
+        print_rows(tuning_rows([choice_entry(choice) for choice in plan.choices]), format)
+    return plan
 
 
 def _announce(plan: StudyPlan, store: Store) -> bool:
     """Say on stderr what will run; whether anything is left to train."""
+    from bnexp.forecast import duration_text, estimate_seconds
     from bnexp.plan import RunSpec, unique
-    from bnexp.runner import duration_text, estimate_seconds, unfinished
+    from bnexp.runner import unfinished
 
-    specs = unique([RunSpec(config) for config in plan.configs])
+    own = unique([RunSpec(config) for config in plan.configs])
+    first = [RunSpec(config) for config in plan.runs.pretraining.configs] if plan.runs.pretraining else []
+    specs = [*first, *own]
     todo = unfinished(specs, store)
     seconds = estimate_seconds(todo, store)
     stderr().print(plan.study.question, style="bold", markup=False)
     known = f", {len(specs) - len(todo)} finished before" if len(todo) < len(specs) else ""
     time_left = f", about {duration_text(seconds)}" if todo and seconds is not None else ""
     arms = ", ".join(plan.study.arms)
-    message(f"{len(specs)} runs: {arms}{_times(plan.study)}{known}{time_left}; study {plan.study.name}-{plan.study_id}")
+    after = f", after {len(first)} that they start from" if first else ""
+    message(f"{len(own)} runs: {arms}{_times(plan.study)}{after}{known}{time_left}; study {plan.study.name}-{plan.study_id}")
     return bool(todo)
 
 
@@ -85,11 +147,10 @@ def _times(study: StudyConfig) -> str:
     return f"{factors} x {count} seed{'s' if count > 1 else ''}"
 
 
-def _conclude(record: StudyRecord, store: Store, format: Format, wandb: WandbConfig | None) -> None:
-    result = show_verdict_and_report(record, store, format, wandb)
-    bad = {"failed", "missing"} | (set() if record.study.analysis is Analysis.sensitivity else {"diverged"})
-    if any(outcome.status in bad for outcome in result.outcomes):
-        raise typer.Exit(SOME_FAILED)
+def went_wrong(result: StudyResult) -> bool:
+    """Whether a run failed, is missing, or diverged where the study does not look for the rate at which runs do."""
+    bad = {"failed", "missing"} | (set() if result.study["analysis"] == Analysis.sensitivity else {"diverged"})
+    return any(outcome.status in bad for outcome in result.outcomes)
 
 
 def show_verdict_and_report(record: StudyRecord, store: Store, format: Format, wandb: WandbConfig | None = None) -> StudyResult:
@@ -100,10 +161,8 @@ def show_verdict_and_report(record: StudyRecord, store: Store, format: Format, w
     print_result(result, format)
     from bnexp.report.publish import publish
 
-    path, messages = publish(record, result, store, wandb)
-    for line in messages:
+    for line in publish(record, result, store, wandb):
         message(line)
-    message(f"\nReport: {path}")
     return result
 
 
@@ -143,43 +202,37 @@ TERMINAL_COLUMNS = {
 
 
 def _print_plan(plan: StudyPlan, store: Store, format: Format) -> None:
-    from bnexp.plan import RunSpec
-    from bnexp.runner import duration_text, estimate_seconds
+    from bnexp.cli.forecast import print_dry_run
+    from bnexp.cli.planned import planned_rows, planned_runs
+    from bnexp.forecast import duration_text, estimate_seconds
 
-    specs = [RunSpec(config) for config in plan.configs]
-    rows: list[dict[str, Any]] = [
-        {
-            "run": spec.run_id,
-            "arm": spec.arm,
-            **spec.levels,
-            "seed": spec.seed,
-            "state": "finished" if store.find(spec.run_id) else "to train",
-        }
-        for spec in specs
-    ]
+    rows = planned_rows(plan, store)
     message(f"{plan.study.name}-{plan.study_id}: {plan.study.question}")
-    print_rows(rows, format, right=("seed",))
-    todo = [spec for spec in specs if store.find(spec.run_id) is None]
+    specs = planned_runs(plan)
+    print_dry_run(rows, specs, store, format)
+    todo = [spec for spec, row in zip(specs, rows, strict=True) if row["state"] != "finished"]
     seconds = estimate_seconds(todo, store)
-    message(f"{len(specs)} runs, {len(todo)} to train" + (f", about {duration_text(seconds)}" if seconds is not None else ""))
+    message(f"{len(rows)} runs, {len(todo)} to train" + (f", about {duration_text(seconds)}" if seconds is not None else ""))
 
 
-def _list_studies(format: Format) -> None:
+def _list_studies(format: Format, overrides: list[str]) -> None:
     from bnexp.compose import compose, groups
+    from bnexp.forecast import duration_text, estimate_seconds
     from bnexp.plan import RunSpec
-    from bnexp.runner import duration_text, estimate_seconds
     from bnexp.tracking.store import Store
 
     store = Store()
     rows = []
     for name in groups().get("study", []):
         try:
-            spec = RunSpec(compose([f"study={name}"]))
+            spec = RunSpec(compose([f"study={name}", *overrides]))
         except ConfigError as error:
             message(f"study {name} cannot be read: {error}")
             continue
         study = spec.config.study
-        count = len(study.arms) * prod(len(levels) for levels in study.factors.values()) * len(resolve_seeds(study.seeds))
+        study.factors = budgeted(study)
+        trained = {tuple(changes) for changes in study.arms.values()}  # arms may be readings of the same runs
+        count = len(trained) * prod(len(levels) for levels in study.factors.values()) * len(resolve_seeds(study.seeds))
         seconds = estimate_seconds([spec] * count, store)
         rows.append(
             {
@@ -191,4 +244,7 @@ def _list_studies(format: Format) -> None:
             }
         )
     print_rows(rows, format, right=("estimated_time",))
-    message("\nRun one with bnexp study NAME; add data=digits or budget=quick for a faster answer, --dry-run to see its runs.")
+    message(
+        "\nRun one with bnexp study NAME, all with bnexp study --all; add data=digits or budget=quick for a faster answer, "
+        "--dry-run to see its runs."
+    )

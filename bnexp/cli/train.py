@@ -19,7 +19,7 @@ FAILED, SOME_FAILED = 1, 3
 def train(
     overrides: complete.Overrides = None,
     multirun: Annotated[bool, typer.Option("-m", "--multirun", help="A Hydra multirun: optim.lr=0.01,0.1 seed=0,1,2")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, train none.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and what they take; train none.")] = False,
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,
@@ -29,18 +29,20 @@ def train(
     Example: bnexp train data=digits norm=batch   or   bnexp train -m data=digits norm=none,batch seed=0,1,2
     """
     format = pick_format(json, csv, md)
-    chosen = overrides or []
+    from bnexp.cli.forecast import print_dry_run
     from bnexp.compose import compose, expand_multirun, launch
     from bnexp.plan import RunSpec, unique
     from bnexp.runner import run_job
+    from bnexp.tracking.initial import resolve_starts
     from bnexp.tracking.store import Store
 
     store = Store()
+    chosen = resolve_starts(overrides or [], store)
     if dry_run:
         configs = expand_multirun(chosen) if multirun else [compose(chosen)]
         planned = unique([RunSpec(config) for config in configs])
         rows = [{**_row(spec), "state": "finished" if store.find(spec.run_id) else "to train"} for spec in planned]
-        print_rows(rows, format, right=("seed",))
+        print_dry_run(rows, planned, store, format)
         return
     if not multirun:
         compose(chosen)  # every mistake is answered before Hydra starts

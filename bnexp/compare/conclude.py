@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bnexp.compare.record import StudyRecord
 from bnexp.compare.result import StudyResult
-from bnexp.compare.select import study_outcomes
+from bnexp.compare.select import StoreRecords, study_outcomes
+from bnexp.compare.tuned import tuning_notes
 from bnexp.compare.verdict import analyse
 from bnexp.data.resident import prepare
-from bnexp.tracking.store import Store, write_json
+from bnexp.tracking.store import Store, json_text, write_if_allowed
 
 
 def conclude(record: StudyRecord, store: Store) -> StudyResult:
@@ -15,12 +18,14 @@ def conclude(record: StudyRecord, store: Store) -> StudyResult:
     resident = prepare(record.data)
     result = analyse(
         record.study,
-        study_outcomes(record.runs, store, record.study.metric),
+        study_outcomes(record.runs, store, record.study.metric, record.study.metrics),
         study_id=record.study_id,
         margin=record.study.margin or record.data.margin,
         settings=record.settings,
         chance=1 / resident.num_classes,
         num_test=len(resident.test_labels),
+        records=StoreRecords(record.runs, store),
     )
-    write_json(record.path(store) / "verdict.json", result.to_dict())
+    result = replace(result, notes=[*result.notes, *tuning_notes(record.tuning, record.study.tune)])
+    write_if_allowed(record.path(store) / "verdict.json", json_text(result.to_dict()))
     return result

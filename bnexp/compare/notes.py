@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from bnexp.compare import stats
+from bnexp.compare.contrast import Test
 from bnexp.compare.pairing import Results, place, seed_text
 from bnexp.compare.result import Comparison
-from bnexp.compare.text import ALPHA, MIN_PAIRS, all_diverged, p_text, quantity
+from bnexp.compare.text import ALPHA, MIN_PAIRS, RATIO, all_diverged, interval, p_text, quantity
 from bnexp.config import StudyConfig
+from bnexp.rng import numpy_generator
 
 
-def notes(
-    study: StudyConfig, results: Results, comparisons: Sequence[Comparison], margin: float, num_test: int | None
-) -> list[str]:
+def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison], num_test: int | None) -> list[str]:
     """A sentence each: diverged runs, limits of the tests, what was not tested, and the test set's own error."""
     found = [
         f"{place(arm, level)}: {seed_text(seeds)} diverged; kept, at chance."
@@ -33,7 +33,7 @@ def notes(
         f"{place(f'{c.arm} against {c.baseline}', c.level)}: all {c.n} differences in {c.measure} are the same, so there is no "
         f"t test and no interval{'; the exact sign-flip test decides' if c.n >= MIN_PAIRS else ''}."
         for c in comparisons
-        if c.n > 1 and math.isnan(c.p_t) and not all_diverged(c)
+        if c.n > 1 and math.isnan(c.p_t) and c.test != Test.page and not all_diverged(c)
     ]
     found += [
         f"{place(f'{c.arm} against {c.baseline}', c.level)}: both runs diverged in {c.both_diverged} of {c.n} pairs, which "
@@ -41,10 +41,13 @@ def notes(
         for c in comparisons
         if 0 < c.both_diverged < c.n
     ]
-    if math.isnan(margin):
-        unit = f" ({results.scale.unit})" if results.scale.unit else ""
-        found.append(f"No margin is set for {study.metric}, so equivalence is not tested; set study.margin{unit}.")
-    return found + _test_set_error(study, results, num_test)
+    unset = {c.measure: c.unit for c in comparisons if math.isnan(c.margin)}
+    for unit in dict.fromkeys(unset.values()):
+        kind = "a ratio above 1" if unit == RATIO else unit.split("/")[0]
+        hint = f"study.margin ({kind})" if kind else "study.margin"
+        measures = " and ".join(measure for measure in unset if unset[measure] == unit)
+        found.append(f"No margin is set for {measures}, so equivalence is not tested; set {hint}.")
+    return found + _test_set_error(results, num_test) + (_noise_floor(study, results) if study.noise_floor else [])
 
 
 def _floors(comparisons: Sequence[Comparison]) -> list[str]:
@@ -65,10 +68,10 @@ def _floors(comparisons: Sequence[Comparison]) -> list[str]:
     return found
 
 
-def _test_set_error(study: StudyConfig, results: Results, num_test: int | None) -> list[str]:
+def _test_set_error(results: Results, num_test: int | None) -> list[str]:
     """The binomial standard error of one accuracy, ``sqrt(p (1 - p) / N)``, where the number of test images is known."""
     values = [value for cell in results.values.values() for value in cell.values()]
-    if study.metric != "test/accuracy" or not num_test or not values:
+    if results.measure != "test/accuracy" or not num_test or not values:
         return []
     part = float(np.median(values)) / 100  # the median, so that diverged runs do not inflate it
     error = 100 * math.sqrt(part * (1 - part) / num_test)
@@ -76,3 +79,24 @@ def _test_set_error(study: StudyConfig, results: Results, num_test: int | None) 
         f"The {num_test:,} test images alone give one accuracy a standard error of {quantity(error, 'pp')}. All runs share "
         "them, so the intervals speak of other seeds, not of other test images."
     ]
+
+
+def _noise_floor(study: StudyConfig, results: Results) -> list[str]:
+    """An A/A comparison at each level: the baseline's seeds, split at random in two halves, as if these were two arms.
+
+    Its pairs share no seed, so it shows what the seeds do alone, before pairing takes away what arms have in common.
+    """
+    arm, found = study.baseline or results.arms[0], []
+    for level in results.levels:
+        values = numpy_generator(0, "compare/noise_floor").permutation(results.cell(arm, level))
+        half = values.size // 2
+        if half < 2:
+            continue
+        mean = stats.mean_interval(stats.differences(values[:half], values[half : 2 * half]))
+        unit, bounds = results.scale.unit, interval(mean.low, mean.high, results.scale.unit)
+        found.append(
+            f"{place(f'Noise floor of {arm}', level)}: {half} of its seeds against {half} others differ by "
+            f"{' '.join(filter(None, [quantity(mean.estimate, unit, sign=True), bounds]))}; two seeds by "
+            f"{quantity(math.sqrt(2) * float(values.std(ddof=1)), unit)} (standard deviation)."
+        )
+    return found

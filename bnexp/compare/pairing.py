@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from bnexp.compare.result import Outcome, Status
 from bnexp.compare.stats import Array
+from bnexp.config import ConfigError
+from bnexp.schema import metric_unit
 
 Cell = tuple[str, str]  # (arm, level)
 
@@ -24,9 +27,8 @@ class Scale:
     @classmethod
     def of(cls, metric: str) -> Scale:
         """Accuracies in percentage points, losses in nats, anything else as recorded."""
-        if "accuracy" in metric:
-            return cls("pp", 100.0)
-        return cls("nats" if "loss" in metric else "", 1.0)
+        unit = metric_unit(metric)
+        return cls(unit, 100.0 if unit == "pp" else 1.0)
 
 
 @dataclass(frozen=True)
@@ -41,22 +43,38 @@ class Pairs:
     baseline: Array
     both_diverged: int = 0
 
+    @classmethod
+    def of(cls, values: Mapping[int, tuple[float, float]]) -> Pairs:
+        """From seed -> (arm, baseline)."""
+        seeds = tuple(sorted(values))
+        return cls(seeds, *np.array([values[seed] for seed in seeds], float).reshape(-1, 2).T)
+
 
 class Results:
     """The outcomes of a study, arranged by arm, level and seed; values are in the metric's shown unit.
 
     A diverged run counts at its recorded value; where that is not finite, at chance: accuracy ``chance``, loss
-    ``-log(chance)``. ``arms`` and ``levels`` are in order of appearance, ``arms`` first as ``arm_order`` says.
+    ``-log(chance)``. ``arms`` and ``levels`` are in order of appearance, ``arms`` first as ``arm_order`` says; ``factors``:
+    level -> its factor levels by key. ``metrics``: arm -> metric where an arm has one of its own; all must have one unit, else
+    ConfigError. ``measure``: what the values are: the metric, or what the arms' metrics have in common.
     """
 
     def __init__(
-        self, outcomes: Iterable[Outcome], metric: str, chance: float | None = None, arm_order: Sequence[str] = ()
+        self,
+        outcomes: Iterable[Outcome],
+        metric: str,
+        chance: float | None = None,
+        arm_order: Sequence[str] = (),
+        metrics: Mapping[str, str] | None = None,
     ) -> None:
         self.outcomes = list(outcomes)
-        self.scale = Scale.of(metric)
-        self._chance = _chance_value(self.scale, chance)
         self.arms = list(dict.fromkeys([*arm_order, *(outcome.arm for outcome in self.outcomes)]))
-        self.levels = list(dict.fromkeys(outcome.level for outcome in self.outcomes)) or [""]
+        own = list(dict.fromkeys((metrics or {}).get(arm, metric) for arm in self.arms)) or [metric]
+        self.scale = _shared_scale(own)
+        self.measure = own[0] if len(own) == 1 else _COMMON_NAMES.get(self.scale.unit, "value")
+        self._chance = _chance_value(own[0], self.scale, chance)
+        self.factors: dict[str, dict[str, Any]] = {outcome.level: outcome.levels for outcome in self.outcomes}
+        self.levels = list(self.factors) or [""]
         self.values: dict[Cell, dict[int, float]] = {}
         self._diverged: dict[Cell, list[int]] = {}
         self._planned: dict[Cell, dict[int, str]] = {}
@@ -97,6 +115,15 @@ class Results:
         """Seeds of the diverged runs of one arm at one level; they count at chance."""
         return self._diverged.get((arm, level), [])
 
+    def both_diverged(self, arm: str, baseline: str, level: str) -> set[int]:
+        """Seeds of which both runs diverged, so that their difference was never measured."""
+        return set(self.diverged(arm, level)) & set(self.diverged(baseline, level))
+
+    def run_ids(self, arm: str, level: str) -> dict[int, str]:
+        """Seed -> run id of the runs of one arm at one level that have a value."""
+        planned = self._planned.get((arm, level), {})
+        return {seed: planned[seed] for seed in sorted(self.values.get((arm, level), {}))}
+
     def missing(self, arm: str, level: str) -> int:
         """How many planned runs of one arm at one level have no value."""
         return len(self._planned.get((arm, level), ())) - len(self.values.get((arm, level), ()))
@@ -105,8 +132,8 @@ class Results:
         """Both arms' values over the seeds for which both have one, in order of seed."""
         ours, theirs = self.values.get((arm, level), {}), self.values.get((baseline, level), {})
         seeds = tuple(sorted(ours.keys() & theirs.keys()))
-        both = set(self.diverged(arm, level)) & set(self.diverged(baseline, level))
-        return Pairs(seeds, np.array([ours[s] for s in seeds], float), np.array([theirs[s] for s in seeds], float), len(both))
+        both = len(self.both_diverged(arm, baseline, level))
+        return Pairs(seeds, np.array([ours[s] for s in seeds], float), np.array([theirs[s] for s in seeds], float), both)
 
     def blocks(self) -> Array:
         """``(seeds, arms)`` means over the levels, for the seeds that have a value in every arm at every level."""
@@ -132,6 +159,11 @@ class Results:
         return [f"{place(arm, level)}: {seed_text(seeds)} without a partner in {other}."] if seeds else []
 
 
+def factor_names(results: Results) -> list[str]:
+    """The keys of the study's factors, in order of appearance."""
+    return list(dict.fromkeys(key for levels in results.factors.values() for key in levels))
+
+
 def place(arm: str, level: str) -> str:
     """``after_pool at lr=0.01``, or the arm alone where the study has no factor."""
     return f"{arm} at {level}" if level else arm
@@ -150,7 +182,19 @@ def _why_absent(outcome: Outcome) -> str:
     return f"{outcome.status} without a finite value of the metric"
 
 
-def _chance_value(scale: Scale, chance: float | None) -> float | None:
-    if chance is None or not scale.unit:
+_COMMON_NAMES = {"pp": "accuracy", "nats": "loss"}
+
+
+def _shared_scale(metrics: Sequence[str]) -> Scale:
+    """The scale of metrics that are compared with each other."""
+    if len({metric_unit(metric) for metric in metrics}) > 1:
+        named = ", ".join(f"{metric} ({metric_unit(metric) or 'as recorded'})" for metric in metrics)
+        raise ConfigError(f"study.metrics compares metrics of different units: {named}; choose metrics of one unit.")
+    return Scale.of(metrics[0])
+
+
+def _chance_value(metric: str, scale: Scale, chance: float | None) -> float | None:
+    """What a network that guesses would have; None where that is not known, as for what probes measure."""
+    if chance is None or not scale.unit or metric.split("/")[0] not in ("train", "val", "test", "statistics"):
         return None
     return chance * scale.factor if scale.unit == "pp" else -math.log(chance)

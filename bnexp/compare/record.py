@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnexp.compare.tuned import choice_entry, tuned_setting
 from bnexp.config import ConfigError, DataConfig, RunConfig, StudyConfig, TuneConfig
 from bnexp.options import Analysis, Augment, DataName, Direction, Order
 from bnexp.plan import RunSpec, flatten, identity, plain
@@ -39,7 +40,10 @@ ELSE_DEFAULT = (
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """``study.json``. ``runs``: one entry a planned run with ``run_id arm levels seed``; ``overrides`` reproduce it."""
+    """``study.json``. ``runs``: one entry a planned run with ``run_id arm levels seed``; ``overrides`` reproduce it.
+
+    ``tuning``: the values that were tuned, one entry a cell (``tuned.choice_entry``).
+    """
 
     study: StudyConfig
     study_id: str
@@ -47,6 +51,7 @@ class StudyRecord:
     data: DataConfig
     settings: dict[str, str]
     runs: list[dict[str, Any]]
+    tuning: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def command(self) -> str:
@@ -67,7 +72,9 @@ def from_plan(plan: StudyPlan, overrides: Sequence[str]) -> StudyRecord:
     specs = [RunSpec(config) for config in plan.configs]
     runs = [{"run_id": s.run_id, "arm": s.arm, "levels": s.levels, "seed": s.seed} for s in specs]
     data = plan.configs[0].data
-    return StudyRecord(plan.study, plan.study_id, list(overrides), data, shared_settings(plan.configs), runs)
+    tuning = [choice_entry(choice) for choice in plan.choices]
+    settings = shared_settings(plan.configs) | tuned_setting(tuning)
+    return StudyRecord(plan.study, plan.study_id, list(overrides), data, settings, runs, tuning)
 
 
 def load(path: Path) -> StudyRecord:
@@ -87,7 +94,7 @@ def _from_dict(raw: dict[str, Any]) -> StudyRecord:
     study.expect = {level: Direction(direction) for level, direction in study.expect.items()}
     data = DataConfig(**raw["data"])
     data.name, data.augment, data.order = DataName(data.name), Augment(data.augment), Order(data.order)
-    return StudyRecord(study, raw["study_id"], raw["overrides"], data, raw["settings"], raw["runs"])
+    return StudyRecord(study, raw["study_id"], raw["overrides"], data, raw["settings"], raw["runs"], raw.get("tuning", []))
 
 
 def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:

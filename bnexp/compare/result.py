@@ -69,16 +69,22 @@ class ArmSummary:
 class Comparison:
     """One arm against another over paired seeds; every difference is ``arm - baseline`` in pp (or nats).
 
-    ``measure``: what is compared: the study's metric, or a sensitivity measure derived from it per seed
-    (``area over log optim.lr``, ``width within 1 pp of best``, ``largest stable optim.lr``).
+    ``measure``: what is compared: the study's metric, or what its analysis derives per seed (``largest stable optim.lr``,
+    ``interaction with model.activation, from activation=relu``, ``trend over train.batch_size``, ``updates to target``,
+    ``gap at matched training loss``, ``flips beyond seed-to-seed churn``); ``reference``: the level that an interaction is
+    measured from. ``unit``: of differences, intervals and margin; ``log2 ratio``: the base-2 logarithm of arm over baseline.
     ``low high low90 high90``: 95 and 90 % interval, NaN below three pairs and where all differences are the same.
     ``p_t``: paired t test; ``p_sign_flip``: exact or sampled sign-flip permutation; ``p_adjusted``: Holm over the study's
     family; ``p_equivalence``: the larger of the two one-sided tests at ``margin``.
     ``effect``: Hedges-corrected d_z; ``superiority``: part of the pairs in which the arm wins, with Wilson interval.
-    ``n_needed``: pairs that the test of the claim (paired t; TOST where equivalence is claimed) would need for 80 % power
-    at the observed difference, at .05 divided by the family's size; None if no difference, or above 10,000.
+    ``n_needed``: pairs that the test of the claim (paired t, also in place of Page's and the sign-flip test; TOST where
+    equivalence is claimed) would need for 80 % power at the observed difference, at .05 divided by the family's size; None if
+    no difference, or above 10,000.
     ``p_equivalence_adjusted``, ``p_sign_flip_adjusted``: Holm over the study's equivalence and sign-flip tests. A test that
     cannot be made is NaN. ``both_diverged``: pairs in which both runs diverged.
+    ``test``: the test that the verdict rests on (``paired t``, ``sign flip``, ``Page``), ``p_test`` its p before Holm's
+    correction. ``low_bca high_bca``: 95 % BCa bootstrap interval, for display only: at five pairs it covers 87 %.
+    ``seeds differences``: the pairs, in order of seed.
     """
 
     arm: str
@@ -108,6 +114,13 @@ class Comparison:
     p_equivalence_adjusted: float = math.nan
     p_sign_flip_adjusted: float = math.nan
     both_diverged: int = 0
+    reference: str = ""
+    test: str = "paired t"
+    p_test: float = math.nan
+    low_bca: float = math.nan
+    high_bca: float = math.nan
+    seeds: list[int] = field(default_factory=list)
+    differences: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

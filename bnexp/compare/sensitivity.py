@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexp.compare.contrast import Contrast, Inputs, Questions
 from bnexp.compare.pairing import Pairs, Results, seed_text
 from bnexp.compare.stats import Array
 from bnexp.config import ConfigError
@@ -59,6 +60,26 @@ class Measure:
     name: str
     unit: str
     margin: float
+
+
+def sensitivity(asked: Inputs) -> Questions:
+    """``analysis: sensitivity``: every measure of every arm's courses against its baseline's."""
+    courses = Sensitivity(asked.results, asked.margin, asked.chance)
+    contrasts = [
+        Contrast(
+            arm=arm,
+            baseline=baseline,
+            level="",
+            measure=measure.name,
+            unit=measure.unit,
+            margin=measure.margin,
+            direction=asked.study.direction,
+            pairs=courses.pair(arm, baseline, index),
+        )
+        for index, measure in enumerate(courses.measures)
+        for arm, baseline in asked.pairs
+    ]
+    return Questions(contrasts, courses.notes(), courses.incomplete())
 
 
 class Sensitivity:

@@ -6,7 +6,9 @@ What cannot be computed is NaN, never an exception: too few values, or a t test 
 References: Student (1908), "The probable error of a mean"; Fisher (1935), "The Design of Experiments", ch. 3 (sign flips);
 Phipson & Smyth (2010), "Permutation p-values should never be zero"; Hedges (1981), "Distribution theory for Glass's
 estimator of effect size"; Wilson (1927), "Probable inference"; Schuirmann (1987), "A comparison of the two one-sided tests
-procedure"; Holm (1979), "A simple sequentially rejective multiple test procedure"; Friedman (1937), "The use of ranks".
+procedure"; Holm (1979), "A simple sequentially rejective multiple test procedure"; Friedman (1937), "The use of ranks";
+Page (1963), "Ordered hypotheses for multiple treatments"; McNemar (1947), "Note on the sampling error of the difference
+between correlated proportions"; Efron (1987), "Better bootstrap confidence intervals".
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ EXACT_SIGN_FLIPS = 14
 SIGN_FLIP_DRAWS = 9_999
 MAX_PAIRS = 10_000
 MIN_VALUES = 3  # of an interval
+BOOTSTRAP_DRAWS = 2_000
 
 
 class Interval(NamedTuple):
@@ -170,6 +173,65 @@ def friedman(blocks: ArrayLike) -> float:
     return float(friedmanchisquare(*table.T).pvalue)
 
 
+def slopes(x: Array, courses: Array) -> Array:
+    """Least-squares slope of each row of ``courses`` (n, L) over ``x`` (L,)."""
+    centred = x - x.mean()
+    return np.asarray(courses @ centred / (centred @ centred), float)
+
+
+def page_trend(courses: ArrayLike, rising: bool) -> float:
+    """p of Page's (1963) test that the columns of ``courses`` (seeds, levels) rise, or fall, in the order given.
+
+    Twice the one-sided p, because the direction is that of the data: so a rising and a falling trend together are found
+    falsely in at most 5 %. Exact where that is quick, else by the normal approximation (SciPy decides). 1 where every row is
+    all ties; NaN below two rows or three columns.
+    """
+    table = np.asarray(courses, float)
+    if table.shape[0] < 2 or table.shape[1] < 3:
+        return math.nan
+    if not np.ptp(table, axis=1).any():
+        return 1.0
+    from scipy.stats import page_trend_test
+
+    return min(1.0, 2 * float(page_trend_test(table if rising else table[:, ::-1]).pvalue))
+
+
+def mcnemar(only_arm: int, only_baseline: int) -> float:
+    """Two-sided exact p of McNemar's (1947) test: of the images that one alone gets right, each is as likely to get it.
+
+    1 where there is no such image.
+    """
+    if not only_arm + only_baseline:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_arm, only_arm + only_baseline).pvalue)
+
+
+def bootstrap_draws(n: int, generator: np.random.Generator) -> NDArray[np.intp]:
+    """(2,000, n) indices of values drawn with replacement, the same for every sample of ``n``."""
+    return generator.integers(0, n, size=(BOOTSTRAP_DRAWS, n))
+
+
+def bca_interval(d: ArrayLike, draws: NDArray[np.intp], level: float = 0.95) -> Interval:
+    """Mean with the bias-corrected and accelerated bootstrap interval (Efron 1987); ``draws``: of ``bootstrap_draws``.
+
+    For display only: with five values a 95 % interval covers 87 %. None below three values or where all are the same. As
+    ``scipy.stats.bootstrap``, which takes twenty times as long because it draws anew for every sample.
+    """
+    x = np.asarray(d, float)
+    mean = float(x.mean()) if x.size else math.nan
+    if x.size < MIN_VALUES or is_constant(x):
+        return Interval(mean, math.nan, math.nan)
+    means = x[draws].mean(axis=1)
+    bias = special.ndtri((np.mean(means < mean) + np.mean(means <= mean)) / 2)
+    deviations = x - mean  # proportional to the jackknife's
+    acceleration = np.sum(deviations**3) / (6 * np.sum(deviations**2) ** 1.5)
+    shifted = bias + special.ndtri([(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, special.ndtr(bias + shifted / (1 - acceleration * shifted)))
+    return Interval(mean, float(low), float(high))
+
+
 def power_paired_t(effect: float, n: int, alpha: float = 0.05) -> float:
     """Power of the two-sided paired t test at the standardised effect ``d_z`` with ``n`` pairs (noncentral t)."""
     bound = special.stdtrit(n - 1, 1 - alpha / 2)
@@ -230,7 +292,8 @@ def _standard_error(x: Array) -> float:
 
 def _noncentral_t(degrees: int, shift: float, bound: float) -> float:
     """P(T <= bound). SciPy gives NaN where the probability is too small to resolve, 1e-6 and less: there it is 0."""
-    return float(np.nan_to_num(special.nctdtr(degrees, shift, bound)))
+    p = float(special.nctdtr(degrees, shift, bound))
+    return 0.0 if math.isnan(p) else p
 
 
 def _p_above(d: ArrayLike, bound: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bnexp.compare.result import StudyResult
-from bnexp.compare.text import interval, number, p_text, signed
+from bnexp.compare.text import interval, number, p_text, quantity, signed
 
 Row = dict[str, str]
 
@@ -33,12 +33,14 @@ def arm_rows(result: StudyResult) -> list[Row]:
 
 
 def comparison_rows(result: StudyResult) -> list[Row]:
-    """A row a comparison: difference with interval, p values, effect size, superiority, verdict and its reason.
+    """A row a comparison: difference with intervals, p values, effect size, superiority, verdict and its reason.
 
-    Every p is Holm's over the study, so that each can be read against .05.
+    A time is a ratio: 0.43× means that the arm needs 0.43 times what the baseline needs. The bootstrap interval is for display
+    only. Every p is Holm's over the study, so that each can be read against .05.
     """
     leveled = any(c.level for c in result.comparisons)
     measured = any(c.measure != result.metric for c in result.comparisons)
+    tested = any(c.test != "paired t" for c in result.comparisons)
     return [
         {
             "arm": c.arm,
@@ -46,8 +48,10 @@ def comparison_rows(result: StudyResult) -> list[Row]:
             **({"level": c.level} if leveled else {}),
             **({"measure": c.measure} if measured else {}),
             "n": str(c.n),
-            "difference": f"{signed(c.difference, c.unit)} {c.unit}".rstrip(),
+            "difference": quantity(c.difference, c.unit, sign=True),
             "95 % interval": interval(c.low, c.high, c.unit) or "–",
+            "95 % BCa": interval(c.low_bca, c.high_bca, c.unit) or "–",
+            **({"test": c.test} if tested else {}),
             "p adjusted": p_text(c.p_adjusted),
             "p sign flip": p_text(c.p_sign_flip_adjusted),
             "p equivalence": p_text(c.p_equivalence_adjusted),

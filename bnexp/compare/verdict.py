@@ -3,15 +3,19 @@
 Rules, fixed before any run (``StudyConfig``), so that no result can choose them:
 
 - Pairs: each other arm against ``study.baseline``; without one, every pair, the later arm minus the earlier. One comparison
-  a pair and factor level; for ``analysis: sensitivity`` one a pair and measure instead.
-- Direction: ``study.expect`` by the level's value, else ``study.direction``; ``greater`` and ``less`` speak of the metric.
+  a pair and factor level, or whatever ``study.analysis`` derives from the runs instead (``ANALYSES``).
+- Direction: ``study.expect`` by the level's value, else ``study.direction``; ``greater`` and ``less`` speak of what is
+  compared: of the metric; of the difference at a level against that at the first one (interaction); of its slope over the
+  levels (trend); of the time until the target, so that faster is ``less``; of the gap; of the flips beyond churn.
+- Tests: the paired t test. Of a trend Page's test in the direction of the mean slope, doubled; of times the sign-flip test.
 - Families: Holm over all of a study's difference tests, and over all of its equivalence tests.
 - A comparison: a significant difference is SUPPORTED or, with the wrong sign, REFUTED. Shown equivalence is EQUIVALENT, or
   REFUTED where ``greater`` or ``less`` was claimed. Where equivalence is claimed it is looked at first, and only a
   difference shown to lie beyond the margin is REFUTED. Everything else is INCONCLUSIVE. Under six pairs: ESTIMATE.
 - Divergence: a diverged run stays in, at chance. Two diverged runs of a pair differ by 0 only because both were put there,
   which may never look like equivalence: with any such pair equivalence is not tested, a verdict needs six other pairs, and
-  where all pairs are such nothing at all is tested. In the difference tests the 0 stays: it can only weaken a difference.
+  where all pairs are such nothing at all is tested. In the difference tests the 0 stays: it can only weaken a difference;
+  in an interaction or a trend it could make one, so there the seed is left out and listed.
 - The study: the verdict that its comparisons share. Where they differ, SUPPORTED if each shows its own claim, REFUTED if
   some are refuted and none shows its claim, else INCONCLUSIVE. Without a baseline and with direction ``different`` the
   claim is that the arms are not all alike, so that one SUPPORTED pair is enough.
@@ -20,36 +24,41 @@ Rules, fixed before any run (``StudyConfig``), so that no result can choose them
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cache
 from itertools import combinations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bnexp.compare import stats
+from bnexp.compare.answer import NO_RESULT, answer
+from bnexp.compare.contrast import Contrast, Inputs, Questions, Records, Test, at_levels
+from bnexp.compare.factorial import interaction, trend
+from bnexp.compare.flips import predictions
+from bnexp.compare.histories import matched_loss, time_to_target
 from bnexp.compare.notes import notes
 from bnexp.compare.pairing import Pairs, Results
 from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult, Verdict
-from bnexp.compare.select import value_text
-from bnexp.compare.sensitivity import Sensitivity
-from bnexp.compare.text import ALPHA, MIN_PAIRS, NO_RESULT, answer, claimed, reason
+from bnexp.compare.sensitivity import sensitivity
+from bnexp.compare.text import ALPHA, MIN_PAIRS, claimed, reason
 from bnexp.config import ConfigError, StudyConfig
 from bnexp.options import Analysis, Direction
 from bnexp.plan import plain
 from bnexp.rng import numpy_generator
 from bnexp.schema import did_you_mean
 
-
-@dataclass(frozen=True)
-class Contrast:
-    """One question of a study: an arm against its baseline at a level, in one measure."""
-
-    arm: str
-    baseline: str
-    level: str
-    measure: str
-    unit: str
-    margin: float
-    direction: Direction
-    pairs: Pairs
+ANALYSES: dict[Analysis, Callable[[Inputs], Questions]] = {
+    Analysis.levels: at_levels,
+    Analysis.sensitivity: sensitivity,
+    Analysis.interaction: interaction,
+    Analysis.trend: trend,
+    Analysis.time_to_target: time_to_target,
+    Analysis.matched_loss: matched_loss,
+    Analysis.predictions: predictions,
+}
+OMNIBUS = (Analysis.levels, Analysis.sensitivity)  # where arms are compared in the metric itself
 
 
 def analyse(
@@ -61,35 +70,33 @@ def analyse(
     settings: Mapping[str, str],
     chance: float | None = None,
     num_test: int | None = None,
+    records: Records | None = None,
 ) -> StudyResult:
     """Compare the arms of a study and answer its question.
 
     ``margin``: equivalence margin in pp (``study.margin``, else ``data.margin``); for a metric that is no accuracy only
     ``study.margin`` counts, in the metric's unit. ``settings``: dotted key -> text. ``num_test``: number of test images, which
-    lets the notes name the test set's own error. ``chance``: accuracy of guessing, a fraction. Raises ConfigError for a
-    baseline that is no arm, and where a sensitivity analysis is asked of levels or a metric that do not allow one.
+    lets the notes name the test set's own error. ``chance``: accuracy of guessing, a fraction. ``records``: histories and
+    predictions of the runs, for the analyses that read them. Raises ConfigError for a baseline that is no arm, metrics of
+    different units, and an analysis that the levels or the metric do not allow.
     """
-    results = Results(outcomes, study.metric, chance, list(study.arms))
+    results = Results(outcomes, study.metric, chance, list(study.arms), study.metrics)
     if results.scale.unit != "pp":
         margin = math.nan if study.margin is None else study.margin
     pairs = _arm_pairs(study, results.arms)
-    if study.analysis is Analysis.sensitivity:
-        sensitivity = Sensitivity(results, margin, chance)
-        contrasts = _sensitivity_contrasts(study, sensitivity, pairs)
-        extra_notes, extra_unpaired = sensitivity.notes(), sensitivity.incomplete()
-    else:
-        contrasts, extra_notes, extra_unpaired = _level_contrasts(study, results, pairs, margin), [], []
-    comparisons = judge(contrasts)
+    found = ANALYSES[study.analysis](Inputs(study, results, pairs, margin, chance, records))
+    comparisons = judge(found.contrasts)
     verdict = study_verdict(study, comparisons)
     trained = any(outcome.status is Status.finished for outcome in outcomes)
-    omnibus = stats.friedman(blocks) if trained and len(blocks := results.blocks()) >= MIN_PAIRS else math.nan
+    tested = trained and study.analysis in OMNIBUS and len(blocks := results.blocks()) >= MIN_PAIRS
+    omnibus = stats.friedman(blocks) if tested else math.nan
     return StudyResult(
         study=plain(asdict(study)),
         study_id=study_id,
         question=study.question,
         answer=answer(study, comparisons, verdict, settings) if results.values or not comparisons else NO_RESULT,
         verdict=verdict,
-        metric=study.metric,
+        metric=results.measure,
         unit=results.scale.unit,
         margin=margin,
         settings=dict(settings),
@@ -97,8 +104,8 @@ def analyse(
         comparisons=comparisons,
         omnibus_p=None if math.isnan(omnibus) else omnibus,
         outcomes=list(outcomes),
-        unpaired=results.problems(pairs) + extra_unpaired,
-        notes=notes(study, results, comparisons, margin, num_test) + extra_notes,
+        unpaired=results.problems(pairs) + found.unpaired,
+        notes=notes(study, results, comparisons, num_test) + found.notes,
     )
 
 
@@ -106,8 +113,7 @@ def judge(contrasts: Sequence[Contrast]) -> list[Comparison]:
     """Test every contrast of one family and give each its verdict. Pure: the same contrasts, the same result."""
     differences = [_tested(c.pairs) for c in contrasts]
     found = [_estimate(c, d, len(contrasts)) for c, d in zip(contrasts, differences, strict=True)]
-    # Without a t test (differences that are all the same) the exact sign-flip test decides.
-    adjusted = stats.holm([c.p_sign_flip if math.isnan(c.p_t) else c.p_t for c in found])
+    adjusted = stats.holm([c.p_test for c in found])
     flips = stats.holm([c.p_sign_flip for c in found])
     equivalence = stats.holm([c.p_equivalence for c in found])
     beyond = stats.holm([stats.beyond_margin(d, c.margin) for c, d in zip(contrasts, differences, strict=True)])
@@ -116,6 +122,8 @@ def judge(contrasts: Sequence[Contrast]) -> list[Comparison]:
             comparison, p_adjusted=adjusted[i], p_sign_flip_adjusted=flips[i], p_equivalence_adjusted=equivalence[i]
         )
         tested = replace(tested, verdict=decide(tested, beyond[i]))
+        if tested.verdict is Verdict.INCONCLUSIVE and tested.n_needed is not None:
+            tested = replace(tested, n_needed=max(tested.n_needed, tested.n + 1))
         found[i] = replace(tested, reason=reason(tested))
     return found
 
@@ -162,47 +170,6 @@ def _arm_pairs(study: StudyConfig, arms: Sequence[str]) -> list[tuple[str, str]]
     return [(arm, study.baseline) for arm in arms if arm != study.baseline]
 
 
-def _level_contrasts(study: StudyConfig, results: Results, pairs: Sequence[tuple[str, str]], margin: float) -> list[Contrast]:
-    expected = {o.level: _direction(study, o.levels) for o in results.outcomes}
-    return [
-        Contrast(
-            arm=arm,
-            baseline=baseline,
-            level=level,
-            measure=study.metric,
-            unit=results.scale.unit,
-            margin=margin,
-            direction=expected.get(level, study.direction),
-            pairs=results.pair(arm, baseline, level),
-        )
-        for level in results.levels
-        for arm, baseline in pairs
-    ]
-
-
-def _sensitivity_contrasts(study: StudyConfig, sensitivity: Sensitivity, pairs: Sequence[tuple[str, str]]) -> list[Contrast]:
-    return [
-        Contrast(
-            arm=arm,
-            baseline=baseline,
-            level="",
-            measure=measure.name,
-            unit=measure.unit,
-            margin=measure.margin,
-            direction=study.direction,
-            pairs=sensitivity.pair(arm, baseline, index),
-        )
-        for index, measure in enumerate(sensitivity.measures)
-        for arm, baseline in pairs
-    ]
-
-
-def _direction(study: StudyConfig, levels: Mapping[str, object]) -> Direction:
-    """What is expected at these factor levels: the first level that ``study.expect`` names, else ``study.direction``."""
-    named = (study.expect[text] for value in levels.values() if (text := value_text(value)) in study.expect)
-    return next(named, study.direction)
-
-
 def _tested(pairs: Pairs) -> stats.Array:
     """The differences that tests are made of: all of them, or none where both runs of every pair diverged."""
     d = stats.differences(pairs.arm, pairs.baseline)
@@ -214,6 +181,10 @@ def _estimate(contrast: Contrast, d: stats.Array, family: int) -> Comparison:
     pairs = contrast.pairs
     wide, narrow = stats.mean_interval(d), stats.mean_interval(d, 0.90)
     effect, wins = stats.hedges_dz(d), stats.superiority(d)
+    shown = stats.differences(pairs.arm, pairs.baseline)
+    bootstrap = stats.bca_interval(d, _draws(max(d.size, 1)))
+    p_t, p_sign_flip = stats.paired_t(d), stats.sign_flip(d, numpy_generator(0, "compare/sign_flip"))
+    test, p_test = _decisive(contrast, p_t, p_sign_flip)
     return Comparison(
         arm=contrast.arm,
         baseline=contrast.baseline,
@@ -223,13 +194,13 @@ def _estimate(contrast: Contrast, d: stats.Array, family: int) -> Comparison:
         direction=contrast.direction.value,
         margin=contrast.margin,
         n=pairs.arm.size,
-        difference=stats.mean_interval(stats.differences(pairs.arm, pairs.baseline)).estimate,
+        difference=stats.mean_interval(shown).estimate,
         low=wide.low,
         high=wide.high,
         low90=narrow.low,
         high90=narrow.high,
-        p_t=stats.paired_t(d),
-        p_sign_flip=stats.sign_flip(d, numpy_generator(0, "compare/sign_flip")),
+        p_t=p_t,
+        p_sign_flip=p_sign_flip,
         p_adjusted=math.nan,
         p_equivalence=math.nan if pairs.both_diverged else stats.equivalence(d, contrast.margin),
         effect=effect,
@@ -240,7 +211,29 @@ def _estimate(contrast: Contrast, d: stats.Array, family: int) -> Comparison:
         verdict=Verdict.ESTIMATE,
         reason="",
         both_diverged=pairs.both_diverged,
+        reference=contrast.reference,
+        test=test,
+        p_test=p_test,
+        low_bca=bootstrap.low,
+        high_bca=bootstrap.high,
+        seeds=list(pairs.seeds),
+        differences=[float(value) for value in shown],
     )
+
+
+@cache
+def _draws(n: int) -> NDArray[np.intp]:
+    return stats.bootstrap_draws(n, numpy_generator(0, "compare/bootstrap"))
+
+
+def _decisive(contrast: Contrast, p_t: float, p_sign_flip: float) -> tuple[str, float]:
+    """The test that the verdict rests on, and its p. Without a t test (equal differences) the sign-flip test decides."""
+    if contrast.test is Test.page:
+        all_lost = contrast.pairs.both_diverged == contrast.pairs.arm.size
+        return Test.page.value, math.nan if all_lost else contrast.p_page
+    if contrast.test is Test.sign_flip or math.isnan(p_t):
+        return Test.sign_flip.value, p_sign_flip
+    return Test.paired_t.value, p_t
 
 
 def _pairs_needed(contrast: Contrast, d: stats.Array, alpha: float) -> int | None:
@@ -251,7 +244,8 @@ def _pairs_needed(contrast: Contrast, d: stats.Array, alpha: float) -> int | Non
         needed = stats.pairs_needed_equivalence(float(d.mean()), float(d.std(ddof=1)), contrast.margin, alpha=alpha)
     else:
         needed = stats.pairs_needed(stats.hedges_dz(d), alpha=alpha)
-    return None if needed is None else max(needed, MIN_PAIRS)
+    least = math.floor(2 - math.log2(alpha)) if contrast.test is Test.sign_flip else MIN_PAIRS  # its floor is 2 / 2**n
+    return None if needed is None else max(needed, least, MIN_PAIRS)
 
 
 def _summaries(results: Results) -> list[ArmSummary]:

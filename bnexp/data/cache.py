@@ -52,24 +52,30 @@ class Packed:
 def cache_key(config: DataConfig) -> str:
     """The directory name of the packed data set: equal for equal content, without reading any image.
 
-    The user's own files are known by path, size and time of change. Raises ConfigError if they are not there.
+    The user's own files are known by path, size and time of change: the last part of the name, after one for where they are
+    and how they are used. Raises ConfigError if they are not there.
     """
     key = f"{config.name}-{config.size}-v{VERSION}"
     if config.name is DataName.image_folder:
         root = image_root(config)
         files = scan(root)
-        identity: list[object] = [str(root), *((file.path, file.bytes, file.changed) for file in files)]
+        place: list[object] = [str(root)]
+        content: list[object] = [(file.path, file.bytes, file.changed) for file in files]
         own_split = not has_test_folder(files)
     elif config.name is DataName.npz:
         path = npz_path(config)
         stat = path.stat()
-        identity = [str(path), stat.st_size, stat.st_mtime_ns]
+        place, content = [str(path)], [stat.st_size, stat.st_mtime_ns]
         own_split = True  # whether the file has a test set is not known without opening it
     else:
         return key
     if own_split:
-        identity += [config.test_fraction, config.split_seed]
-    return f"{key}-{hashlib.sha256(repr(identity).encode()).hexdigest()[:20]}"
+        place += [config.test_fraction, config.split_seed]
+    return f"{key}-{_hash(place)}-{_hash(content)}"
+
+
+def _hash(values: list[object]) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:20]
 
 
 def open_packed(config: DataConfig, load: Callable[[DataConfig, Path, Progress], RawData], progress: Progress) -> Packed:
@@ -143,6 +149,10 @@ def _make(path: Path, config: DataConfig, load: Callable[[DataConfig, Path, Prog
     made = _find(path)
     if made is None:
         raise DataError(f"{path} changed while it was made: check the disk, then try again.")
+    if config.name in (DataName.image_folder, DataName.npz):
+        for old in path.parent.glob(f"{path.name.rsplit('-', 1)[0]}-*"):
+            if old != path:  # the files have changed since: nothing will ask for it again
+                shutil.rmtree(old, ignore_errors=True)
     return made
 
 

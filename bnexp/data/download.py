@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -85,14 +86,23 @@ def obtain(file: RawFile, roots: Sequence[Path], progress: Progress) -> Path:
     root = _writable_root(roots)
     path = root / file.path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
+        with FileLock(root / f".{file.path.replace('/', '-')}.lock"):
             # Another process may have downloaded it while this one waited for the lock.
             return _find(file, [root], quiet=True) or _download(file, path, progress)
     except OSError as error:
         raise DataError(
             f"{path} cannot be written ({error.strerror or error}): free some space, or set BNEXP_DATA_DIR to another folder."
         ) from error
+    finally:
+        _remove_empty(path.parent, root)
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove ``folder`` and those above it, up to ``root``, as far as nothing is in them."""
+    with suppress(OSError):
+        while folder != root:
+            folder.rmdir()
+            folder = folder.parent
 
 
 def md5_of(path: Path) -> str:
@@ -152,6 +162,7 @@ def _fetch(url: str, md5: str, path: Path, progress: Progress) -> None:
     temporary = path.with_name(f".{path.name}.part")
     digest = hashlib.md5(usedforsecurity=False)
     done = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with temporary.open("wb") as handle:
             for chunk, total in _stream(url):

@@ -1,63 +1,115 @@
 """Executors on this machine: in this process, or a pool of single-threaded worker processes.
 
 An executor turns cohorts into a stream of records. On a CPU two processes beat two OpenMP threads on nets this small, so
-there the pool trains one cohort a process with one thread each; a GPU is driven from this process.
+there the pool trains one cohort a process with one thread each; a GPU is driven from this process. A run has one thread even
+where there are more cores than runs, so that its sums are taken in the same order, and its bits are the same, everywhere.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnexp.cohorts import Cohort, split
 from bnexp.metrics import Record, RunFailed, RunFinished
 from bnexp.plan import RunSpec
 
 if TYPE_CHECKING:
+    from bnexp.data.batches import DeviceData
     from bnexp.data.resident import Resident
 
 log = logging.getLogger(__name__)
 
-Cohort = tuple[RunSpec, ...]
 MAX_ATTEMPTS = 2  # of a cohort whose worker process died
 
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, where the system has control groups
+
+
 def num_cores() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors this process may use: those it is bound to, within the container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = map(int, CPU_QUOTA.read_text().split())
+    except (OSError, ValueError):  # there is none
+        return cores
+    return max(1, min(cores, round(quota / period)))
 
 
 def train_cohort(cohort: Cohort, resident: Resident) -> Iterator[Record]:
-    """The records of one cohort, trained here; an error becomes a RunFailed of every run that is not finished."""
-    open_runs = {spec.run_id for spec in cohort}
+    """The records of one cohort, trained here; an error becomes a RunFailed of every run that is not finished.
+
+    On a GPU the cohort is split into parts that fit into memory. One that runs out of memory all the same is halved, and its
+    runs start anew.
+    """
+    finished: set[str] = set()
     try:
         import torch
 
         from bnexp.data.batches import DeviceData
-        from bnexp.train.engine import fit
+        from bnexp.train.capture import release_memory
+        from bnexp.train.memory import runs_that_fit
         from bnexp.train.precision import compute_dtype, resolve_device
 
         train = cohort[0].config.train
         device = resolve_device(train)
         if device.type == "cpu":
             torch.set_num_threads(1)
-        data = DeviceData(resident, device, compute_dtype(train.precision), cohort[0].config.data.augment)
-        for record in fit(cohort, data):
-            if isinstance(record, RunFinished):
-                open_runs.discard(record.run_id)
-            yield record
+        data = DeviceData(resident, device, compute_dtype(train.precision), cohort[0].config.data)
+        waiting = deque(split(cohort, runs_that_fit(cohort, data)))
+        while waiting:
+            part = waiting.popleft()
+            fitted = yield from _trained(part, data, finished)
+            release_memory(device)
+            if fitted:
+                continue
+            if len(part) == 1:
+                raise MemoryError(_too_large(part[0], device.type))
+            left = tuple(spec for spec in part if spec.run_id not in finished)
+            log.warning("%d runs together are too many for the memory of %s; they are trained in halves.", len(part), device)
+            waiting.extendleft(reversed(split(left, math.ceil(len(part) / 2))))
     except Exception as error:
         text = str(error) or type(error).__name__
-        for run_id in sorted(open_runs):
+        for run_id in sorted({spec.run_id for spec in cohort} - finished):
             yield RunFailed(run_id, text, traceback.format_exc())
+
+
+def _trained(cohort: Cohort, data: DeviceData, finished: set[str]) -> Generator[Record, None, bool]:
+    """Train a cohort; False where memory ran out. A function of its own, so that nothing of the cohort outlives the attempt."""
+    import torch
+
+    from bnexp.train import engine
+
+    try:
+        for record in engine.fit(cohort, data):
+            if isinstance(record, RunFinished):
+                finished.add(record.run_id)
+            yield record
+    except torch.OutOfMemoryError:
+        return False
+    return True
+
+
+def _too_large(spec: RunSpec, device: str) -> str:
+    train = spec.config.train
+    return (
+        f"the run alone does not fit into the memory of the device ({device}): train.batch_size={train.batch_size} and "
+        f"train.eval_batch_size={train.eval_batch_size} decide what it takes; make the larger one smaller, or use "
+        "train.device=cpu."
+    )
 
 
 def run_inline(cohorts: Sequence[Cohort], resident: Resident) -> Iterator[Record]:
@@ -91,6 +143,23 @@ class _Worker:
     finished: set[str] = field(default_factory=set)
 
 
+def start_pool_server() -> BaseContext:
+    """Where worker processes come from; the sooner it is called, the sooner they are ready.
+
+    On Linux one process imports torch and is then forked into each worker, so that torch is loaded once, whatever their
+    number; a second call finds that process running. Elsewhere forking a process with such libraries is not safe.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "bnexp.data.batches", "bnexp.train.engine"])
+    with single_threaded():
+        forkserver.ensure_running()
+    return context
+
+
 class Pool:
     """Single-threaded worker processes that each train one cohort at a time.
 
@@ -101,7 +170,7 @@ class Pool:
     def __init__(self, resident: Resident, num_workers: int) -> None:
         self.resident = resident
         self.num_workers = num_workers
-        self._context = multiprocessing.get_context("spawn")
+        self._context: Any = start_pool_server()
         self._workers: list[_Worker] = []
 
     def run(self, cohorts: Sequence[Cohort]) -> Iterator[Record]:
@@ -133,16 +202,15 @@ class Pool:
     def close(self) -> None:
         """Stop all workers, at once when they are busy."""
         for worker in self._workers:
-            if worker.cohort:
-                worker.process.terminate()
-            worker.connection.close()  # an idle worker ends when its connection does
+            worker.process.terminate()  # an idle one too: taking torch down in good order takes most of a second
+            worker.connection.close()
         for worker in self._workers:
             worker.process.join()
         self._workers = []
 
     def _start(self) -> _Worker:
         here, there = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(there, self.resident), daemon=True)
+        process = self._context.Process(target=_work, args=(there, self.resident, dict(os.environ)), daemon=True)
         process.start()
         there.close()
         return _Worker(process, here)
@@ -173,8 +241,9 @@ class Pool:
             yield RunFailed(spec.run_id, f"its worker process {reason}, {MAX_ATTEMPTS} times in a row{hint}")
 
 
-def _work(connection: Connection, resident: Resident) -> None:
+def _work(connection: Connection, resident: Resident, environment: dict[str, str]) -> None:
     """The life of a worker process: take a cohort, send its records, say None, until the connection ends."""
+    os.environ.update(environment)  # the fork server's own is that of its start
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it stops the workers
     try:
         while True:

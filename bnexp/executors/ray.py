@@ -17,11 +17,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnexp.cohorts import Cohort
 from bnexp.config import ConfigError, DataConfig
-from bnexp.executors.local import MAX_ATTEMPTS, Cohort, num_cores, single_threaded, train_cohort, try_again
+from bnexp.executors.local import MAX_ATTEMPTS, num_cores, single_threaded, train_cohort, try_again
 from bnexp.metrics import Record, RunFailed, RunFinished
 from bnexp.options import Device
-from bnexp.plan import RunSpec
 
 if TYPE_CHECKING:
     from bnexp.data.resident import Resident
@@ -155,7 +155,7 @@ def _num_gpus(cohort: Cohort) -> int:
 
 def _portable(cohort: Cohort) -> Cohort:
     """The runs as a node can train them: files by absolute path, device ``auto`` as ``cpu`` (no GPU is reserved for them)."""
-    specs = [RunSpec(deepcopy(spec.config)) for spec in cohort]
+    specs = [replace(spec, config=deepcopy(spec.config)) for spec in cohort]
     for spec in specs:
         if spec.config.train.device is Device.auto:
             spec.config.train.device = Device.cpu

@@ -46,23 +46,34 @@ def _orthogonal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def initialise(network: nn.Module, seeds: Sequence[int], schemes: Sequence[str], gains: Sequence[float]) -> None:
+def initialise(
+    network: nn.Module, seeds: Sequence[int], schemes: Sequence[str], gains: Sequence[float], layers: Sequence[str]
+) -> None:
     """Fill weights and biases of all ``RunConv2d`` and ``RunLinear`` layers in place; norm layers keep 1 and 0.
 
     The value of a parameter is a function of (seed, parameter name, scheme, gain): drawn in float64 on the CPU, so that
     networks of different norms, precisions, devices and cohorts share it. The gain scales weights, not biases. Biases are
-    U(-b, b) with b = 1/sqrt(fan_in) under ``torch`` and zero under the other schemes.
+    U(-b, b) with b = 1/sqrt(fan_in) under ``torch`` and zero under the other schemes. Where a run's ``layers`` is ``conv``,
+    its linear layers have scheme ``torch`` and gain 1.
     """
     for name, layer in network.named_modules():
         if not isinstance(layer, RunConv2d | RunLinear):
             continue
-        for r, (seed, scheme, gain) in enumerate(zip(seeds, schemes, gains, strict=True)):
-            weight = layer.weight[r]
-            weight.copy_(gain * draw_weight(scheme, weight.shape, torch_generator(seed, f"init/{name}.weight")))
-            if layer.bias is None:
-                continue
-            if scheme == "torch":
-                bound = 1 / math.sqrt(weight[0].numel())
-                layer.bias[r].copy_(_uniform(layer.bias[r].shape, bound, torch_generator(seed, f"init/{name}.bias")))
+        for r, (seed, scheme, gain, chosen) in enumerate(zip(seeds, schemes, gains, layers, strict=True)):
+            if chosen == "all" or isinstance(layer, RunConv2d):
+                _fill(layer, r, name, seed, scheme, gain)
             else:
-                layer.bias[r].zero_()
+                _fill(layer, r, name, seed, "torch", 1.0)
+
+
+def _fill(layer: RunConv2d | RunLinear, run: int, name: str, seed: int, scheme: str, gain: float) -> None:
+    weight = layer.weight[run]
+    weight.copy_(gain * draw_weight(scheme, weight.shape, torch_generator(seed, f"init/{name}.weight")))
+    if layer.bias is None:
+        return
+    bias = layer.bias[run]
+    if scheme == "torch":
+        bound = 1 / math.sqrt(weight[0].numel())
+        bias.copy_(_uniform(bias.shape, bound, torch_generator(seed, f"init/{name}.bias")))
+    else:
+        bias.zero_()

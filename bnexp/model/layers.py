@@ -1,7 +1,7 @@
 """Layers with a run axis: R independent networks computed as one.
 
 Every parameter is ``(R, ...)``: run ``r`` owns slice ``r``. Image activations are ``(N, R*C, H, W)`` with the channels of a
-run side by side; after ``RunFlatten`` activations are ``(N, R, D)``. Nothing in a layer lets one run see another.
+run side by side; after ``RunFlatten`` or ``RunAveragePool`` they are ``(N, R, D)``. No layer lets one run see another.
 
 Shape letters: R runs, N batch, C channels (I in, O out), H height, W width, D features.
 """
@@ -16,13 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from bnexp.model.convolution import Strategy, convolve
+from bnexp.model.hashing import HASH_MASK, random_bits
+
 
 class RunConv2d(nn.Module):
-    """Convolution without padding, stride 1: ``y[n,r,o] = bias[r,o] + sum_i weight[r,o,i] * x[n,r,i]`` (cross-correlation).
+    """Convolution, stride 1: ``y[n,r,o] = bias[r,o] + sum_i weight[r,o,i] * x[n,r,i]`` (cross-correlation).
 
-    Shapes: ``(N, R*I, H, W) -> (N, R*O, H-k+1, W-k+1)``; also ``(N, I, H, W)``, one batch shared by all runs, which is then
-    a single dense convolution. ``weight`` is ``(R, O, I, k, k)``, ``bias`` ``(R, O)`` or None. Training and evaluation are
-    the same. Parameters are left uninitialised; see ``init.py``.
+    Shapes: ``(N, R*I, H, W) -> (N, R*O, H+2p-k+1, W+2p-k+1)`` with p = ``padding`` zeros on each side; also ``(N, I, H, W)``,
+    one batch shared by all runs, which is then a single dense convolution, and ``(N, G*I, H, W)``, a batch for each of G
+    blocks of neighbouring runs. ``strategy`` says how it is computed (see ``convolution.py``). ``weight`` is
+    ``(R, O, I, k, k)``, ``bias`` ``(R, O)`` or None. Training and evaluation are the same. Parameters are left uninitialised;
+    see ``init.py``.
     Reference: LeCun et al., "Gradient-based learning applied to document recognition", 1998.
     """
 
@@ -33,26 +38,28 @@ class RunConv2d(nn.Module):
         out_channels: int,
         kernel_size: int,
         bias: bool = True,
+        padding: int = 0,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.padding = padding
+        self.strategy: Strategy | None = None
         shape = (num_runs, out_channels, in_channels, kernel_size, kernel_size)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(shape[:2], device=device, dtype=dtype)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        num_runs, _, in_channels = self.weight.shape[:3]
-        groups = 1 if x.shape[1] == in_channels else num_runs
+        groups = x.shape[1] // self.weight.shape[2]
         bias = None if self.bias is None else self.bias.flatten()
-        return F.conv2d(x, self.weight.flatten(0, 1), bias, groups=groups)
+        return convolve(x, self.weight.flatten(0, 1), bias, self.padding, groups, self.strategy)
 
 
 class RunLinear(nn.Module):
     """Affine map: ``y[n,r] = weight[r] x[n,r] + bias[r]``.
 
-    Shapes: ``(N, R, I) -> (N, R, O)``; ``weight`` is ``(R, O, I)``, ``bias`` ``(R, O)``. Training and evaluation are the
-    same. Parameters are left uninitialised; see ``init.py``.
+    Shapes: ``(N, R, I) -> (N, R, O)``; also ``(N, 1, I)``, one batch shared by all runs. ``weight`` is ``(R, O, I)``, ``bias``
+    ``(R, O)``. Training and evaluation are the same. Parameters are left uninitialised; see ``init.py``.
     """
 
     def __init__(
@@ -68,21 +75,39 @@ class RunLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty((num_runs, out_features), device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[1] == 1:  # one run: an ordinary matrix product, quicker than a batch of one
-            return F.linear(x.squeeze(1), self.weight.squeeze(0), self.bias.squeeze(0)).unsqueeze(1)
+        if x.shape[1] == 1:  # one run or one input: an ordinary matrix product, quicker than a batch of products
+            return F.linear(x.squeeze(1), self.weight.flatten(0, 1), self.bias.flatten()).view(-1, *self.bias.shape)
+        if x.shape[1] < len(self.weight):  # a batch for each block of neighbouring runs
+            x = x.unsqueeze(2).expand(-1, -1, len(self.weight) // x.shape[1], -1).flatten(1, 2)
         product = torch.baddbmm(self.bias.unsqueeze(1), x.transpose(0, 1), self.weight.transpose(1, 2))
         return product.transpose(0, 1)
 
 
 class RunFlatten(nn.Module):
-    """Images to features: ``(N, R*C, H, W) -> (N, R, C*H*W)``."""
+    """Images to features: ``(N, R*C, H, W) -> (N, R, D)``, D = C*H*W = ``num_features``; ``(N, C, H, W)``, one batch shared by
+    all runs, becomes ``(N, 1, D)``."""
 
-    def __init__(self, num_runs: int) -> None:
+    def __init__(self, num_features: int) -> None:
         super().__init__()
-        self.num_runs = num_runs
+        self.num_features = num_features
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(x.shape[0], self.num_runs, -1)
+        return x.reshape(x.shape[0], -1, self.num_features)
+
+
+class RunAveragePool(nn.Module):
+    """Global average pooling: ``y[n,r,c]`` is the mean of map ``x[n,r,c]``; ``(N, R*C, H, W) -> (N, R, C)``.
+
+    ``num_channels`` is C. Training and evaluation are the same.
+    Reference: Lin et al., "Network in network", ICLR 2014, section 3.2.
+    """
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.num_channels = num_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)).view(x.shape[0], -1, self.num_channels)
 
 
 _NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -157,16 +182,6 @@ class _MaxPool2x2(torch.autograd.Function):
         return dx.view(N, C, H, 2 * half_width)
 
 
-_HASH_MASK = 0xFFFFFFFF
-
-
-def _hash32(x: Tensor) -> Tensor:
-    """Mix 32-bit integers held in int64. The multiplier is below 2**31, so that no product overflows."""
-    for _ in range(2):
-        x = ((x >> 16) ^ x) * 0x45D9F3B & _HASH_MASK
-    return (x >> 16) ^ x
-
-
 class RunDropout(nn.Module):
     """Training: each unit of run ``r`` is zero with probability ``p[r]``, else scaled by ``1/(1-p[r])``. Evaluation: identity.
 
@@ -186,7 +201,7 @@ class RunDropout(nn.Module):
         super().__init__()
         integers: dict[str, Any] = {"dtype": torch.int64, "device": device}
         self.register_buffer("step", torch.zeros((), **integers), persistent=False)
-        self.register_buffer("key", torch.tensor([k & _HASH_MASK for k in keys], **integers)[:, None], persistent=False)
+        self.register_buffer("key", torch.tensor([k & HASH_MASK for k in keys], **integers)[:, None], persistent=False)
         threshold = torch.tensor([round(q * 2**32) for q in p], **integers)[:, None]
         self.register_buffer("threshold", threshold, persistent=False)
         scale = torch.tensor([1 / (1 - q) for q in p], dtype=dtype, device=device)[:, None]
@@ -197,7 +212,5 @@ class RunDropout(nn.Module):
             return x
         N, _, D = x.shape
         self.step += 1
-        stream = _hash32(_hash32(self.key) + self.step & _HASH_MASK)
-        unit = _hash32(torch.arange(N * D, device=x.device).view(N, 1, D))
-        keep = _hash32(unit + stream & _HASH_MASK) >= self.threshold
+        keep = random_bits(self.key, self.step, N, D) >= self.threshold
         return x * (keep * self.scale).to(x.dtype)

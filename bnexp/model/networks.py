@@ -6,7 +6,7 @@ This is where configuration ends: everything below takes plain arguments.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,35 +14,62 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bnexp.config import ConfigError, RunConfig
+from bnexp.config import ConfigError, ModelConfig, RunConfig
 from bnexp.model.init import initialise
-from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunConv2d, RunDropout, RunFlatten, RunLinear
-from bnexp.model.norms import RunBatchNorm
-from bnexp.options import Activation, ModelName, NormKind, Placement
+from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunAveragePool, RunConv2d, RunDropout, RunFlatten, RunLinear
+from bnexp.model.norms import RunNorm, build_norm
+from bnexp.options import Activation, DropoutSide, ModelName, NormKind, Placement
 from bnexp.rng import derive
 
 
 @dataclass(frozen=True)
 class ConvBlock:
-    """Convolution, activation and 2x2 max pooling, with norms where the placement says."""
+    """Convolution, activation and, where ``pool``, 2x2 max pooling, with norms where the placement says."""
 
     num_features: int
     kernel_size: int
+    padding: int = 0
+    pool: bool = True
+
+    def side_after(self, side: int) -> int:
+        """The side of the maps that leave the block, pixels, where they come in with ``side``."""
+        side += 2 * self.padding - self.kernel_size + 1
+        return side // 2 if self.pool else side
 
 
 @dataclass(frozen=True)
-class HiddenBlock:
-    """Linear layer and activation, then dropout."""
+class Table:
+    """The layers of a network before its output layer: convolutions, maps to features, hidden linear layers.
 
-    num_features: int
+    ``average``: a feature is the mean of a map, else the maps are flattened. ``hidden``: units of each hidden layer.
+    """
+
+    convs: tuple[ConvBlock, ...] = ()
+    average: bool = False
+    hidden: tuple[int, ...] = ()
 
 
-# The rows of a network before its output layer. LeNet: LeCun et al. 1998, in the form of the PyTorch CIFAR tutorial.
-TABLES: dict[ModelName, tuple[ConvBlock | HiddenBlock, ...]] = {
-    ModelName.lenet: (ConvBlock(6, 5), ConvBlock(16, 5), HiddenBlock(120), HiddenBlock(84)),
-}
+def table(model: ModelConfig) -> Table:
+    """The layers that ``model.name``, ``depth`` and ``width`` ask for.
 
-# What follows a convolution; a linear layer has no pooling, so there after_pool means after the activation.
+    ``lenet``  LeCun et al. 1998, in the form of the PyTorch CIFAR tutorial
+    ``mlp``    ``depth`` hidden layers of ``width`` units
+    ``plain``  ``depth`` convolutions 3x3 of ``width`` channels that keep the size of the maps, without skips, then global
+               average pooling: the plain net of He et al. 2015 (arXiv:1512.03385, section 4.2) at constant width. They form
+               four stages, as equal in depth as can be (one of each convolution where there are fewer), with 2x2 max pooling
+               between, so that 32x32 pixels end as 4x4.
+    """
+    if model.name is ModelName.lenet:
+        return Table(convs=(ConvBlock(6, 5), ConvBlock(16, 5)), hidden=(120, 84))
+    if model.name is ModelName.mlp:
+        return Table(hidden=(model.width,) * model.depth)
+    stages = min(4, model.depth)
+    stage_ends = [stage * model.depth // stages for stage in range(1, stages)]
+    convs = (ConvBlock(model.width, 3, padding=1, pool=i in stage_ends) for i in range(1, model.depth + 1))
+    return Table(tuple(convs), average=True)
+
+
+# What follows a convolution. Where there is no pooling, as after every linear layer, after_pool means after the activation.
 _ORDERS: dict[Placement, tuple[str, ...]] = {
     Placement.before_activation: ("norm", "act", "pool"),
     Placement.after_activation: ("act", "norm", "pool"),
@@ -84,11 +111,9 @@ class Network(nn.Sequential):
 
     def check_batch(self, num_images: int) -> None:
         """Raise ConfigError where a training batch of so many images would leave a norm a single value a channel."""
-        if num_images > 1:
-            return
         for layer in self.children():
-            if isinstance(layer, RunBatchNorm):
-                layer.check_values(num_images * layer.map_size)
+            if isinstance(layer, RunNorm):
+                layer.check_batch(num_images)
 
     def export(self, run: int) -> dict[str, NDArray[np.generic]]:
         """Parameters and buffers of one run, named and shaped as in a plain torch module."""
@@ -121,91 +146,102 @@ def build_network(
     num_classes: int,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
+    num_steps: int = 1,
 ) -> Network:
     """The initialised network of a cohort: one run for each configuration, which agree in everything but per-run keys.
 
     ``size`` is the side of the square input, pixels. The first configuration decides the graph; seed, dropout, init, eps and
-    norm momentum are taken from each. Raises ConfigError where the image is too small for the network.
+    norm momentum are taken from each. ``num_steps`` of the whole training is what batch renorm's schedule is scaled to. Raises
+    ConfigError where the image is too small for the network.
     """
-    layers = dict(_Builder(configs, device, dtype).layers(in_channels, size, num_classes))
+    layers = dict(_Builder(configs, device, dtype, num_steps).layers(in_channels, size, num_classes))
     network = Network(layers, len(configs))
     inits = [c.model.init for c in configs]
-    initialise(network, [c.seed for c in configs], [i.scheme for i in inits], [i.gain for i in inits])
+    initialise(
+        network, [c.seed for c in configs], [i.scheme for i in inits], [i.gain for i in inits], [i.layers for i in inits]
+    )
     return network
 
 
 class _Builder:
     """Walks the table of a network and yields named layers."""
 
-    def __init__(self, configs: Sequence[RunConfig], device: torch.device | None, dtype: torch.dtype) -> None:
-        self.configs = configs
+    def __init__(self, configs: Sequence[RunConfig], device: torch.device | None, dtype: torch.dtype, num_steps: int) -> None:
+        self.configs, self.num_steps = configs, num_steps
         self.model, self.norm_config = configs[0].model, configs[0].norm
+        self.table = table(self.model)
         self.placement: dict[str, Any] = {"device": device, "dtype": dtype}
 
     def layers(self, in_channels: int, size: int, num_classes: int) -> Iterator[tuple[str, nn.Module]]:
-        num_runs, smallest = len(self.configs), self._smallest_size()
+        self._check_size(size)
+        num_runs, convs, hidden = len(self.configs), self.table.convs, self.table.hidden
+        bias = self.model.has_conv_bias(self.norm_config)
+        features, side = in_channels, size
+        for i, row in enumerate(convs, start=1):
+            conv = RunConv2d(num_runs, features, row.num_features, row.kernel_size, bias, row.padding, **self.placement)
+            yield f"conv{i}", conv
+            features = row.num_features
+            yield from self._after_conv(i, row, side)
+            side = row.side_after(side)
+        if self.table.average:
+            yield "average", RunAveragePool(features)
+        else:
+            features *= side**2
+            yield "flatten", RunFlatten(features)
+        for i, units in enumerate(hidden, start=1):
+            yield f"fc{i}", RunLinear(num_runs, features, units, **self.placement)
+            features = units
+            yield from self._after_linear(i, features)
+        yield f"fc{len(hidden) + 1}", RunLinear(num_runs, features, num_classes, **self.placement)
+
+    def _check_size(self, size: int) -> None:
+        """Raise ConfigError where an input of this side leaves the last convolution block less than one pixel."""
+        smallest = 1
+        for row in reversed(self.table.convs):
+            smallest = (2 * smallest if row.pool else smallest) + row.kernel_size - 1 - 2 * row.padding
         if size < smallest:
             raise ConfigError(
                 f"data.size={size} is too small for model.name={self.model.name}: allowed is at least {smallest}; "
                 f"set data.size={max(smallest, 32)}."
             )
-        features, map_side, flat, num_linear = in_channels, size, False, 0
-        for i, row in enumerate(TABLES[self.model.name], start=1):
-            if isinstance(row, ConvBlock):
-                bias = self.model.has_conv_bias(self.norm_config)
-                conv = RunConv2d(num_runs, features, row.num_features, row.kernel_size, bias, **self.placement)
-                yield f"conv{i}", conv
-                features, map_side = row.num_features, map_side - row.kernel_size + 1
-                yield from self._after_conv(i, features, map_side)
-                map_side //= 2
-                continue
-            if not flat:
-                yield "flatten", RunFlatten(num_runs)
-                features, flat = features * map_side**2, True
-            num_linear += 1
-            yield f"fc{num_linear}", RunLinear(num_runs, features, row.num_features, **self.placement)
-            features = row.num_features
-            yield from self._after_linear(i, num_linear, features)
-        yield f"fc{num_linear + 1}", RunLinear(num_runs, features, num_classes, **self.placement)
 
-    def _smallest_size(self) -> int:
-        """The input side that leaves the last convolution block one pixel."""
-        size = 1
-        for row in reversed([row for row in TABLES[self.model.name] if isinstance(row, ConvBlock)]):
-            size = 2 * size + row.kernel_size - 1
-        return size
-
-    def _after_conv(self, i: int, features: int, map_side: int) -> Iterator[tuple[str, nn.Module]]:
-        order = self._order(self.norm_config.kind is not NormKind.none)
-        at = order.index("pool")
-        if self.model.activation is Activation.relu and order[at - 1] == "act":
+    def _after_conv(self, i: int, row: ConvBlock, side: int) -> Iterator[tuple[str, nn.Module]]:
+        side = replace(row, pool=False).side_after(side)
+        order = self._order(self.norm_config.kind is not NormKind.none, row.pool)
+        if row.pool and self.model.activation is Activation.relu and order[(at := order.index("pool")) - 1] == "act":
             # ReLU commutes with the maximum, values and gradients alike: pooled first it sees a quarter of the elements.
             order[at - 1], order[at] = "pool", "act"
         for position, kind in enumerate(order):
             if kind == "pool":
-                map_side //= 2
+                side //= 2
                 yield f"pool{i}", MaxPool2x2()
             else:
-                yield self._act_or_norm(i, kind, "act" in order[:position], features, map_side**2)
+                yield self._act_or_norm(i, kind, "act" in order[:position], row.num_features, side**2)
 
-    def _after_linear(self, i: int, num_linear: int, features: int) -> Iterator[tuple[str, nn.Module]]:
-        order = self._order(self.norm_config.kind is not NormKind.none and self.norm_config.linear)
-        for position, kind in enumerate(order):
-            if kind != "pool":
-                yield self._act_or_norm(i, kind, "act" in order[:position], features, 1)
+    def _after_linear(self, i: int, features: int) -> Iterator[tuple[str, nn.Module]]:
+        """Activation and norm in the order of a convolution block, and dropout, where any run asks for it.
+
+        ``model.dropout_side=after_norm``: dropout is the last of the block, whatever the placement. ``before_norm``: it
+        stands right before the block's norm (the first of the two under ``both``), which normalises what it leaves; without
+        a norm it is the last of the block too.
+        """
+        order = self._order(self.model.has_linear_norm(self.norm_config), with_pool=False)
         if any(c.model.dropout for c in self.configs):
-            name = f"dropout{num_linear}"
-            keys = [derive(c.seed, name) for c in self.configs]
-            yield name, RunDropout([c.model.dropout for c in self.configs], keys, **self.placement)
+            early = self.model.dropout_side is DropoutSide.before_norm and "norm" in order
+            order.insert(order.index("norm") if early else len(order), "dropout")
+        for position, kind in enumerate(order):
+            if kind == "dropout":
+                keys = [derive(c.seed, f"dropout{i}") for c in self.configs]
+                yield f"dropout{i}", RunDropout([c.model.dropout for c in self.configs], keys, **self.placement)
+            else:
+                yield self._act_or_norm(len(self.table.convs) + i, kind, "act" in order[:position], features, 1)
 
-    def _order(self, with_norm: bool) -> list[str]:
-        return [kind for kind in _ORDERS[self.norm_config.placement] if with_norm or kind != "norm"]
+    def _order(self, with_norm: bool, with_pool: bool) -> list[str]:
+        absent = {"norm": not with_norm, "pool": not with_pool}
+        return [kind for kind in _ORDERS[self.norm_config.placement] if not absent.get(kind)]
 
     def _act_or_norm(self, i: int, kind: str, after_act: bool, features: int, map_size: int) -> tuple[str, nn.Module]:
         if kind == "act":
             return f"act{i}", Nonlinearity(self.model.activation)
-        norm = self.norm_config
-        name = f"norm{i}_after" if norm.placement is Placement.both and after_act else f"norm{i}"
-        eps, momentum = [c.norm.eps for c in self.configs], [c.norm.momentum for c in self.configs]
-        layer = RunBatchNorm(name, features, map_size, eps, momentum, norm.affine, norm.track_running_stats, **self.placement)
-        return name, layer
+        name = f"norm{i}_after" if self.norm_config.placement is Placement.both and after_act else f"norm{i}"
+        return name, build_norm(name, self.configs, features, map_size, self.num_steps, **self.placement)

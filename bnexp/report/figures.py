@@ -17,7 +17,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bnexp.compare.result import Comparison
+from bnexp.compare.text import RATIO
 from bnexp.report.sections import CURVES, Factor
+from bnexp.schema import metric_unit
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b98000", "#3a97cb", "#808080", "#6a5acd")
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (10, 4), (4, 4), (1, 3), (12, 3, 3, 3))
@@ -29,9 +31,10 @@ INK, QUIET, RULE = "#3d4350", "#6b7280", "#d9dce2"
 def summarise(curves: pl.DataFrame) -> pl.DataFrame:
     """Curves over seeds: ``arm level metric epoch n mean low high``; the band goes from the lowest to the highest seed.
 
-    Accuracies become per cent; losses stay in nats.
+    Accuracies become per cent; everything else stays as recorded.
     """
-    scale = pl.when(pl.col("metric").str.ends_with("accuracy")).then(100.0).otherwise(1.0)
+    accuracies = [metric for metric in curves["metric"].unique() if metric_unit(metric) == "pp"]
+    scale = pl.when(pl.col("metric").is_in(accuracies)).then(100.0).otherwise(1.0)
     value = pl.col("value")
     return (
         curves.with_columns(value=value * scale)
@@ -42,22 +45,51 @@ def summarise(curves: pl.DataFrame) -> pl.DataFrame:
 
 
 def learning_curve(summary: pl.DataFrame, metric: str, arms: Sequence[str], level: str) -> alt.LayerChart:
-    """One metric over the epochs at ``level``: a line for the mean over seeds, a band from the lowest to the highest seed.
+    """Any recorded metric over the epochs at ``level``: a line for the mean over seeds, a band from the lowest to the highest.
 
     ``summary``: of ``summarise``. A loss that falls to less than a fifth is on a logarithmic axis.
     """
     frame = summary.filter(pl.col("metric") == metric).drop("metric")
-    loss = metric.endswith("loss")
     least, greatest = _extent(frame["low"], frame["high"])
-    logarithmic = loss and 0 < 5 * least < greatest
-    title = "cross entropy (nats)" if loss else "accuracy (%)"
+    logarithmic = metric.endswith("loss") and 0 < 5 * least < greatest
+    if metric in CURVES:
+        title = "cross entropy (nats)" if metric.endswith("loss") else "accuracy (%)"
+    else:
+        unit = metric_unit(metric).replace("pp", "%")
+        title = f"{metric} ({unit})" if unit else metric
+    return _course(frame, arms, level, CURVES.get(metric, metric), title, ("lowest seed", "highest seed"), logarithmic)
+
+
+def percentiles(summary: pl.DataFrame, layer: str, arms: Sequence[str], level: str) -> alt.LayerChart:
+    """Pre-activations of one layer over the epochs at ``level``: a line for the median, a band from 15th to 85th percentile.
+
+    Each is a mean over seeds of ``activations/<layer>/p15``, ``p50``, ``p85``; as Ioffe & Szegedy 2015, figure 1.
+    """
+    own = [summary.filter(pl.col("metric") == f"activations/{layer}/{name}") for name in ("p50", "p15", "p85")]
+    keys = ["arm", "level", "epoch"]
+    frame = own[0].select(*keys, "n", "mean")
+    for part, name in zip(own[1:], ("low", "high"), strict=True):
+        frame = frame.join(part.select(*keys, pl.col("mean").alias(name)), on=keys, maintain_order="left")
+    return _course(frame, arms, level, f"Pre-activations of {layer}", "pre-activation", ("15 %", "85 %"), False)
+
+
+def _course(
+    frame: pl.DataFrame,
+    arms: Sequence[str],
+    level: str,
+    name: str,
+    title: str,
+    bounds: tuple[str, str],
+    logarithmic: bool,
+) -> alt.LayerChart:
+    """Rows of ``arm level epoch n mean low high`` as lines with bands; ``bounds``: what low and high are."""
     scale = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=False)
     tooltip = [
         alt.Tooltip("arm:N"),
         alt.Tooltip("epoch:Q", format="d"),
         alt.Tooltip("mean:Q", format=".4~g", title=title),
-        alt.Tooltip("low:Q", format=".4~g", title="lowest seed"),
-        alt.Tooltip("high:Q", format=".4~g", title="highest seed"),
+        alt.Tooltip("low:Q", format=".4~g", title=bounds[0]),
+        alt.Tooltip("high:Q", format=".4~g", title=bounds[1]),
         alt.Tooltip("n:Q", title="seeds"),
     ]
     hover = alt.selection_point(nearest=True, on="pointerover", fields=["epoch", "arm"], empty=False)
@@ -71,7 +103,7 @@ def learning_curve(summary: pl.DataFrame, metric: str, arms: Sequence[str], leve
         y, _fill(arms), opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=tooltip
     )
     layers = alt.layer(band, line, points.add_params(hover)).add_params(*_arm_params(), alt.param(name="level", value=level))
-    return _finish(layers, CURVES[metric], 260, symbol="stroke")
+    return _finish(layers, name, 260, symbol="stroke")
 
 
 def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison], arms: Sequence[str]) -> alt.LayerChart:
@@ -79,6 +111,8 @@ def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison]
     first = comparisons[0]
     rows, dots, names = _difference_rows(differences, comparisons)
     title = f"difference ({first.unit})" if first.unit else "difference"
+    if first.unit == RATIO:
+        title = "arm over baseline, log2: −1 is half, +1 is twice"
     band = [{"low": -first.margin, "high": first.margin}] if np.isfinite(first.margin) else []
     ends = [0.0, *(d["difference"] for d in dots), *(row[key] for row in [*rows, *band] for key in ("low", "high"))]
     low, high = _extent(pl.Series(ends))
@@ -135,13 +169,15 @@ def factor_plot(factor: Factor, panel: str, arms: Sequence[str], metric: str, un
     """The study's metric over one factor at one ``panel`` (levels of the other factors): mean and 95 % interval an arm.
 
     A numeric factor has lines and bands, on a logarithmic axis where it spans a factor of eight; others have intervals. What
-    of an accuracy's interval lies outside 0 to 100 % is not drawn; tooltips and tables have all of it.
+    of an accuracy's interval lies outside 0 to 100 % is not drawn; tooltips and tables have all of it. Where the values are
+    differences from a baseline, a rule marks zero.
     """
-    limits = (0.0, 100.0) if unit == "pp" else (-np.inf, np.inf)
+    limits = (0.0, 100.0) if unit == "pp" and not factor.baseline else (-np.inf, np.inf)
     whole = factor.frame.with_columns(bottom=pl.col("low").clip(*limits), top=pl.col("high").clip(*limits))
     frame = whole.filter(pl.col("panel") == panel).drop("panel")
-    title = f"{metric} ({'%' if unit == 'pp' else unit})"
-    low, high = _extent(*(whole[column] for column in ("mean", "bottom", "top")))
+    title = f"{metric} ({'%' if unit == 'pp' and not factor.baseline else unit})".removesuffix(" ()")
+    zero = [{"zero": 0.0}] if factor.baseline else []
+    low, high = _extent(*(whole[column] for column in ("mean", "bottom", "top")), pl.Series([row["zero"] for row in zero]))
     pad = 0.05 * (high - low) or 1.0
     domain = alt.Scale(domain=[max(limits[0], low - pad), min(limits[1], high + pad)], nice=False, clamp=True)
     tooltip = [alt.Tooltip("arm:N"), alt.Tooltip("x", type="quantitative" if factor.numeric else "nominal", title=factor.name)]
@@ -170,7 +206,11 @@ def factor_plot(factor: Factor, panel: str, arms: Sequence[str], metric: str, un
             base.mark_rule(strokeWidth=2.5).encode(x, y_low, y_high, offset, _stroke(arms), tooltip=tooltip),
             point.encode(x, y, offset, _fill(arms), _shape(arms), tooltip=tooltip),
         )
-    name = f"{metric} over {factor.name}" + (f", {panel}" if panel else "")
+    if zero:
+        rule = alt.Chart(_data(zero)).mark_rule(color=QUIET).encode(alt.Y("zero:Q", title=title, scale=domain))
+        layers = alt.layer(rule, *layers.layer)
+    what = f"{metric}, difference from {factor.baseline}," if factor.baseline else metric
+    name = f"{what} over {factor.name}" + (f", {panel}" if panel else "")
     return _finish(layers.add_params(*_arm_params()), name, 300)
 
 

@@ -13,8 +13,10 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import bnexp
-from bnexp.compare.text import number, p_equals, p_text, signed
+from bnexp.compare.text import number, p_equals, p_text, quantity, signed
+from bnexp.data.download import cache_dir
 from bnexp.report import figures
 from bnexp.report.sections import CURVES, Report
-from bnexp.tracking.store import write_atomic
+from bnexp.tracking.store import write_atomic, write_if_allowed
 
 HERE = Path(__file__).parent
 
@@ -41,9 +44,9 @@ class Chart:
     description: str
 
 
-def write(report: Report, path: Path) -> None:
-    """Write the report as one self-contained file, whole or not at all."""
-    write_atomic(path, render(report))
+def write(report: Report, path: Path) -> bool:
+    """Write the report as one self-contained file, whole or not at all; False where files may only be read."""
+    return write_if_allowed(path, render(report))
 
 
 def render(report: Report) -> str:
@@ -60,6 +63,7 @@ def render(report: Report) -> str:
         curve_names=CURVES,
         differences=_difference_charts(report),
         factors=_factor_charts(report),
+        probes=_probe_charts(report),
         confusions=_confusion_charts(report),
     )
 
@@ -80,6 +84,7 @@ def page(template: Path, **content: Any) -> str:
     environment.filters |= {
         "signed": signed,
         "number": number,
+        "quantity": quantity,
         "span": span,
         "fixed": fixed,
         "p": p_text,
@@ -100,15 +105,20 @@ def page(template: Path, **content: Any) -> str:
 
 @cache
 def _library() -> str:
-    """Vega-Embed with Vega and Vega-Lite as one script that sets ``window.vegaEmbed``, fit for a ``<script>`` element."""
+    """Vega-Embed with Vega and Vega-Lite as one script that sets ``window.vegaEmbed``, fit for a ``<script>`` element.
+
+    To bundle it takes more than a second, so the user cache keeps it, by the version of the package that has it.
+    """
+    path = cache_dir() / "report" / f"vega-embed-{version('vl-convert-python')}.js"
+    with suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8")
     import vl_convert
 
-    return (
-        str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-        .replace("</script", "<\\/script")
-        .replace("\r\n", "\n")
-        .replace("\r", "\n")
-    )
+    bundle = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    script = bundle.replace("</script", "<\\/script").replace("\r\n", "\n").replace("\r", "\n")
+    with suppress(OSError):  # a cache that cannot be written costs the second, no more
+        write_atomic(path, script)
+    return script
 
 
 def _sha256(script: str) -> str:
@@ -175,17 +185,30 @@ def _difference_charts(report: Report) -> list[Chart]:
 
 
 def _factor_charts(report: Report) -> list[Chart]:
-    factor, result = report.factor, report.result
-    if factor is None:
-        return []
+    """The study's metric over the factor, and, where the analysis asks how it changes, the difference from the baseline."""
+    result, charts = report.result, []
+    for kind, factor in (("factor", report.factor), ("advantage", report.advantage)):
+        for k, panel in enumerate(factor.panels if factor else []):
+            assert factor is not None
+            about = f"{result.metric}, difference from {factor.baseline}," if factor.baseline else result.metric
+            chart = figures.factor_plot(factor, panel, report.arms, result.metric, result.unit)
+            words = f"{about} over {factor.name}, a series for each of {', '.join(dict.fromkeys(factor.frame['arm']))}. "
+            words += "Tables or notes on this page have the same numbers."
+            charts.append(Chart(f"{kind}-{k}", figures.spec(chart, legend=False), words))
+    return charts
+
+
+def _probe_charts(report: Report) -> list[Chart]:
+    """What probes measured, by epoch: percentiles of each layer's pre-activations, and every metric of a whole network."""
+    summary = figures.summarise(report.probes)
+    names = sorted(set(summary["metric"]))
+    layers = [name.split("/")[1] for name in names if name.startswith("activations/") and name.endswith("/p50")]
+    drawn = {f"Pre-activations of {layer}": figures.percentiles(summary, layer, report.arms, report.focus) for layer in layers}
+    whole = [name for name in names if name.count("/") == 1]
+    drawn |= {name: figures.learning_curve(summary, name, report.arms, report.focus) for name in whole}
     return [
-        Chart(
-            f"factor-{k}",
-            figures.spec(figures.factor_plot(factor, panel, report.arms, result.metric, result.unit), legend=False),
-            f"{result.metric} over {factor.name}, a series for each of {', '.join(report.arms)}. "
-            "A table on this page has the same numbers.",
-        )
-        for k, panel in enumerate(factor.panels)
+        Chart(f"probe-{k}", figures.spec(chart, legend=False), f"{name} by epoch, a line for each of {', '.join(report.arms)}.")
+        for k, (name, chart) in enumerate(drawn.items())
     ]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +13,8 @@ from bnexp.report import html, sections, wandb_run
 from bnexp.tracking.store import Store
 
 
-def publish(record: StudyRecord, result: StudyResult, store: Store, wandb: WandbConfig | None = None) -> tuple[Path, list[str]]:
-    """Write ``report.html``, and log the study where ``wandb`` is given; the report's path and what to know of W&B."""
+def publish(record: StudyRecord, result: StudyResult, store: Store, wandb: WandbConfig | None = None) -> list[str]:
+    """Write ``report.html``, and log the study where ``wandb`` is given; what the user should know of both."""
     resident = prepare(record.data)
 
     def images(ids: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -24,5 +22,5 @@ def publish(record: StudyRecord, result: StudyResult, store: Store, wandb: Wandb
 
     report = sections.build(result, store, class_names=resident.class_names, images=images, command=record.command)
     path = record.path(store) / "report.html"
-    html.write(report, path)
-    return path, wandb_run.log(report, store, images, wandb) if wandb is not None else []
+    written = [f"\nReport: {path}"] if html.write(report, path) else []
+    return [*(wandb_run.log(report, store, images, wandb) if wandb is not None else []), *written]

@@ -6,7 +6,7 @@ HTML, PNG and W&B draw from the same ``Report``. Nothing here knows of markup or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import polars as pl
 
 from bnexp.compare.pairing import Results
 from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult
-from bnexp.compare.sensitivity import Sensitivity
+from bnexp.compare.stats import differences, mean_interval
 from bnexp.options import Analysis
 from bnexp.report.configuration import Configuration, environments, gather
 from bnexp.report.predictions import Images as Images
@@ -49,12 +49,14 @@ class Factor:
 
     ``frame``: ``arm panel level x n mean low high diverged``, a row an arm and level; ``x`` is a number where ``numeric``,
     else text; ``panel`` names the levels of the remaining factors, empty where there are none. Units as in ``ArmSummary``.
+    ``baseline``: the arm that the values are differences from; empty where they are the metric itself.
     """
 
     name: str
     numeric: bool
     log: bool
     frame: pl.DataFrame = field(repr=False)
+    baseline: str = ""
 
     @property
     def panels(self) -> list[str]:
@@ -79,7 +81,8 @@ class Report:
 
     ``focus``: the level with the best mean over arms, at which curves open and predictions are shown (empty without
     factors). ``curves``: ``arm level seed epoch metric value`` of the runs that did not diverge, in the metric's own unit.
-    ``differences``: of ``paired_differences``, in the unit of the measure. ``notes``: those of the result, then damaged files.
+    ``probes``: the same of what probes measured. ``differences``: of ``paired_differences``, in the unit of the measure.
+    ``advantage``: of ``study_advantage``. ``notes``: those of the result, then damaged files.
     """
 
     title: str
@@ -90,8 +93,10 @@ class Report:
     focus: str
     verdicts: list[VerdictRow]
     curves: pl.DataFrame = field(repr=False)
+    probes: pl.DataFrame = field(repr=False)
     differences: pl.DataFrame = field(repr=False)
     factor: Factor | None = field(repr=False)
+    advantage: Factor | None = field(repr=False)
     predictions: PredictionSection | None = field(repr=False)
     incidents: list[Incident]
     notes: list[str]
@@ -129,9 +134,11 @@ def build(
         levels=levels,
         focus=focus,
         verdicts=_verdicts(result),
-        curves=_curves(finished),
-        differences=paired_differences(result, len(class_names)),
-        factor=_factor(result),
+        curves=run_curves(finished),
+        probes=run_probes(finished),
+        differences=paired_differences(result),
+        factor=study_factor(result),
+        advantage=study_advantage(result, len(class_names)),
         predictions=collect(frames, shown[0][1].config["data"]["name"], len(class_names), images) if frames else None,
         incidents=[_incident(o, runs[o.run_id]) for o in result.outcomes if o.status is not Status.finished],
         notes=[*result.notes, *problems],
@@ -154,7 +161,8 @@ def _verdicts(result: StudyResult) -> list[VerdictRow]:
     return [VerdictRow(summary, found.get((summary.arm, summary.level))) for summary in result.arms]
 
 
-def _curves(finished: Sequence[tuple[Outcome, RecordedRun]]) -> pl.DataFrame:
+def run_curves(finished: Sequence[tuple[Outcome, RecordedRun]]) -> pl.DataFrame:
+    """Losses and accuracies of the runs by epoch: ``arm level seed epoch metric value``."""
     rows = [
         (outcome.arm, outcome.level, outcome.seed, int(line["epoch"]), metric, float(line[metric]))
         for outcome, run in finished
@@ -166,24 +174,54 @@ def _curves(finished: Sequence[tuple[Outcome, RecordedRun]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=CURVE_SCHEMA, orient="row").filter(pl.col("value").is_finite())
 
 
-def paired_differences(result: StudyResult, num_classes: int) -> pl.DataFrame:
+def run_probes(finished: Sequence[tuple[Outcome, RecordedRun]]) -> pl.DataFrame:
+    """What probes recorded of the runs by epoch, as ``run_curves``: every other metric but rates, times and steps."""
+    known = {*CURVES, "epoch", "step", "learning_rate"}
+    rows = [
+        (outcome.arm, outcome.level, outcome.seed, int(line["epoch"]), metric, float(value))
+        for outcome, run in finished
+        for line in run.metrics()
+        if "epoch" in line
+        for metric, value in line.items()
+        if metric not in known and not metric.startswith("time/") and value is not None
+    ]
+    return pl.DataFrame(rows, schema=CURVE_SCHEMA, orient="row").filter(pl.col("value").is_finite())
+
+
+def paired_differences(result: StudyResult) -> pl.DataFrame:
     """``arm - baseline`` for each comparison and each seed of both: ``arm baseline level measure seed difference``."""
-    chance = 1 / max(num_classes, 1)
-    results = Results(result.outcomes, result.metric, chance)
-    courses = Sensitivity(results, result.margin, chance) if result.study.get("analysis") == Analysis.sensitivity else None
-    measures = [measure.name for measure in courses.measures] if courses else []
-    rows: list[tuple[str, str, str, str, int, float]] = []
-    for c in result.comparisons:
-        if courses and c.measure in measures:
-            pairs = courses.pair(c.arm, c.baseline, measures.index(c.measure))
-        else:
-            pairs = results.pair(c.arm, c.baseline, c.level)
-        values = zip(pairs.seeds, pairs.arm - pairs.baseline, strict=True)
-        rows += [(c.arm, c.baseline, c.level, c.measure, seed, float(value)) for seed, value in values]
+    rows = [
+        (c.arm, c.baseline, c.level, c.measure, seed, difference)
+        for c in result.comparisons
+        for seed, difference in zip(c.seeds, c.differences, strict=True)
+    ]
     return pl.DataFrame(rows, schema=DIFFERENCE_SCHEMA, orient="row")
 
 
-def _factor(result: StudyResult) -> Factor | None:
+def study_advantage(result: StudyResult, num_classes: int) -> Factor | None:
+    """The paired difference of each arm from the baseline over the factor; only where the analysis asks how it changes.
+
+    Without a baseline two arms are compared all the same, the second with the first; of more arms there is no one difference.
+    """
+    arms = list(dict.fromkeys(outcome.arm for outcome in result.outcomes))
+    baseline, factor = result.study.get("baseline") or (arms[0] if len(arms) == 2 else None), study_factor(result)
+    if result.study.get("analysis") not in (Analysis.interaction, Analysis.trend) or factor is None or baseline is None:
+        return None
+    results = Results(
+        result.outcomes, str(result.study["metric"]), 1 / max(num_classes, 1), metrics=result.study.get("metrics") or {}
+    )
+    rows = []
+    for row in factor.frame.filter(pl.col("arm") != baseline).to_dicts():
+        pairs = results.pair(row["arm"], baseline, row["level"])
+        mean = mean_interval(differences(pairs.arm, pairs.baseline))
+        if pairs.seeds:
+            shown = {"n": len(pairs.seeds), "mean": mean.estimate, "low": mean.low, "high": mean.high}
+            rows.append(row | shown | {"diverged": pairs.both_diverged})
+    return replace(factor, frame=pl.DataFrame(rows), baseline=baseline) if rows else None
+
+
+def study_factor(result: StudyResult) -> Factor | None:
+    """The study's metric over the factor with the most levels, a numeric one first; None below two levels."""
     levels = {outcome.level: outcome.levels for outcome in result.outcomes if outcome.levels}
     if len(levels) < 2:
         return None

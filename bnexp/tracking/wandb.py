@@ -88,9 +88,11 @@ class WandbSink(BackgroundSink):
             case RunStarted():
                 facts = {"num_parameters": record.num_parameters, "num_steps": record.num_steps, "device": record.device}
                 self._open[spec.run_id] = self._start(spec, facts)
-            case StepMetrics(losses=losses):
-                for step, loss in losses.items():
-                    self._open[spec.run_id].log({"train/step_loss": loss}, step)
+                self._open[spec.run_id].steps_per_epoch = record.num_steps / spec.config.train.epochs
+            case StepMetrics(values=values):
+                opened = self._open[spec.run_id]
+                for step, metrics in values.items():
+                    opened.log({"epoch": step / opened.steps_per_epoch, **metrics}, step)
             case EpochMetrics(epoch=epoch, step=step, metrics=metrics):
                 self._open[spec.run_id].log({"epoch": epoch, **metrics}, step)
             case RunFinished():
@@ -127,7 +129,7 @@ class WandbSink(BackgroundSink):
             {
                 "id": spec.run_id,
                 "name": spec.label,
-                "group": f"{spec.study}-{self._study_id}",
+                "group": f"{spec.study}-{self._study_id}" if self._study_id else spec.study,
                 "job_type": spec.arm,
                 "tags": _tags([config.data.name.value, config.model.name.value, spec.study, *self.session.config.tags]),
                 "config": run_config(spec) | {"study_id": self._study_id} | facts,
@@ -171,6 +173,7 @@ class _OpenRun:
     run: wandb.Run
     epoch: int = 0
     step: int = 0
+    steps_per_epoch: float = 1.0
 
     def log(self, row: dict[str, Any], step: int) -> None:
         """Add a row at an update count; W&B drops rows that go back in steps."""

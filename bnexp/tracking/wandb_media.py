@@ -43,7 +43,7 @@ def prediction_table(shown: pl.DataFrame, class_names: Sequence[str], images: Im
 
     first = ["image_id", "image", "truth", "prediction", "confidence", "loss", "correct", "shown"]
     columns: list[str | int] = [*first, *(f"p {name}" for name in class_names)]
-    table = wandb.Table(columns=columns)
+    table = wandb.Table(columns=columns, optional=False)
     for image, row in zip(images(shown["image_id"].to_numpy()), shown.iter_rows(named=True), strict=True):
         names = [class_names[row["label"]], class_names[row["prediction"]]]
         probabilities = [row[f"p{k}"] for k in range(len(class_names))]
@@ -57,7 +57,7 @@ def disagreement_table(frame: pl.DataFrame, class_names: Sequence[str], images: 
 
     rest = [name for name in frame.columns if name not in ("image_id", "label")]
     columns: list[str | int] = ["image_id", "image", "truth", *rest]
-    table = wandb.Table(columns=columns)
+    table = wandb.Table(columns=columns, optional=False)
     for image, row in zip(images(frame["image_id"].to_numpy()), frame.iter_rows(named=True), strict=True):
         values = [class_names[row[name]] if name.startswith("prediction ") else row[name] for name in rest]
         table.add_data(row["image_id"], image, class_names[row["label"]], *values)
@@ -70,7 +70,7 @@ def confusion_plot(confusion: Int64, class_names: Sequence[str]) -> Any:
 
     names = ["Actual", "Predicted", "nPredictions"]
     columns: list[str | int] = [*names]
-    table = wandb.Table(columns=columns)
+    table = wandb.Table(columns=columns, optional=False)
     for (i, j), count in np.ndenumerate(confusion):
         table.add_data(class_names[i], class_names[j], int(count))
     fields = {name: name for name in names}

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from bnexp.metrics import EpochMetrics, Predictions, Record, RunFinished, RunStarted, StepMetrics
 from bnexp.model.networks import Network, build_network
+from bnexp.options import Statistics
 from bnexp.plan import RunSpec
-from bnexp.train.evaluate import Evaluation, Split, evaluate
+from bnexp.train.capture import captured
+from bnexp.train.evaluate import Evaluation, Split, SplitScores, evaluate
+from bnexp.train.loop import EpochLoop
 from bnexp.train.optim import build_optimiser, learning_rates
 from bnexp.train.precision import compute_dtype, configure_precision, device_name
-from bnexp.train.step import EpochMeter, EpochTotals, TrainStep
+from bnexp.train.probes import build_probes
+from bnexp.train.statistics import by_precise_statistics
+from bnexp.train.step import EpochTotals, TrainStep
+from bnexp.train.transfer import hold, prepare_start
+from bnexp.train.trial import choose_convolutions
 
 if TYPE_CHECKING:
     from bnexp.data.batches import DeviceData
@@ -25,10 +34,11 @@ if TYPE_CHECKING:
 def fit(specs: Sequence[RunSpec], data: DeviceData) -> Iterator[Record]:
     """Train the runs of one cohort (equal fuse keys) on ``data`` and yield their records as they come.
 
-    For each run: ``RunStarted``; each epoch ``StepMetrics`` (with ``train.log_every``) and ``EpochMetrics``; ``RunFinished``
-    after the last epoch. ``train/*`` are running values over the epoch, in training mode. Test images are looked at once, at
-    the end. A run whose loss is not finite finishes with that epoch, at chance accuracy, without losses (they are no
-    numbers) and without predictions; the other runs are not touched, and the cohort stops when none is left.
+    For each run: ``RunStarted``; each epoch ``StepMetrics`` (with ``train.log_every`` or ``train.evals_per_epoch``) and
+    ``EpochMetrics``; ``RunFinished`` after the last epoch. ``train/*`` are running values over the epoch, in training mode.
+    Test images are looked at once, at the end. A run whose loss is not finite finishes with that epoch, at chance accuracy,
+    without losses (they are no numbers) and without predictions; the other runs are not touched, and the cohort stops when
+    none is left.
 
     Raises ConfigError where the network does not fit the images, or a batch leaves a norm one value a channel.
     """
@@ -37,22 +47,27 @@ def fit(specs: Sequence[RunSpec], data: DeviceData) -> Iterator[Record]:
 
 @dataclass
 class _Epoch:
-    """One epoch as it is reported: ``number`` from 1, ``step`` updates so far, ``seconds`` of training."""
+    """One epoch as it is reported: ``number`` from 1, ``step`` updates so far, ``seconds`` of training.
+
+    ``validations`` by the step after which they were made, the last one at the end of the epoch; ``probes`` has the metrics
+    of each run's probes, where any is on.
+    """
 
     number: int
     step: int
     seconds: float
     totals: EpochTotals
-    validation: Evaluation | None
+    validations: dict[int, Evaluation]
     test: Evaluation | None
+    probes: list[dict[str, float]]
 
     def diverged_at(self, run: int) -> int | None:
         """The first step of this epoch with a loss that is not finite, or its last step where only evaluation shows it."""
         losses = self.totals.losses[:, run]
         if bad := np.flatnonzero(~np.isfinite(losses)).tolist():
             return self.step - len(losses) + int(bad[0]) + 1
-        evaluations = [e for e in (self.validation, self.test) if e is not None]
-        return None if all(math.isfinite(e.loss[run]) for e in evaluations) else self.step
+        evaluations = [*self.validations.items(), *([(self.step, self.test)] if self.test else [])]
+        return next((step for step, result in evaluations if not math.isfinite(result.loss[run])), None)
 
 
 class _Cohort:
@@ -64,13 +79,19 @@ class _Cohort:
         self.train = self.configs[0].train
         configure_precision(self.train.precision)
         dtype = compute_dtype(self.train.precision)
-        self.network: Network = build_network(self.configs, data.in_channels, data.size, data.num_classes, data.device, dtype)
-        self._check_last_batches()
         self.steps_per_epoch = math.ceil(data.num_train / self.train.batch_size)
+        images, num_steps = (data.in_channels, data.size, data.num_classes), self.train.epochs * self.steps_per_epoch
+        self.network: Network = build_network(self.configs, *images, data.device, dtype, num_steps)
+        prepare_start(self.network, specs, data)
+        self._check_last_batches()
         optims = [config.optim for config in self.configs]
         self.rates = [learning_rates(optim, self.train.epochs, self.steps_per_epoch) for optim in optims]
         optimiser = build_optimiser(optims, self.network.flat, self.train.epochs, self.steps_per_epoch)
-        self.step = TrainStep(self.network, optimiser, self.train.precision)
+        self.step = TrainStep(self.network, hold(optimiser, self.network, self.train), self.train.precision)
+        self.loop = EpochLoop(self.step, data, [spec.seed for spec in specs], self.train.batch_size)
+        self.validation = SplitScores(self.network, data, "val", self.train.eval_batch_size, self.train.precision)
+        self.validate: Callable[[], None] = self.validation
+        self.probes = build_probes(self.configs, self.network.train(), data)
         self.active = list(range(len(specs)))
         self.started = time.perf_counter()
 
@@ -81,12 +102,31 @@ class _Cohort:
             splits += [("val", self.train.eval_batch_size), ("test", self.train.eval_batch_size)]
         for split, batch_size in splits:
             if num_images := self.data.num_images(split):
-                self.network.check_batch(num_images % batch_size or batch_size)
+                for size in {min(num_images, batch_size), num_images % batch_size or batch_size}:
+                    self.network.train(split == "train").check_batch(size)
+
+    def _capture(self) -> str:
+        """Make CUDA graphs of a step and of a validation where that can be; how they are executed."""
+        tried = ""
+        if self.data.device.type == "cuda":
+            x, _ = self.loop.gather(self.loop.sizes[0])
+            tried = "; " + choose_convolutions(self.network, x, self.train.precision)
+        sizes, functions = list(self.loop.functions), list(self.loop.functions.values())
+        if self.data.num_images("val"):
+            functions.append(self.validation)
+        self.network.train()
+        state = [*self.loop.state, *self.validation.state]
+        replays, execution = captured(functions, state, self.data.device)
+        self.loop.functions = dict(zip(sizes, replays, strict=False))
+        if self.data.num_images("val"):
+            self.validate = replays[-1]
+        return execution + tried
 
     def records(self) -> Iterator[Record]:
         num_steps = self.train.epochs * self.steps_per_epoch
+        device, execution = device_name(self.data.device), self._capture()
         for spec in self.specs:
-            yield RunStarted(spec.run_id, self.network.num_parameters, num_steps, device_name(self.data.device))
+            yield RunStarted(spec.run_id, self.network.num_parameters, num_steps, device, execution)
         for number in range(1, self.train.epochs + 1):
             epoch = self._epoch(number)
             for run in list(self.active):
@@ -95,28 +135,62 @@ class _Cohort:
                 return
 
     def _epoch(self, number: int) -> _Epoch:
-        begin = time.perf_counter()
         self.network.train()
-        meter = EpochMeter()
+        validations: dict[int, Evaluation] = {}
+        seconds, begin = 0.0, time.perf_counter()
         t = (number - 1) * self.steps_per_epoch
-        seeds = [spec.seed for spec in self.specs]
-        for x, y in self.data.train_batches(seeds, number, self.train.batch_size):
-            meter.add(*self.step(x, y, t), len(x))
+        due = {t + step for step in self.validation_steps}
+        self.loop.begin(number)
+        for size in self.loop.sizes:
+            self._train_step(size, t)
             t += 1
-        totals = meter.read()
-        seconds = time.perf_counter() - begin
-        validation = self._evaluate("val") if self.data.num_images("val") else None
+            if t in due:
+                self._wait()
+                seconds += time.perf_counter() - begin
+                validations[t] = self._evaluate("val")
+                begin = time.perf_counter()
+        if number < self.train.epochs:
+            self.loop.draw(number + 1)  # while a GPU is still busy with this one
+        totals = self.loop.read()
+        seconds += time.perf_counter() - begin - (self.probes.seconds if self.probes else 0)
+        if self.data.num_images("val"):
+            validations[t] = self._evaluate("val")
         test = self._evaluate("test") if number == self.train.epochs else None
-        return _Epoch(number, t, seconds, totals, validation, test)
+        probes = self.probes.read(totals, validations.get(t)) if self.probes else []
+        return _Epoch(number, t, seconds, totals, validations, test, probes)
+
+    def _train_step(self, size: int, t: int) -> None:
+        if self.probes is None or not self.probes.is_measured(t):
+            self.loop.functions[size]()
+            return
+        with self.probes.around(*self.loop.gather(size), t):
+            self.loop.functions[size]()
+
+    def _wait(self) -> None:
+        if self.data.device.type == "cuda":
+            torch.cuda.synchronize(self.data.device)
+
+    @property
+    def validation_steps(self) -> set[int]:
+        """Steps of an epoch, from 1, after which there is a validation, but for the one at its end."""
+        if not self.data.num_images("val"):
+            return set()
+        count = self.train.evals_per_epoch
+        return {round(k * self.steps_per_epoch / count) for k in range(1, count)} - {0, self.steps_per_epoch}
 
     def _evaluate(self, split: Split) -> Evaluation:
-        keep = split == "test"
-        return evaluate(self.network, self.data, split, self.train.eval_batch_size, self.train.precision, keep)
+        train = self.train
+        precise = self.configs[0].norm.statistics is Statistics.precise
+        with by_precise_statistics(self.network, self.data, train.precision) if precise else nullcontext():
+            if split == "val":
+                self.validate()
+                return self.validation.read()
+            return evaluate(self.network, self.data, split, train.eval_batch_size, train.precision, probabilities=True)
 
     def _report(self, run: int, epoch: _Epoch) -> Iterator[Record]:
         run_id, diverged_at = self.specs[run].run_id, epoch.diverged_at(run)
-        if losses := self._step_losses(run, epoch):
-            yield StepMetrics(run_id, losses)
+        if values := self._step_metrics(run, epoch):
+            yield StepMetrics(run_id, values)
         metrics = self._metrics(run, epoch, diverged_at is not None)
         yield EpochMetrics(run_id, epoch.number, epoch.step, metrics)
         if diverged_at is None and epoch.test is None:
@@ -125,10 +199,13 @@ class _Cohort:
         predictions = None
         if diverged_at is not None:
             metrics = metrics | {"test/accuracy": self.chance}
-        elif epoch.test is not None and epoch.test.probabilities is not None:
-            metrics = metrics | {"test/loss": float(epoch.test.loss[run]), "test/accuracy": float(epoch.test.accuracy[run])}
-            ids = np.arange(len(epoch.test.labels), dtype=np.int64)
-            predictions = Predictions(ids, epoch.test.labels, epoch.test.probabilities[run])
+        elif epoch.test is not None:
+            metrics = metrics | _named("test", epoch.test, run)
+            labels, probabilities = epoch.test.labels, epoch.test.probabilities
+            assert labels is not None
+            assert probabilities is not None
+            predictions = Predictions(np.arange(len(labels), dtype=np.int64), labels, probabilities[run])
+            metrics |= self.probes.summary()[run] if self.probes else {}
         seconds = time.perf_counter() - self.started
         yield RunFinished(run_id, metrics, seconds, predictions, self.network.export(run), diverged_at)
 
@@ -136,22 +213,34 @@ class _Cohort:
     def chance(self) -> float:
         return 1 / self.data.num_classes
 
-    def _step_losses(self, run: int, epoch: _Epoch) -> dict[int, float]:
-        """The finite losses of every ``train.log_every``-th step, by step number from 1."""
+    def _step_metrics(self, run: int, epoch: _Epoch) -> dict[int, dict[str, float]]:
+        """By step number from 1: the finite losses of every ``train.log_every``-th step, and validations inside the epoch."""
         every, losses = self.train.log_every, epoch.totals.losses[:, run]
         first = epoch.step - len(losses) + 1
-        numbered = {first + i: float(loss) for i, loss in enumerate(losses) if every and (first + i) % every == 0}
-        return {step: loss for step, loss in numbered.items() if math.isfinite(loss)}
+        values: dict[int, dict[str, float]] = {}
+        for step, loss in enumerate(losses.tolist(), first):
+            if every and step % every == 0 and math.isfinite(loss):
+                values[step] = {"train/step_loss": loss}
+            result = epoch.validations.get(step)
+            if result is not None and step < epoch.step and math.isfinite(result.loss[run]):
+                values[step] = values.get(step, {}) | _named("val", result, run)
+        return values
 
     def _metrics(self, run: int, epoch: _Epoch, diverged: bool) -> dict[str, float]:
         metrics: dict[str, float] = {}
-        for name, result in (("train", epoch.totals), ("val", epoch.validation)):
+        for name, result in (("train", epoch.totals), ("val", epoch.validations.get(epoch.step))):
             if result is not None and diverged:
                 metrics[f"{name}/accuracy"] = self.chance
             elif result is not None:
-                metrics |= {f"{name}/loss": float(result.loss[run]), f"{name}/accuracy": float(result.accuracy[run])}
+                metrics |= _named(name, result, run)
+        if epoch.probes and not diverged:
+            metrics |= epoch.probes[run]
         return metrics | {
             "learning_rate": float(self.rates[run][epoch.step - 1]),
             "time/epoch_seconds": epoch.seconds,
             "time/images_per_second": self.data.num_train / epoch.seconds,
         }
+
+
+def _named(split: str, result: Evaluation | EpochTotals, run: int) -> dict[str, float]:
+    return {f"{split}/loss": float(result.loss[run]), f"{split}/accuracy": float(result.accuracy[run])}

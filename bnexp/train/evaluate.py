@@ -1,11 +1,13 @@
 """Loss, accuracy and predictions of all runs over a split.
 
-Shape letters: R runs, N images of the split, K classes.
+Shape letters: R runs, N images of the split, B batches, K classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -27,40 +29,67 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``loss`` (mean cross entropy, nats) and ``accuracy`` (0 to 1), each (R,); ``labels`` (N,); ``probabilities`` (R, N, K)
-    softmax outputs, where they were asked for."""
+    """``loss`` (mean cross entropy, nats) and ``accuracy`` (0 to 1), each (R,); where they were asked for, ``labels`` (N,) and
+    ``probabilities`` (R, N, K), softmax outputs."""
 
     loss: NDArray[np.float64]
     accuracy: NDArray[np.float64]
-    labels: Int64
-    probabilities: Float32 | None
+    labels: Int64 | None = None
+    probabilities: Float32 | None = None
 
 
-@torch.no_grad()
+class SplitScores:
+    """Loss and accuracy of every run on a split, in evaluation mode, without gradient: a function of device state alone.
+
+    Calling it writes the sums of each batch to the device; ``read`` waits for them.
+    """
+
+    def __init__(self, network: Network, data: DeviceData, split: Split, batch_size: int, precision: Precision) -> None:
+        self.network, self.data, self.split = network, data, split
+        self.batch_size, self.precision = batch_size, precision
+        flat, shape = network.flat, (math.ceil(data.num_images(split) / batch_size), network.num_runs)
+        self.losses = torch.zeros(shape, dtype=flat.dtype, device=flat.device)
+        self.correct = torch.zeros(shape, dtype=torch.int64, device=flat.device)
+
+    @property
+    def state(self) -> list[Tensor]:
+        """Every tensor that a call changes."""
+        return [self.losses, self.correct]
+
+    @torch.no_grad()
+    def __call__(self, keep: Callable[[Tensor, Tensor], None] | None = None) -> None:
+        """Look at every image; ``keep`` is given the logits (N, R, K) and labels (N,) of each batch."""
+        was_training = self.network.training
+        self.network.eval()
+        for i, (x, y) in enumerate(self.data.eval_batches(self.split, self.batch_size)):
+            with autocast(self.precision, x.device):
+                logits = self.network(x)
+            y_all = y.expand(self.network.num_runs, -1)
+            self.losses[i] = image_losses(logits, y_all).sum(1)
+            self.correct[i] = num_correct(logits, y_all)
+            if keep:
+                keep(logits, y)
+        self.network.train(was_training)
+
+    def read(self) -> Evaluation:
+        """What the last call found."""
+        num_images = self.data.num_images(self.split)
+        loss = self.losses.cpu().double().sum(0).numpy() / num_images
+        return Evaluation(loss, self.correct.sum(0).cpu().double().numpy() / num_images)
+
+
 def evaluate(
     network: Network, data: DeviceData, split: Split, batch_size: int, precision: Precision, probabilities: bool = False
 ) -> Evaluation:
-    """Evaluate every run on the same images, in evaluation mode, without gradient; the mode is put back afterwards."""
-    was_training = network.training
-    network.eval()
-    losses: list[Tensor] = []
-    correct: list[Tensor] = []
-    labels: list[Tensor] = []
-    outputs: list[Tensor] = []
-    for x, y in data.eval_batches(split, batch_size):
-        with autocast(precision, x.device):
-            logits = network(x)
-        y_all = y.expand(network.num_runs, -1)
-        losses.append(image_losses(logits, y_all).sum(1))
-        correct.append(num_correct(logits, y_all))
-        labels.append(y)
-        if probabilities:
-            outputs.append(logits.float().softmax(-1).transpose(0, 1))
-    network.train(was_training)
-    num_images = sum(len(y) for y in labels)
-    return Evaluation(
-        loss=torch.stack(losses).cpu().double().sum(0).numpy() / num_images,
-        accuracy=torch.stack(correct).sum(0).cpu().double().numpy() / num_images,
-        labels=torch.cat(labels).cpu().numpy(),
-        probabilities=torch.cat(outputs, 1).cpu().numpy() if probabilities else None,
-    )
+    """Evaluate every run on the same images, in evaluation mode, without gradient; the mode is put back afterwards.
+
+    Labels and probabilities are kept where ``probabilities`` is on.
+    """
+    kept: list[tuple[Tensor, Tensor]] = []
+    scores = SplitScores(network, data, split, batch_size, precision)
+    if not probabilities:
+        scores()
+        return scores.read()
+    scores(lambda logits, y: kept.append((logits.float().softmax(-1).transpose(0, 1), y)))
+    outputs, labels = zip(*kept, strict=True)
+    return replace(scores.read(), labels=torch.cat(labels).cpu().numpy(), probabilities=torch.cat(outputs, 1).cpu().numpy())

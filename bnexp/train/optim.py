@@ -21,10 +21,12 @@ Float64 = NDArray[np.float64]
 
 
 class Optimiser(Protocol):
-    """Updates the parameters that it was built with, in place."""
+    """Updates the parameters that it was built with, in place; ``state`` is what it remembers from step to step."""
 
-    def step(self, gradient: Tensor, t: int) -> None:
-        """One update from ``gradient`` (R, P), which may be overwritten. ``t`` counts steps from 0."""
+    state: tuple[Tensor, ...]
+
+    def step(self, gradient: Tensor, t: Tensor) -> None:
+        """One update from ``gradient`` (R, P), which may be overwritten. ``t`` (1,) counts steps from 0, on the device."""
 
 
 class SGD:
@@ -42,13 +44,14 @@ class SGD:
         self.weight_decay = _columns(weight_decay, parameters) if weight_decay.any() else None
         self.nesterov = nesterov
         self.velocity = torch.zeros_like(parameters)
+        self.state: tuple[Tensor, ...] = (self.velocity,)
 
-    def step(self, gradient: Tensor, t: int) -> None:
+    def step(self, gradient: Tensor, t: Tensor) -> None:
         if self.weight_decay is not None:
             gradient.addcmul_(self.parameters, self.weight_decay)
         self.velocity.mul_(self.momentum).add_(gradient)
         direction = gradient.addcmul_(self.velocity, self.momentum) if self.nesterov else self.velocity
-        self.parameters.addcmul_(direction, self.minus_lr[t])
+        self.parameters.addcmul_(direction, _at(self.minus_lr, t))
 
 
 class Adam:
@@ -70,19 +73,25 @@ class Adam:
         self.beta2, self.eps = _columns(beta2, parameters), _columns(eps, parameters)
         self.weight_decay = _columns(weight_decay, parameters) if weight_decay.any() else None
         self.mean, self.square = torch.zeros_like(parameters), torch.zeros_like(parameters)
+        self.state: tuple[Tensor, ...] = (self.mean, self.square)
 
-    def step(self, gradient: Tensor, t: int) -> None:
+    def step(self, gradient: Tensor, t: Tensor) -> None:
         if self.weight_decay is not None:
             gradient.addcmul_(self.parameters, self.weight_decay)
         self.mean.lerp_(gradient, self.rest1.expand_as(gradient))
         self.square.mul_(self.beta2).addcmul_(gradient * gradient, self.rest2)
-        denominator = (self.square.sqrt() / self.root_correction2[t]).add_(self.eps)
-        self.parameters.addcmul_(self.mean / denominator, self.minus_step_size[t])
+        denominator = (self.square.sqrt() / _at(self.root_correction2, t)).add_(self.eps)
+        self.parameters.addcmul_(self.mean / denominator, _at(self.minus_step_size, t))
 
 
 def _columns(values: Float64, like: Tensor) -> Tensor:
     """``values`` (..., R) as (..., R, 1) with the device and number format of ``like``."""
     return torch.as_tensor(values, dtype=like.dtype).to(like.device).unsqueeze(-1)
+
+
+def _at(table: Tensor, t: Tensor) -> Tensor:
+    """Row ``t`` (1,) of ``table`` (T, R, 1), looked up on the device, which a captured graph does anew in each replay."""
+    return table.index_select(0, t).squeeze(0)
 
 
 def build_optimiser(configs: Sequence[OptimConfig], parameters: Tensor, epochs: int, steps_per_epoch: int) -> Optimiser:

@@ -45,18 +45,27 @@ class TrainStep:
         self.optimiser = optimiser
         self.precision = precision
         self.parameters = list(network.parameters())
-        self.gradient = torch.empty_like(network.flat)
-        self.ones = torch.ones_like(network.flat[:, 0])
+        self.gradient = torch.zeros_like(network.flat)
+        self.t = torch.zeros(1, dtype=torch.int64, device=network.flat.device)
 
-    def __call__(self, x: Tensor, labels: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """Step ``t`` (from 0) on images ``x`` (N, R*C, S, S) and ``labels`` (R, N): mean loss and number correct, each (R,)."""
+    @property
+    def state(self) -> list[Tensor]:
+        """Every tensor that a step changes: parameters, what layers and optimiser remember, the number of steps done."""
+        return [self.network.flat, *self.network.buffers(), *self.optimiser.state, self.t]
+
+    def __call__(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """One step on images ``x`` (N, R*C, S, S) and ``labels`` (R, N): mean loss and number correct, each (R,).
+
+        The step is a function of tensors on the device alone, so that a captured graph of it can be replayed.
+        """
         with autocast(self.precision, x.device):
             logits = self.network(x)
         losses = image_losses(logits, labels).mean(1)
-        gradients = torch.autograd.grad(losses, self.parameters, self.ones.to(losses.dtype))
+        gradients = torch.autograd.grad(losses.sum(), self.parameters)  # ones as grad_outputs would make torch import sympy
         with torch.no_grad():
             torch.cat([g.flatten(1) for g in gradients], dim=1, out=self.gradient)
-            self.optimiser.step(self.gradient, t)
+            self.optimiser.step(self.gradient, self.t)
+            self.t += 1
             return losses.detach(), num_correct(logits, labels)
 
 
@@ -67,27 +76,3 @@ class EpochTotals:
     losses: NDArray[np.float64]
     loss: NDArray[np.float64]
     accuracy: NDArray[np.float64]
-
-
-class EpochMeter:
-    """Collects the results of steps on the device; ``read`` is the only point that waits for it."""
-
-    def __init__(self) -> None:
-        self._losses: list[Tensor] = []
-        self._correct: list[Tensor] = []
-        self._sizes: list[int] = []
-
-    def add(self, losses: Tensor, correct: Tensor, num_images: int) -> None:
-        """One step: mean loss (R,) and number correct (R,) over ``num_images``."""
-        self._losses.append(losses)
-        self._correct.append(correct)
-        self._sizes.append(num_images)
-
-    def read(self) -> EpochTotals:
-        """The totals so far; the loss is weighted by batch size, so that a smaller last batch counts for its images."""
-        losses = torch.stack(self._losses).cpu().double().numpy()
-        correct = torch.stack(self._correct).sum(0).cpu().double().numpy()
-        sizes = np.array(self._sizes, dtype=np.float64)
-        with np.errstate(invalid="ignore", over="ignore"):
-            loss = sizes @ losses / sizes.sum()
-        return EpochTotals(losses, loss, correct / sizes.sum())

@@ -13,15 +13,23 @@ from omegaconf import DictConfig
 @dataclass
 class StudySweeperConf:
     _target_: str = "hydra_plugins.bnexp.study_sweeper.StudySweeper"
+    only_tuning: bool = False
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="study", node=StudySweeperConf, provider="bnexp")
 
 
 class StudySweeper(Sweeper):
-    """Every run of the study is composed and validated before the launcher starts the first."""
+    """Every run of the study is composed and validated before the launcher starts the first.
+
+    A study that is tuned trains the runs that tune first, and those alone with ``only_tuning``; one with pretraining then the
+    runs that the others start from.
+    """
 
     launcher: Launcher
+
+    def __init__(self, only_tuning: bool = False) -> None:
+        self.only_tuning = only_tuning
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
@@ -33,5 +41,11 @@ class StudySweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         from bnexp.compose import expand
+        from bnexp.tracking.store import Store
+        from bnexp.tuning import tune
 
-        return [self.launcher.launch(expand(self.loader, arguments).jobs, initial_job_idx=0)]
+        plan = tune(expand(self.loader, arguments), Store(), self._launch)
+        return [] if self.only_tuning else [self._launch(phase.jobs) for phase in plan.runs.phases]
+
+    def _launch(self, jobs: list[list[str]]) -> Any:
+        return self.launcher.launch(jobs, initial_job_idx=0)

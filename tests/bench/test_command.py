@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from bnexp.bench import ladder
+from bnexp.bench.ladder import Measurement
 from bnexp.bench.page import render
 from bnexp.bench.result import build
+from bnexp.bench.work import Work
 from tests.bench.made_measurements import WORK, measurement
 from tests.cli.conftest import Cli, cli
 
@@ -21,21 +24,38 @@ def test_rungs_run_as_processes_and_agree(cli: Cli, tmp_path: Path) -> None:
     work = ("--data", "digits", "--train-size", "600", "--epochs", "1", "--runs", "2", "--repeats", "1")
     result = cli("bench", "--rungs", "B0,B2,B5", *work, "--json")
     assert result.code == 0, result.err
-    ladder = json.loads(result.out)
-    assert [row["rung"] for row in ladder["rows"]] == ["B0", "B2", "B5"]
-    assert not any(row["flagged"] for row in ladder["rows"])
-    for measured in ladder["measurements"]:
+    shown = json.loads(result.out)
+    assert [row["rung"] for row in shown["rows"]] == ["B0", "B2", "B5"]
+    assert not any(row["flagged"] for row in shown["rows"])
+    for measured in shown["measurements"]:
         assert measured["result"]["images"] == 600 * 2
         assert measured["seconds"] > measured["result"]["train_seconds"] > 0
-        for run, first in zip(measured["result"]["runs"], ladder["measurements"][0]["result"]["runs"], strict=True):
+        for run, first in zip(measured["result"]["runs"], shown["measurements"][0]["result"]["runs"], strict=True):
             assert (run["arm"], run["seed"]) == (first["arm"], first["seed"])
             assert run["test_accuracy"] == pytest.approx(first["test_accuracy"], abs=3.5 / 359)
     for words in ("repeats: 1, about", "runs: 2, repeat 1/1: B0", "left"):
         assert words in result.err
     written = sorted((tmp_path / "runs" / "bench").iterdir())
     assert [path.suffix for path in written] == [".html", ".json"]  # and no rung's own files
-    assert json.loads(written[1].read_text()) == ladder
+    assert json.loads(written[1].read_text()) == shown
     assert not list((tmp_path / "runs").glob("*/*/summary.json"))
+
+
+def test_an_interruption_keeps_what_was_measured(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([3.0])
+
+    def measured_once(rung: str, work: Work, repeat: int, folder: Path) -> Measurement:
+        for seconds in times:
+            return measurement(rung, work.num_runs, repeat, seconds)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ladder, "measure", measured_once)
+    result = cli("bench", "--data", "digits", "--rungs", "B2", "--runs", "2", "--device", "cpu", "--json")
+    assert result.code == 130
+    assert "Interrupted after 1 measurement; the same command measures all of them anew." in result.err
+    assert "goes on from there" not in result.err
+    assert len(json.loads(result.out)["measurements"]) == 1
+    assert [path.suffix for path in sorted((tmp_path / "runs" / "bench").iterdir())] == [".html", ".json"]
 
 
 def test_the_page_needs_nothing_from_outside_and_shows_every_number() -> None:

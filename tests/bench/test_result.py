@@ -48,12 +48,20 @@ def test_a_ratio_to_a_rung_that_was_not_measured_is_absent() -> None:
 
 def test_bars_are_met_or_missed_by_the_median() -> None:
     met = ladder({"B0": [60.0] * 3, "B2": [20.0] * 3, "B5": [10.0, 10.0, 30.0]})
-    assert [bar.met for bar in met.bars] == [True, True]
+    assert [bar.met for bar in met.bars] == [True, True, None]
     assert met.bars[0].sentence() == "6 runs on a CPU, B5 over B0: at least 6x: met, 6.0x (2.0 to 6.0)"
     missed = ladder({"B0": [59.0] * 3, "B2": [17.0] * 3, "B5": [10.0] * 3})
-    assert [bar.met for bar in missed.bars] == [False, False]
+    assert [bar.met for bar in missed.bars] == [False, False, None]
     assert "MISSED" in missed.bars[0].sentence()
-    assert [bar.met for bar in ladder({"B0": [59.0], "B5": [10.0]}, num_runs=4).bars] == [None, None]
+    assert [bar.met for bar in ladder({"B0": [59.0], "B5": [10.0]}, num_runs=4).bars] == [None, None, None]
+
+
+def test_growth_on_a_cpu_is_the_time_of_a_run_among_many_over_that_among_few() -> None:
+    made = [measurement("B5", 10, 1, 20.0), measurement("B5", 200, 1, 420.0)]
+    growth = build(WORK, made, 10_000, {}).bars[-1]
+    assert growth.met
+    assert growth.measured is not None
+    assert growth.measured.median == pytest.approx(1.05)
 
 
 def test_the_bars_of_a_gpu_include_time_and_growth() -> None:
@@ -103,7 +111,7 @@ def test_the_json_has_every_measurement_and_no_special_values() -> None:
     values = json.loads(json.dumps(made.to_dict(), allow_nan=False))
     assert len(values["measurements"]) == 6
     assert values["rows"][1]["over_b0"]["median"] == 6.0
-    assert [bar["met"] for bar in values["bars"]] == [True, None]
+    assert [bar["met"] for bar in values["bars"]] == [True, None, None]
     assert values["work"] == {"data": "mnist", "train_size": None, "epochs": 1, "device": "cpu"}
     result = made.measurements[0].result
     assert RungResult.from_json(result.to_json()) == result

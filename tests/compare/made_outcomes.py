@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bnexp.compare.result import Outcome, Status, StudyResult
 from bnexp.compare.select import level_text
@@ -33,3 +37,17 @@ def study(*arms: str, question: str = "Does it help?", direction: str = "differe
 def result(made: StudyConfig, outcomes: Sequence[Outcome], margin: float = 0.2, **keys: Any) -> StudyResult:
     keys.setdefault("settings", SETTINGS)
     return analyse(made, outcomes, study_id="0123", margin=margin, chance=0.1, **keys)
+
+
+@dataclass
+class MadeRecords:
+    """Histories and predictions by run id, as a store would give them."""
+
+    histories: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    predicted: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def history(self, run_id: str) -> list[dict[str, float]]:
+        return self.histories.get(run_id, [])
+
+    def guesses(self, run_id: str) -> NDArray[np.int64] | None:
+        return self.predicted.get(run_id)

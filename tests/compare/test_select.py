@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from bnexp.compare.result import Status
-from bnexp.compare.select import level_text, study_outcomes
+from bnexp.compare.select import StoreRecords, level_text, study_outcomes
 from bnexp.config import ConfigError
 from bnexp.tracking.store import SUMMARY_KEYS, Store
 
@@ -76,3 +77,28 @@ def test_level_text_is_short_and_as_configured() -> None:
     assert level_text({}) == ""
     assert level_text({"optim.lr": 0.01, "norm.affine": False, "norm.momentum": None}) == "lr=0.01, affine=false, momentum=null"
     assert level_text({"norm": "before_activation", "train.batch_size": 64}) == "norm=before_activation, batch_size=64"
+
+
+def test_arms_that_are_readings_of_one_run_have_a_metric_each(tmp_path: Path) -> None:
+    record(tmp_path, "running_statistics", "aaa", statistics__running=0.8, statistics__precise=0.9)
+    runs = [{"run_id": "aaa", "arm": arm, "levels": {}, "seed": 0} for arm in ("running", "precise")]
+    found = study_outcomes(runs, Store(tmp_path), "statistics/running", {"precise": "statistics/precise"})
+    assert [(o.arm, o.value) for o in found] == [("running", 0.8), ("precise", 0.9)]
+
+
+def test_histories_and_predictions_are_read_from_the_finished_copy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a" / "aaa").mkdir(parents=True)
+    record(tmp_path, "b", "aaa", test__accuracy=0.9)
+    record(tmp_path, "b", "bbb", test__accuracy=0.9)
+    (tmp_path / "b" / "aaa" / "metrics.jsonl").write_text('{"epoch": 1, "step": 5, "val/accuracy": 0.5}\n{"epo')
+    pl.DataFrame({"image_id": [2, 0, 1], "label": [7, 5, 6], "prediction": [1, 2, 3]}).write_parquet(
+        tmp_path / "b" / "aaa" / "predictions.parquet"
+    )
+    (tmp_path / "b" / "bbb" / "predictions.parquet").write_bytes(b"junk")
+    records = StoreRecords(planned("aaa", "bbb", "ccc"), Store(tmp_path))
+    assert records.history("aaa") == [{"epoch": 1, "step": 5, "val/accuracy": 0.5}]
+    guesses = records.guesses("aaa")
+    assert guesses is not None
+    assert guesses.tolist() == [[2, 5], [3, 6], [1, 7]]
+    assert (records.history("ccc"), records.guesses("ccc"), records.guesses("bbb")) == ([], None, None)
+    assert "The predictions of run bbb cannot be read" in caplog.text

@@ -16,7 +16,7 @@ from bnexp.compare import stats
 NO_DRAWS = np.random.default_rng(0)
 numbers = st.integers(-1000, 1000).map(lambda k: k / 100)
 samples = st.integers(2, 9).flatmap(lambda n: arrays(float, n, elements=numbers))
-p_values = st.lists(st.floats(0, 1), min_size=1, max_size=8)
+p_values = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=8)
 
 
 def test_mean_interval_by_hand() -> None:
@@ -95,7 +95,7 @@ def test_equivalence_is_two_one_sided_tests() -> None:
     assert math.isnan(stats.equivalence(d, math.nan))
 
 
-@given(samples, st.floats(0.01, 5))
+@given(samples, st.floats(0.01, 5, allow_subnormal=False))
 def test_equivalence_says_what_its_90_percent_interval_says(d: np.ndarray, margin: float) -> None:
     if stats.is_constant(d) or d.size < stats.MIN_VALUES:
         return
@@ -171,7 +171,7 @@ def test_pairs_needed_are_those_of_gpower(effect: float, pairs: int) -> None:
     assert stats.pairs_needed(effect) == stats.pairs_needed(-effect) == pairs
 
 
-@given(st.floats(0.03, 50), st.sampled_from([0.05, 0.01]))
+@given(st.floats(0.03, 50, allow_subnormal=False), st.sampled_from([0.05, 0.01]))
 def test_pairs_needed_is_the_smallest_number(effect: float, alpha: float) -> None:
     n = stats.pairs_needed(effect, alpha=alpha)
     if n is None:

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_outcomes import SETTINGS, from_values, outcome, result, study
+from scipy.stats import bootstrap
 
 from bnexp.compare.result import Comparison, Outcome, Status, StudyResult, Verdict
 from bnexp.compare.tables import arm_rows, comparison_rows
@@ -185,6 +186,7 @@ def test_families_are_corrected() -> None:
     assert 0 < found.omnibus_p < 1
 
 
+unit = st.floats(0, 1, allow_subnormal=False)
 rows = st.lists(st.tuples(st.integers(9500, 9600), st.integers(9500, 9600)), min_size=2, max_size=9)
 
 
@@ -241,6 +243,7 @@ def test_a_claim_that_holds_at_some_levels_only() -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.integers(2, 6), st.integers(1, 12), st.integers(1, 8), st.booleans())
 def test_answers_about_several_comparisons_stay_short(arms: int, levels: int, n: int, baseline: bool) -> None:
     names = [f"arm_number_{k}" for k in range(arms)]
@@ -425,7 +428,7 @@ def test_table_rows_are_text_with_equal_keys() -> None:
     assert row["d_z"] == "–"
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.sampled_from(list(Direction)), st.integers(0, 20))
+@given(unit, unit, unit, st.sampled_from(list(Direction)), st.integers(0, 20))
 def test_verdicts_follow_the_evidence(p: float, equivalence: float, beyond: float, direction: Direction, n: int) -> None:
     template = only(result(study("none", "after_pool"), pair(GAIN)))
     c = replace(template, p_adjusted=p, p_equivalence_adjusted=equivalence, direction=direction.value, n=n, difference=0.3)
@@ -454,3 +457,36 @@ def test_comparing_imports_neither_torch_nor_wandb() -> None:
 def test_studies_are_recorded_as_plain_values() -> None:
     made: StudyConfig = study("none", "after_pool", direction="greater")
     assert result(made, pair(GAIN)).study["direction"] == "greater"
+
+
+def test_arms_may_be_readings_of_the_same_runs() -> None:
+    made = study("running", "precise", metric="statistics/running", metrics={"precise": "statistics/precise"})
+    found = result(made, from_values({"running": BASE, "precise": [b + g for b, g in zip(BASE, GAIN, strict=True)]}))
+    assert (found.metric, found.unit, only(found).measure) == ("accuracy", "pp", "accuracy")
+    assert "precise is 0.31 pp [0.27, 0.35] more accurate than running" in found.answer
+    mixed = study("running", "precise", metric="statistics/running", metrics={"precise": "test/loss"})
+    with pytest.raises(ConfigError, match=r"different units: statistics/running \(pp\), test/loss \(nats\)"):
+        result(mixed, pair(GAIN))
+
+
+def test_what_a_probe_measures_has_no_chance_value() -> None:
+    outcomes = [replace(o, value=None, status=Status.diverged) if o.seed == 0 else o for o in pair(GAIN)]
+    found = result(study("none", "after_pool", metric="landscape/loss_range"), outcomes)
+    assert only(found).n == 9
+    assert "none: seed 0 diverged without a finite value of the metric." in found.unpaired
+
+
+def test_the_bootstrap_interval_is_scipys() -> None:
+    c = only(result(study("none", "after_pool"), pair(GAIN)))
+    expected = bootstrap((GAIN,), np.mean, n_resamples=50_000, method="BCa", random_state=1).confidence_interval
+    assert (c.low_bca, c.high_bca) == pytest.approx((expected.low, expected.high), abs=0.004)
+    assert math.isnan(only(result(study("none", "after_pool"), pair([0.3] * 6))).low_bca)
+
+
+def test_the_noise_floor_compares_seeds_of_the_baseline() -> None:
+    made = study("none", "after_pool", noise_floor=True)
+    (note,) = [n for n in result(made, pair(GAIN)).notes if n.startswith("Noise floor")]
+    sd = math.sqrt(2) * np.std(BASE, ddof=1)
+    assert note.startswith("Noise floor of none: 5 of its seeds against 5 others differ by ")
+    assert note.endswith(f"; two seeds by {sd:.2f} pp (standard deviation).")
+    assert not any("Noise floor" in n for n in result(study("none", "after_pool"), pair(GAIN)).notes)

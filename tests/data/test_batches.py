@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bnexp.config import DataConfig
-from bnexp.data.batches import CROP_PADDING, DeviceData, augmented, epoch_augmentation, epoch_order
+from bnexp.data.batches import CROP_PADDING, GROUP, DeviceData, arranged, augmented, epoch_augmentation, epoch_order
 from bnexp.data.resident import Resident, prepare
-from bnexp.options import Augment, DataName
+from bnexp.options import Augment, DataName, Order
 
 CPU = torch.device("cpu")
 N = 37  # training images: batches of 16 leave a last one of 5
@@ -53,7 +55,7 @@ def test_an_epoch_shows_every_training_image_once_in_the_runs_order(resident: Re
 @pytest.mark.parametrize("augment", list(Augment))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_run_has_the_same_batches_alone_and_in_a_cohort(resident: Resident, augment: Augment, dtype: torch.dtype) -> None:
-    data = DeviceData(resident, CPU, dtype, augment)
+    data = DeviceData(resident, CPU, dtype, DataConfig(augment=augment))
     seeds = [5, 0, 5, 2]
     cohort = list(data.train_batches(seeds, epoch=1, batch_size=16))
     channels = resident.in_channels
@@ -66,7 +68,7 @@ def test_a_run_has_the_same_batches_alone_and_in_a_cohort(resident: Resident, au
 
 
 def test_evaluation_follows_the_index_without_changes(resident: Resident) -> None:
-    data = DeviceData(resident, CPU, torch.float64, Augment.flip_crop)
+    data = DeviceData(resident, CPU, torch.float64, DataConfig(augment=Augment.flip_crop))
     wanted = {
         "train": (resident.train_images[resident.train_index], resident.train_labels[resident.train_index]),
         "val": (resident.train_images[resident.val_index], resident.train_labels[resident.val_index]),
@@ -109,7 +111,7 @@ def test_augmentation_draws_what_its_name_says() -> None:
 
 
 def test_margins_are_black_before_normalisation(resident: Resident) -> None:
-    data = DeviceData(resident, CPU, torch.float64, Augment.crop)
+    data = DeviceData(resident, CPU, torch.float64, DataConfig(augment=Augment.crop))
     x = torch.cat([x for x, _ in data.train_batches([0], 1, 16)])
     black = normalised(resident, np.zeros((1, 1, 1, 1), np.uint8))
     assert torch.isclose(x, black).any(dim=(2, 3)).any(dim=0).all()  # no pixel of these images is itself black
@@ -120,3 +122,115 @@ def test_images_are_used_in_place_on_the_cpu(resident: Resident) -> None:
     before = resident.train_images.ctypes.data
     data = DeviceData(resident, CPU, torch.float32)
     assert data._splits["train"][0].data_ptr() == before
+
+
+ARRANGED = [
+    {"order": Order.sorted},
+    {"duplicates": 4},
+    {"order": Order.sorted, "duplicates": 8, "augment": Augment.flip_crop},
+    {"contrast": -0.5, "brightness": 0.3, "normalize": False},
+]
+
+
+@pytest.mark.parametrize("options", ARRANGED, ids=str)
+def test_every_option_gives_a_run_the_same_batches_alone_and_in_a_cohort(resident: Resident, options: dict[str, Any]) -> None:
+    data = DeviceData(resident, CPU, torch.float32, DataConfig(**options))
+    cohort = list(data.train_batches([5, 0, 5], epoch=1, batch_size=16))
+    assert [len(x) for x, _ in cohort] == [16, 16, 5]
+    for run, seed in enumerate([5, 0, 5]):
+        for (x, y), (x_cohort, y_cohort) in zip(data.train_batches([seed], 1, 16), cohort, strict=True):
+            assert torch.equal(x_cohort.chunk(3, 1)[run], x)
+            assert torch.equal(y_cohort[run : run + 1], y)
+
+
+@given(st.integers(1, 60), st.sampled_from([1, 2, 3, 8]), st.sampled_from(list(Order)), st.integers(0, 3))
+def test_arranging_keeps_the_number_of_images_and_repeats_each_in_a_row(n: int, k: int, order: Order, seed: int) -> None:
+    labels, drawn = torch.arange(n) % 4, epoch_order(seed, 1, n)
+    images = arranged(drawn, labels, DataConfig(order=order, duplicates=k))
+    assert len(images) == n
+    distinct = images[::k]
+    assert torch.equal(images, distinct.repeat_interleave(k)[:n])
+    assert distinct.sort().values.tolist() == sorted(drawn[: len(distinct)].tolist())  # of all classes, when sorted too
+    if order is Order.sorted or (order is Order.grouped and len(distinct) <= GROUP):
+        assert labels[images].tolist() == sorted(labels[images].tolist())
+    elif order is Order.shuffled:
+        assert torch.equal(distinct, drawn[: len(distinct)])
+
+
+def test_grouped_epochs_have_batches_of_one_class_and_classes_take_turns() -> None:
+    n = 10 * GROUP + 30
+    labels, drawn = torch.arange(n) % 5, epoch_order(0, 1, n)
+    images = arranged(drawn, labels, DataConfig(order=Order.grouped))
+    assert images.sort().values.tolist() == list(range(n))
+    classes = [labels[batch].unique().tolist() for batch in images.split(GROUP)]
+    assert sum(len(found) == 1 for found in classes) >= 6  # of eleven; four meet the next class
+    assert [found[0] for found in classes] != sorted(found[0] for found in classes)
+
+
+def test_sorted_epochs_go_class_by_class_in_an_order_of_their_own_within(resident: Resident) -> None:
+    data = DeviceData(resident, CPU, torch.float64, DataConfig(order=Order.sorted))
+    epochs = []
+    for epoch in (1, 2):
+        batches = list(data.train_batches([3], epoch, 16))
+        labels = torch.cat([y for _, y in batches], 1)[0]
+        assert labels.tolist() == sorted(resident.train_labels[resident.train_index].tolist())
+        drawn = resident.train_index[epoch_order(3, epoch, N).numpy()]
+        expected = np.concatenate([drawn[resident.train_labels[drawn] == c] for c in range(5)])
+        x = torch.cat([x for x, _ in batches])
+        torch.testing.assert_close(x, normalised(resident, resident.train_images[expected]), rtol=1e-12, atol=1e-12)
+        epochs.append(expected.tolist())
+    assert epochs[0] != epochs[1]
+    assert sorted(epochs[0]) == resident.train_index.tolist()
+
+
+@pytest.mark.parametrize("augment", [Augment.none, Augment.flip_crop])
+def test_a_batch_holds_each_of_its_images_as_often_as_asked(resident: Resident, augment: Augment) -> None:
+    data = DeviceData(resident, CPU, torch.float64, DataConfig(duplicates=4, augment=augment))
+    seen = set()
+    for epoch in range(1, 9):
+        batches = list(data.train_batches([1], epoch, 16))
+        assert [len(x) for x, _ in batches] == [16, 16, 5]
+        for x, y in batches[:2]:
+            groups = x.view(4, 4, -1)
+            assert torch.equal(groups, groups[:, :1].expand_as(groups))  # exact copies, changed alike
+            assert len(x.flatten(1).unique(dim=0)) == 4
+            assert torch.equal(y.view(4, 4), y.view(4, 4)[:, :1].expand(4, 4))
+        seen |= {tuple(image.flatten().tolist()) for x, _ in batches for image in x}
+    assert len(seen) > 30  # other images in other epochs
+
+
+@pytest.mark.parametrize(("contrast", "brightness"), [(1.0, 0.0), (0.5, 0.2), (-1.0, 0.0), (2.0, -0.75)])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_shift_changes_every_split_before_the_constants_of_the_images_without_it(
+    resident: Resident, contrast: float, brightness: float, normalize: bool
+) -> None:
+    data = DeviceData(resident, CPU, torch.float64, DataConfig(contrast=contrast, brightness=brightness, normalize=normalize))
+
+    def expected(images: np.ndarray[Any, Any]) -> torch.Tensor:
+        images = np.broadcast_to(images, (len(images), resident.in_channels, *images.shape[2:]))
+        p = (images / 255 - 0.5) * contrast + 0.5 + brightness
+        return torch.from_numpy((p - resident.mean[:, None, None]) / resident.std[:, None, None] if normalize else p)
+
+    train = resident.train_images
+    order = resident.train_index[epoch_order(0, 1, N).numpy()]
+    x = torch.cat([x for x, _ in data.train_batches([0], 1, 16)])
+    torch.testing.assert_close(x, expected(train[order]), rtol=1e-12, atol=1e-12)
+    for split, images in (("val", train[resident.val_index]), ("test", resident.test_images)):
+        x = torch.cat([x for x, _ in data.eval_batches(split, 4)])  # type: ignore[arg-type]
+        torch.testing.assert_close(x, expected(images), rtol=1e-12, atol=1e-12)
+
+
+def test_inverted_images_are_negatives_and_raw_pixels_lie_between_0_and_1(resident: Resident) -> None:
+    configs = [DataConfig(normalize=False, contrast=contrast) for contrast in (1.0, -1.0)]
+    raw, inverted = (next(DeviceData(resident, CPU, torch.float64, config).eval_batches("test", 9))[0] for config in configs)
+    assert 0 <= raw.min() < 0.1 < 0.9 < raw.max() <= 1
+    torch.testing.assert_close(inverted, 1 - raw)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_a_shift_the_bits_are_those_of_the_plain_normalisation(resident: Resident, dtype: torch.dtype) -> None:
+    x, _ = next(DeviceData(resident, CPU, dtype).eval_batches("test", 9))
+    mean, std = resident.mean[:, None, None], resident.std[:, None, None]
+    scale, shift = torch.from_numpy(1 / (255 * std)).to(dtype), torch.from_numpy(-mean / std).to(dtype)
+    images = torch.from_numpy(resident.test_images).expand(-1, resident.in_channels, -1, -1).to(dtype)
+    assert torch.equal(x, images * scale + shift)

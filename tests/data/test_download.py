@@ -64,6 +64,7 @@ def test_a_broken_answer_is_retried_and_if_it_stays_broken_nothing_is_left(
     )
     assert server.requests["/file.bin"] == 3
     assert visible(tmp_path) == []
+    assert not (tmp_path / "Some").exists()
 
     server.answers["/file.bin"] = lambda number, content: (status, body) if number == 4 else (200, content)
     assert obtain(raw_file(url), [tmp_path], silent).read_bytes() == CONTENT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import shutil
 import time
@@ -110,6 +111,12 @@ def test_a_split_that_loses_a_class_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "data.npz", val_fraction=0.8)
 
 
+def test_mnist_of_28_pixels_is_used_as_it_is(mnist_server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNEXP_DATA_DIR", str(tmp_path))
+    resident = prepare(DataConfig(size=28))
+    np.testing.assert_array_equal(resident.train_images[:, 0], images_and_labels(40, 28, 28)[0])
+
+
 def test_grey_images_count_as_three_channels_on_request() -> None:
     grey = prepare(DataConfig(name=DataName.digits))
     repeated = prepare(DataConfig(name=DataName.digits, channels=3))
@@ -168,6 +175,16 @@ def test_what_a_killed_process_left_is_removed(npz: Path) -> None:
     (left_over / "new").mkdir(parents=True)
     assert load(npz).packed.path == path
     assert not left_over.exists()
+
+
+def test_what_was_packed_of_files_that_have_changed_is_removed(npz: Path) -> None:
+    outdated, other_split = load(npz).packed.path, load(npz, test_fraction=0.5).packed.path
+    os.utime(npz, (1, 1))
+    current = load(npz).packed.path
+    assert current.is_dir()
+    assert current != outdated
+    assert not outdated.exists()
+    assert other_split.is_dir()  # it goes when it is made anew
 
 
 def test_a_cache_that_cannot_be_written_is_explained(npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

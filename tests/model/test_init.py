@@ -10,7 +10,7 @@ import torch
 from bnexp.config import InitConfig, ModelConfig, NormConfig, RunConfig
 from bnexp.model.init import draw_weight
 from bnexp.model.networks import Network, build_network
-from bnexp.options import InitScheme, NormKind, Placement
+from bnexp.options import InitLayers, InitScheme, ModelName, NormKind, Placement
 from bnexp.rng import torch_generator
 
 
@@ -65,6 +65,18 @@ def test_gain_scales_weights_and_not_biases() -> None:
     one, two = network().export(0), network(gain=2.0).export(0)
     for name, value in one.items():
         assert (two[name] == (2 * value if name.endswith("weight") else value)).all()
+
+
+@pytest.mark.parametrize("name", [ModelName.lenet, ModelName.plain])
+def test_scheme_and_gain_for_convolutions_only_leave_linear_layers_as_torch_has_them(name: ModelName) -> None:
+    inits = [InitConfig(), InitConfig(InitScheme.kaiming, 3.0), InitConfig(InitScheme.kaiming, 3.0, InitLayers.conv)]
+    configs = [RunConfig(seed=4, model=ModelConfig(name=name, init=init)) for init in inits]
+    cohort = build_network(configs, 3, 32, 10, dtype=torch.float64)
+    default, everywhere, conv_only = (cohort.export(run) for run in range(3))
+    for parameter, value in conv_only.items():
+        expected = everywhere if parameter.startswith("conv") else default
+        assert (value == expected[parameter]).all(), parameter
+        assert (default[parameter] != everywhere[parameter]).any(), parameter
 
 
 def test_precisions_agree_and_seeds_differ() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunConv2d, RunDropout, RunFlatten, RunLinear
+from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunAveragePool, RunConv2d, RunDropout, RunFlatten, RunLinear
 from bnexp.options import Activation
 
 REAL = torch.float64
@@ -21,15 +21,16 @@ def fill(layer: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("num_runs", [1, 3])
-@pytest.mark.parametrize("bias", [True, False])
-def test_convolution_of_each_run_is_torchs(num_runs: int, bias: bool) -> None:
-    layer = RunConv2d(num_runs, 2, 4, 3, bias, dtype=REAL)
+@pytest.mark.parametrize(("bias", "padding"), [(True, 0), (False, 0), (True, 1), (False, 2)])
+def test_convolution_of_each_run_is_torchs(num_runs: int, bias: bool, padding: int) -> None:
+    layer = RunConv2d(num_runs, 2, 4, 3, bias, padding, dtype=REAL)
     fill(layer)
     x = torch.randn(5, num_runs * 2, 8, 8, dtype=REAL)
     y = layer(x)
-    assert y.shape == (5, num_runs * 4, 6, 6)
+    assert y.shape == (5, num_runs * 4, 6 + 2 * padding, 6 + 2 * padding)
     for r in range(num_runs):
-        expected = nn.functional.conv2d(x[:, 2 * r : 2 * r + 2], layer.weight[r], layer.bias[r] if bias else None)
+        own = x[:, 2 * r : 2 * r + 2]
+        expected = nn.functional.conv2d(own, layer.weight[r], layer.bias[r] if bias else None, padding=padding)
         torch.testing.assert_close(y[:, 4 * r : 4 * r + 4], expected)
 
 
@@ -51,9 +52,23 @@ def test_linear_of_each_run_is_torchs(num_runs: int) -> None:
         torch.testing.assert_close(y[:, r], nn.functional.linear(x[:, r], layer.weight[r], layer.bias[r]))
 
 
+def test_features_shared_by_all_runs_give_what_repeating_them_gives() -> None:
+    layer = RunLinear(3, 6, 4, dtype=REAL)
+    fill(layer)
+    x = torch.randn(5, 1, 6, dtype=REAL)
+    torch.testing.assert_close(layer(x), layer(x.repeat(1, 3, 1)))
+
+
 def test_flatten_keeps_the_channels_of_a_run_together() -> None:
     x = torch.randn(2, 6, 3, 3)
-    assert torch.equal(RunFlatten(3)(x)[:, 1], x[:, 2:4].flatten(1))
+    assert torch.equal(RunFlatten(18)(x)[:, 1], x[:, 2:4].flatten(1))
+
+
+def test_average_pooling_is_the_mean_of_each_map() -> None:
+    x = torch.randn(2, 6, 3, 4, dtype=REAL)
+    y = RunAveragePool(2)(x)
+    assert y.shape == (2, 3, 2)
+    torch.testing.assert_close(y[:, 1], nn.functional.adaptive_avg_pool2d(x[:, 2:4], 1).flatten(1))
 
 
 @given(

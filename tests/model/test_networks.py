@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from reference import reference_network
+from reference import reference_network, reference_train
+from torch import nn
 
-from bnexp.config import ConfigError, ModelConfig, NormConfig, RunConfig
-from bnexp.model.networks import Network, build_network
-from bnexp.options import Activation, NormKind, Placement
+from bnexp.config import ConfigError, ModelConfig, NormConfig, OptimConfig, RunConfig
+from bnexp.model.networks import Network, build_network, table
+from bnexp.options import Activation, DropoutSide, ModelName, NormKind, Placement, Precision
+from bnexp.train.optim import build_optimiser
+from bnexp.train.step import TrainStep
+
+MLP = ModelConfig(ModelName.mlp, depth=2, width=8, activation=Activation.sigmoid)
+PLAIN = ModelConfig(ModelName.plain, depth=3, width=4)
+DEEP = ModelConfig(ModelName.plain, depth=5, width=4, activation=Activation.tanh)
 
 
 def build(num_runs: int = 1, size: int = 32, model: ModelConfig | None = None, **norm: Any) -> Network:
@@ -37,6 +45,71 @@ def test_parameter_counts(norm: dict[str, Any], expected: int) -> None:
     network = build(2, **norm)
     assert network.num_parameters == expected
     assert sum(p.numel() for p in network.parameters()) == 2 * expected
+
+
+@pytest.mark.parametrize(
+    ("model", "norm", "expected"),
+    [
+        (ModelConfig(ModelName.mlp, depth=3, width=100), {}, 3072 * 100 + 100 + 2 * 10_100 + 1010),
+        (ModelConfig(ModelName.mlp, depth=3, width=100), {"kind": NormKind.batch}, 3072 * 100 + 100 + 2 * 10_100 + 1010 + 600),
+        (ModelConfig(ModelName.mlp, depth=1, width=7), {"kind": NormKind.layer}, 3072 * 7 + 7 + 80 + 14),
+        (ModelConfig(ModelName.plain, depth=4, width=16), {}, 27 * 16 + 16 + 3 * (144 * 16 + 16) + 170),
+        (
+            ModelConfig(ModelName.plain, depth=4, width=16),
+            {"kind": NormKind.group},
+            27 * 16 + 16 + 3 * (144 * 16 + 16) + 170 + 128,
+        ),
+        (ModelConfig(ModelName.plain, depth=1, width=16, conv_bias="false"), {}, 27 * 16 + 170),
+    ],
+    ids=str,
+)
+def test_parameter_counts_of_other_networks(model: ModelConfig, norm: dict[str, Any], expected: int) -> None:
+    assert build(2, model=model, **norm).num_parameters == expected
+
+
+@pytest.mark.parametrize("depth", range(1, 21))
+def test_a_plain_network_has_up_to_four_equal_stages(depth: int) -> None:
+    convs = table(ModelConfig(ModelName.plain, depth=depth)).convs
+    stages = "".join("x|" if row.pool else "x" for row in convs).split("|")
+    assert len(convs) == depth
+    assert len(stages) == min(4, depth)
+    assert max(map(len, stages)) - min(map(len, stages)) <= 1
+    network = build(model=ModelConfig(ModelName.plain, depth=depth, width=2))
+    maps = []
+    network.average.register_forward_hook(lambda layer, inputs, output: maps.append(inputs[0].shape))
+    network(torch.randn(2, 3, 32, 32, dtype=torch.float64))
+    assert maps == [(2, 2, 2 ** (6 - len(stages)), 2 ** (6 - len(stages)))]
+
+
+@pytest.mark.parametrize("placement", list(Placement))
+def test_rows_of_a_plain_network(placement: Placement) -> None:
+    network = names(
+        build(
+            model=ModelConfig(ModelName.plain, depth=2, width=2, activation=Activation.tanh),
+            kind=NormKind.batch,
+            placement=placement,
+        )
+    )
+    first, last = {
+        Placement.before_activation: ("conv1 norm1 act1 pool1", "conv2 norm2 act2"),
+        Placement.after_activation: ("conv1 act1 norm1 pool1", "conv2 act2 norm2"),
+        Placement.after_pool: ("conv1 act1 pool1 norm1", "conv2 act2 norm2"),
+        Placement.both: ("conv1 norm1 act1 norm1_after pool1", "conv2 norm2 act2 norm2_after"),
+    }[placement]
+    assert network == [*first.split(), *last.split(), "average", "fc1"]
+
+
+def test_an_mlp_normalises_its_hidden_layers_whatever_norm_linear_says() -> None:
+    plain = names(build(model=MLP))
+    assert plain == ["flatten", "fc1", "act1", "fc2", "act2", "fc3"]
+    for linear in (False, True):
+        normed = names(build(model=MLP, kind=NormKind.batch, linear=linear, placement=Placement.before_activation))
+        assert normed == ["flatten", "fc1", "norm1", "act1", "fc2", "norm2", "act2", "fc3"]
+
+
+def test_lenet_has_no_depth_or_width() -> None:
+    assert names(build(model=ModelConfig(depth=9, width=3))) == names(build())
+    assert build(model=ModelConfig(depth=9, width=3)).num_parameters == build().num_parameters
 
 
 LINEAR = ["flatten", "fc1", "act3", "fc2", "act4", "fc3"]
@@ -71,6 +144,46 @@ def test_dropout_follows_hidden_linear_layers_where_any_run_asks_for_it() -> Non
     assert "dropout1" not in names(build())
 
 
+@pytest.mark.parametrize(
+    ("placement", "before", "after"),
+    [
+        (Placement.before_activation, "fc1 dropout1 norm1 act1", "fc1 norm1 act1 dropout1"),
+        (Placement.after_activation, "fc1 act1 dropout1 norm1", "fc1 act1 norm1 dropout1"),
+        (Placement.after_pool, "fc1 act1 dropout1 norm1", "fc1 act1 norm1 dropout1"),
+        (Placement.both, "fc1 dropout1 norm1 act1 norm1_after", "fc1 norm1 act1 norm1_after dropout1"),
+    ],
+)
+def test_dropout_stands_on_its_side_of_the_norm(placement: Placement, before: str, after: str) -> None:
+    for side, block in ((DropoutSide.before_norm, before), (DropoutSide.after_norm, after)):
+        model = ModelConfig(ModelName.mlp, depth=1, width=8, dropout=0.5, dropout_side=side)
+        assert names(build(model=model, kind=NormKind.batch, placement=placement)) == ["flatten", *block.split(), "fc2"]
+
+
+def test_dropout_ends_a_block_without_norm_on_either_side() -> None:
+    for side in DropoutSide:
+        network = names(build(model=ModelConfig(dropout=0.5, dropout_side=side), kind=NormKind.batch))
+        assert network[-6:] == ["act3", "dropout1", "fc2", "act4", "dropout2", "fc3"]
+
+
+def test_a_norm_after_dropout_normalises_what_is_left() -> None:
+    x = torch.randn(400, 3, 32, 32, dtype=torch.float64)
+    left = {}
+    for side in DropoutSide:
+        model = ModelConfig(ModelName.mlp, depth=1, width=50, activation=Activation.identity, dropout=0.5, dropout_side=side)
+        network = build(model=model, kind=NormKind.batch)
+        h = nn.Sequential(*list(network.children())[:-1])(x)[:, 0]
+        var = h.var(0, unbiased=False)
+        if side is DropoutSide.before_norm:  # mean 0 and variance 1 of what dropout left
+            torch.testing.assert_close(h.mean(0), torch.zeros(50, dtype=torch.float64))
+            torch.testing.assert_close(var, torch.ones(50, dtype=torch.float64), rtol=1e-3, atol=0)
+            left[side] = network.dropout1(torch.ones(400, 1, 50, dtype=torch.float64)) != 0
+        else:  # half of the units zero, the others twice as large
+            assert abs((h == 0).double().mean() - 0.5) < 0.02
+            assert abs(var.mean() - 2) < 0.05
+            left[side] = network.dropout1(torch.ones(400, 1, 50, dtype=torch.float64)) != 0
+    assert torch.equal(left[DropoutSide.before_norm], left[DropoutSide.after_norm])  # the same units on either side
+
+
 def test_parameters_are_views_of_the_flat_tensor() -> None:
     network = build(3, kind=NormKind.batch)
     with torch.no_grad():
@@ -95,6 +208,70 @@ def test_exported_weights_load_strictly_into_a_plain_network_with_the_same_logit
         config = RunConfig(norm=NormConfig(**norm))
         oracle = reference_network(config, network.export(run), 3, size, 10).eval()
         torch.testing.assert_close(logits[:, run], oracle(x), rtol=0, atol=1e-12)
+
+
+MODELS = {"lenet": ModelConfig(), "mlp": MLP, "plain": PLAIN, "deep": DEEP}
+ARMS = [
+    pytest.param(model, kind, id=f"{name}-{kind}")
+    for name, model in MODELS.items()
+    for kind in NormKind
+    if kind is not NormKind.batch_renorm  # torch has none to train against
+    and not (kind is NormKind.instance and model is MLP)  # a feature of one image is one value
+]
+
+
+@pytest.mark.parametrize("placement", list(Placement))
+@pytest.mark.parametrize(("model", "kind"), ARMS)
+def test_every_network_trains_as_the_plain_one(model: ModelConfig, kind: NormKind, placement: Placement) -> None:
+    norm = NormConfig(kind, placement, linear=kind is not NormKind.instance)
+    configs = [RunConfig(seed, model=model, norm=norm, optim=OptimConfig(lr=lr)) for seed, lr in ((0, 0.01), (1, 0.02))]
+    network = build_network(configs, 1, 20, 4, dtype=torch.float64)
+    oracles = [reference_network(configs[run], network.export(run), 1, 20, 4) for run in range(2)]
+    g = torch.Generator().manual_seed(0)
+    batches = [(torch.randn(8, 2, 20, 20, dtype=torch.float64, generator=g), torch.arange(16).view(2, 8) % 4) for _ in range(3)]
+    step = TrainStep(network, build_optimiser([c.optim for c in configs], network.flat, 3, 1), Precision.fp64)
+    losses = torch.stack([step(x, y)[0] for x, y in batches])
+    shared = batches[0][0][:, :1]
+    logits = network.eval()(shared)
+    for run, oracle in enumerate(oracles):
+        expected = reference_train(configs[run], oracle, [(x[:, run : run + 1], y[run]) for x, y in batches])
+        torch.testing.assert_close(losses[:, run], torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-10)
+        torch.testing.assert_close(logits[:, run], oracle.eval()(shared), rtol=0, atol=1e-10)
+        for name, value in oracle.state_dict().items():
+            torch.testing.assert_close(torch.as_tensor(network.export(run)[name]), value, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        {"kind": NormKind.batch_renorm},
+        {"kind": NormKind.batch, "ghost_size": 4},
+        {"kind": NormKind.batch, "noise": 0.2},
+        {"kind": NormKind.batch, "affine": False},
+        {"kind": NormKind.batch, "track_running_stats": False},
+        {"kind": NormKind.group, "affine": False, "groups": 4},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("model", [MLP, PLAIN], ids=["mlp", "plain"])
+def test_weights_of_every_norm_load_into_the_plain_network(model: ModelConfig, norm: dict[str, Any]) -> None:
+    network = build(2, 20, model, **norm)
+    network(torch.randn(8, 6, 20, 20, dtype=torch.float64))  # moves the running statistics
+    x = torch.randn(6, 3, 20, 20, dtype=torch.float64)
+    logits = network.eval()(x)
+    for run in range(2):
+        oracle = reference_network(RunConfig(model=model, norm=NormConfig(**norm)), network.export(run), 3, 20, 10).eval()
+        torch.testing.assert_close(logits[:, run], oracle(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", [ModelConfig(dropout=0.3), replace(MLP, dropout=0.3), DEEP], ids=["lenet", "mlp", "plain"])
+def test_a_run_computes_the_same_alone_and_in_a_cohort(model: ModelConfig) -> None:
+    configs = [RunConfig(seed, model=model, norm=NormConfig(NormKind.batch)) for seed in range(3)]
+    x = torch.randn(5, 9, 20, 20, dtype=torch.float64)
+    cohort = build_network(configs, 3, 20, 10, dtype=torch.float64)(x)
+    for run, config in enumerate(configs):
+        alone = build_network([config], 3, 20, 10, dtype=torch.float64)(x[:, 3 * run : 3 * run + 3])
+        torch.testing.assert_close(cohort[:, run], alone[:, 0])
 
 
 def test_load_restores_an_export_in_any_slot() -> None:

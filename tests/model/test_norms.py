@@ -42,14 +42,13 @@ def of_run(x: Tensor, r: int) -> Tensor:
 
 
 @pytest.mark.parametrize("affine", [True, False])
-@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("draw", [features, images])
-def test_gradcheck(draw: Any, training: bool, affine: bool) -> None:
-    norm = make(affine=affine).train(training)
+def test_gradcheck_by_running_statistics(draw: Any, affine: bool) -> None:
+    norm = make(1, affine=affine).eval()
     with torch.no_grad():
         norm.running_mean.normal_()
         norm.running_var.uniform_(0.5, 2)
-    x = draw().requires_grad_()
+    x = draw(1, 3).requires_grad_()
 
     def call(x: Tensor, *parameters: Tensor) -> Tensor:
         names = dict(zip(("weight", "bias"), parameters, strict=False))
@@ -144,6 +143,18 @@ def test_running_statistics_move_in_training_and_stand_in_evaluation() -> None:
     assert not torch.equal(norm.running_mean, before)
     assert not norm.running_mean.requires_grad
     assert norm.num_batches_tracked == 1
+
+
+def test_frozen_statistics_normalise_in_training_and_stand() -> None:
+    norm, x = make(), images()
+    norm(x)
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    norm.frozen = True
+    training = norm(x)
+    assert torch.equal(training, norm.eval()(x))
+    assert all(torch.equal(before[name], value) for name, value in norm.state_dict().items())
+    norm.train().check_batch(1)
+    assert norm(images(batch=1, side=1)).shape == (1, R * C, 1, 1)
 
 
 def test_without_running_statistics_evaluation_uses_the_batch() -> None:

@@ -27,13 +27,17 @@ DIGITS = [str(k) for k in range(10)]
 
 @dataclass
 class Synthetic:
-    """A study to invent. ``accuracy``: (arm, levels, seed) -> fraction, or None to diverge; ``failed``: (arm, seed)."""
+    """A study to invent. ``accuracy``: (arm, levels, seed) -> fraction, or None to diverge; ``failed``: (arm, seed).
+
+    ``probes``: every epoch has what probes of the activations and the landscape record, too.
+    """
 
     study: StudyConfig
     accuracy: Callable[[str, dict[str, Any], int], float | None]
     failed: set[tuple[str, int]] = field(default_factory=set)
     classes: list[str] = field(default_factory=lambda: list(DIGITS))
     configure: Callable[[RunConfig, str, dict[str, Any]], None] = lambda config, arm, levels: None
+    probes: bool = False
 
 
 def record(plan: Synthetic, root: Path) -> tuple[StudyResult, Store]:
@@ -65,13 +69,14 @@ def _one_run(plan: Synthetic, sink: StoreSink, spec: RunSpec) -> Outcome:
     level = ", ".join(f"{name.rsplit('.', 1)[-1]}={value}" for name, value in spec.levels.items())
     known = {"arm": spec.arm, "level": level, "levels": spec.levels, "seed": spec.seed, "run_id": spec.run_id}
     accuracy = plan.accuracy(spec.arm, spec.levels, spec.seed)
-    sink.record(spec, RunStarted(spec.run_id, 62_006 + 44 * (spec.arm != "none"), 9380, "cpu"))
+    sink.record(spec, RunStarted(spec.run_id, 62_006 + 44 * (spec.arm != "none"), 9380, "cpu", "eager: no CUDA device"))
     if (spec.arm, spec.seed) in plan.failed:
         sink.record(spec, RunFailed(spec.run_id, "out of memory: 1.2 GB were asked for <b>and</b> 0.9 GB were free"))
         return Outcome(**known, status=Status.failed, value=None)
     final = 0.1 if accuracy is None else accuracy
     for epoch in range(1, 3 if accuracy is None else EPOCHS + 1):
-        sink.record(spec, EpochMetrics(spec.run_id, epoch, 938 * epoch, _epoch(spec, epoch, final)))
+        probed = _probes(spec, epoch) if plan.probes else {}
+        sink.record(spec, EpochMetrics(spec.run_id, epoch, 938 * epoch, _epoch(spec, epoch, final) | probed))
     rng = np.random.default_rng(spec.seed)
     predictions = _predictions(plan, spec, final) if accuracy is not None else None
     metrics = {"test/accuracy": final, "test/loss": 3 * (1 - final)}
@@ -93,6 +98,14 @@ def _epoch(spec: RunSpec, epoch: int, final: float) -> dict[str, float]:
         "val/accuracy": max(0.1, 1 - error),
         "learning_rate": 0.01,
     }
+
+
+def _probes(spec: RunSpec, epoch: int) -> dict[str, float]:
+    found = {"landscape/loss_range": 1 / epoch + 0.01 * spec.seed, "statistics/precise": 0.9, "gradients/conv1/norm": 0.1}
+    for k in (1, 2):
+        for name, value in (("p15", -1.0), ("p50", 0.1), ("p85", 1.2)):
+            found[f"activations/act{k}/{name}"] = value * k + 0.1 * epoch + 0.01 * spec.seed
+    return found
 
 
 def _predictions(plan: Synthetic, spec: RunSpec, final: float) -> Predictions:
@@ -223,7 +236,38 @@ def conv_bias() -> Synthetic:
     return Synthetic(study, accuracy, configure=configure)
 
 
-STUDIES = {"batchnorm": batchnorm, "placement": placement, "learning_rate": learning_rate, "conv_bias": conv_bias}
+def batch_size() -> Synthetic:
+    """Three arms at four batch sizes, with probes; the gain grows with the batch."""
+    study = StudyConfig(
+        name="batch_size",
+        question="Does the gain of batch norm grow with the batch size?",
+        arms={name: [f"norm={name}"] for name in ("none", "before_activation", "after_pool")},
+        factors={"train.batch_size": [1, 8, 64, 256]},
+        seeds=6,
+        baseline="none",
+        direction=Direction.greater,
+        analysis=Analysis.trend,
+    )
+
+    def accuracy(arm: str, levels: dict[str, Any], seed: int) -> float | None:
+        rng = np.random.default_rng([seed, len(arm), levels["train.batch_size"]])
+        gain = 0.002 * (arm != "none") * (np.log2(levels["train.batch_size"]) - 2)
+        return float(0.975 + gain + 0.0007 * rng.standard_normal())
+
+    def configure(config: RunConfig, arm: str, levels: dict[str, Any]) -> None:
+        _norm(arm)(config)
+        config.train.batch_size = levels["train.batch_size"]
+
+    return Synthetic(study, accuracy, configure=configure, probes=True)
+
+
+STUDIES = {
+    "batchnorm": batchnorm,
+    "placement": placement,
+    "learning_rate": learning_rate,
+    "conv_bias": conv_bias,
+    "batch_size": batch_size,
+}
 
 
 def make_report(plan: Synthetic, root: Path, *, pictures: bool = True) -> Report:

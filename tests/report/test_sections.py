@@ -23,7 +23,7 @@ Get = Callable[[str], Report]
 
 
 def test_differences_average_to_the_comparisons(reports: Get) -> None:
-    for name in ("batchnorm", "placement", "conv_bias", "learning_rate"):
+    for name in made_reports.STUDIES:
         report = reports(name)
         for c in report.result.comparisons:
             keys = {"arm": c.arm, "baseline": c.baseline, "level": c.level, "measure": c.measure}
@@ -241,3 +241,52 @@ def test_charts_become_png(reports: Get) -> None:
 def test_configuration_values_read_as_they_are_typed() -> None:
     assert [text(v) for v in (None, True, 1e-5, 0.1, [1, "a"], "x")] == ["null", "true", "1e-05", "0.1", "[1, a]", "x"]
     assert flatten({"a": {"b": {"c": 1}, "d": {}}, "e": [2]}) == {"a.b.c": 1, "a.d": {}, "e": [2]}
+
+
+def test_an_analysis_of_change_shows_the_difference_over_the_factor(reports: Get) -> None:
+    report = reports("batch_size")
+    advantage = report.advantage
+    assert advantage
+    assert (advantage.baseline, advantage.numeric, advantage.log) == ("none", True, True)
+    assert set(advantage.frame["arm"]) == {"before_activation", "after_pool"}
+    means = {(s.arm, s.level): s.mean for s in report.result.arms}
+    for row in advantage.frame.to_dicts():
+        assert row["mean"] == pytest.approx(means[row["arm"], row["level"]] - means["none", row["level"]])
+        assert row["low"] < row["mean"] < row["high"]
+    chart = figures.spec(figures.factor_plot(advantage, "", report.arms, "test/accuracy", "pp"))
+    low, high = chart["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    assert chart["layer"][0]["mark"]["type"] == "rule"
+    assert low < 0 < high < 10  # differences, not per cents
+    assert chart["title"] == "test/accuracy, difference from none, over train.batch_size"
+    assert all(reports(name).advantage is None for name in ("batchnorm", "learning_rate", "conv_bias"))
+
+
+def test_probes_are_drawn_by_epoch(reports: Get) -> None:
+    report = reports("batch_size")
+    summary = figures.summarise(report.probes)
+    assert not set(summary["metric"]) & {"val/loss", "learning_rate", "step"}
+    chart = figures.spec(figures.percentiles(summary, "act2", report.arms, report.focus))
+    rows = [row for row in next(iter(chart["datasets"].values())) if row["level"] == report.focus and row["epoch"] == 3]
+    assert [row["arm"] for row in rows] == report.arms
+    for row in rows:  # means over six seeds: .025 above those of seed 0
+        assert (row["low"], row["mean"], row["high"]) == pytest.approx((-2 + 0.325, 0.2 + 0.325, 2.4 + 0.325))
+    accuracy = figures.spec(figures.learning_curve(summary, "statistics/precise", report.arms, report.focus))
+    assert accuracy["layer"][1]["encoding"]["y"]["title"] == "statistics/precise (%)"
+    assert next(iter(accuracy["datasets"].values()))[0]["mean"] == pytest.approx(90)
+    page = html.unescape(render(report))
+    assert all(f'id="probe-{k}"' in page for k in range(4))  # two layers, two metrics of the whole network
+    assert 'id="probe-4"' not in page
+    assert 'id="advantage-0"' in page
+    assert reports("batchnorm").probes.is_empty()
+
+
+def test_ratios_are_drawn_as_logarithms_and_told_as_ratios(reports: Get) -> None:
+    report = reports("batchnorm")
+    (c,) = report.result.comparisons
+    ratio = dataclasses.replace(c, unit="log2 ratio", measure="updates to target", difference=-1.0, low=-1.5, high=-0.5)
+    chart = figures.spec(
+        figures.difference_plot(report.differences.with_columns(measure=pl.lit(ratio.measure)), [ratio], report.arms)
+    )
+    assert chart["layer"][1]["encoding"]["x"]["title"].startswith("arm over baseline, log2")
+    page = render(dataclasses.replace(report, result=dataclasses.replace(report.result, comparisons=[ratio])))
+    assert "<b>0.50×</b><small>0.35 to 0.71</small>" in page

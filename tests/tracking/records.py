@@ -40,7 +40,8 @@ def make_predictions(seed: int = 0) -> Predictions:
 
 def make_records(spec: RunSpec, *, epochs: int = 3, diverged_at: int | None = None) -> list[Record]:
     """All records of a run. Training loss falls from 1.0 by 0.1 an epoch; validation accuracy peaks in epoch 2."""
-    records: list[Record] = [RunStarted(spec.run_id, num_parameters=123, num_steps=10 * epochs, device="cpu")]
+    started = {"num_parameters": 123, "num_steps": 10 * epochs, "device": "cpu", "execution": "eager: no CUDA device"}
+    records: list[Record] = [RunStarted(spec.run_id, **started)]  # type: ignore[arg-type]
     for epoch in range(1, epochs + 1):
         loss = float("nan") if diverged_at else 1.1 - 0.1 * epoch
         metrics = {"train/loss": loss, "val/accuracy": 0.9 if epoch == 2 else 0.5, "time/epoch_seconds": 0.25}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from bnexp.metrics import RunFinished, StepMetrics
-from bnexp.tracking.store import RecordedRun, Store, StoreSink, runs_dir, write_atomic
+from bnexp.tracking.store import RecordedRun, Store, StoreSink, runs_dir, write_atomic, write_if_allowed
 from bnexp.tracking.tables import prediction_frame
 from tests.tracking.records import failure, make_predictions, make_records, make_spec, play
 
@@ -146,7 +147,7 @@ def test_step_losses_stand_beside_the_epochs(store: Store) -> None:
     spec = make_spec()
     start, *rest = make_records(spec)
     with StoreSink(store) as sink:
-        for record in (start, StepMetrics(spec.run_id, {5: 1.5}), *rest):
+        for record in (start, StepMetrics(spec.run_id, {5: {"train/step_loss": 1.5}}), *rest):
             sink.record(spec, record)
     assert RecordedRun(store.run_path(spec)).metrics()[0] == {"step": 5, "train/step_loss": 1.5}
 
@@ -161,6 +162,26 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("os.replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_atomic(path, "new")
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(("error", "tolerated"), [(errno.EROFS, True), (errno.EACCES, True), (errno.ENOSPC, False)])
+def test_a_place_that_may_only_be_read_is_named_and_any_other_error_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: int, tolerated: bool
+) -> None:
+    path = tmp_path / "verdict.json"
+    assert write_if_allowed(path, "old")
+
+    def refused(*paths: Path) -> None:
+        raise OSError(error, "no")
+
+    monkeypatch.setattr("os.replace", refused)
+    if tolerated:
+        assert not write_if_allowed(path, "new")
+        assert f"{path} may not be written" in caplog.text
+    else:
+        with pytest.raises(OSError, match="no"):
+            write_if_allowed(path, "new")
     assert path.read_text() == "old"
 
 

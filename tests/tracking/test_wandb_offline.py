@@ -91,14 +91,16 @@ def test_losses_are_summed_up_by_their_least_and_accuracies_by_their_greatest_va
 
 def test_losses_of_steps_are_logged_at_their_step(wandb_home: Path) -> None:
     spec = make_spec()
+    spec.config.train.epochs = 1
     start, first, *rest = make_records(spec, epochs=1)
+    steps = StepMetrics(spec.run_id, {5: {"train/step_loss": 1.5}, 10: {"train/step_loss": 1.25}})
     with make_sink() as sink:
         sink.begin([spec])
-        for record in (start, StepMetrics(spec.run_id, {5: 1.5, 10: 1.25}), first, *rest):
+        for record in (start, steps, first, *rest):
             sink.record(spec, record)
     rows = read_all(wandb_home)[spec.run_id].history
     assert [(row["_step"], row["train/step_loss"]) for row in rows] == [(5, 1.5), (10, 1.25)]
-    assert rows[-1]["epoch"] == 1
+    assert [row["epoch"] for row in rows] == [0.5, 1]
 
 
 def test_the_prediction_table_starts_with_the_worst_mistakes(wandb_home: Path) -> None:

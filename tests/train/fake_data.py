@@ -34,15 +34,25 @@ class FakeData:
         return len(self.splits[split][1])
 
     def train_batches(self, seeds: Sequence[int], epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        x, y = self.splits["train"]
-        orders = [torch.randperm(self.num_train, generator=torch_generator(seed, f"order/{epoch}")) for seed in seeds]
+        draws = self.epoch_draws(seeds, epoch)
         for start in range(0, self.num_train, batch_size):
-            rows = [order[start : start + batch_size] for order in orders]
-            yield torch.cat([x[i] for i in rows], dim=1), torch.stack([y[i] for i in rows])
+            yield self.train_batch(draws[:, start : start + batch_size])
+
+    def epoch_draws(self, seeds: Sequence[int], epoch: int) -> Tensor:
+        generators = [torch_generator(seed, f"order/{epoch}") for seed in seeds]
+        return torch.stack([torch.randperm(self.num_train, generator=g) for g in generators]).unsqueeze(-1)
+
+    def train_batch(self, draws: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = self.splits["train"]
+        return torch.cat([x[rows] for rows in draws[..., 0]], dim=1), y[draws[..., 0]]
 
     def eval_batches(self, split: str, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         x, y = self.splits[split]
         yield from zip(x.split(batch_size), y.split(batch_size), strict=True)
+
+    def images(self, split: str, positions: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = self.splits[split]
+        return x[positions], y[positions]
 
 
 def make_config(seed: int = 0, norm: dict[str, Any] | None = None, **sections: dict[str, Any]) -> RunConfig:

@@ -75,9 +75,10 @@ def test_a_run_is_the_same_alone_and_however_a_cohort_is_split() -> None:
 def test_records_of_a_run_come_in_order_and_are_complete() -> None:
     spec = make_spec(3, {}, train={"epochs": 3, "log_every": 3})
     started, *middle, end = records([spec])[spec.run_id]
-    assert started == RunStarted(spec.run_id, 6 * 26 + 16 * 151 + 2 * 22 + 64 * 120 + 120 + 84 * 121 + 4 * 85, 12, "cpu")
+    num_parameters = 6 * 26 + 16 * 151 + 2 * 22 + 64 * 120 + 120 + 84 * 121 + 4 * 85
+    assert started == RunStarted(spec.run_id, num_parameters, 12, "cpu", "eager: no CUDA device")
     assert [type(r) for r in middle] == [StepMetrics, EpochMetrics] * 3
-    steps = [step for r in middle if isinstance(r, StepMetrics) for step in r.losses]
+    steps = [step for r in middle if isinstance(r, StepMetrics) for step in r.values]
     assert steps == [3, 6, 9, 12]
     epochs = [r for r in middle if isinstance(r, EpochMetrics)]
     assert [(r.epoch, r.step) for r in epochs] == [(1, 4), (2, 8), (3, 12)]
@@ -95,7 +96,7 @@ def test_training_loss_weighs_images_not_batches() -> None:
     steps, epoch = found[1], found[2]
     assert isinstance(steps, StepMetrics)
     assert isinstance(epoch, EpochMetrics)
-    expected = np.average(list(steps.losses.values()), weights=[12, 12, 12, 8])
+    expected = np.average([row["train/step_loss"] for row in steps.values.values()], weights=[12, 12, 12, 8])
     assert epoch.metrics["train/loss"] == pytest.approx(expected, rel=1e-12)
 
 
@@ -143,12 +144,12 @@ def test_a_diverged_run_is_recorded_with_its_step_and_at_chance() -> None:
     assert isinstance(end, RunFinished)
     assert isinstance(steps, StepMetrics)
     assert isinstance(epoch, EpochMetrics)
-    assert end.diverged_at == len(steps.losses) + 1  # the finite losses before it
+    assert end.diverged_at == len(steps.values) + 1  # the finite losses before it
     assert 1 < end.diverged_at <= 4
     assert epoch.epoch == 1
     assert values(end.metrics) == {"train/accuracy": 0.25, "val/accuracy": 0.25, "test/accuracy": 0.25, "learning_rate": 1e200}
     assert end.predictions is None
-    assert all(math.isfinite(loss) for loss in steps.losses.values())
+    assert all(math.isfinite(row["train/step_loss"]) for row in steps.values.values())
 
 
 def test_a_diverged_run_leaves_the_records_of_the_others_bit_identical() -> None:
@@ -167,15 +168,16 @@ def test_a_diverged_run_leaves_the_records_of_the_others_bit_identical() -> None
 
 def test_a_cohort_in_which_all_runs_diverged_stops() -> None:
     class Counting(FakeData):
-        epochs = 0
+        epochs: set[int]
 
-        def train_batches(self, seeds: Sequence[int], epoch: int, batch_size: int) -> Any:
-            self.epochs += 1
-            return super().train_batches(seeds, epoch, batch_size)
+        def epoch_draws(self, seeds: Sequence[int], epoch: int) -> Any:
+            self.epochs.add(epoch)
+            return super().epoch_draws(seeds, epoch)
 
     data = Counting()
+    data.epochs = set()
     assert {r[-1].diverged_at is None for r in records([WILD], data).values()} == {False}
-    assert data.epochs == 1
+    assert 3 not in data.epochs
 
 
 def test_a_run_that_only_evaluation_shows_to_be_lost_has_diverged() -> None:
@@ -200,3 +202,19 @@ def test_the_same_run_twice_gives_the_same_bits() -> None:
     first, second = finished(VARIED[0]), finished(VARIED[0])
     assert values(first.metrics) == values(second.metrics)
     assert all((first.weights[name] == second.weights[name]).all() for name in first.weights)
+
+
+def test_validations_inside_an_epoch_are_evenly_spaced_and_disturb_nothing() -> None:
+    often = make_spec(0, {"linear": True}, model={"dropout": 0.3}, train={"evals_per_epoch": 3, "batch_size": 6})  # 8 steps
+    once = make_spec(0, {"linear": True}, model={"dropout": 0.3}, train={"batch_size": 6})
+    found, expected = records([often])[often.run_id], records([once])[once.run_id]
+    inside = [r.values for r in found if isinstance(r, StepMetrics)]
+    assert [list(values) for values in inside] == [[3, 5], [11, 13]]
+    assert all(row.keys() == {"val/loss", "val/accuracy"} for values in inside for row in values.values())
+    assert values(found[-1].metrics) == values(expected[-1].metrics)
+    assert all((found[-1].weights[name] == weight).all() for name, weight in expected[-1].weights.items())
+
+
+def test_more_validations_than_steps_are_one_a_step() -> None:
+    spec = make_spec(0, train={"evals_per_epoch": 100, "epochs": 1})
+    assert [list(r.values) for r in records([spec])[spec.run_id] if isinstance(r, StepMetrics)] == [[1, 2, 3]]

@@ -44,7 +44,7 @@ def test_parity_with_torch_from_the_first_step(configs: list[OptimConfig]) -> No
         for row, layer, oracle in zip(gradient, layers, oracles, strict=True):
             layer[0].grad = row.clone()
             oracle.step()
-        optimiser.step(gradient, t)
+        optimiser.step(gradient, torch.tensor([t]))
         torch.testing.assert_close(parameters, torch.stack([layer[0].detach() for layer in layers]), rtol=1e-12, atol=1e-14)
 
 

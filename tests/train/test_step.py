@@ -33,7 +33,7 @@ def train(configs: Sequence[RunConfig], epochs: int = EPOCHS, data: FakeData = D
     losses = []
     for epoch in range(1, epochs + 1):
         for x, y in data.train_batches([c.seed for c in configs], epoch, configs[0].train.batch_size):
-            losses.append(step(x, y, len(losses))[0])
+            losses.append(step(x, y)[0])
     return network, torch.stack(losses)
 
 

@@ -1,0 +1,77 @@
+"""Which runs train together, and in what order: cohorts for a GPU, single runs for processes, the longest first.
+
+A cohort is as large as memory allows, since its steps cost little more than those of a single run until the GPU is full.
+Inside it, the runs of a seed, which see the same batches, stand side by side. Where every seed has as many runs, the engine
+gathers the batches of each seed once for all of them and the first convolution reads one input for several runs; where that is
+not so, as after an interruption, each run gathers its own: a second cohort would cost more than the first convolution gains.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from bnexp.config import DataConfig
+from bnexp.plan import RunSpec
+
+Cohort = tuple[RunSpec, ...]
+
+# Training images of each data set that has a fixed size.
+NUM_IMAGES = {
+    "digits": 1437,
+    "mnist": 60_000,
+    "fashion_mnist": 60_000,
+    "kmnist": 60_000,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "svhn": 73_257,
+}
+
+
+def num_train_images(data: DataConfig) -> float | None:
+    """Images that a run trains on, without those held out for validation; None where only the files tell."""
+    if data.train_size is not None:
+        return data.train_size
+    return NUM_IMAGES[data.name] * (1 - data.val_fraction) if data.name in NUM_IMAGES else None
+
+
+def cohorts(specs: Sequence[RunSpec]) -> list[Cohort]:
+    """Group specs by fuse key, runs with the same seed side by side; the longest cohort first."""
+    groups: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        groups.setdefault(spec.fuse_key, []).append(spec)
+    return _longest_first([_by_seed(group) for group in groups.values()])
+
+
+def singles(specs: Sequence[RunSpec]) -> list[Cohort]:
+    """Every run by itself, the longest first."""
+    return _longest_first([(spec,) for spec in specs])
+
+
+def split(cohort: Cohort, max_runs: int) -> list[Cohort]:
+    """Parts of at most ``max_runs`` runs (at least 1), nearly equal; no seed is cut in two where that can be avoided."""
+    blocks: dict[int, list[RunSpec]] = {}
+    for spec in cohort:
+        blocks.setdefault(spec.seed, []).append(spec)
+    longest = max(len(block) for block in blocks.values())
+    whole = longest <= max_runs
+    units = list(blocks.values()) if whole else [[spec] for spec in cohort]
+    num_parts = math.ceil(len(units) / (max_runs // longest if whole else max_runs))
+    bounds = [round(part * len(units) / num_parts) for part in range(num_parts + 1)]
+    return [tuple(spec for unit in units[a:b] for spec in unit) for a, b in pairwise(bounds)]
+
+
+def _by_seed(group: Sequence[RunSpec]) -> Cohort:
+    first_seen = {seed: i for i, seed in enumerate(dict.fromkeys(spec.seed for spec in group))}
+    return tuple(sorted(group, key=lambda spec: first_seen[spec.seed]))
+
+
+def _longest_first(groups: list[Cohort]) -> list[Cohort]:
+    """By images x epochs of a run, since the runs of a cohort train at once. Equal ones stay in their order."""
+
+    def cost(cohort: Cohort) -> float:
+        config = cohort[0].config
+        return config.train.epochs * (num_train_images(config.data) or 1)
+
+    return sorted(groups, key=cost, reverse=True)

@@ -1,0 +1,154 @@
+"""What training will take, before it starts: who trains together, for how long, in how much memory; all of it estimates."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bnexp.cohorts import Cohort, num_train_images, split
+from bnexp.config import DataConfig
+from bnexp.executors.arrange import Arrangement, arrange
+from bnexp.executors.local import num_cores
+from bnexp.options import DataName, ExecutorName
+from bnexp.plan import RunSpec
+from bnexp.runner import by_data
+from bnexp.tracking.store import Store
+
+if TYPE_CHECKING:
+    from bnexp.train.memory import MemoryLine
+
+# Images that one process trains a second where nothing is recorded yet.
+IMAGES_PER_SECOND = 8_000
+
+# Python and torch in memory: what all processes have in common, and what each of them adds (measured with 1, 2 and 4 workers).
+SHARED_BYTES = 280 * 2**20
+PROCESS_BYTES = 95 * 2**20
+
+_COLOUR = {DataName.cifar10, DataName.cifar100, DataName.svhn, DataName.image_folder, DataName.npz}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Runs that train together: a cohort, or one run in a process of its own, ``at_once`` of which work side by side.
+
+    ``seconds`` of the whole part, None where no recorded run on this device and data set tells. ``bytes`` at its peak: of the
+    GPU's memory without the data and CUDA itself, elsewhere of the process, libraries in common with others included.
+    """
+
+    runs: Cohort
+    place: str
+    at_once: int
+    seconds: float | None
+    bytes: float
+
+
+def forecast(specs: Sequence[RunSpec], store: Store) -> list[Part]:
+    """The parts in the order of training."""
+    lines: dict[str, MemoryLine] = {}
+    return [part for group in by_data(specs) for part in _parts(arrange(group), store, lines)]
+
+
+def _parts(plan: Arrangement, store: Store, lines: dict[str, MemoryLine]) -> Iterator[Part]:
+    config = plan.cohorts[0][0].config
+    speed = _speed(config.data, plan.accelerated, store)
+    place = "GPU" if plan.accelerated else "this process" if plan.place is ExecutorName.inline else "processes"
+    at_once = 1 if plan.place is ExecutorName.inline else plan.workers
+    for cohort in plan.cohorts:
+        key = cohort[0].fuse_key
+        if key not in lines:
+            lines[key] = _memory_line(cohort[0])
+        for runs in _fitting(cohort, lines[key]) if plan.accelerated else [cohort]:
+            images = num_train_images(runs[0].config.data)
+            seconds = None if images is None or speed is None else images * runs[0].config.train.epochs / speed
+            if seconds is not None and not plan.accelerated:
+                seconds *= len(runs)  # on a CPU a cohort takes as long as its runs one after another
+            own = 0 if plan.accelerated else SHARED_BYTES + PROCESS_BYTES
+            yield Part(runs, place, at_once, seconds, own + lines[key].bytes(len(runs)))
+
+
+def _speed(data: DataConfig, accelerated: bool, store: Store) -> float | None:
+    """Images a second of a run: the median of the latest recorded ones on such a device and data set."""
+    summaries = [run.summary for run in store.latest(50) if run.summary["data"] == data.name]
+    speeds = [s["metrics"]["time/images_per_second"] for s in summaries if (s["device"] == "cpu") != accelerated]
+    return statistics.median(speeds) if speeds else None if accelerated else IMAGES_PER_SECOND
+
+
+def _memory_line(spec: RunSpec) -> MemoryLine:
+    from bnexp.train.memory import estimate
+
+    data = spec.config.data
+    channels = data.channels or (3 if data.name in _COLOUR else 1)
+    return estimate(spec.config, channels, data.size, 100 if data.name is DataName.cifar100 else 10)
+
+
+def _fitting(cohort: Cohort, line: MemoryLine) -> list[Cohort]:
+    import torch
+
+    from bnexp.train.memory import USABLE
+
+    if not torch.cuda.is_available():
+        return [cohort]
+    return split(cohort, line.max_runs(USABLE * torch.cuda.mem_get_info()[0]))
+
+
+def part_columns(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+    """Run id -> the number of its part, from 1, with the part's ``seconds`` and ``bytes``."""
+    columns = {}
+    for number, part in enumerate(parts, start=1):
+        for spec in part.runs:
+            seconds = None if part.seconds is None else round(part.seconds, 1)
+            columns[spec.run_id] = {"cohort": number, "cohort_seconds": seconds, "cohort_bytes": round(part.bytes)}
+    return columns
+
+
+def part_rows(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """A row a cohort; single runs in processes are one row for each kind of network."""
+    groups: dict[object, list[tuple[int, Part]]] = {}
+    for number, part in enumerate(parts, start=1):
+        groups.setdefault(part.runs[0].fuse_key if part.place == "processes" else number, []).append((number, part))
+    return [_row([number for number, _ in group], [part for _, part in group]) for group in groups.values()]
+
+
+def _row(numbers: Sequence[int], parts: Sequence[Part]) -> dict[str, Any]:
+    first, specs = parts[0], [spec for part in parts for spec in part.runs]
+    at_once = min(first.at_once, len(parts))
+    known = [part.seconds for part in parts if part.seconds is not None]
+    seconds = math.ceil(len(parts) / at_once) * statistics.mean(known) if known else None
+    each = max(part.bytes for part in parts)
+    together = SHARED_BYTES + at_once * (each - SHARED_BYTES) if first.place == "processes" else each
+    return {
+        "cohort": None if first.place == "processes" else numbers[0],
+        "runs": len(specs),
+        "where": f"{at_once} {first.place}" if first.place == "processes" else first.place,
+        "arms": ", ".join(dict.fromkeys(spec.arm for spec in specs)),
+        "seeds": len({spec.seed for spec in specs}),
+        "time": "unknown" if seconds is None else duration_text(seconds),
+        "memory": f"{together / 2**20:,.0f} MiB",
+    }
+
+
+def estimate_seconds(specs: Sequence[RunSpec], store: Store) -> float | None:
+    """Expected wall time of training the specs on this machine's CPU; None where a data set's size is not known.
+
+    The speed is the median of the latest recorded runs on the same data set, where there are any.
+    """
+    speeds: dict[str, list[float]] = {}
+    for run in store.latest(50):
+        speeds.setdefault(run.summary["data"], []).append(run.summary["metrics"]["time/images_per_second"])
+    seconds = 0.0
+    for spec in specs:
+        images, data = num_train_images(spec.config.data), spec.config.data.name
+        if images is None:
+            return None
+        seconds += images * spec.config.train.epochs / statistics.median(speeds.get(data, [IMAGES_PER_SECOND]))
+    return seconds / min(num_cores(), max(len(specs), 1))
+
+
+def duration_text(seconds: float) -> str:
+    """A duration for people: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,152 @@
+"""Ways to compute the convolution of many runs, equal but for rounding; which is fastest depends on GPU, shapes and direction.
+
+Shape letters: N batch, G groups of runs that share an input, R runs, O and I channels out and in, k kernel, D = I*k*k,
+P = N*H'*W' positions of the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+DEFAULT = "grouped"
+WORTH_IT = 0.95  # a strategy other than the default has to take less than this part of its time
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How each direction is computed.
+
+    ``grouped`` one convolution with a group for each input; ``im2col`` patches gathered once, then a batched matrix product;
+    ``channels_last`` as ``grouped`` with the channels of a pixel side by side in memory.
+    """
+
+    forward: str = DEFAULT
+    input_gradient: str = DEFAULT
+    weight_gradient: str = DEFAULT
+
+    def __str__(self) -> str:
+        return "/".join(getattr(self, item.name) for item in fields(self))
+
+
+def fastest(times: Mapping[str, Sequence[float]]) -> str:
+    """The strategy with the smallest median time; the default where none is clearly faster."""
+    best = min(times, key=lambda name: median(times[name]))
+    return best if median(times[best]) < WORTH_IT * median(times[DEFAULT]) else DEFAULT
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int, strategy: Strategy | None) -> Tensor:
+    """``F.conv2d`` of x (N, G*I, H, W) with weight (R*O, I, k, k) and bias (R*O,), computed as ``strategy`` says."""
+    if strategy is None:
+        return F.conv2d(x, weight, bias, padding=padding, groups=groups)
+    y: Tensor = _Convolution.apply(x, weight, padding, groups, strategy)
+    return y if bias is None else y + bias.view(-1, 1, 1)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: int, groups: int, strategy: Strategy) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.options = padding, groups, strategy
+        return FORWARD[strategy.forward](x, weight, padding, groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        padding, groups, strategy = ctx.options
+        dx = dw = None
+        if ctx.needs_input_grad[0]:
+            dx = INPUT_GRADIENT[strategy.input_gradient](dy, x, weight, padding, groups)
+        if ctx.needs_input_grad[1]:
+            dw = WEIGHT_GRADIENT[strategy.weight_gradient](dy, x, weight, padding, groups)
+        return dx, dw, None, None, None
+
+
+def _grouped(x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
+    return F.conv2d(x, weight, padding=padding, groups=groups)
+
+
+def _grouped_input_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
+    return _backward(dy, x, weight, padding, groups, (True, False))
+
+
+def _grouped_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
+    return _backward(dy, x, weight, padding, groups, (False, True))
+
+
+def _backward(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int, wanted: tuple[bool, bool]) -> Tensor:
+    """The one gradient that is wanted, of x or of weight."""
+    padded, ones = [padding, padding], [1, 1]
+    mask = [*wanted, False]
+    gradients = torch.ops.aten.convolution_backward(dy, x, weight, None, ones, padded, ones, False, [0, 0], groups, mask)
+    gradient: Tensor = gradients[wanted.index(True)]
+    return gradient
+
+
+def _last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def _last_forward(x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
+    return _grouped(_last(x), _last(weight), padding, groups).contiguous()
+
+
+def _last_input_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
+    return _grouped_input_gradient(_last(dy), _last(x), _last(weight), padding, groups).contiguous()
+
+
+def _last_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
+    return _grouped_weight_gradient(_last(dy), _last(x), _last(weight), padding, groups).contiguous()
+
+
+def _patches(x: Tensor, k: int, padding: int, groups: int) -> Tensor:
+    """(N, G*I, H, W) -> (G, D, P)."""
+    x = F.pad(x, (padding,) * 4) if padding else x
+    windows: Tensor = x.view(len(x), groups, -1, *x.shape[2:]).unfold(3, k, 1).unfold(4, k, 1)  # (N, G, I, H', W', k, k)
+    return windows.permute(1, 2, 5, 6, 0, 3, 4).reshape(groups, -1, len(x) * windows.shape[3] * windows.shape[4])
+
+
+def _by_group(dy: Tensor, groups: int) -> Tensor:
+    """(N, R*O, H', W') -> (G, R*O/G, P)."""
+    return dy.reshape(len(dy), groups, -1, *dy.shape[2:]).permute(1, 2, 0, 3, 4).flatten(2)
+
+
+def _im2col_forward(x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
+    k = weight.shape[-1]
+    height, width = (side + 2 * padding - k + 1 for side in x.shape[2:])
+    y = torch.bmm(weight.view(groups, len(weight) // groups, -1), _patches(x, k, padding, groups))
+    return y.view(groups, -1, len(x), height, width).permute(2, 0, 1, 3, 4).flatten(1, 2).contiguous()
+
+
+def _im2col_input_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
+    k = weight.shape[-1]
+    d_patches = torch.bmm(weight.view(groups, len(weight) // groups, -1).transpose(1, 2), _by_group(dy, groups))
+    columns = d_patches.view(*d_patches.shape[:2], len(x), -1).permute(2, 0, 1, 3).flatten(1, 2)
+    height, width = x.shape[2:]
+    return F.fold(columns, (height, width), k, padding=padding)
+
+
+def _im2col_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
+    patches = _patches(x, weight.shape[-1], padding, groups)
+    return torch.bmm(_by_group(dy, groups), patches.transpose(1, 2)).view_as(weight)
+
+
+FORWARD: dict[str, Callable[..., Tensor]] = {"grouped": _grouped, "im2col": _im2col_forward, "channels_last": _last_forward}
+INPUT_GRADIENT: dict[str, Callable[..., Tensor]] = {
+    "grouped": _grouped_input_gradient,
+    "im2col": _im2col_input_gradient,
+    "channels_last": _last_input_gradient,
+}
+WEIGHT_GRADIENT: dict[str, Callable[..., Tensor]] = {
+    "grouped": _grouped_weight_gradient,
+    "im2col": _im2col_weight_gradient,
+    "channels_last": _last_weight_gradient,
+}

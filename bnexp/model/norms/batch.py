@@ -1,0 +1,165 @@
+"""Batch normalisation and batch renormalisation with a run axis.
+
+Shape letters: R runs, N batch, C channels or features, M = H*W values of a channel, 1 for features; m = N*M values are
+normalised together, P parts of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnexp.config import ConfigError
+from bnexp.model.norms.base import RunningNorm
+from bnexp.model.norms.noise import DriftNoise
+from bnexp.model.norms.standardise import standardise, sum_of_first
+
+# Where the bounds of batch renorm begin and cease to open: the paper's steps by the length of its runs.
+_R_OPENS = (5_000 / 130_000, 40_000 / 130_000)
+_D_OPENS = (5_000 / 130_000, 25_000 / 130_000)
+
+
+class RunBatchNorm(RunningNorm):
+    """Batch normalisation of each channel of each run.
+
+    Training: ``y = weight * (x - mean) / sqrt(var + eps) + bias`` with the mean and the biased variance (divided by m) of
+    the batch, over N, H and W. Evaluation: by running statistics, see ``RunningNorm``.
+
+    ``ghost_size``: in training consecutive parts of so many images are normalised each by its own statistics, the last part
+    being smaller where the size does not divide the batch (ghost batch norm). The running statistics move once a step, by the
+    mean over the parts, weighted by their images. ``noise`` scales and shifts the output in training.
+
+    Shapes: ``(N, R*C, H, W)`` or ``(N, R, C)``, unchanged. Raises ConfigError where a batch or a part has a single value a
+    channel: it equals its mean, so every output would be ``bias``.
+    References: Ioffe & Szegedy, "Batch normalization", 2015, arXiv:1502.03167, algorithms 1 and 2; Hoffer et al., "Train
+    longer, generalize better", 2017, arXiv:1705.08741, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        num_features: int,
+        map_size: int,
+        eps: Sequence[float],
+        momentum: Sequence[float | None],
+        *,
+        ghost_size: int | None = None,
+        noise: DriftNoise | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(name, num_features, map_size, eps, momentum, **options)
+        self.ghost_size = ghost_size
+        self.noise = noise
+
+    def _in_training(self, x: Tensor) -> Tensor:
+        if self.ghost_size is None or self.ghost_size >= len(x):
+            y, mean, var = self._standardise(x)
+            m = len(x) * x.shape[-1]
+            unbiased_var = var.view(self.shape) * (m / (m - 1))
+        else:
+            y, mean, unbiased_var = self._by_parts(x, self.ghost_size)
+        if self.track_running_stats:
+            self._track(mean.view(self.shape), unbiased_var)
+        return y if self.noise is None else self.noise(y)
+
+    def _by_parts(self, x: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The parts normalised, in place of the batch; mean and unbiased variance (R, C), averaged over the parts."""
+        num_whole = len(x) // size * size
+        blocks = [x[:num_whole].reshape(-1, size, *x.shape[1:])]  # (P, size, R, C, M)
+        if num_whole < len(x):
+            blocks.append(x[num_whole:].unsqueeze(0))
+        outputs, means, variances = [], [], []
+        for block in blocks:
+            y, mean, var = self._standardise(block)
+            m, share = block.shape[1] * block.shape[-1], block.shape[1] / len(x)
+            outputs.append(y.flatten(0, 1))
+            means.append(sum_of_first(mean) * share)
+            variances.append(sum_of_first(var) * (share * m / (m - 1)))
+        return torch.cat(outputs), sum(means[1:], means[0]), sum(variances[1:], variances[0]).view(self.shape)
+
+    def _check_values(self, num_images: int, map_size: int) -> None:
+        super()._check_values(num_images, map_size)
+        if not self.training or self.ghost_size is None:
+            return
+        smallest = min(num_images, num_images % self.ghost_size or self.ghost_size)
+        if smallest * map_size < 2:
+            raise ConfigError(
+                f"norm.ghost_size={self.ghost_size} leaves {self.name} one value a channel to normalise in a part of a batch "
+                f"of {num_images} images: choose norm.ghost_size above 1, and train.batch_size and data.train_size so that no "
+                "part of a batch, the last one included, has a single image, or normalise larger maps (norm.linear=false, "
+                "another norm.placement, a larger data.size)."
+            )
+
+
+class RunBatchRenorm(RunningNorm):
+    """Batch renormalisation: batch norm whose training output is corrected towards that of evaluation.
+
+    Training: ``y = weight * (xhat r + d) + bias`` with ``xhat`` as in batch norm, s = sqrt(running_var + eps),
+    s_B = sqrt(var + eps), ``r = clip(s_B / s, 1/r_max, r_max)`` and ``d = clip((mean - running_mean) / s, -d_max, d_max)``,
+    both by the running statistics before this step and both constants to the gradient. Where nothing is clipped, this is the
+    output of evaluation. Evaluation: by running statistics, see ``RunningNorm``.
+
+    The bounds open over the run, ``num_steps`` steps, in the proportions of the paper (130,000 steps): 1 and 0, which is plain
+    batch norm, over the first 3.8 % of the run (5,000 steps); then linearly, to ``r_max`` at 30.8 % (40,000) and to ``d_max``
+    at 19.2 % (25,000). The step counter lives on the device. The running statistics are those of batch norm; the paper keeps
+    the mean of s_B where this keeps that of the variance.
+
+    Shapes and errors as ``RunBatchNorm``. Reference: Ioffe, "Batch renormalization", 2017, arXiv:1702.03275, algorithm 1 and
+    section 4.
+    """
+
+    step: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        num_features: int,
+        map_size: int,
+        eps: Sequence[float],
+        momentum: Sequence[float | None],
+        *,
+        r_max: float,
+        d_max: float,
+        num_steps: int,
+        device: torch.device | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(name, num_features, map_size, eps, momentum, device=device, **options)
+        if not self.track_running_stats:
+            raise ConfigError(
+                "norm.track_running_stats=false leaves batch renorm nothing to correct by; set norm.track_running_stats=true "
+                "or norm=batch."
+            )
+        self.r_max, self.d_max, self.num_steps = r_max, d_max, num_steps
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64, device=device), persistent=False)
+
+    def _in_training(self, x: Tensor) -> Tensor:
+        xhat, mean, var = standardise(x, None, None, self.eps.unsqueeze(-1), (0, 3), self.backward)
+        mean, var = mean.view(self.shape), var.view(self.shape)
+        weight, bias = self.affine(*self.shape)
+        scale, shift = self._correction(mean, var)
+        if weight is not None and bias is not None:
+            scale, shift = scale * weight, shift * weight + bias
+        m = len(x) * x.shape[-1]
+        self._track(mean, var * (m / (m - 1)))
+        return xhat * scale.unsqueeze(-1) + shift.unsqueeze(-1)
+
+    @torch.no_grad()
+    def _correction(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """r and d, each (R, C), of a batch with this mean and biased variance; the step counts as done."""
+        progress = self.step.to(mean.dtype) / self.num_steps
+        self.step += 1
+        r_max = 1 + (self.r_max - 1) * _ramp(progress, *_R_OPENS)
+        d_max = self.d_max * _ramp(progress, *_D_OPENS)
+        s = (self.running_var + self.eps).sqrt()
+        r = ((var + self.eps).sqrt() / s).clamp(1 / r_max, r_max)
+        d = ((mean - self.running_mean) / s).clamp(-d_max, d_max)
+        return r, d
+
+
+def _ramp(progress: Tensor, start: float, end: float) -> Tensor:
+    """0 before ``start``, 1 after ``end``, linear between."""
+    return ((progress - start) / (end - start)).clamp(0, 1)

@@ -1,0 +1,64 @@
+"""Group, layer and instance normalisation with a run axis: each image by itself.
+
+Shape letters: R runs, N batch, C channels or features, G groups of K = C/G channels, M = H*W values of a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from bnexp.config import ConfigError
+from bnexp.model.norms.base import RunNorm
+from bnexp.model.norms.standardise import standardise
+
+
+class RunGroupNorm(RunNorm):
+    """Normalisation of each image of each run over groups of channels.
+
+    ``y = weight * (x - mean) / sqrt(var + eps) + bias`` with mean and biased variance over the K channels of a group and their
+    H*W values, for each image; scale and shift are a channel's. Training and evaluation are the same: there are no running
+    statistics, and a batch of one image is like any other.
+
+    One group is layer norm, over all of C, H and W; unlike in ``torch.nn.LayerNorm`` each channel has one scale and shift for
+    all its pixels, as in group norm. ``groups=None`` is as many groups as channels: instance norm. On features ``(N, R, C)``
+    the values are the C features.
+
+    Shapes: ``(N, R*C, H, W)`` or ``(N, R, C)``, unchanged. Raises ConfigError where the groups do not divide the channels or
+    leave a single value to normalise: it equals its mean, so every output would be ``bias``.
+    References: Wu & He, "Group normalization", 2018, arXiv:1803.08494; Ba et al., "Layer normalization", 2016,
+    arXiv:1607.06450; Ulyanov et al., "Instance normalization", 2016, arXiv:1607.08022.
+    """
+
+    def __init__(
+        self, name: str, num_features: int, map_size: int, eps: Sequence[float], groups: int | None, **options: Any
+    ) -> None:
+        super().__init__(name, num_features, map_size, eps, **options)
+        self.groups = groups or num_features
+        if num_features % self.groups or num_features // self.groups * map_size < 2:
+            raise ConfigError(self._problem(groups))
+
+    def _problem(self, groups: int | None) -> str:
+        C, M = self.num_features, self.map_size
+        where = f"{self.name} with {C} channel" + "s" * (C > 1) + " of one value" * (M == 1)
+        if groups is None:
+            return (
+                f"{where} leaves instance norm a single value to normalise: keep it off features and single pixels "
+                "(norm.linear=false, another norm.placement, a larger data.size), or use norm=layer or norm=batch."
+            )
+        allowed = [g for g in range(1, C + 1) if C % g == 0 and C // g * M > 1]
+        if not allowed:
+            return f"{where} has a single value of an image to normalise: raise model.width, or use norm=batch."
+        return (
+            f"norm.groups={groups} does not fit {where}: allowed there is {', '.join(map(str, allowed))}; "
+            "set norm.groups to a number that fits every normalised layer."
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        R, G, K = self.shape[0], self.groups, self.num_features // self.groups
+        values = self.values(x).reshape(x.shape[0], R, G, K, -1)
+        weight, bias = self.affine(1, R, G, K, 1)
+        y, _, _ = standardise(values, weight, bias, self.eps.view(-1, 1, 1, 1), (3, 4), self.backward)
+        return self.output(y, x)

@@ -1,0 +1,96 @@
+"""What is wrong with an override or a configuration file: one sentence with the key, what is allowed and the fix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
+
+from bnexp.config import ConfigError
+from bnexp.schema import did_you_mean, schema_keys
+
+
+def check_overrides(overrides: Sequence[str], known_groups: Mapping[str, list[str]]) -> None:
+    """Raise ConfigError for an override that cannot be read, or whose key or group member does not exist.
+
+    ``known_groups``: config group -> names of its files.
+    """
+    keys = {info.name: info for info in schema_keys()}
+    nodes = {name.rsplit(".", depth)[0] for name in keys for depth in range(1, name.count(".") + 1)}
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException:
+            raise ConfigError(
+                f"cannot read {text!r}: an override is KEY=VALUE, like optim.lr=0.1 or norm=batch; "
+                "quote values with spaces or brackets for the shell."
+            ) from None
+        name = override.key_or_group
+        if override.is_delete():
+            raise ConfigError(f"{text} would remove a key, which the configuration needs; set a value instead: {name}=VALUE.")
+        if name.startswith("hydra"):
+            continue
+        if name.removeprefix("+") in ("study.arm", "study.id", "study.levels"):
+            raise ConfigError(f"{name} is set by the study itself; leave it out.")
+        if name in known_groups:
+            _check_choice(override, known_groups[name])
+        elif name not in keys and name not in nodes and not _inside_mapping(name, keys):
+            known = [*keys, *known_groups]
+            raise ConfigError(
+                f"there is no key {name!r} in the configuration.{did_you_mean(name, known)} See all with bnexp config --keys."
+            )
+
+
+def _inside_mapping(name: str, keys: dict[str, Any]) -> bool:
+    return any(name.startswith(key + ".") and info.allowed() == "a mapping" for key, info in keys.items())
+
+
+def _check_choice(override: Override, names: list[str]) -> None:
+    group = override.key_or_group
+    values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
+    for value in values:
+        choice = value.strip("'\"")
+        if override.is_sweep_override() and override.is_range_sweep():
+            continue
+        if choice not in names and choice != "null":
+            hint = did_you_mean(choice, names)
+            raise ConfigError(f"{group}={choice} does not exist: allowed are {', '.join(names)}.{hint}")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Hydra's and OmegaConf's errors as ConfigErrors."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error)) from error
+    except YAMLError as error:
+        raise ConfigError(f"a configuration file is not valid YAML: {' '.join(str(error).split())}.") from error
+
+
+def _explain(error: Exception) -> str:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__ or cause.__context__
+    name = str(getattr(cause, "full_key", None) or "")
+    info = {info.name: info for info in schema_keys()}.get(name)
+    if info is not None and isinstance(cause, OmegaConfBaseException):
+        found = re.search(r"[Vv]alue '([^']*)'", str(cause.msg))
+        value = found.group(1) if found else str(cause.value)
+        hint = did_you_mean(value, info.choices)
+        return f"{name}={value} is not possible: allowed is {info.allowed()} ({info.help}).{hint}"
+    text = " ".join(str(error).split())
+    place = re.match(r"In '([^']*)'", text)
+    where = f" ({place.group(1)}.yaml)" if place else ""
+    if name.startswith("study.study") or "@study." in text:
+        return f"a study file{where} sets keys of the whole configuration: its first line must be '# @package _global_'."
+    if name and isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return f"there is no key {name!r} in the configuration{where}.{did_you_mean(name, [i.name for i in schema_keys()])}"
+    return f"the configuration cannot be composed: {text.rstrip('.')}."

@@ -1,0 +1,80 @@
+"""Recorded runs as the start of other runs: finding them, judging them, reading their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bnexp.config import ConfigError
+from bnexp.plan import RunSpec, flatten
+from bnexp.tracking.store import RecordedRun, Store
+
+if TYPE_CHECKING:
+    from bnexp.plan import Weights
+
+KEY = "train.init_from"
+SAME = ("norm.kind", "norm.placement")  # a network with other norms is another function of the same weights
+
+
+def resolve_starts(overrides: Sequence[str], store: Store) -> list[str]:
+    """The overrides with whole run ids in ``train.init_from``, of which the user may give the beginnings.
+
+    Raises ConfigError where one does not name exactly one run, or that run cannot be started from.
+    """
+    resolved = []
+    for item in overrides:
+        key, _, value = item.partition("=")
+        if key == KEY and value and value != "null":
+            ids = [_whole_id(part.strip(" '\""), store) for part in value.split(",")]
+            item = f"{KEY}=" + ",".join(f"'{run_id}'" for run_id in ids)  # quoted: a hash may read as a number
+        resolved.append(item)
+    return resolved
+
+
+def _whole_id(beginning: str, store: Store) -> str:
+    found = sorted({path.name for path in store.root.glob("[!.]*/*") if path.name.startswith(beginning)})
+    found = [name for name in found if not name.startswith("study-")]
+    if len(found) > 1:
+        raise ConfigError(f"{KEY}={beginning} could be {' or '.join(found[:3])}; give more of the run's id.")
+    return starting_run(found[0] if found else beginning, store).run_id
+
+
+def starting_run(run_id: str, store: Store) -> RecordedRun:
+    """The finished run of this id. Raises ConfigError where there is none, or its weights are not worth starting from."""
+    run = store.find(run_id)
+    if run is None:
+        places = [RecordedRun(path) for path in store.root.glob(f"[!.]*/{run_id}")]
+        if not places:
+            raise ConfigError(f"{KEY}={run_id} is not recorded in {store.root}; see the ids of all runs: bnexp runs.")
+        why = next((f"failed ({place.failure})" for place in places if place.failure), "has not finished")
+        raise ConfigError(f"{KEY}={run_id} names a run that {why}; train it first, or start from another.")
+    if run.summary["status"] != "finished":
+        raise ConfigError(f"{KEY}={run_id} names a run that {run.summary['status']}; start from another.")
+    return run
+
+
+def initial_weights(spec: RunSpec, store: Store) -> Weights | None:
+    """The weights that a run starts from, name -> array; None where they are newly drawn.
+
+    Raises ConfigError where the run that they are from cannot be started from, or has other norms.
+    """
+    run_id = spec.config.train.init_from
+    if run_id is None:
+        return None
+    from safetensors.numpy import load_file
+
+    run = starting_run(run_id, store)
+    for key in SAME if spec.config.norm.kind != "none" else SAME[:1]:
+        theirs, ours = _value(run.config, key), flatten(spec.config)[key]
+        if theirs != ours:
+            raise ConfigError(
+                f"{KEY}={run_id} was trained with {key}={theirs}, not {ours}; set {key}={theirs}, or start from another."
+            )
+    return load_file(run.path / "model.safetensors")
+
+
+def _value(config: dict[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value[part]
+    return value

@@ -1,0 +1,139 @@
+"""How much memory a cohort takes, measured on the device or estimated from the network, and how many runs fit.
+
+Memory is a line, ``fixed + per_run * runs``: data and libraries once, parameters, optimiser state and activations for each run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnexp.config import RunConfig
+from bnexp.model.networks import Network, build_network
+from bnexp.options import OptimName
+from bnexp.plan import RunSpec
+from bnexp.train.loop import EpochLoop
+from bnexp.train.optim import build_optimiser
+from bnexp.train.precision import compute_dtype
+from bnexp.train.step import TrainStep, image_losses
+
+if TYPE_CHECKING:
+    from bnexp.data.batches import DeviceData
+
+USABLE = 0.85  # of the free memory; the rest is for fragments, for cuDNN's workspaces and for the graphs themselves
+TRIAL_SIZES = (2, 6)  # runs of the two cohorts that are measured; smaller cohorts are tried as they are
+
+
+@dataclass(frozen=True)
+class MemoryLine:
+    """Bytes that cohorts take: ``fixed`` whatever the number of runs, and ``per_run`` for each."""
+
+    fixed: float
+    per_run: float
+
+    def bytes(self, runs: int) -> float:
+        return self.fixed + self.per_run * runs
+
+    def max_runs(self, available: float) -> int:
+        """Runs that ``available`` bytes hold; at least 1, since a run that is too large is for the device to refuse."""
+        return max(1, int((available - self.fixed) / self.per_run)) if self.per_run > 0 else 2**31
+
+
+def fit_memory(measured: Mapping[int, float]) -> MemoryLine:
+    """The least-squares line through peak bytes by number of runs, from at least two numbers; no part of it is negative."""
+    runs, peak = np.array(list(measured), dtype=float), np.array(list(measured.values()), dtype=float)
+    per_run = max(float(np.polyfit(runs, peak, 1)[0]), 0.0)
+    return MemoryLine(max(float((peak - per_run * runs).mean()), 0.0), per_run)
+
+
+def runs_that_fit(specs: Sequence[RunSpec], data: DeviceData) -> int:
+    """Runs of this cohort that a GPU's free memory holds, by real steps of two small cohorts; all of them elsewhere."""
+    if data.device.type != "cuda" or len(specs) <= max(TRIAL_SIZES):
+        return len(specs)
+    try:
+        line = fit_memory({size: _measure(specs[:size], data) for size in TRIAL_SIZES})
+    except torch.OutOfMemoryError:
+        return TRIAL_SIZES[0]
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(data.device)
+    return min(len(specs), line.max_runs(USABLE * free + line.fixed))
+
+
+def _measure(specs: Sequence[RunSpec], data: DeviceData) -> float:
+    """Peak bytes of a training step and an evaluation batch."""
+    torch.cuda.reset_peak_memory_stats(data.device)
+    configs = [spec.config for spec in specs]
+    train = configs[0].train
+    network, step = _build(configs, (data.in_channels, data.size, data.num_classes), data.device)
+    loop = EpochLoop(step, data, [config.seed for config in configs], train.batch_size)
+    for _ in range(2):
+        loop.begin(1)
+        loop.functions[loop.sizes[0]]()
+    with torch.no_grad():
+        network.eval()(next(iter(data.eval_batches("test", train.eval_batch_size)))[0])
+    return float(torch.cuda.max_memory_allocated(data.device))
+
+
+def _build(
+    configs: Sequence[RunConfig], images: tuple[int, int, int], device: torch.device | None = None
+) -> tuple[Network, TrainStep]:
+    train = configs[0].train
+    network = build_network(configs, *images, device, compute_dtype(train.precision))
+    optimiser = build_optimiser([config.optim for config in configs], network.flat, 1, 1)
+    return network, TrainStep(network, optimiser, train.precision)
+
+
+def estimate(config: RunConfig, in_channels: int, size: int, num_classes: int) -> MemoryLine:
+    """What runs of ``config`` on images of ``size`` pixels take, without a device; libraries and data are not counted.
+
+    Training: parameters, their gradient twice (by layer and flat) and optimiser state; what autograd saves for a batch, taken
+    from two small batches, from which it grows in proportion; the largest activation and its gradient. Evaluation: the two
+    largest neighbours of a batch. A run takes the larger of the two.
+    """
+    network, _ = _build([config], (in_channels, size, num_classes))
+    small, large = (_saved_bytes(network, in_channels, size, count) for count in (2, 4))
+    per_image = (large - small) / 2
+    image_bytes = 4 * in_channels * size**2
+    outputs = [image_bytes, *_output_bytes(network, in_channels, size)]
+    parameters = network.flat.numel() * network.flat.element_size()
+    states = 1 if config.optim.name is OptimName.sgd else 2
+    training = (3 + states) * parameters + config.train.batch_size * (per_image + 2 * max(outputs))
+    neighbours = max(a + b for a, b in pairwise(outputs))
+    return MemoryLine(0.0, max(training, parameters + config.train.eval_batch_size * neighbours))
+
+
+def _saved_bytes(network: Network, in_channels: int, size: int, count: int) -> int:
+    """Bytes that autograd keeps for the backward pass of ``count`` images, each tensor once."""
+    saved: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    x = torch.zeros(count, in_channels, size, size, dtype=network.flat.dtype)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = image_losses(network.train()(x), torch.zeros(1, count, dtype=torch.int64))
+    del loss
+    return sum(saved.values())
+
+
+def _output_bytes(network: Network, in_channels: int, size: int) -> list[float]:
+    """Bytes of each layer's output for one image."""
+    found: list[float] = []
+
+    def note(_: torch.nn.Module, __: object, y: Tensor) -> None:
+        found.append(y.numel() * y.element_size() / len(y))
+
+    handles = [layer.register_forward_hook(note) for layer in network.children()]
+    with torch.no_grad():
+        network.eval()(torch.zeros(2, in_channels, size, size, dtype=network.flat.dtype))
+    for handle in handles:
+        handle.remove()
+    return found

@@ -1,0 +1,102 @@
+"""What a norm costs: time, memory and parameters, against the same network without norm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from bnexp.config import RunConfig
+from bnexp.model.networks import Network, build_network
+from bnexp.options import NormKind
+from bnexp.train.optim import build_optimiser
+from bnexp.train.precision import compute_dtype, synchronise
+from bnexp.train.probes.images import chosen
+from bnexp.train.step import TrainStep
+
+if TYPE_CHECKING:
+    from bnexp.data.batches import DeviceData
+
+WARM_UP_STEPS = 4
+ROUNDS = 20
+
+
+def measure_cost(config: RunConfig, data: DeviceData) -> dict[str, float]:
+    """The cost of training one run of ``config``, whatever cohort it is in.
+
+    ``cost/step_ms``         time of a training step (forward, backward, update) at ``train.batch_size``, milliseconds, one run
+                             on its own, launched kernel by kernel: median of 40
+    ``cost/step_ratio``      that over the time of the same network with ``norm=none``: the two take turns as A B B A, so that
+                             whatever else the machine does hits both; median of 20 turns
+    ``cost/activation_mib``  memory that a step keeps for its backward pass, beside parameters and images, MiB
+    ``cost/parameters``      trainable parameters
+    """
+    without = replace(config, norm=replace(config.norm, kind=NormKind.none))
+    x, y = data.images("train", chosen(data, "train", config.train.batch_size))
+    network = _network(config, data)
+    seconds, ratio = _interleaved(_step(network, config, x, y), _step(_network(without, data), without, x, y), data.device)
+    return {
+        "cost/step_ms": 1e3 * seconds,
+        "cost/step_ratio": ratio,
+        "cost/activation_mib": saved_bytes(network, x) / 2**20,
+        "cost/parameters": float(network.num_parameters),
+    }
+
+
+def _network(config: RunConfig, data: DeviceData) -> Network:
+    dtype = compute_dtype(config.train.precision)
+    images = data.in_channels, data.size, data.num_classes
+    return build_network([config], *images, data.device, dtype, WARM_UP_STEPS + 2 * ROUNDS).train()
+
+
+def _step(network: Network, config: RunConfig, x: Tensor, y: Tensor) -> Callable[[], object]:
+    """A whole training step on the batch ``x`` (N, C, S, S), ``y`` (N,)."""
+    num_steps = WARM_UP_STEPS + 2 * ROUNDS
+    optimiser = build_optimiser([config.optim], network.flat, config.train.epochs, num_steps)
+    step = TrainStep(network, optimiser, config.train.precision)
+    return lambda: step(x, y[None])
+
+
+def _interleaved(a: Callable[[], object], b: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Median seconds of ``a``, and median over rounds of its time over that of ``b``, called in turn as a b b a."""
+    for _ in range(WARM_UP_STEPS):
+        a()
+        b()
+    times: list[float] = []
+    ratios: list[float] = []
+    for _ in range(ROUNDS):
+        first, second, third, last = (_seconds(step, device) for step in (a, b, b, a))
+        times += [first, last]
+        ratios.append((first + last) / (second + third))
+    return median(times), median(ratios)
+
+
+def _seconds(step: Callable[[], object], device: torch.device) -> float:
+    synchronise(device)
+    begin = time.perf_counter()
+    step()
+    synchronise(device)
+    return time.perf_counter() - begin
+
+
+def saved_bytes(network: Network, x: Tensor) -> int:
+    """Bytes that a forward pass on ``x`` (N, C, S, S) keeps for the backward pass, each piece of memory once; parameters,
+    buffers and the images themselves, which are there anyway, are not counted."""
+    there = {tensor.untyped_storage().data_ptr() for tensor in (x, *network.parameters(), *network.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in there:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = network(x)
+    del logits  # kept until here, so that no memory was used twice
+    return sum(kept.values())

@@ -1,0 +1,79 @@
+"""How steadily the loss goes down, and what training images lose against unseen ones.
+
+Shape letters: R runs, S steps of an epoch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bnexp.options import Statistics
+from bnexp.train.evaluate import Evaluation
+from bnexp.train.probes.images import chosen, score
+from bnexp.train.probes.twin import State, Twin
+from bnexp.train.statistics import precise_statistics, statistics_batches
+from bnexp.train.step import EpochTotals
+
+if TYPE_CHECKING:
+    from bnexp.config import RunConfig
+    from bnexp.data.batches import DeviceData
+
+Float64 = NDArray[np.float64]
+
+WINDOW = 51  # steps of the moving average that is an epoch's trend
+MOST_IMAGES = 10_000
+
+
+def oscillation(losses: Float64) -> Float64:
+    """Standard deviation of the step losses (S, R) about their trend, nats, (R,); NaN with less than 3 steps.
+
+    The trend is the centred moving average over w = 51 steps (the largest odd number of steps where the epoch has fewer), and
+    only steps with a whole window count. A step is itself part of its average; ``sqrt(mean(deviation^2) / (1 - 1/w))`` makes
+    up for it, so that independent noise on a straight line gives its own standard deviation.
+    """
+    num_steps, num_runs = losses.shape
+    width = min(WINDOW, num_steps - 1 + num_steps % 2)
+    if width < 3:
+        return np.full(num_runs, np.nan)
+    half = width // 2
+    windows = np.lib.stride_tricks.sliding_window_view(losses, width, axis=0)
+    deviation = losses[half : num_steps - half] - windows.mean(-1)
+    spread: Float64 = np.sqrt((deviation**2).mean(0) / (1 - 1 / width))
+    return spread
+
+
+class EvaluationGap:
+    """Training images as the finished epoch's network sees them, in evaluation mode, against validation images.
+
+    ``train_eval/loss``      mean loss of up to 10,000 training images, without augmentation, nats
+    ``train_eval/accuracy``  their accuracy, 0 to 1
+    ``gap/loss``             validation loss minus ``train_eval/loss``
+    ``gap/accuracy``         ``train_eval/accuracy`` minus validation accuracy; both gaps missing without validation images
+    ``gap/mode_accuracy``    ``train/accuracy`` minus ``train_eval/accuracy``: what evaluation mode costs on the same images
+    ``train/loss`` and ``train/accuracy`` are in training mode and of the weights on the way through the epoch, so that their
+    distance from validation is no gap of generalisation; where little is learned in an epoch any more, their distance from
+    ``train_eval`` is that of the modes.
+    """
+
+    def __init__(self, twin: Twin, data: DeviceData, config: RunConfig) -> None:
+        self.twin, self.data, self.size = twin, data, config.train.eval_batch_size
+        self.precise = config.norm.statistics is Statistics.precise
+        self.positions = chosen(data, "train", MOST_IMAGES)
+
+    def __call__(self, state: State, totals: EpochTotals, validation: Evaluation | None) -> dict[str, Float64]:
+        """The metrics at ``state``, in which an epoch with ``totals`` has ended and which ``validation`` has been made of."""
+        network = self.twin.load(state)
+        network.eval()
+        if self.precise:
+            precise_statistics(network, statistics_batches(self.data), self.twin.precision)
+        counted = torch.ones(len(self.positions), dtype=torch.bool)
+        found = score(network, self.data, "train", self.positions, counted, self.size, self.twin.precision)
+        loss, accuracy = (value.numpy() for value in found)
+        values = {"train_eval/loss": loss, "train_eval/accuracy": accuracy, "gap/mode_accuracy": totals.accuracy - accuracy}
+        if validation is not None:
+            values |= {"gap/loss": validation.loss - loss, "gap/accuracy": accuracy - validation.accuracy}
+        return values

@@ -1,0 +1,78 @@
+"""A short timed trial of the convolution strategies, on a GPU: for each layer and direction the fastest is taken and recorded.
+
+The choice is made anew in each process, so that a rounding error, never more, may differ between two starts of a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnexp.model.convolution import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, Strategy, fastest
+from bnexp.model.layers import RunConv2d
+from bnexp.model.networks import Network
+from bnexp.options import Precision
+
+REPEATS = 5
+
+_chosen: dict[tuple[object, ...], Strategy] = {}  # by shapes, so that cohorts in turn are tried once
+
+
+def choose_convolutions(network: Network, x: Tensor, precision: Precision) -> str:
+    """Try the strategies of each convolution on the inputs that batch ``x`` gives it, and set the fastest; what was chosen.
+
+    Nothing is tried, and all convolutions stay grouped, under bf16, where autocast picks the number format of a plain
+    convolution only.
+    """
+    if precision is Precision.bf16:
+        return "convolutions grouped"
+    inputs, said = _inputs(network, x), []
+    for name, layer in network.named_children():
+        if isinstance(layer, RunConv2d):
+            key = (inputs[name].shape, layer.weight.shape, layer.padding, x.dtype, precision)
+            if key not in _chosen:
+                _chosen[key] = _try(layer, inputs[name])
+            layer.strategy = _chosen[key]
+            said.append(f"{name} {layer.strategy}")
+    return ", ".join(said)
+
+
+def _inputs(network: Network, x: Tensor) -> dict[str, Tensor]:
+    """What each layer is given in evaluation of ``x``, which leaves the network as it was."""
+    was_training = network.training
+    found = {}
+    with torch.no_grad():
+        for name, layer in network.eval().named_children():
+            found[name] = x
+            x = layer(x)
+    network.train(was_training)
+    return found
+
+
+@torch.no_grad()
+def _try(layer: RunConv2d, x: Tensor) -> Strategy:
+    weight = layer.weight.flatten(0, 1)
+    rest = (weight, layer.padding, x.shape[1] // weight.shape[1])
+    dy = FORWARD["grouped"](x, *rest)
+    return Strategy(
+        fastest({name: _seconds(partial(function, x, *rest)) for name, function in FORWARD.items()}),
+        fastest({name: _seconds(partial(function, dy, x, *rest)) for name, function in INPUT_GRADIENT.items()}),
+        fastest({name: _seconds(partial(function, dy, x, *rest)) for name, function in WEIGHT_GRADIENT.items()}),
+    )
+
+
+def _seconds(function: Callable[[], Tensor]) -> list[float]:
+    for _ in range(2):
+        function()
+    events: list[Any] = [torch.cuda.Event(enable_timing=True) for _ in range(REPEATS + 1)]  # type: ignore[no-untyped-call]
+    events[0].record()
+    for event in events[1:]:
+        function()
+        event.record()
+    torch.cuda.synchronize()
+    return [a.elapsed_time(b) / 1000 for a, b in pairwise(events)]

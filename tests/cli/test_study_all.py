@@ -1,0 +1,128 @@
+"""``bnexp study --all``: every study runs at the smallest budget, and the book tells each claim with its verdict."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from markupsafe import escape
+
+from bnexp import compose
+from bnexp.report.published import ERRATA
+from bnexp.tracking.store import Store
+from tests.cli.conftest import Cli
+
+ONE = ("budget=smoke", "study.seeds=1")
+
+
+def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let ``--all`` know of these studies alone."""
+    known = compose.groups() | {"study": list(names)}
+    monkeypatch.setattr(compose, "groups", lambda: known)
+
+
+def book() -> Path:
+    (path,) = Store().root.glob("book/book-*")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # a minute on two quiet cores
+def test_every_study_runs_and_the_book_has_every_claim(cli: Cli) -> None:
+    result = cli("study", "--all", "--budget", "smoke", "--json")
+    assert result.code == 0, result.err
+    rows = json.loads(result.out)
+    assert [row["study"] for row in rows] == compose.groups()["study"]
+    assert {row["verdict"] for row in rows} == {"ESTIMATE"}  # two seeds allow no verdict
+    page, text = (book() / "book.html").read_text(), (book() / "book.md").read_text()
+    for row in rows:
+        assert f'id="study-{row["study"]}"' in page
+        assert f'<a id="{row["study"]}"></a>' in text
+    pictures = re.findall(r"\]\((figures/[\w-]+\.png)\)", text)
+    assert len(pictures) >= len(rows) - 1  # two seeds are too few for the one of predictions
+    assert {book() / picture for picture in pictures} == set(book().glob("figures/*.png"))
+    assert page.count("data-spec=") == len(pictures)
+
+
+def test_a_study_that_cannot_run_stops_no_other_and_is_named(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "broken.yaml").write_text("# @package _global_\nstudy:\n  name: broken\n  arms: {one: []}\n")
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
+    only(monkeypatch, "broken", "batchnorm")
+    result = cli("study", "--all", *ONE, "--json")
+    assert result.code == 3
+    assert [row["study"] for row in json.loads(result.out)] == ["batchnorm"]
+    assert "study broken is left out: study broken needs at least two arms" in result.err
+    assert "needs at least two arms" in (book() / "book.html").read_text()
+    assert "needs at least two arms" in (book() / "book.md").read_text()
+
+
+def test_the_book_is_written_again_from_the_records(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "batchnorm", "conv_bias")
+    first = cli("study", "--all", *ONE, "--json")
+    assert "about" in first.err
+    before = (book() / "book.md").read_text()
+    for name in ("book.html", "book.md"):
+        (book() / name).unlink()
+    again = cli("report", "--book", "--json")
+    assert again.code == 0
+    assert json.loads(again.out) == json.loads(first.out)
+    assert (book() / "book.md").read_text() == before
+    assert "bnexp study --all budget=smoke study.seeds=1" in before
+    page = (book() / "book.html").read_text()
+    assert page.rstrip().endswith("</html>")
+    assert all(str(escape(text)) in page for text in ERRATA)
+    assert "is not a recorded book" in cli("report", "nothing", "--book").err
+
+
+def test_finished_runs_are_reused_and_other_data_have_a_book_of_their_own(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "batchnorm")
+    cli("study", "--all", *ONE)
+    files = {path: path.stat().st_mtime_ns for path in Store().root.glob("*/*/summary.json")}
+    again = cli("study", "--all", "--budget", "smoke", "study.seeds=1")
+    assert "finished before" in again.err
+    assert {path: path.stat().st_mtime_ns for path in Store().root.glob("*/*/summary.json")} == files
+    assert len(list(Store().root.glob("book/*"))) == 1
+    cli("study", "--all", *ONE, "optim.lr=0.02")
+    assert len(list(Store().root.glob("book/*"))) == 2
+
+
+def test_a_dry_run_of_all_counts_shared_runs_once_and_trains_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "batchnorm", "predictions")
+    result = cli("study", "--all", *ONE, "--dry-run", "--json")
+    assert [(row["runs"], row["to_train"]) for row in json.loads(result.out)][1] == (2, 0)
+    assert not list(Store().root.glob("*/*"))
+
+
+def test_each_study_is_logged_where_wandb_is_on(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "batchnorm")
+    cli("study", "--all", *ONE)
+    assert not list(Store().root.glob("*/study-*/report.html"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    result = cli("study", "--all", *ONE, "optim.lr=0.02")
+    assert result.code == 0
+    assert "wandb sync" in result.err
+    assert len(list(Store().root.glob("*/study-*/report.html"))) == 1
+    assert len(list(tmp_path.glob("wandb/**/offline-run-*"))) == 3  # two runs and the study
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["study", "batchnorm", "--all"], "--all runs every study: leave out batchnorm"),
+        (["study", "--all", "--budget", "smok"], "Did you mean smoke?"),
+        (["report", "--book"], "no book is recorded"),
+    ],
+)
+def test_wrong_use_is_answered_in_one_sentence(cli: Cli, arguments: list[str], sentence: str) -> None:
+    result = cli(*arguments)
+    assert result.code == 2
+    assert sentence in result.err
+
+
+def test_the_list_of_studies_takes_a_budget(cli: Cli) -> None:
+    rows = {row["study"]: row for row in json.loads(cli("study", "--budget", "quick", "--json").out)}
+    assert rows["learning_rate"]["runs"] == "2 arms x 5 optim.lr x 6 seeds = 60"
+    assert rows["running_statistics"]["runs"].endswith("= 6")  # five readings of the same runs

@@ -1,0 +1,121 @@
+"""Ghost batches and noisy batch norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from norm_cases import C, R, assert_close, build, features, images, of_run
+from torch import Tensor
+
+from bnexp.config import ConfigError, NormConfig, RunConfig
+from bnexp.model.norms import build_norm
+from bnexp.options import NormKind
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("values", [images, features])
+@pytest.mark.parametrize("batch", [8, 7, 3, 2])
+def test_a_ghost_batch_is_batch_norm_of_each_part(values: Any, batch: int) -> None:
+    ghost, plain = build(NormKind.batch, ghost_size=3, momentum=1.0), build(NormKind.batch, momentum=1.0)
+    plain.load_state_dict(ghost.state_dict())
+    if values is features and batch == 7:
+        batch = 5  # no part of one value
+    x = values(batch=batch)
+    y, mean, var = ghost(x), 0.0, 0.0
+    for part, z in zip(y.split(3), x.split(3), strict=True):
+        assert_close(part, plain(z))
+        mean, var = mean + plain.running_mean * len(z) / batch, var + plain.running_var * len(z) / batch
+    assert_close(ghost.running_mean, mean)
+    assert_close(ghost.running_var, var)
+    assert ghost.num_batches_tracked == 1
+
+
+def test_ghost_batches_are_for_training_only() -> None:
+    ghost, plain, x = build(NormKind.batch, ghost_size=2).eval(), build(NormKind.batch).eval(), images()
+    plain.load_state_dict(ghost.state_dict())
+    assert torch.equal(ghost(x), plain(x))
+    ghost, plain = (build(NormKind.batch, track_running_stats=False, ghost_size=size).eval() for size in (2, None))
+    plain.load_state_dict(ghost.state_dict())
+    assert torch.equal(ghost(x), plain(x))
+
+
+def test_a_part_of_one_value_is_refused() -> None:
+    norm = build(NormKind.batch, map_size=1, ghost_size=3)
+    message = (
+        r"norm\.ghost_size=3 leaves norm1 one value a channel to normalise in a part of a batch of 7 images: choose "
+        r"norm\.ghost_size above 1, and train\.batch_size"
+    )
+    with pytest.raises(ConfigError, match=message):
+        norm(features(batch=7))
+    with pytest.raises(ConfigError, match=message):
+        norm.check_batch(7)
+    norm.check_batch(8)
+    norm.check_batch(2)
+    with pytest.raises(ConfigError, match="norm1 has one value a channel"):
+        norm.check_batch(1)
+    build(NormKind.batch, map_size=4, ghost_size=1).check_batch(7)
+    norm.eval().check_batch(1)
+
+
+AMOUNT = 0.5
+
+
+def noisy(seeds: list[int], **more: Any) -> Any:
+    configs = [RunConfig(seed=s, norm=NormConfig(kind=NormKind.batch, noise=AMOUNT, **more)) for s in seeds]
+    torch.manual_seed(5)
+    return build_norm("norm1", configs, C, 9, 1, dtype=torch.float64)
+
+
+def scale_and_shift(norm: Any, num_images: int) -> tuple[Tensor, Tensor]:
+    """What the noise of one step does to each image and channel: (N, R, C)."""
+    ones = torch.ones(num_images, len(norm.eps), C, 1, dtype=torch.float64)
+    step = norm.noise.step.clone()
+    shift = norm.noise(0 * ones)
+    norm.noise.step.copy_(step)
+    return (norm.noise(ones) - shift).squeeze(-1), shift.squeeze(-1)
+
+
+def test_noise_follows_batch_norm_in_training_only() -> None:
+    norm, plain, x = noisy([0, 1, 2]), build(NormKind.batch), images()
+    plain.load_state_dict(norm.state_dict())
+    scale, shift = scale_and_shift(norm, len(x))
+    norm.noise.step.zero_()
+    expected = plain(x).view(len(x), R, C, -1) * scale.unsqueeze(-1) + shift.unsqueeze(-1)
+    assert_close(norm(x), expected.view(x.shape))
+    assert torch.equal(norm.eval()(x), plain.eval()(x))
+    assert norm.noise.step == 1
+
+
+def test_noise_is_the_same_alone_and_in_a_cohort_and_new_in_every_step() -> None:
+    cohort, x = noisy([4, 9, 4]), images()
+    x[:, 2 * C :] = x[:, :C]
+    steps = [cohort(x) for _ in range(3)]
+    for r, seed in enumerate([4, 9, 4]):
+        alone = noisy([seed])
+        for y in steps:
+            assert torch.equal(of_run(y, r), alone(of_run(x, r)))
+    assert torch.equal(of_run(steps[0], 0), of_run(steps[0], 2))
+    assert not torch.equal(steps[0], steps[1])
+
+
+def test_noise_has_a_mean_and_a_scale_of_its_own_in_every_step() -> None:
+    norm = noisy([0, 1])
+    drawn_steps = [scale_and_shift(norm, 300) for _ in range(200)]
+    scale, shift = (torch.stack(values) for values in zip(*drawn_steps, strict=True))
+    for values, low, high in ((scale, 1, 1 + AMOUNT / 2), (shift, -AMOUNT, AMOUNT)):
+        assert low - AMOUNT / 5 <= values.min() < values.max() <= high + AMOUNT / 5
+        centres = values.mean(1)  # (steps, R, C)
+        middle, width = (low + high) / 2, high - low
+        torch.testing.assert_close(centres.mean(0), torch.full((2, C), middle).double(), rtol=0, atol=0.1 * width)
+        torch.testing.assert_close(centres.std(0), torch.full((2, C), width / 12**0.5).double(), rtol=0.2, atol=0)
+        spread = (values - centres.unsqueeze(1)).std()
+        torch.testing.assert_close(spread, torch.tensor(2 * AMOUNT / 5 / 12**0.5).double(), rtol=0.05, atol=0)
+    channels = torch.cat([scale.mean(1).flatten(1), shift.mean(1).flatten(1)], 1)
+    unrelated = torch.corrcoef(channels.T) - torch.eye(channels.shape[1])
+    assert unrelated.abs().max() < 0.3

@@ -1,0 +1,63 @@
+"""Cohorts: what may train together does, runs of a seed side by side, the longest first, split where memory asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bnexp.cohorts import cohorts, num_train_images, singles, split
+from bnexp.compose import compose
+from bnexp.config import OptimConfig, RunConfig
+from bnexp.options import DataName
+from bnexp.plan import RunSpec
+
+
+def specs(seeds: list[int]) -> list[RunSpec]:
+    return [RunSpec(RunConfig(seed=seed, optim=OptimConfig(lr=0.01 * (i + 1)))) for i, seed in enumerate(seeds)]
+
+
+def test_per_run_keys_share_a_cohort_and_graph_keys_do_not() -> None:
+    base = compose(["norm=batch"])
+    runs = [RunSpec(replace(base, seed=seed)) for seed in range(3)]
+    runs.append(RunSpec(compose(["norm=batch", "seed=5", "optim.lr=0.5", "optim.momentum=0", "norm.eps=0.1"])))
+    assert cohorts(runs) == [tuple(runs)]
+    assert len(cohorts([*runs, RunSpec(compose(["norm=none"]))])) == 2
+
+
+def test_runs_of_a_seed_stand_side_by_side() -> None:
+    (cohort,) = cohorts(specs([4, 2, 4, 2, 9]))
+    assert [spec.seed for spec in cohort] == [4, 4, 2, 2, 9]
+    assert [spec.config.optim.lr for spec in cohort] == [0.01, 0.03, 0.02, 0.04, 0.05]
+
+
+def test_the_longest_come_first_and_equals_stay_in_their_order() -> None:
+    overrides = [["norm=none", "train.epochs=2"], ["norm=batch", "train.epochs=3"], ["norm=none", "train.epochs=2", "seed=1"]]
+    short, long, other = [RunSpec(compose(each)) for each in overrides]
+    assert singles([short, long, other]) == [(long,), (short,), (other,)]
+    assert cohorts([short, long, other]) == [(long,), (short, other)]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 30))
+def test_a_split_keeps_every_run_in_order_and_no_part_is_too_large(seeds: list[int], max_runs: int) -> None:
+    (cohort,) = cohorts(specs(seeds))
+    parts = split(cohort, max_runs)
+    assert tuple(spec for part in parts for spec in part) == cohort
+    assert all(1 <= len(part) <= max_runs for part in parts)
+    if max(seeds.count(seed) for seed in seeds) <= max_runs:
+        assert len({(spec.seed, i) for i, part in enumerate(parts) for spec in part}) == len(set(seeds))  # no seed is cut
+
+
+@pytest.mark.parametrize(
+    ("num_runs", "max_runs", "sizes"), [(10, 10, [10]), (10, 9, [5, 5]), (10, 4, [3, 4, 3]), (3, 1, [1, 1, 1])]
+)
+def test_parts_are_nearly_equal(num_runs: int, max_runs: int, sizes: list[int]) -> None:
+    assert [len(part) for part in split(tuple(specs(list(range(num_runs)))), max_runs)] == sizes
+
+
+def test_the_images_of_a_run_are_those_that_it_trains_on() -> None:
+    assert num_train_images(compose(["data=mnist", "data.val_fraction=0.1"]).data) == 54_000
+    assert num_train_images(compose(["data=mnist", "data.train_size=500"]).data) == 500
+    assert num_train_images(replace(compose().data, name=DataName.npz)) is None

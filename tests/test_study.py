@@ -1,0 +1,134 @@
+"""What makes a study's runs, and studies that are refused before anything trains."""
+
+from __future__ import annotations
+
+import pytest
+
+from bnexp.checks import check
+from bnexp.compose import expand_study
+from bnexp.config import ConfigError, StudyConfig, TuneConfig
+from bnexp.options import Analysis
+from bnexp.study import jobs, pretraining_job, tuning_jobs, varied_keys
+
+BASE = ["study=batchnorm", "data=digits", "study.seeds=1"]
+
+
+def made(**keys: object) -> StudyConfig:
+    arms = {"none": ["norm=none"], "batch": ["norm=batch"]}
+    return StudyConfig(**({"name": "made", "arms": arms, "seeds": 2} | keys))  # type: ignore[arg-type]
+
+
+def test_arms_stand_side_by_side_at_each_seed_and_level() -> None:
+    found = list(jobs(made(factors={"optim.lr": [0.1, 0.2]})))
+    assert [(job[0], job[1], job[2]) for job in found[:3]] == [
+        ("norm=none", "optim.lr=0.1", "seed=0"),
+        ("norm=batch", "optim.lr=0.1", "seed=0"),
+        ("norm=none", "optim.lr=0.1", "seed=1"),
+    ]
+    assert len(found) == 2 * 2 * 2
+
+
+def test_every_cell_tries_the_same_values_with_the_same_seeds() -> None:
+    study = made(factors={"norm.eps": [0.1]}, tune=TuneConfig(grid=[0.5], seeds=[7, 8]))
+    assert tuning_jobs(study, [0.5])[1] == [
+        "norm=none",
+        "norm.eps=0.1",
+        "optim.lr=0.5",
+        "seed=8",
+        "study.arm='none'",
+        "+study.levels={norm.eps:0.1,optim.lr:0.5}",
+    ]
+
+
+def test_a_pretraining_is_the_run_itself_but_for_how_it_goes_on() -> None:
+    study = made(pretrain=["data.contrast=1", "train.epochs=3"], tune=TuneConfig(grid=[0.1, 0.2]))
+    job = [
+        "norm=batch",
+        "train.trainable=head",
+        "data.contrast=-1",
+        "optim.lr=0.2",
+        "seed=4",
+        "study.arm='batch'",
+        "+study.levels={}",
+    ]
+    assert pretraining_job(study, job) == [
+        "norm=batch",
+        "seed=4",
+        "train.init_from=null",
+        "train.trainable=all",
+        "train.norm_statistics=live",
+        "study.arm='pretraining'",
+        "+study.levels={}",
+        "data.contrast=1",
+        "train.epochs=3",
+    ]
+
+
+def test_what_named_levels_set_is_varied_too() -> None:
+    study = made(factors={"place": {"early": ["norm.placement=before_activation"]}, "optim.lr": [0.1]})
+    assert varied_keys(study) == {"norm", "place", "norm.placement", "optim.lr"}
+    with pytest.raises(ConfigError, match=r"norm.placement is what study made varies"):
+        check(study, ["norm.placement"], [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        (
+            {"analysis": Analysis.interaction},
+            "study.analysis=interaction needs a factor of at least two levels in study.factors",
+        ),
+        ({"analysis": Analysis.interaction, "factors": {"optim.lr": [0.1]}}, "there is optim.lr with 1."),
+        (
+            {"analysis": Analysis.sensitivity},
+            "needs exactly one factor, of at least two levels, in study.factors of study made",
+        ),
+        (
+            {"analysis": Analysis.trend, "factors": {"optim.lr": [0.1, 0.2]}},
+            "of at least three levels in order, in study.factors",
+        ),
+        ({"analysis": Analysis.trend, "factors": {"a": {"x": []}, "b": {"y": []}}}, "there is a with 1 and b with 1."),
+        ({"analysis": Analysis.predictions}, "needs an arm to compare with; set study.baseline to one of none, batch."),
+        ({"analysis": Analysis.time_to_target}, "needs an arm to compare with"),
+        (
+            {"analysis": Analysis.sensitivity, "factors": {"optim.lr": [1, 2]}, "metric": "test/loss"},
+            "needs an accuracy as study.metric",
+        ),
+        (
+            {"pretrain": ["train.epochs=1"], "factors": {"train.init_from": ["a", "b"]}},
+            "train.init_from is set by study.pretrain",
+        ),
+    ],
+)
+def test_an_analysis_of_what_a_study_does_not_have_is_refused(keys: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check(made(**keys), [], [])
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["study.analysis=time_to_target", "data.val_fraction=0"],
+            "study.analysis=time_to_target of study batchnorm needs validation images; set data.val_fraction above 0.",
+        ),
+        (["study.analysis=matched_loss", "data.val_fraction=0"], "needs validation images"),
+        (["+study.metrics={non:test/loss}"], "study.metrics names non, which is not an arm: allowed are none, after_pool."),
+        (["+study.metrics={none:test/acc}"], "study.metrics.none=test/acc is not recorded"),
+        (["+study.metrics={none:val/loss}"], "study.metrics compares what has different units: val/loss, test/accuracy"),
+    ],
+)
+def test_metrics_that_runs_do_not_have_are_refused(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        expand_study([*BASE, *overrides])
+    assert sentence in str(error.value)
+
+
+def test_arms_may_be_readings_of_the_same_runs() -> None:
+    same = "study.arms.after_pool=['norm=none']"
+    with pytest.raises(ConfigError, match="the arms none and after_pool are the same experiment"):
+        expand_study([*BASE, same])
+    plan = expand_study([*BASE, same, "+study.metrics={after_pool: val/accuracy}"])
+    assert [config.study.arm for config in plan.configs] == ["none", "after_pool"]
