@@ -171,7 +171,7 @@ class OptimConfig:
 class TrainConfig:
     epochs: int = key(10, "passes through the training images", low=1)
     batch_size: int = key(64, "training images a step", low=1)
-    eval_batch_size: int = key(1000, "images a step in evaluation", low=1, identity=False)
+    eval_batch_size: int = key(500, "images a step in evaluation", low=1, identity=False)
     device: Device = key(Device.auto, "where to compute", identity=False)
     precision: Precision = key(Precision.fp32, "number format, the same for every arm")
     evals_per_epoch: int = key(1, "validations an epoch, evenly spaced", low=1)

@@ -45,6 +45,9 @@ PER_RUN = frozenset(
     }
 )
 
+# Presentation keys that a cohort follows as a whole.
+IN_COMMON = ("norm.backward", "train.device", "train.eval_batch_size", "train.log_every")
+
 
 def flatten(config: RunConfig) -> dict[str, Any]:
     """The configuration as ``{dotted key: plain value}``, in schema order."""
@@ -69,6 +72,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
         kept["model.conv_bias"] = config.model.has_conv_bias(config.norm)
     if config.model.name is ModelName.mlp and kept.get("norm.placement") is Placement.after_pool:
         kept["norm.placement"] = Placement.after_activation  # an MLP pools nothing
+    if config.norm.kind is NormKind.batch and not config.norm.track_running_stats:
+        kept["train.eval_batch_size"] = config.train.eval_batch_size  # evaluation normalises by its own batches
     if kept.get("data.root"):
         kept["data.root"] = str(Path(kept["data.root"]).expanduser().resolve())
     return kept
@@ -158,11 +163,10 @@ class RunSpec:
     def fuse_key(self) -> str:
         """Runs with equal fuse keys can train in one cohort."""
         kept = {name: value for name, value in identity(self.config).items() if name not in PER_RUN}
-        if self.config.norm.momentum is None:  # a cohort counts the batches behind a cumulative average in common
-            kept["train.init_from"] = self.config.train.init_from
-        kept["train.device"] = self.config.train.device
-        kept["train.eval_batch_size"] = self.config.train.eval_batch_size
-        kept["train.log_every"] = self.config.train.log_every
+        flat = flatten(self.config)
+        kept |= {name: flat[name] for name in IN_COMMON}
+        if self.initial:  # those that do not fit are to fail alone
+            kept["initial"] = {name: array.shape for name, array in self.initial.items()}
         return digest(kept)
 
     @property

@@ -38,6 +38,19 @@ def test_what_changes_the_experiment_changes_the_id(other: str) -> None:
     assert run_id(other) != run_id()
 
 
+def test_the_evaluation_batch_is_part_of_the_experiment_where_norms_go_by_it() -> None:
+    by_batch = ["norm=batch", "norm.track_running_stats=false"]
+    assert run_id(*by_batch, "train.eval_batch_size=10") != run_id(*by_batch)
+    assert run_id("norm=batch", "train.eval_batch_size=10") == run_id("norm=batch")
+
+
+@pytest.mark.parametrize("key", ["norm.backward=staged", "train.log_every=5", "train.eval_batch_size=10"])
+def test_runs_of_one_id_that_are_computed_or_recorded_otherwise_train_apart(key: str) -> None:
+    one, other = RunSpec(compose(["norm=batch"])), RunSpec(compose(["norm=batch", key]))
+    assert one.run_id == other.run_id
+    assert one.fuse_key != other.fuse_key
+
+
 def test_an_mlp_has_one_id_for_the_names_of_one_placement() -> None:
     mlp = ["model=mlp", "norm=batch"]
     same = {run_id(*mlp, *more) for more in ([], ["norm.linear=true"], ["norm.placement=after_activation"])}

@@ -124,9 +124,9 @@ def test_a_pool_starts_from_the_same_weights_as_this_process(started: RunSpec, t
             np.testing.assert_array_equal(value, again[name])
 
 
-def test_runs_from_several_starts_share_a_cohort_unless_their_average_counts_batches() -> None:
+def test_runs_from_several_starts_share_a_cohort() -> None:
     assert len(cohorts([spec("train.init_from=a"), spec("train.init_from=b"), spec()])) == 1
-    assert len(cohorts([spec("train.init_from=a", "norm.momentum=null"), spec("norm.momentum=null")])) == 2
+    assert len(cohorts([spec("train.init_from=a", "norm.momentum=null"), spec("norm.momentum=null")])) == 1
     assert len({spec("train.init_from=a").run_id, spec("train.init_from=b").run_id, spec().run_id}) == 3
 
 
@@ -178,6 +178,15 @@ def test_a_run_fails_with_the_one_that_it_starts_from_and_takes_no_other_along(s
     assert isinstance(error, RunError)
     assert f"train.init_from={first.run_id} names a run that diverged" in str(error)
     assert isinstance(found[third.run_id], RecordedRun)
+
+
+def test_weights_that_do_not_fit_fail_their_run_alone(started: RunSpec) -> None:
+    other = spec("norm.affine=false")
+    run([other])
+    bad, good = (spec(f"train.init_from='{start.run_id}'", "seed=5") for start in (other, started))
+    found = run([bad, good])
+    assert isinstance(found[bad.run_id], RunError)
+    assert isinstance(found[good.run_id], RecordedRun)
 
 
 def test_a_pretraining_with_other_norms_is_refused(shift: list[str]) -> None:

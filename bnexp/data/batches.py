@@ -104,6 +104,9 @@ class DeviceData:
         dtype: floating type of the batches.
         config: ``data.*``. ``augment`` changes training images at random: ``flip`` mirrors half of them, ``crop`` shifts by up
             to 4 pixels. For ``order`` and ``duplicates`` see ``arranged``, for the rest ``input_scale``.
+
+    ``eval_order``: split -> positions (N,) of its images in the order of evaluation. It is random, the same for every run:
+    norms that normalise by the batch in evaluation are to see a fair sample of the classes, however the files are sorted.
     """
 
     def __init__(self, resident: Resident, device: torch.device, dtype: torch.dtype, config: DataConfig | None = None) -> None:
@@ -126,6 +129,7 @@ class DeviceData:
             "val": (*train, on_device(resident.val_index)),
             "test": (*test, None),
         }
+        self.eval_order = {split: self._eval_order(split).to(device) for split in self._splits}
         # Half precision is too coarse for the normalisation itself.
         self._work_dtype = torch.promote_types(dtype, torch.float32)
         channels = resident.train_images.shape[1]
@@ -172,17 +176,19 @@ class DeviceData:
         return self._normalised(x).view(chosen.shape[1], -1, self.size, self.size), labels[chosen]
 
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images of a split in index order, unchanged: x (N, C, S, S), normalised, and y (N,) int64."""
-        images, labels, index = self._splits[split]
-        for start in range(0, self.num_images(split), batch_size):
-            chosen = slice(start, start + batch_size) if index is None else index[start : start + batch_size]
-            yield self._normalised(images[chosen]), labels[chosen]
+        """All images of a split in ``eval_order``, unchanged: x (N, C, S, S), normalised, and y (N,) int64."""
+        order = self.eval_order[split]
+        for start in range(0, len(order), batch_size):
+            yield self.images(split, order[start : start + batch_size])
 
     def images(self, split: Split, positions: Tensor) -> tuple[Tensor, Tensor]:
         """The images at ``positions`` (M,) of a split, unchanged: x (M, C, S, S), normalised, and y (M,) int64."""
         images, labels, index = self._splits[split]
         chosen = positions.to(self.device) if index is None else index[positions.to(self.device)]
         return self._normalised(images[chosen]), labels[chosen]
+
+    def _eval_order(self, split: Split) -> Tensor:
+        return torch.randperm(self.num_images(split), generator=torch_generator(0, f"evaluation/{split}"))
 
     def _arranged(self, order: Tensor) -> Tensor:
         return arranged(order, self._train_labels, self.config)

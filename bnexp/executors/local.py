@@ -7,6 +7,7 @@ where there are more cores than runs, so that its sums are taken in the same ord
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import math
 import multiprocessing
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 2  # of a cohort whose worker process died
-
+KEPT_BYTES = 512 * 2**20  # of freed memory that a process keeps for its next tensors; more than an evaluation takes
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, where the system has control groups
 
@@ -47,6 +48,22 @@ def num_cores() -> int:
     except (OSError, ValueError):  # there is none
         return cores
     return max(1, min(cores, round(quota / period)))
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep memory that tensors gave back, for the next ones, instead of returning it to the system.
+
+    What is asked for anew comes page by page, each filled with zeros first: in an epoch of 5,000 MNIST images that was a
+    quarter of the processor time, most of it in evaluations. The peak of memory stays the same, but what it leaves is kept
+    until the process ends (measured: 745 instead of 695 MiB). Only glibc is told, and old versions of it refuse so large a
+    part.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    if mallopt and mallopt(mmap_threshold, KEPT_BYTES):  # without it the other would do harm: it ends glibc's own adaptation
+        mallopt(trim_threshold, KEPT_BYTES)
 
 
 def train_cohort(cohort: Cohort, resident: Resident) -> Iterator[Record]:
@@ -68,6 +85,7 @@ def train_cohort(cohort: Cohort, resident: Resident) -> Iterator[Record]:
         device = resolve_device(train)
         if device.type == "cpu":
             torch.set_num_threads(1)
+            keep_freed_memory()
         data = DeviceData(resident, device, compute_dtype(train.precision), cohort[0].config.data)
         waiting = deque(split(cohort, runs_that_fit(cohort, data)))
         while waiting:

@@ -117,7 +117,7 @@ class Network(nn.Sequential):
 
     def export(self, run: int) -> dict[str, NDArray[np.generic]]:
         """Parameters and buffers of one run, named and shaped as in a plain torch module."""
-        return {name: self._slice(value, run).detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+        return {name: value[run].detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
 
     @torch.no_grad()
     def load(self, run: int, weights: Mapping[str, NDArray[np.generic]]) -> None:
@@ -128,15 +128,11 @@ class Network(nn.Sequential):
                 f"The weights do not fit this network: {', '.join(wrong)} is only in one of them; use its own config."
             )
         for name, value in state.items():
-            target, source = self._slice(value, run), torch.as_tensor(weights[name])
+            target, source = value[run], torch.as_tensor(weights[name])
             if target.shape != source.shape:
                 shapes = f"{tuple(source.shape)} instead of {tuple(target.shape)}"
                 raise ConfigError(f"The weights do not fit this network: {name} is {shapes}; use its own config.")
             target.copy_(source)
-
-    @staticmethod
-    def _slice(value: Tensor, run: int) -> Tensor:
-        return value[run] if value.dim() else value  # only num_batches_tracked has no run axis
 
 
 def build_network(

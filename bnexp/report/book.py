@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -145,6 +146,7 @@ def write(book: Book, studies: Sequence[tuple[StudyRecord, StudyResult]], store:
     """Write ``book.html``, ``book.md`` and the figures; the path of the page."""
     path = book.path(store)
     claims = [tell(record, result, store) for record, result in studies]
+    shutil.rmtree(path / "figures", ignore_errors=True)
     for claim in claims:
         for figure in claim.figures:
             write_atomic(path / "figures" / f"{figure.id}.png", figures.png(figure.chart))

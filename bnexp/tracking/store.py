@@ -222,6 +222,7 @@ class StoreSink(Sink):
     def _start(self, path: Path, spec: RunSpec, record: RunStarted) -> None:
         import yaml
 
+        self._close_log(spec.run_id)  # of an attempt whose worker process died, or whose cohort was too large for the memory
         for old in self.store.root.glob(f"*/{spec.run_id}"):  # an interrupted attempt, or one on other contents of the data
             shutil.rmtree(old, ignore_errors=True)
         write_atomic(

@@ -185,7 +185,7 @@ class _Cohort:
             if split == "val":
                 self.validate()
                 return self.validation.read()
-            return evaluate(self.network, self.data, split, train.eval_batch_size, train.precision, probabilities=True)
+            return evaluate(self.network, self.data, split, train.eval_batch_size, train.precision)
 
     def _report(self, run: int, epoch: _Epoch) -> Iterator[Record]:
         run_id, diverged_at = self.specs[run].run_id, epoch.diverged_at(run)

@@ -29,8 +29,8 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``loss`` (mean cross entropy, nats) and ``accuracy`` (0 to 1), each (R,); where they were asked for, ``labels`` (N,) and
-    ``probabilities`` (R, N, K), softmax outputs."""
+    """``loss`` (mean cross entropy, nats) and ``accuracy`` (0 to 1), each (R,); where they were kept, ``labels`` (N,) and
+    ``probabilities`` (R, N, K), softmax outputs, of the images by their index."""
 
     loss: NDArray[np.float64]
     accuracy: NDArray[np.float64]
@@ -78,18 +78,16 @@ class SplitScores:
         return Evaluation(loss, self.correct.sum(0).cpu().double().numpy() / num_images)
 
 
-def evaluate(
-    network: Network, data: DeviceData, split: Split, batch_size: int, precision: Precision, probabilities: bool = False
-) -> Evaluation:
-    """Evaluate every run on the same images, in evaluation mode, without gradient; the mode is put back afterwards.
-
-    Labels and probabilities are kept where ``probabilities`` is on.
-    """
+def evaluate(network: Network, data: DeviceData, split: Split, batch_size: int, precision: Precision) -> Evaluation:
+    """Evaluate every run on the same images, in evaluation mode, without gradient, and keep what it says of each image; the
+    mode is put back afterwards."""
     kept: list[tuple[Tensor, Tensor]] = []
     scores = SplitScores(network, data, split, batch_size, precision)
-    if not probabilities:
-        scores()
-        return scores.read()
     scores(lambda logits, y: kept.append((logits.float().softmax(-1).transpose(0, 1), y)))
     outputs, labels = zip(*kept, strict=True)
-    return replace(scores.read(), labels=torch.cat(labels).cpu().numpy(), probabilities=torch.cat(outputs, 1).cpu().numpy())
+    by_index = data.eval_order[split].argsort()
+    return replace(
+        scores.read(),
+        labels=torch.cat(labels)[by_index].cpu().numpy(),
+        probabilities=torch.cat(outputs, 1)[:, by_index].cpu().numpy(),
+    )

@@ -21,7 +21,7 @@ from bnexp.plan import RunSpec
 from bnexp.train.loop import EpochLoop
 from bnexp.train.optim import build_optimiser
 from bnexp.train.precision import compute_dtype
-from bnexp.train.step import TrainStep, image_losses
+from bnexp.train.step import TrainStep
 
 if TYPE_CHECKING:
     from bnexp.data.batches import DeviceData
@@ -97,9 +97,10 @@ def estimate(config: RunConfig, in_channels: int, size: int, num_classes: int) -
     largest neighbours of a batch. A run takes the larger of the two.
     """
     network, _ = _build([config], (in_channels, size, num_classes))
-    small, large = (_saved_bytes(network, in_channels, size, count) for count in (2, 4))
-    per_image = (large - small) / 2
-    image_bytes = 4 * in_channels * size**2
+    images = torch.zeros(4, in_channels, size, size, dtype=network.flat.dtype)
+    image_bytes = images[0].nbytes
+    small, large = (saved_bytes(network.train(), images[:count]) for count in (2, 4))
+    per_image = image_bytes + (large - small) / 2
     outputs = [image_bytes, *_output_bytes(network, in_channels, size)]
     parameters = network.flat.numel() * network.flat.element_size()
     states = 1 if config.optim.name is OptimName.sgd else 2
@@ -108,20 +109,22 @@ def estimate(config: RunConfig, in_channels: int, size: int, num_classes: int) -
     return MemoryLine(0.0, max(training, parameters + config.train.eval_batch_size * neighbours))
 
 
-def _saved_bytes(network: Network, in_channels: int, size: int, count: int) -> int:
-    """Bytes that autograd keeps for the backward pass of ``count`` images, each tensor once."""
-    saved: dict[int, int] = {}
+def saved_bytes(network: Network, x: Tensor) -> int:
+    """Bytes that a forward pass on ``x`` (N, C, S, S) keeps for the backward pass, each piece of memory once; parameters,
+    buffers and the images themselves, which are there anyway, are not counted."""
+    there = {tensor.untyped_storage().data_ptr() for tensor in (x, *network.parameters(), *network.buffers())}
+    kept: dict[int, int] = {}
 
-    def pack(tensor: Tensor) -> Tensor:
+    def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in there:
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    x = torch.zeros(count, in_channels, size, size, dtype=network.flat.dtype)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = image_losses(network.train()(x), torch.zeros(1, count, dtype=torch.int64))
-    del loss
-    return sum(saved.values())
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = network(x)
+    del logits  # kept until here, so that no memory was used twice
+    return sum(kept.values())
 
 
 def _output_bytes(network: Network, in_channels: int, size: int) -> list[float]:

@@ -67,7 +67,7 @@ def test_a_run_has_the_same_batches_alone_and_in_a_cohort(resident: Resident, au
             assert torch.equal(y_cohort[run : run + 1], y)
 
 
-def test_evaluation_follows_the_index_without_changes(resident: Resident) -> None:
+def test_evaluation_sees_every_image_once_without_changes(resident: Resident) -> None:
     data = DeviceData(resident, CPU, torch.float64, DataConfig(augment=Augment.flip_crop))
     wanted = {
         "train": (resident.train_images[resident.train_index], resident.train_labels[resident.train_index]),
@@ -76,10 +76,20 @@ def test_evaluation_follows_the_index_without_changes(resident: Resident) -> Non
     }
     for split, (images, labels) in wanted.items():
         batches = list(data.eval_batches(split, 4))  # type: ignore[arg-type]
-        assert data.num_images(split) == len(labels)  # type: ignore[arg-type]
+        order = data.eval_order[split].numpy()  # type: ignore[index]
+        assert sorted(order) == list(range(len(labels)))
+        images, labels = images[order], labels[order]
         assert all(x.is_contiguous() for x, _ in batches)
         torch.testing.assert_close(torch.cat([x for x, _ in batches]), normalised(resident, images), rtol=1e-12, atol=1e-12)
         assert torch.cat([y for _, y in batches]).tolist() == labels.tolist()
+
+
+def test_an_evaluation_batch_is_a_sample_of_all_classes_where_the_images_are_sorted(resident: Resident) -> None:
+    by_class = np.argsort(resident.test_labels, kind="stable")
+    resident.test_images[:] = resident.test_images[by_class]
+    resident.test_labels[:] = resident.test_labels[by_class]
+    _, labels = next(DeviceData(resident, CPU, torch.float32).eval_batches("test", len(by_class) // 2))
+    assert len(labels.unique()) > len(np.unique(resident.test_labels[: len(labels)]))
 
 
 def test_half_precision_is_rounded_once(resident: Resident) -> None:
@@ -216,7 +226,7 @@ def test_a_shift_changes_every_split_before_the_constants_of_the_images_without_
     x = torch.cat([x for x, _ in data.train_batches([0], 1, 16)])
     torch.testing.assert_close(x, expected(train[order]), rtol=1e-12, atol=1e-12)
     for split, images in (("val", train[resident.val_index]), ("test", resident.test_images)):
-        x = torch.cat([x for x, _ in data.eval_batches(split, 4)])  # type: ignore[arg-type]
+        x, _ = data.images(split, torch.arange(len(images)))  # type: ignore[arg-type]
         torch.testing.assert_close(x, expected(images), rtol=1e-12, atol=1e-12)
 
 
@@ -229,7 +239,7 @@ def test_inverted_images_are_negatives_and_raw_pixels_lie_between_0_and_1(reside
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_without_a_shift_the_bits_are_those_of_the_plain_normalisation(resident: Resident, dtype: torch.dtype) -> None:
-    x, _ = next(DeviceData(resident, CPU, dtype).eval_batches("test", 9))
+    x, _ = DeviceData(resident, CPU, dtype).images("test", torch.arange(len(resident.test_images)))
     mean, std = resident.mean[:, None, None], resident.std[:, None, None]
     scale, shift = torch.from_numpy(1 / (255 * std)).to(dtype), torch.from_numpy(-mean / std).to(dtype)
     images = torch.from_numpy(resident.test_images).expand(-1, resident.in_channels, -1, -1).to(dtype)

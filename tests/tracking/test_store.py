@@ -95,6 +95,17 @@ def test_an_interrupted_attempt_is_replaced(store: Store) -> None:
     assert run.predictions() is not None
 
 
+def test_an_attempt_that_starts_anew_closes_and_replaces_the_one_before(store: Store) -> None:
+    """As after the death of a worker process, or out of memory. A file left open would be a warning, and so an error."""
+    spec = make_spec()
+    with StoreSink(store) as sink:
+        for record in [*make_records(spec)[:3], *make_records(spec, epochs=4)]:
+            sink.record(spec, record)
+    run = store.find(spec.run_id)
+    assert run is not None
+    assert [row["epoch"] for row in run.metrics()] == [1, 2, 3, 4]
+
+
 def test_a_torn_last_line_is_left_out(store: Store) -> None:
     spec = make_spec()
     play(StoreSink(store), [spec])

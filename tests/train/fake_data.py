@@ -29,6 +29,7 @@ class FakeData:
             y = torch.randint(self.num_classes, (n,), generator=g)
             noise = torch.randn(n, 1, self.size, self.size, generator=g, dtype=torch.float64)
             self.splits[split] = ((patterns[y] + noise).to(dtype), y)
+        self.eval_order = {split: torch.randperm(len(y), generator=g) for split, (_, y) in self.splits.items()}
 
     def num_images(self, split: str) -> int:
         return len(self.splits[split][1])
@@ -47,8 +48,9 @@ class FakeData:
         return torch.cat([x[rows] for rows in draws[..., 0]], dim=1), y[draws[..., 0]]
 
     def eval_batches(self, split: str, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        x, y = self.splits[split]
-        yield from zip(x.split(batch_size), y.split(batch_size), strict=True)
+        order = self.eval_order[split]
+        for start in range(0, len(order), batch_size):
+            yield self.images(split, order[start : start + batch_size])
 
     def images(self, split: str, positions: Tensor) -> tuple[Tensor, Tensor]:
         x, y = self.splits[split]

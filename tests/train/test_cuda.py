@@ -26,6 +26,7 @@ class CudaData(FakeData):
         super().__init__(dtype=torch.float32)
         self.device = torch.device("cuda")
         self.splits = {name: (x.cuda(), y.cuda()) for name, (x, y) in self.splits.items()}
+        self.eval_order = {name: order.cuda() for name, order in self.eval_order.items()}
 
     def epoch_draws(self, seeds: Sequence[int], epoch: int) -> torch.Tensor:
         return super().epoch_draws(seeds, epoch).cuda()

@@ -20,9 +20,9 @@ from bnexp.config import InitConfig, RunConfig
 from bnexp.model.networks import Network, build_network
 from bnexp.options import Activation, InitScheme, ModelName, NormKind, Precision
 from bnexp.train.evaluate import evaluate
+from bnexp.train.memory import saved_bytes
 from bnexp.train.optim import build_optimiser
 from bnexp.train.probes.activations import Activations
-from bnexp.train.probes.cost import saved_bytes
 from bnexp.train.probes.images import chosen, in_full_parts
 from bnexp.train.probes.losses import EvaluationGap, oscillation
 from bnexp.train.probes.readings import Readings

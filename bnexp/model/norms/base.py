@@ -96,7 +96,7 @@ class RunningNorm(RunNorm):
 
     The running statistics move by ``r <- (1 - p) r + p * batch`` with p = ``momentum``, one entry a run; the variance enters
     unbiased (divided by m - 1, m = N*M), as in PyTorch, whose p = 0.1 is the "momentum 0.9" of others. ``momentum=None``
-    averages all batches equally. Buffers ``running_mean`` and ``running_var`` ``(R, C)``, ``num_batches_tracked`` ``()``.
+    averages all batches equally. Buffers ``running_mean`` and ``running_var`` ``(R, C)``, ``num_batches_tracked`` ``(R,)``.
     """
 
     running_mean: Tensor
@@ -125,7 +125,7 @@ class RunningNorm(RunNorm):
         if track_running_stats:
             self.register_buffer("running_mean", torch.zeros(self.shape, **real))
             self.register_buffer("running_var", torch.ones(self.shape, **real))
-            self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.int64, device=device))
+            self.register_buffer("num_batches_tracked", torch.zeros(len(eps), dtype=torch.int64, device=device))
         self.register_buffer("momentum", torch.tensor([p or 0.0 for p in momentum], **real)[:, None], persistent=False)
         self.register_buffer(
             "cumulative", torch.tensor([p is None for p in momentum], device=device)[:, None], persistent=False
@@ -165,7 +165,7 @@ class RunningNorm(RunNorm):
         self.num_batches_tracked += 1
         momentum = self.momentum
         if self.any_cumulative:
-            momentum = torch.where(self.cumulative, 1 / self.num_batches_tracked.to(momentum.dtype), momentum)
+            momentum = torch.where(self.cumulative, 1 / self.num_batches_tracked[:, None].to(momentum.dtype), momentum)
         self.running_mean.lerp_(mean, momentum.expand_as(mean))
         self.running_var.lerp_(unbiased_var, momentum.expand_as(mean))
 

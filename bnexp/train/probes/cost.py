@@ -14,6 +14,7 @@ from torch import Tensor
 from bnexp.config import RunConfig
 from bnexp.model.networks import Network, build_network
 from bnexp.options import NormKind
+from bnexp.train.memory import saved_bytes
 from bnexp.train.optim import build_optimiser
 from bnexp.train.precision import compute_dtype, synchronise
 from bnexp.train.probes.images import chosen
@@ -82,21 +83,3 @@ def _seconds(step: Callable[[], object], device: torch.device) -> float:
     step()
     synchronise(device)
     return time.perf_counter() - begin
-
-
-def saved_bytes(network: Network, x: Tensor) -> int:
-    """Bytes that a forward pass on ``x`` (N, C, S, S) keeps for the backward pass, each piece of memory once; parameters,
-    buffers and the images themselves, which are there anyway, are not counted."""
-    there = {tensor.untyped_storage().data_ptr() for tensor in (x, *network.parameters(), *network.buffers())}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in there:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = network(x)
-    del logits  # kept until here, so that no memory was used twice
-    return sum(kept.values())

@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bnexp.options import Statistics
 from bnexp.train.evaluate import Evaluation
-from bnexp.train.probes.images import chosen, score
+from bnexp.train.probes.images import chosen, in_full_parts, score
 from bnexp.train.probes.twin import State, Twin
 from bnexp.train.statistics import precise_statistics, statistics_batches
 from bnexp.train.step import EpochTotals
@@ -62,7 +61,7 @@ class EvaluationGap:
     def __init__(self, twin: Twin, data: DeviceData, config: RunConfig) -> None:
         self.twin, self.data, self.size = twin, data, config.train.eval_batch_size
         self.precise = config.norm.statistics is Statistics.precise
-        self.positions = chosen(data, "train", MOST_IMAGES)
+        self.positions, self.counted = in_full_parts(chosen(data, "train", MOST_IMAGES), self.size)
 
     def __call__(self, state: State, totals: EpochTotals, validation: Evaluation | None) -> dict[str, Float64]:
         """The metrics at ``state``, in which an epoch with ``totals`` has ended and which ``validation`` has been made of."""
@@ -70,8 +69,7 @@ class EvaluationGap:
         network.eval()
         if self.precise:
             precise_statistics(network, statistics_batches(self.data), self.twin.precision)
-        counted = torch.ones(len(self.positions), dtype=torch.bool)
-        found = score(network, self.data, "train", self.positions, counted, self.size, self.twin.precision)
+        found = score(network, self.data, "train", self.positions, self.counted, self.size, self.twin.precision)
         loss, accuracy = (value.numpy() for value in found)
         values = {"train_eval/loss": loss, "train_eval/accuracy": accuracy, "gap/mode_accuracy": totals.accuracy - accuracy}
         if validation is not None:
