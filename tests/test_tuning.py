@@ -83,6 +83,8 @@ def test_a_grid_ends_where_the_key_does() -> None:
     highest, lowest = (Choice("none", {}, "optim.momentum", value, {}, True) for value in (0.9, 0.6))
     assert extended([0.6, 0.9], [highest]) == [0.6, 0.9]  # 1.35 is no momentum
     assert extended([0.6, 0.9], [lowest]) == [0.4, 0.6, 0.9]
+    smallest, largest = (Choice("none", {}, "train.batch_size", value, {}, True) for value in (3.0, 4.0))
+    assert extended([3, 4], [smallest, largest]) == [3, 4]  # no batch has 2.25 or 5.33 images
 
 
 def test_a_tuning_run_without_a_record_ends_the_study() -> None:
