@@ -13,6 +13,7 @@ from bnexp import compose
 from bnexp.report.published import ERRATA
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
+from tests.tracking.conftest import wandb_home  # noqa: F401
 
 ONE = ("budget=smoke", "study.seeds=1")
 
@@ -96,8 +97,9 @@ def test_a_dry_run_of_all_counts_shared_runs_once_and_trains_nothing(cli: Cli, m
     assert not list(Store().root.glob("*/*"))
 
 
-def test_each_study_is_logged_where_wandb_is_on(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_study_is_logged_where_wandb_is_on(cli: Cli, wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     only(monkeypatch, "batchnorm")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
     cli("study", "--all", *ONE)
     assert not list(Store().root.glob("*/study-*/report.html"))
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -105,7 +107,7 @@ def test_each_study_is_logged_where_wandb_is_on(cli: Cli, tmp_path: Path, monkey
     assert result.code == 0
     assert "wandb sync" in result.err
     assert len(list(Store().root.glob("*/study-*/report.html"))) == 1
-    assert len(list(tmp_path.glob("wandb/**/offline-run-*"))) == 3  # two runs and the study
+    assert len(list(wandb_home.glob("offline-run-*"))) == 3  # two runs and the study
 
 
 @pytest.mark.parametrize(
