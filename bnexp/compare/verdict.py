@@ -18,7 +18,7 @@ Rules, fixed before any run (``StudyConfig``), so that no result can choose them
   in an interaction or a trend it could make one, so there the seed is left out and listed.
 - The study: the verdict that its comparisons share. Where they differ, SUPPORTED if each shows its own claim, REFUTED if
   some are refuted and none shows its claim, else INCONCLUSIVE. Without a baseline and with direction ``different`` the
-  claim is that the arms are not all alike, so that one SUPPORTED pair is enough.
+  claim is that the arms are not all alike, so that one SUPPORTED pair is enough where none is refuted.
 """
 
 from __future__ import annotations
@@ -155,9 +155,10 @@ def study_verdict(study: StudyConfig, comparisons: Sequence[Comparison]) -> Verd
     shown = [claimed(c) for c in comparisons]
     if all(shown):
         return Verdict.SUPPORTED
-    if study.baseline is None and study.direction is Direction.different and any(shown):
-        return Verdict.SUPPORTED
-    return Verdict.REFUTED if Verdict.REFUTED in verdicts and not any(shown) else Verdict.INCONCLUSIVE
+    if Verdict.REFUTED in verdicts:
+        return Verdict.INCONCLUSIVE if any(shown) else Verdict.REFUTED
+    unlike = study.baseline is None and study.direction is Direction.different
+    return Verdict.SUPPORTED if unlike and any(shown) else Verdict.INCONCLUSIVE
 
 
 def _arm_pairs(study: StudyConfig, arms: Sequence[str]) -> list[tuple[str, str]]:

@@ -58,6 +58,14 @@ def test_an_interaction_is_the_difference_of_differences_by_seed() -> None:
     assert found.omnibus_p is None  # Friedman's test asks something else
 
 
+def test_a_refuted_level_forbids_the_whole_to_be_supported() -> None:
+    rng = np.random.default_rng(0)
+    table = {"none": noisy(rng, [97, 97, 97], 8), "bn": noisy(rng, [98, 97, 99], 8)}
+    found = interactions(table, baseline=None, expect={"tanh": Direction.greater})  # any other change supports "different"
+    assert [c.verdict for c in found.comparisons] == [Verdict.REFUTED, Verdict.SUPPORTED]
+    assert found.verdict is Verdict.INCONCLUSIVE
+
+
 def test_an_interaction_in_words() -> None:
     rng = np.random.default_rng(1)
     table = {"none": noisy(rng, [98, 97], 8, 0.02), "bn": noisy(rng, [98.5, 98.5], 8, 0.02)}
