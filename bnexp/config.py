@@ -118,6 +118,10 @@ class InitConfig:
     layers: InitLayers = key(InitLayers.all, "layers that scheme and gain hold for; the others get PyTorch's default")
 
 
+LENET_CHANNELS = (6, 16)
+LENET_UNITS = (120, 84)
+
+
 @dataclass
 class ModelConfig:
     name: ModelName = key(ModelName.lenet, "network")
@@ -145,6 +149,14 @@ class ModelConfig:
             return self.conv_bias == "true"
         by_channel = norm.kind in (NormKind.batch, NormKind.batch_renorm, NormKind.instance)
         return not (by_channel and norm.affine and norm.follows_conv)
+
+    def normalised_widths(self, norm: NormConfig) -> list[int]:
+        """Channels or units of each layer that has a norm; empty without one."""
+        if norm.kind is NormKind.none:
+            return []
+        if self.name is not ModelName.lenet:
+            return [self.width]
+        return [*LENET_CHANNELS, *(LENET_UNITS if norm.linear else ())]
 
     def has_linear_norm(self, norm: NormConfig) -> bool:
         """Whether hidden linear layers are normalised; always in an MLP with a norm, which has nothing else to normalise."""

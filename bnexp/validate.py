@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from bnexp.config import ConfigError, RunConfig, TrainConfig
@@ -112,6 +113,17 @@ def _check_model(config: RunConfig) -> None:
         )
 
 
+def _check_groups(groups: int, widths: Sequence[int]) -> None:
+    """Refuse what no layer of the network allows or only some do; on features a group needs two of them, which layers check."""
+    common = math.gcd(*widths)
+    if common % groups:
+        allowed = ", ".join(str(g) for g in range(1, common + 1) if common % g == 0)
+        layers = ", ".join(map(str, widths))
+        raise ConfigError(
+            f"norm.groups={groups} does not divide the channels of every normalised layer ({layers}): allowed is {allowed}."
+        )
+
+
 def _check_norm(config: RunConfig) -> None:
     norm, batch_size = config.norm, config.train.batch_size
     if norm.kind is NormKind.instance and config.model.has_linear_norm(norm):
@@ -119,6 +131,8 @@ def _check_norm(config: RunConfig) -> None:
             "norm.kind=instance cannot normalise linear layers, where each image has a single value a channel; "
             f"{_without_linear_norm(config)}."
         )
+    if norm.kind is NormKind.group:
+        _check_groups(norm.groups, config.model.normalised_widths(norm))
     if norm.kind not in WITH_RUNNING_STATISTICS:
         return
     if norm.kind is NormKind.batch and norm.ghost_size is not None and norm.ghost_size > batch_size:

@@ -25,6 +25,18 @@ LINEAR = ["norm=batch", "norm.linear=true"]
         (["model=mlp", "model.init.layers=conv"], "model.init.layers=conv names no layer of model.name=mlp, .*=all."),
         (["norm.kind=instance", "norm.linear=true"], f"{INSTANCE}; set norm.linear=false."),
         (["norm.kind=instance", "model=mlp"], f"{INSTANCE}; choose norm=layer or norm=group."),
+        (
+            ["norm=group", "norm.groups=4"],
+            r"norm.groups=4 does not divide the channels of every normalised layer \(6, 16\): allowed is 1, 2.",
+        ),
+        (
+            ["norm=group", "norm.groups=3", "model=plain", "model.width=16"],
+            r"norm.groups=3 does not divide .* \(16\): allowed is 1, 2, 4, 8, 16.",
+        ),
+        (
+            ["norm=batch_renorm", "norm.track_running_stats=false"],
+            "norm=batch_renorm corrects by running statistics, .* set norm.track_running_stats=true or norm=batch.",
+        ),
         ([*LINEAR, "train.batch_size=1"], f"{TWO_IMAGES}, and train.batch_size=1, .* leave one; .* set norm.linear=false."),
         ([*LINEAR, "norm.ghost_size=1"], f"{TWO_IMAGES}, and train.batch_size=64, norm.ghost_size=1 .* leave one"),
         ([*LINEAR, "data.duplicates=64"], f"{TWO_IMAGES}, .* norm.ghost_size=null and data.duplicates=64 leave one"),

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bnexp.config import ConfigError, ModelConfig, RunConfig
+from bnexp.config import LENET_CHANNELS, LENET_UNITS, ConfigError, ModelConfig, RunConfig
 from bnexp.model.init import initialise
 from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunAveragePool, RunConv2d, RunDropout, RunFlatten, RunLinear
 from bnexp.model.norms import RunNorm, build_norm
@@ -60,7 +60,7 @@ def table(model: ModelConfig) -> Table:
                between, so that 32x32 pixels end as 4x4.
     """
     if model.name is ModelName.lenet:
-        return Table(convs=(ConvBlock(6, 5), ConvBlock(16, 5)), hidden=(120, 84))
+        return Table(convs=tuple(ConvBlock(channels, 5) for channels in LENET_CHANNELS), hidden=LENET_UNITS)
     if model.name is ModelName.mlp:
         return Table(hidden=(model.width,) * model.depth)
     stages = min(4, model.depth)
