@@ -28,6 +28,10 @@ class RunConv2d(nn.Module):
     blocks of neighbouring runs. ``strategy`` says how it is computed (see ``convolution.py``). ``weight`` is
     ``(R, O, I, k, k)``, ``bias`` ``(R, O)`` or None. Training and evaluation are the same. Parameters are left uninitialised;
     see ``init.py``.
+
+    ``split_columns``: the even and the odd columns of a map come apart, ``(N, R*O, 2, H', W'/2)``, where W' is even. They are
+    two channels of one convolution with stride 2 along the width: the same sums, but with few channels a CPU, whose vectors
+    hold up to 16 of them, is less idle, and ``MaxPool2x2`` finds its pairs far apart in memory instead of side by side.
     Reference: LeCun et al., "Gradient-based learning applied to document recognition", 1998.
     """
 
@@ -39,11 +43,13 @@ class RunConv2d(nn.Module):
         kernel_size: int,
         bias: bool = True,
         padding: int = 0,
+        split_columns: bool = False,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.padding = padding
+        self.split_columns = split_columns
         self.strategy: Strategy | None = None
         shape = (num_runs, out_channels, in_channels, kernel_size, kernel_size)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
@@ -52,6 +58,11 @@ class RunConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         groups = x.shape[1] // self.weight.shape[2]
         bias = None if self.bias is None else self.bias.flatten()
+        if self.split_columns:
+            pair = torch.stack([F.pad(self.weight, (0, 1)), F.pad(self.weight, (1, 0))], 2).flatten(0, 2)
+            biases = None if bias is None else bias.repeat_interleave(2)
+            y = F.conv2d(x, pair, biases, stride=(1, 2), padding=self.padding, groups=groups)
+            return y.view(len(y), -1, 2, *y.shape[2:])
         return convolve(x, self.weight.flatten(0, 1), bias, self.padding, groups, self.strategy)
 
 
@@ -143,43 +154,67 @@ class Nonlinearity(nn.Module):
 class MaxPool2x2(nn.Module):
     """Largest value of each 2x2 window, stride 2; an odd last row or column is dropped.
 
-    Shape: ``(N, C, H, W) -> (N, C, H//2, W//2)``, the same in training and evaluation. Where values tie, the gradient goes
-    to the first of them in row order, as in ``torch.nn.MaxPool2d``, with which values and gradients are bit-equal.
+    Shape: ``(N, C, H, W) -> (N, C, H//2, W//2)``, or ``(N, C, 2, H, W/2)`` with even and odd columns apart (see
+    ``RunConv2d``); the same in training and evaluation. Where values tie, the gradient goes to the first of them in row
+    order, as in ``torch.nn.MaxPool2d``, with which values and gradients are bit-equal.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.is_cpu or x.shape[2] % 2 or x.shape[3] % 2:
-            return F.max_pool2d(x, 2)
-        pooled: Tensor = _MaxPool2x2.apply(x)
+        axis = 2
+        if x.ndim == 4:
+            N, C, H, W = x.shape
+            if not x.is_cpu or H % 2 or W % 2:
+                return F.max_pool2d(x, 2)
+            x, axis = x.view(N, C, H, W // 2, 2), 4
+        pooled: Tensor = _MaxPool2x2.apply(x, axis)
         return pooled
 
 
 class _MaxPool2x2(torch.autograd.Function):
-    """Max pooling as two elementwise maxima: on a CPU several times faster than torch's scalar loop over windows."""
+    """Max pooling as two elementwise maxima: on a CPU several times faster than torch's scalar loop over windows.
+
+    The columns of ``x`` (N, C, H, W/2 and 2 along ``axis``) are even and odd ones.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        N, C, H, W = x.shape
-        left, right = x[..., 0::2], x[..., 1::2]
-        rows = torch.maximum(left, right).view(N, C, H // 2, 2, W // 2)
-        top, bottom = rows[:, :, :, 0], rows[:, :, :, 1]
+    def forward(ctx: Any, x: Tensor, axis: int) -> Tensor:
+        left, right = x.unbind(axis)
+        rows = torch.maximum(left, right)
+        top, bottom = _pairs_of_rows(rows)
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(left >= right, top >= bottom)
+            ctx.axis = axis
+            ctx.save_for_backward(_at_least(left, right), _at_least(top, bottom))
         return torch.maximum(top, bottom)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> Tensor:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
         left_wins, top_wins = ctx.saved_tensors
-        N, C, H, half_width = left_wins.shape
-        d_rows = dy.new_empty(N, C, H // 2, 2, half_width)
-        torch.mul(dy, top_wins, out=d_rows[:, :, :, 0])
-        torch.sub(dy, d_rows[:, :, :, 0], out=d_rows[:, :, :, 1])
-        d_rows = d_rows.view(N, C, H, half_width)
-        dx = dy.new_empty(N, C, H, half_width, 2)
-        torch.mul(d_rows, left_wins, out=dx[..., 0])
-        torch.sub(d_rows, dx[..., 0], out=dx[..., 1])
-        return dx.view(N, C, H, 2 * half_width)
+        d_rows = torch.empty_like(left_wins)
+        _share(dy, top_wins, _pairs_of_rows(d_rows))
+        shape = list(left_wins.shape)
+        shape.insert(ctx.axis, 2)
+        dx = dy.new_empty(shape)
+        _share(d_rows, left_wins, dx.unbind(ctx.axis))
+        return dx, None
+
+
+def _pairs_of_rows(x: Tensor) -> tuple[Tensor, ...]:
+    N, C, H, W = x.shape
+    return x.view(N, C, H // 2, 2, W).unbind(3)
+
+
+def _at_least(x: Tensor, y: Tensor) -> Tensor:
+    """1 where ``x >= y``, else 0, as numbers: multiplying by truth values would convert them first."""
+    if x.stride(-1) > 1:  # this comparison is slow where the result is to be a number
+        return (x >= y).to(x.dtype)
+    return torch.ge(x, y, out=torch.empty_like(x, memory_format=torch.contiguous_format))
+
+
+def _share(dy: Tensor, first_wins: Tensor, out: Sequence[Tensor]) -> None:
+    """Fill ``out`` with the gradient of two tensors of whose elements the larger was taken."""
+    torch.mul(dy, first_wins, out=out[0])
+    torch.sub(dy, out[0], out=out[1])
 
 
 class RunDropout(nn.Module):

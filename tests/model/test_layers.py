@@ -34,6 +34,27 @@ def test_convolution_of_each_run_is_torchs(num_runs: int, bias: bool, padding: i
         torch.testing.assert_close(y[:, 4 * r : 4 * r + 4], expected)
 
 
+def merged(x: torch.Tensor) -> torch.Tensor:
+    """Even and odd columns side by side again: (N, C, 2, H, W/2) -> (N, C, H, W)."""
+    return x.movedim(2, -1).flatten(3)
+
+
+@pytest.mark.parametrize("num_runs", [1, 3])
+@pytest.mark.parametrize(("bias", "padding"), [(True, 0), (False, 2)])
+def test_columns_that_come_apart_are_those_of_the_ordinary_convolution(num_runs: int, bias: bool, padding: int) -> None:
+    layer = RunConv2d(num_runs, 2, 4, 3, bias, padding, dtype=REAL)
+    fill(layer)
+    x = torch.randn(5, num_runs * 2, 8, 8, dtype=REAL, requires_grad=True)
+    y = layer(x)
+    dy = torch.randn_like(y)
+    expected = torch.autograd.grad(y, [x, *layer.parameters()], dy)
+    layer.split_columns = True
+    apart = layer(x)
+    assert apart.shape == (5, num_runs * 4, 2, 6 + 2 * padding, 3 + padding)
+    torch.testing.assert_close(merged(apart), y)
+    torch.testing.assert_close(torch.autograd.grad(merged(apart), [x, *layer.parameters()], dy), expected)
+
+
 def test_a_batch_shared_by_all_runs_gives_what_repeating_it_gives() -> None:
     layer = RunConv2d(3, 2, 4, 3, dtype=REAL)
     fill(layer)
@@ -84,6 +105,17 @@ def test_max_pooling_is_bit_equal_to_torchs_also_where_values_tie(values: list[f
     y.backward(dy)
     expected.backward(dy)
     assert torch.equal(x.grad, z.grad)
+
+
+def test_max_pooling_of_columns_that_come_apart_is_bit_equal_to_that_of_the_map() -> None:
+    columns = torch.randint(-2, 3, (4, 3, 2, 6, 5)).float()  # many ties
+    x, z = columns.clone().requires_grad_(), merged(columns).requires_grad_()
+    y, expected = MaxPool2x2()(x), nn.functional.max_pool2d(z, 2)
+    assert torch.equal(y, expected)
+    dy = torch.randn_like(y)
+    y.backward(dy)
+    expected.backward(dy)
+    assert torch.equal(merged(x.grad), z.grad)
 
 
 def test_max_pooling_passes_nan_on_and_gradcheck_holds() -> None:

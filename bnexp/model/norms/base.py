@@ -5,6 +5,7 @@ Shape letters: R runs, N batch, C channels or features, H height, W width; M = H
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,7 +88,7 @@ class RunNorm(nn.Module):
         """Raise ConfigError where a batch of so many images leaves a single value to normalise, in the mode that is on."""
 
 
-class RunningNorm(RunNorm):
+class RunningNorm(RunNorm, ABC):
     """A norm layer that normalises by the batch in training and by running statistics in evaluation.
 
     Evaluation: ``y = weight * (x - running_mean) / sqrt(running_var + eps) + bias``; without ``track_running_stats`` the
@@ -112,24 +113,20 @@ class RunningNorm(RunNorm):
         map_size: int,
         eps: Sequence[float],
         momentum: Sequence[float | None],
-        affine: bool = True,
+        *,
         track_running_stats: bool = True,
-        backward: Backward = Backward.compact,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(name, num_features, map_size, eps, affine, backward, device, dtype)
-        real: dict[str, Any] = {"device": device, "dtype": dtype}
+        super().__init__(name, num_features, map_size, eps, **options)
         self.frozen = False
         self.track_running_stats = track_running_stats
         if track_running_stats:
-            self.register_buffer("running_mean", torch.zeros(self.shape, **real))
-            self.register_buffer("running_var", torch.ones(self.shape, **real))
-            self.register_buffer("num_batches_tracked", torch.zeros(len(eps), dtype=torch.int64, device=device))
-        self.register_buffer("momentum", torch.tensor([p or 0.0 for p in momentum], **real)[:, None], persistent=False)
-        self.register_buffer(
-            "cumulative", torch.tensor([p is None for p in momentum], device=device)[:, None], persistent=False
-        )
+            self.register_buffer("running_mean", self.eps.new_zeros(self.shape))
+            self.register_buffer("running_var", self.eps.new_ones(self.shape))
+            self.register_buffer("num_batches_tracked", self.eps.new_zeros(len(eps), dtype=torch.int64))
+        self.register_buffer("momentum", self.eps.new_tensor([p or 0.0 for p in momentum])[:, None], persistent=False)
+        cumulative = self.eps.new_tensor([p is None for p in momentum], dtype=torch.bool)
+        self.register_buffer("cumulative", cumulative[:, None], persistent=False)
         self.any_cumulative = None in momentum
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,9 +141,9 @@ class RunningNorm(RunNorm):
         """Whether the running statistics, not the batch's, normalise the next batch."""
         return self.track_running_stats and (self.frozen or not self.training)
 
+    @abstractmethod
     def _in_training(self, x: Tensor) -> Tensor:
         """The output of a training step on ``x`` (N, R, C, M), which also moves the running statistics."""
-        raise NotImplementedError
 
     def _standardise(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``x`` (..., N, R, C, M) normalised over N and M, with mean and biased variance (..., 1, R, C, 1)."""

@@ -124,17 +124,16 @@ class RunBatchRenorm(RunningNorm):
         r_max: float,
         d_max: float,
         num_steps: int,
-        device: torch.device | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(name, num_features, map_size, eps, momentum, device=device, **options)
+        super().__init__(name, num_features, map_size, eps, momentum, **options)
         if not self.track_running_stats:
             raise ConfigError(
                 "norm.track_running_stats=false leaves batch renorm nothing to correct by; set norm.track_running_stats=true "
                 "or norm=batch."
             )
         self.r_max, self.d_max, self.num_steps = r_max, d_max, num_steps
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64, device=device), persistent=False)
+        self.register_buffer("step", self.eps.new_zeros((), dtype=torch.int64), persistent=False)
 
     def _in_training(self, x: Tensor) -> Tensor:
         xhat, mean, var = standardise(x, None, None, self.eps.unsqueeze(-1), (0, 3), self.backward)

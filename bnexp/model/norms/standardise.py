@@ -52,6 +52,17 @@ def _by_autograd(
     return y, mean.detach(), var.detach()
 
 
+def _remembered(
+    ctx: Any, dims: tuple[int, ...], result: tuple[Tensor, Tensor, Tensor], *tensors: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``result`` (y, mean, var), with ``dims`` and ``tensors`` kept for the backward pass; mean and var get no gradient."""
+    ctx.dims = dims
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*result[1:])
+    return result
+
+
 class _Compact(torch.autograd.Function):
     """The gradient in closed form, from Ioffe & Szegedy's six steps (arXiv:1502.03167, section 3).
 
@@ -71,11 +82,7 @@ class _Compact(torch.autograd.Function):
         y = centred * (inv_std if weight is None else inv_std * weight)
         if bias is not None:
             y += bias
-        ctx.dims = dims
-        ctx.save_for_backward(centred, inv_std, weight)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(mean, var)
-        return y, mean, var
+        return _remembered(ctx, dims, (y, mean, var), centred, inv_std, weight)
 
     @staticmethod
     @once_differentiable
@@ -120,11 +127,7 @@ class _Staged(torch.autograd.Function):
         xhat = centred * inv_std  # 7
         scaled = xhat if weight is None else weight * xhat  # 8
         y = scaled if bias is None else scaled + bias  # 9
-        ctx.dims = dims
-        ctx.save_for_backward(centred, std, inv_std, xhat, weight)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(mean, var)
-        return y, mean, var
+        return _remembered(ctx, dims, (y, mean, var), centred, std, inv_std, xhat, weight)
 
     @staticmethod
     @once_differentiable

@@ -110,8 +110,7 @@ class Twin:
 
 
 def by_unit(x: Tensor, num_runs: int) -> Tensor:
-    """The values of each unit: (N, R*C, H, W) -> (R, C, N*H*W), a unit being a channel; (N, R, D) -> (R, D, N)."""
+    """The values of each unit: (N, R*C, ...) -> (R, C, N*H*W), a unit being a channel; (N, R, D) -> (R, D, N)."""
     if x.dim() == 3:
         return x.permute(1, 2, 0)
-    N, channels, H, W = x.shape
-    return x.view(N, num_runs, channels // num_runs, H, W).permute(1, 2, 0, 3, 4).flatten(2)
+    return x.reshape(len(x), num_runs, x.shape[1] // num_runs, -1).permute(1, 2, 0, 3).flatten(2)
