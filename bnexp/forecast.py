@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bnexp.cohorts import Cohort, num_train_images, split
-from bnexp.config import DataConfig
 from bnexp.executors.arrange import Arrangement, arrange
 from bnexp.executors.local import num_cores
 from bnexp.options import DataName, ExecutorName
@@ -48,12 +47,13 @@ class Part:
 def forecast(specs: Sequence[RunSpec], store: Store) -> list[Part]:
     """The parts in the order of training."""
     lines: dict[str, MemoryLine] = {}
-    return [part for group in by_data(specs) for part in _parts(arrange(group), store, lines)]
+    speeds = _speeds(store)
+    return [part for group in by_data(specs) for part in _parts(arrange(group), speeds, lines)]
 
 
-def _parts(plan: Arrangement, store: Store, lines: dict[str, MemoryLine]) -> Iterator[Part]:
-    config = plan.cohorts[0][0].config
-    speed = _speed(config.data, plan.accelerated, store)
+def _parts(plan: Arrangement, speeds: Speeds, lines: dict[str, MemoryLine]) -> Iterator[Part]:
+    data = plan.cohorts[0][0].config.data.name
+    speed = speeds.get((data, plan.accelerated), None if plan.accelerated else IMAGES_PER_SECOND)
     place = "GPU" if plan.accelerated else "this process" if plan.place is ExecutorName.inline else "processes"
     at_once = 1 if plan.place is ExecutorName.inline else plan.workers
     for cohort in plan.cohorts:
@@ -69,11 +69,16 @@ def _parts(plan: Arrangement, store: Store, lines: dict[str, MemoryLine]) -> Ite
             yield Part(runs, place, at_once, seconds, own + lines[key].bytes(len(runs)))
 
 
-def _speed(data: DataConfig, accelerated: bool, store: Store) -> float | None:
-    """Images a second of a run: the median of the latest recorded ones on such a device and data set."""
-    summaries = [run.summary for run in store.latest(50) if run.summary["data"] == data.name]
-    speeds = [s["metrics"]["time/images_per_second"] for s in summaries if (s["device"] == "cpu") != accelerated]
-    return statistics.median(speeds) if speeds else None if accelerated else IMAGES_PER_SECOND
+Speeds = dict[tuple[str, bool], float]
+
+
+def _speeds(store: Store) -> Speeds:
+    """Images a second of a run by data set and whether on an accelerator: the medians of the latest recorded runs."""
+    recorded: dict[tuple[str, bool], list[float]] = {}
+    for run in store.latest(50):
+        key = run.summary["data"], run.summary["device"] != "cpu"
+        recorded.setdefault(key, []).append(run.summary["metrics"]["time/images_per_second"])
+    return {key: statistics.median(values) for key, values in recorded.items()}
 
 
 def _memory_line(spec: RunSpec) -> MemoryLine:
@@ -131,19 +136,14 @@ def _row(numbers: Sequence[int], parts: Sequence[Part]) -> dict[str, Any]:
 
 
 def estimate_seconds(specs: Sequence[RunSpec], store: Store) -> float | None:
-    """Expected wall time of training the specs on this machine's CPU; None where a data set's size is not known.
-
-    The speed is the median of the latest recorded runs on the same data set, where there are any.
-    """
-    speeds: dict[str, list[float]] = {}
-    for run in store.latest(50):
-        speeds.setdefault(run.summary["data"], []).append(run.summary["metrics"]["time/images_per_second"])
+    """Expected wall time of training the specs on this machine's CPU; None where a data set's size is not known."""
+    speeds = _speeds(store)
     seconds = 0.0
     for spec in specs:
         images, data = num_train_images(spec.config.data), spec.config.data.name
         if images is None:
             return None
-        seconds += images * spec.config.train.epochs / statistics.median(speeds.get(data, [IMAGES_PER_SECOND]))
+        seconds += images * spec.config.train.epochs / speeds.get((data, False), IMAGES_PER_SECOND)
     return seconds / min(num_cores(), max(len(specs), 1))
 
 

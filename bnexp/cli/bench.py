@@ -60,18 +60,12 @@ def bench(
     Example: bnexp bench --rungs B0,B2,B5 --runs 6
     """
     format = pick_format(json, csv, md)
-    from bnexp.bench.ladder import Plan
     from bnexp.bench.page import render
-    from bnexp.bench.work import pick_rungs, pick_runs
     from bnexp.runner import prepare_data
     from bnexp.tracking.store import runs_dir, write_atomic
 
-    names, numbers = pick_rungs(rungs), None if num_runs is None else pick_runs(num_runs)
-    work = _work(data, train_size, epochs, device)
-    if numbers is None:
-        numbers = [1, 6] if work.device is Device.cpu else [1, 10, 100]
-    resident = prepare_data(work.configs()[0].data, stderr())
-    plan = Plan(names, numbers, repeats, work, 60 * limit)
+    plan = _plan(rungs, num_runs, repeats, _work(data, train_size, epochs, device), 60 * limit)
+    resident = prepare_data(plan.work.configs()[0].data, stderr())
     facts = _facts()
     _announce(plan, len(resident.train_index))
     stem = runs_dir() / "bench" / time.strftime("%Y-%m-%d-%H%M%S")
@@ -88,6 +82,14 @@ def bench(
         raise typer.Exit(INTERRUPTED)
     if ladder is None:
         raise ConfigError(f"every rung is expected to take longer than --limit {limit:g} minutes: raise it or lower --runs.")
+
+
+def _plan(rungs: str, num_runs: str | None, repeats: int, work: Work, limit: float) -> Plan:
+    from bnexp.bench.ladder import Plan
+    from bnexp.bench.work import pick_rungs, pick_runs
+
+    usual = [1, 6] if work.device is Device.cpu else [1, 10, 100]
+    return Plan(pick_rungs(rungs), usual if num_runs is None else pick_runs(num_runs), repeats, work, limit)
 
 
 def _climb(plan: Plan, stem: Path, num_test: int, facts: dict[str, str]) -> tuple[Ladder | None, bool]:

@@ -10,6 +10,7 @@ from bnexp.compare.text import (
     FLIPS,
     MIN_PAIRS,
     RATIO,
+    SETTINGS,
     all_diverged,
     by_equivalence,
     claimed,
@@ -26,14 +27,6 @@ from bnexp.config import StudyConfig
 from bnexp.options import Direction
 
 _ACCURACY = ("test/accuracy", "accuracy")
-# Named in the answer, because the size of the effect depends on them most.
-_SETTINGS = {
-    "data.train_size": "training images",
-    "optim.lr": "lr",
-    "optim.momentum": "momentum",
-    "train.batch_size": "batch size",
-    "train.epochs": "epochs",
-}
 _QUESTION_WORDS = ("do", "does", "is", "are", "can", "has", "have", "will", "did", "was", "were")
 NO_RESULT = "No run has a result yet."
 _LENGTH = 300  # characters that an answer about several comparisons should not exceed
@@ -77,8 +70,8 @@ def _lead(study: StudyConfig, comparisons: Sequence[Comparison], verdict: Verdic
 
 
 def _where(settings: Mapping[str, str]) -> str:
-    """`` on mnist with lr 0.01, momentum 0.9, batch size 64, epochs 10``, as far as known."""
-    known = ", ".join(f"{label} {settings[key]}" for key, label in _SETTINGS.items() if key in settings)
+    """`` on mnist with learning rate 0.01, momentum 0.9, batch size 64, epochs 10``, as far as known."""
+    known = ", ".join(f"{label} {settings[key]}" for key, label in SETTINGS.items() if key in settings)
     data = settings.get("data.name")
     return (f" on {data}" if data else "") + (f" with {known}" if known else "")
 

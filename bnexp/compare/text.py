@@ -13,6 +13,14 @@ MIN_PAIRS = 6  # with fewer, the exact sign-flip test can never confirm a result
 
 RATIO = "log2 ratio"  # of the arm's value to the baseline's; shown as the ratio itself
 FLIPS = "flips beyond seed-to-seed churn"
+# Named with every result, because the size of an effect depends on them most.
+SETTINGS = {
+    "data.train_size": "training images",
+    "optim.lr": "learning rate",
+    "optim.momentum": "momentum",
+    "train.batch_size": "batch size",
+    "train.epochs": "epochs",
+}
 _DECIMALS = {"pp": 2, "nats": 4, "octaves": 2}
 
 

@@ -143,19 +143,10 @@ class DeviceData:
         images, _, index = self._splits[split]
         return len(images if index is None else index)
 
-    def train_batches(self, seeds: Sequence[int], epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch of a cohort: run r sees the training images in the order and with the changes of ``seeds[r]``.
-
-        Yields x (N, R*C, S, S), normalised, run r's channels at ``[r*C, (r+1)*C)``, and y (R, N) int64. N is ``batch_size``,
-        less in the last batch where it does not divide the number of images. Duplicates of an image have the same changes.
-        """
-        draws = self.epoch_draws(seeds, epoch)
-        for start in range(0, self.num_train, batch_size):
-            yield self.train_batch(draws[:, start : start + batch_size])
-
     def epoch_draws(self, seeds: Sequence[int], epoch: int) -> Tensor:
         """What chance decides of an epoch, on the device: for each seed and training image in the order seen its index, and
-        with augmentation its changes (see ``epoch_augmentation``): int64 (R, n, 1) or (R, n, 4)."""
+        with augmentation its changes (see ``epoch_augmentation``), the same for all duplicates of an image: int64 (R, n, 1) or
+        (R, n, 4)."""
         index = self._splits["train"][2]
         assert index is not None
         order = self._for_each(seeds, lambda seed: self._arranged(epoch_order(seed, epoch, self.num_train)))
@@ -165,8 +156,10 @@ class DeviceData:
         return torch.cat([draws, self._for_each(seeds, lambda seed: self._changes(seed, epoch)).long()], -1)
 
     def train_batch(self, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch of a slice (R, N, ...) of ``epoch_draws``: x and y as ``train_batches`` yields them. A function of tensors
-        on the device alone."""
+        """The batch of a slice (R, N, ...) of ``epoch_draws``, as a function of tensors on the device alone.
+
+        x (N, R*C, S, S), normalised, run r's channels at ``[r*C, (r+1)*C)``, and y (R, N) int64.
+        """
         images, labels, _ = self._splits["train"]
         chosen = draws[..., 0]
         # Image-major, run-minor: then (N*R, C) views as (N, R*C) without moving a pixel.

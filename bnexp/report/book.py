@@ -22,6 +22,7 @@ from bnexp.compare.record import StudyRecord
 from bnexp.compare.result import ArmSummary, Comparison, Status, StudyResult
 from bnexp.compare.select import study_outcomes
 from bnexp.compare.tables import comparison_rows
+from bnexp.compare.text import SETTINGS
 from bnexp.compare.verdict import analyse
 from bnexp.config import ConfigError
 from bnexp.options import Analysis
@@ -36,15 +37,7 @@ from bnexp.tracking.store import Store, write_atomic, write_json
 TEMPLATE = Path(__file__).parent / "book.html.jinja"
 COLUMNS = ("arm", "baseline", "level", "measure", "n", "difference", "95 % interval", "p adjusted", "verdict")
 # Named beside every verdict, varied or not; other settings only where they are not at their default.
-SETTINGS = {
-    "data.name": "data",
-    "data.train_size": "training images",
-    "model.name": "network",
-    "optim.lr": "learning rate",
-    "optim.momentum": "momentum",
-    "train.batch_size": "batch size",
-    "train.epochs": "epochs",
-}
+LABELS = {"data.name": "data", "model.name": "network", **SETTINGS}
 # Studies whose learning curves are shown, too.
 WITH_CURVES = ("batchnorm", "blog")
 # Study -> another metric of its runs that a second figure shows.
@@ -181,14 +174,14 @@ def _setting(record: StudyRecord, result: StudyResult) -> dict[str, str]:
     shared: Mapping[str, str] = result.settings
     varied = varied_keys(record.study)
     found = {}
-    for key, label in SETTINGS.items():
+    for key, label in LABELS.items():
         if key in shared:
             found[label] = shared[key]
         elif key in varied or (key.startswith("data") and varied & {key, "data"}):
             found[label] = "varied"
         elif key == "data.train_size":
             found[label] = "all"
-    return found | {key: value for key, value in shared.items() if key not in SETTINGS}
+    return found | {key: value for key, value in shared.items() if key not in LABELS}
 
 
 def _figures(record: StudyRecord, result: StudyResult, store: Store) -> list[Figure]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from epochs import epoch_batches
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +42,7 @@ def normalised(resident: Resident, images: np.ndarray[Any, Any]) -> torch.Tensor
 
 def test_an_epoch_shows_every_training_image_once_in_the_runs_order(resident: Resident) -> None:
     data = DeviceData(resident, CPU, torch.float64)
-    batches = list(data.train_batches([3], epoch=2, batch_size=16))
+    batches = list(epoch_batches(data, [3], epoch=2, batch_size=16))
     assert [len(x) for x, _ in batches] == [16, 16, 5]
     order = resident.train_index[epoch_order(3, 2, N).numpy()]
     assert sorted(order) == resident.train_index.tolist()
@@ -57,10 +58,10 @@ def test_an_epoch_shows_every_training_image_once_in_the_runs_order(resident: Re
 def test_a_run_has_the_same_batches_alone_and_in_a_cohort(resident: Resident, augment: Augment, dtype: torch.dtype) -> None:
     data = DeviceData(resident, CPU, dtype, DataConfig(augment=augment))
     seeds = [5, 0, 5, 2]
-    cohort = list(data.train_batches(seeds, epoch=1, batch_size=16))
+    cohort = list(epoch_batches(data, seeds, epoch=1, batch_size=16))
     channels = resident.in_channels
     for run, seed in enumerate(seeds):
-        for (x, y), (x_cohort, y_cohort) in zip(data.train_batches([seed], 1, 16), cohort, strict=True):
+        for (x, y), (x_cohort, y_cohort) in zip(epoch_batches(data, [seed], 1, 16), cohort, strict=True):
             assert x_cohort.is_contiguous()
             assert x_cohort.dtype == dtype
             assert torch.equal(x_cohort[:, run * channels : (run + 1) * channels], x)
@@ -122,7 +123,7 @@ def test_augmentation_draws_what_its_name_says() -> None:
 
 def test_margins_are_black_before_normalisation(resident: Resident) -> None:
     data = DeviceData(resident, CPU, torch.float64, DataConfig(augment=Augment.crop))
-    x = torch.cat([x for x, _ in data.train_batches([0], 1, 16)])
+    x = torch.cat([x for x, _ in epoch_batches(data, [0], 1, 16)])
     black = normalised(resident, np.zeros((1, 1, 1, 1), np.uint8))
     assert torch.isclose(x, black).any(dim=(2, 3)).any(dim=0).all()  # no pixel of these images is itself black
     torch.testing.assert_close(x.amin((0, 2, 3)), black.flatten())
@@ -145,10 +146,10 @@ ARRANGED = [
 @pytest.mark.parametrize("options", ARRANGED, ids=str)
 def test_every_option_gives_a_run_the_same_batches_alone_and_in_a_cohort(resident: Resident, options: dict[str, Any]) -> None:
     data = DeviceData(resident, CPU, torch.float32, DataConfig(**options))
-    cohort = list(data.train_batches([5, 0, 5], epoch=1, batch_size=16))
+    cohort = list(epoch_batches(data, [5, 0, 5], epoch=1, batch_size=16))
     assert [len(x) for x, _ in cohort] == [16, 16, 5]
     for run, seed in enumerate([5, 0, 5]):
-        for (x, y), (x_cohort, y_cohort) in zip(data.train_batches([seed], 1, 16), cohort, strict=True):
+        for (x, y), (x_cohort, y_cohort) in zip(epoch_batches(data, [seed], 1, 16), cohort, strict=True):
             assert torch.equal(x_cohort.chunk(3, 1)[run], x)
             assert torch.equal(y_cohort[run : run + 1], y)
 
@@ -181,7 +182,7 @@ def test_sorted_epochs_go_class_by_class_in_an_order_of_their_own_within(residen
     data = DeviceData(resident, CPU, torch.float64, DataConfig(order=Order.sorted))
     epochs = []
     for epoch in (1, 2):
-        batches = list(data.train_batches([3], epoch, 16))
+        batches = list(epoch_batches(data, [3], epoch, 16))
         labels = torch.cat([y for _, y in batches], 1)[0]
         assert labels.tolist() == sorted(resident.train_labels[resident.train_index].tolist())
         drawn = resident.train_index[epoch_order(3, epoch, N).numpy()]
@@ -198,7 +199,7 @@ def test_a_batch_holds_each_of_its_images_as_often_as_asked(resident: Resident, 
     data = DeviceData(resident, CPU, torch.float64, DataConfig(duplicates=4, augment=augment))
     seen = set()
     for epoch in range(1, 9):
-        batches = list(data.train_batches([1], epoch, 16))
+        batches = list(epoch_batches(data, [1], epoch, 16))
         assert [len(x) for x, _ in batches] == [16, 16, 5]
         for x, y in batches[:2]:
             groups = x.view(4, 4, -1)
@@ -223,7 +224,7 @@ def test_a_shift_changes_every_split_before_the_constants_of_the_images_without_
 
     train = resident.train_images
     order = resident.train_index[epoch_order(0, 1, N).numpy()]
-    x = torch.cat([x for x, _ in data.train_batches([0], 1, 16)])
+    x = torch.cat([x for x, _ in epoch_batches(data, [0], 1, 16)])
     torch.testing.assert_close(x, expected(train[order]), rtol=1e-12, atol=1e-12)
     for split, images in (("val", train[resident.val_index]), ("test", resident.test_images)):
         x, _ = data.images(split, torch.arange(len(images)))  # type: ignore[arg-type]

@@ -34,11 +34,6 @@ class FakeData:
     def num_images(self, split: str) -> int:
         return len(self.splits[split][1])
 
-    def train_batches(self, seeds: Sequence[int], epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        draws = self.epoch_draws(seeds, epoch)
-        for start in range(0, self.num_train, batch_size):
-            yield self.train_batch(draws[:, start : start + batch_size])
-
     def epoch_draws(self, seeds: Sequence[int], epoch: int) -> Tensor:
         generators = [torch_generator(seed, f"order/{epoch}") for seed in seeds]
         return torch.stack([torch.randperm(self.num_train, generator=g) for g in generators]).unsqueeze(-1)

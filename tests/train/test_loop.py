@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from epochs import epoch_batches
 from fake_data import FakeData, make_config
 
 from bnexp.config import RunConfig
@@ -45,7 +46,7 @@ def test_fixed_tensors_give_the_bits_of_the_plain_loop(optim: dict[str, Any]) ->
         loop.begin(epoch)
         for size in loop.sizes:
             loop.functions[size]()
-        found = [plain(x, y) for x, y in DATA.train_batches([0, 1, 2], epoch, BATCH)]
+        found = [plain(x, y) for x, y in epoch_batches(DATA, [0, 1, 2], epoch, BATCH)]
         assert torch.equal(loop.losses, torch.stack([losses for losses, _ in found]))
         assert torch.equal(loop.correct, torch.stack([correct for _, correct in found]))
     assert all(torch.equal(a, b) for a, b in zip(loop.step.state, plain.state, strict=True))
@@ -71,7 +72,7 @@ def test_a_shared_batch_trains_each_run_as_its_own_batch_does(seeds: list[int]) 
     loop.begin(1)
     for size in loop.sizes:
         loop.functions[size]()
-    for x, y in DATA.train_batches(seeds, 1, BATCH):
+    for x, y in epoch_batches(DATA, seeds, 1, BATCH):
         plain(x, y)
     torch.testing.assert_close(loop.step.network.flat, plain.network.flat, rtol=0, atol=1e-9)
 

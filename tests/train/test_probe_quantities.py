@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from epochs import epoch_batches
 from fake_data import FakeData, make_config
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +47,7 @@ def made_step(configs: Sequence[RunConfig], num_before: int = 2) -> tuple[Step, 
     """A true training step of a cohort after a few others, and the exported weights of each run before and after it."""
     network = made_network(configs)
     train = TrainStep(network, build_optimiser([c.optim for c in configs], network.flat, 1, num_before + 1), Precision.fp64)
-    batches = iter([*DATA.train_batches([c.seed for c in configs], 1, 12)])
+    batches = iter([*epoch_batches(DATA, [c.seed for c in configs], 1, 12)])
     for _ in range(num_before):
         train(*next(batches))
     x, y = next(batches)
@@ -269,7 +270,7 @@ def made_readings(config: RunConfig) -> tuple[dict[str, float], nn.Module, Netwo
     network = made_network([config])
     train = TrainStep(network, build_optimiser([config.optim], network.flat, 1, 30), Precision.fp64)
     for epoch in range(1, 6):
-        for x, y in DATA.train_batches([config.seed], epoch, 12):
+        for x, y in epoch_batches(DATA, [config.seed], epoch, 12):
             train(x, y)
     found = Readings(Twin(network, Precision.fp64), DATA, config.train)(State.of(network))
     plain = reference_network(config, network.export(0), DATA.in_channels, DATA.size, DATA.num_classes)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from epochs import epoch_batches
 from fake_data import FakeData, make_config
 from torch import Tensor
 
@@ -29,7 +30,7 @@ def build(dropout: float = 0.0, **norm: Any) -> Network:
     norm = {"kind": NormKind.batch, "placement": Placement.before_activation} | norm
     configs = [replace(make_config(seed), norm=NormConfig(**norm), model=ModelConfig(dropout=dropout)) for seed in SEEDS]
     network = build_network(configs, 1, 20, 4, dtype=torch.float64, num_steps=8)
-    for x, _ in DATA.train_batches(SEEDS, 1, 10):
+    for x, _ in epoch_batches(DATA, SEEDS, 1, 10):
         network(x)
     return network
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from epochs import epoch_batches
 from fake_data import FakeData
 from fake_data import make_config as make_any_config
 from reference import reference_network, reference_train
@@ -32,14 +33,14 @@ def train(configs: Sequence[RunConfig], epochs: int = EPOCHS, data: FakeData = D
     step = TrainStep(network, optimiser, configs[0].train.precision)
     losses = []
     for epoch in range(1, epochs + 1):
-        for x, y in data.train_batches([c.seed for c in configs], epoch, configs[0].train.batch_size):
+        for x, y in epoch_batches(data, [c.seed for c in configs], epoch, configs[0].train.batch_size):
             losses.append(step(x, y)[0])
     return network, torch.stack(losses)
 
 
 def batches_of(config: RunConfig) -> list[tuple[torch.Tensor, torch.Tensor]]:
     batch_size = config.train.batch_size
-    return [(x, y[0]) for epoch in range(1, EPOCHS + 1) for x, y in DATA.train_batches([config.seed], epoch, batch_size)]
+    return [(x, y[0]) for epoch in range(1, EPOCHS + 1) for x, y in epoch_batches(DATA, [config.seed], epoch, batch_size)]
 
 
 def assert_equals_oracle(configs: Sequence[RunConfig]) -> None:
