@@ -66,8 +66,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     Where a data set has a name, the place of its files is presentation. An image folder or an npz file has no other name
     than its path, so there the absolute path belongs to the identity.
     """
-    presentation = {info.name for info in schema_keys() if not info.metadata["identity"]}
-    kept = {name: value for name, value in flatten(config).items() if name not in presentation | _unused(config)}
+    left_out = {info.name for info in schema_keys() if not info.metadata["identity"]} | _unused(config)
+    kept = {name: value for name, value in flatten(config).items() if name not in left_out}
     if "model.conv_bias" in kept:
         kept["model.conv_bias"] = config.model.has_conv_bias(config.norm)
     if config.model.name is ModelName.mlp and kept.get("norm.placement") is Placement.after_pool:
