@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 
 from bnexp.config import RunConfig
+from bnexp.model.convolution import Strategy
+from bnexp.model.layers import RunConv2d
 from bnexp.model.networks import Network, build_network
 from bnexp.options import OptimName
 from bnexp.plan import RunSpec
+from bnexp.train.capture import release_memory
 from bnexp.train.loop import EpochLoop
 from bnexp.train.optim import build_optimiser
 from bnexp.train.precision import compute_dtype
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 USABLE = 0.85  # of the free memory; the rest is for fragments, for cuDNN's workspaces and for the graphs themselves
 TRIAL_SIZES = (2, 6)  # runs of the two cohorts that are measured; smaller cohorts are tried as they are
+
+HUNGRIEST = Strategy("im2col", "im2col", "im2col")
 
 
 @dataclass(frozen=True)
@@ -60,17 +65,21 @@ def runs_that_fit(specs: Sequence[RunSpec], data: DeviceData) -> int:
         line = fit_memory({size: _measure(specs[:size], data) for size in TRIAL_SIZES})
     except torch.OutOfMemoryError:
         return TRIAL_SIZES[0]
-    torch.cuda.empty_cache()
+    release_memory(data.device)
     free, _ = torch.cuda.mem_get_info(data.device)
     return min(len(specs), line.max_runs(USABLE * free + line.fixed))
 
 
 def _measure(specs: Sequence[RunSpec], data: DeviceData) -> float:
-    """Peak bytes of a training step and an evaluation batch."""
+    """Peak bytes of a training step and an evaluation batch, whichever strategies its convolutions will have."""
+    release_memory(data.device)  # what was measured before, too
     torch.cuda.reset_peak_memory_stats(data.device)
     configs = [spec.config for spec in specs]
     train = configs[0].train
     network, step = _build(configs, (data.in_channels, data.size, data.num_classes), data.device)
+    for layer in network.children():
+        if isinstance(layer, RunConv2d):
+            layer.strategy = HUNGRIEST
     loop = EpochLoop(step, data, [config.seed for config in configs], train.batch_size)
     for _ in range(2):
         loop.begin(1)

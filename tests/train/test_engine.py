@@ -58,7 +58,7 @@ def assert_same_run(alone: list[Record], together: list[Record]) -> None:
     assert isinstance(b, RunFinished)
     assert a.weights.keys() == b.weights.keys()
     for name, weight in a.weights.items():
-        np.testing.assert_allclose(weight, b.weights[name], rtol=0, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(weight, b.weights[name], rtol=1e-12, atol=1e-9, err_msg=name)
     if a.predictions is not None:
         assert b.predictions is not None
         np.testing.assert_allclose(a.predictions.probabilities, b.predictions.probabilities, atol=1e-6)
@@ -136,7 +136,7 @@ def test_learning_rate_is_that_of_the_epochs_last_step() -> None:
     assert rates == pytest.approx([0.4 * 4 / 6, 0.4, 0.4])
 
 
-WILD = make_spec(1, optim={"lr": 1e200}, train={"epochs": 3, "log_every": 1})
+WILD = make_spec(1, optim={"lr": 1e6}, train={"epochs": 3, "log_every": 1})
 
 
 def test_a_diverged_run_is_recorded_with_its_step_and_at_chance() -> None:
@@ -147,7 +147,7 @@ def test_a_diverged_run_is_recorded_with_its_step_and_at_chance() -> None:
     assert end.diverged_at == len(steps.values) + 1  # the finite losses before it
     assert 1 < end.diverged_at <= 4
     assert epoch.epoch == 1
-    assert values(end.metrics) == {"train/accuracy": 0.25, "val/accuracy": 0.25, "test/accuracy": 0.25, "learning_rate": 1e200}
+    assert values(end.metrics) == {"train/accuracy": 0.25, "val/accuracy": 0.25, "test/accuracy": 0.25, "learning_rate": 1e6}
     assert end.predictions is None
     assert all(math.isfinite(row["train/step_loss"]) for row in steps.values.values())
 
