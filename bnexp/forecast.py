@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bnexp.cohorts import Cohort, num_train_images, split
+from bnexp.config import RunConfig
 from bnexp.executors.arrange import Arrangement, arrange
 from bnexp.executors.local import num_cores
-from bnexp.options import DataName, ExecutorName
+from bnexp.options import DataName, ExecutorName, ModelName
 from bnexp.plan import RunSpec
 from bnexp.runner import by_data
 from bnexp.tracking.store import Store
@@ -19,8 +20,10 @@ from bnexp.tracking.store import Store
 if TYPE_CHECKING:
     from bnexp.train.memory import MemoryLine
 
-# Images that one process trains a second where nothing is recorded yet.
-IMAGES_PER_SECOND = 8_000
+# Images that one process trains a second, in large batches, where nothing is recorded yet; a step takes the time of so many
+# more images (measured with LeNet: 65 µs an image and 1.4 ms a step).
+IMAGES_PER_SECOND = 11_000
+STEP_IMAGES = 21
 
 # Python and torch in memory: what all processes have in common, and what each of them adds (measured with 1, 2 and 4 workers).
 SHARED_BYTES = 280 * 2**20
@@ -52,8 +55,6 @@ def forecast(specs: Sequence[RunSpec], store: Store) -> list[Part]:
 
 
 def _parts(plan: Arrangement, speeds: Speeds, lines: dict[str, MemoryLine]) -> Iterator[Part]:
-    data = plan.cohorts[0][0].config.data.name
-    speed = speeds.get((data, plan.accelerated), None if plan.accelerated else IMAGES_PER_SECOND)
     place = "GPU" if plan.accelerated else "this process" if plan.place is ExecutorName.inline else "processes"
     at_once = 1 if plan.place is ExecutorName.inline else plan.workers
     for cohort in plan.cohorts:
@@ -61,24 +62,40 @@ def _parts(plan: Arrangement, speeds: Speeds, lines: dict[str, MemoryLine]) -> I
         if key not in lines:
             lines[key] = _memory_line(cohort[0])
         for runs in _fitting(cohort, lines[key]) if plan.accelerated else [cohort]:
-            images = num_train_images(runs[0].config.data)
-            seconds = None if images is None or speed is None else images * runs[0].config.train.epochs / speed
+            seconds = _run_seconds(runs[0].config, plan.accelerated, speeds)
             if seconds is not None and not plan.accelerated:
                 seconds *= len(runs)  # on a CPU a cohort takes as long as its runs one after another
             own = 0 if plan.accelerated else SHARED_BYTES + PROCESS_BYTES
             yield Part(runs, place, at_once, seconds, own + lines[key].bytes(len(runs)))
 
 
-Speeds = dict[tuple[str, bool], float]
+# By data set, network and whether on an accelerator: images a second, as they would be in large batches.
+Speeds = dict[tuple[str, str, bool], float]
 
 
 def _speeds(store: Store) -> Speeds:
-    """Images a second of a run by data set and whether on an accelerator: the medians of the latest recorded runs."""
-    recorded: dict[tuple[str, bool], list[float]] = {}
+    """The medians of the latest recorded runs."""
+    recorded: dict[tuple[str, str, bool], list[float]] = {}
     for run in store.latest(50):
-        key = run.summary["data"], run.summary["device"] != "cpu"
-        recorded.setdefault(key, []).append(run.summary["metrics"]["time/images_per_second"])
+        summary = run.summary
+        key = summary["data"], summary.get("model", ModelName.lenet), summary["device"] != "cpu"
+        speed = summary["metrics"]["time/images_per_second"] * _relative_cost(summary.get("batch_size", 64))
+        recorded.setdefault(key, []).append(speed)
     return {key: statistics.median(values) for key, values in recorded.items()}
+
+
+def _relative_cost(batch_size: int) -> float:
+    """The time of an image in batches of this size, over that in large batches."""
+    return 1 + STEP_IMAGES / batch_size
+
+
+def _run_seconds(config: RunConfig, accelerated: bool, speeds: Speeds) -> float | None:
+    """The training time of one run; None where neither records nor, on a CPU, the number of images tell."""
+    images = num_train_images(config.data)
+    speed = speeds.get((config.data.name, config.model.name, accelerated), None if accelerated else IMAGES_PER_SECOND)
+    if images is None or speed is None:
+        return None
+    return images * config.train.epochs * _relative_cost(config.train.batch_size) / speed
 
 
 def _memory_line(spec: RunSpec) -> MemoryLine:
@@ -138,13 +155,9 @@ def _row(numbers: Sequence[int], parts: Sequence[Part]) -> dict[str, Any]:
 def estimate_seconds(specs: Sequence[RunSpec], store: Store) -> float | None:
     """Expected wall time of training the specs on this machine's CPU; None where a data set's size is not known."""
     speeds = _speeds(store)
-    seconds = 0.0
-    for spec in specs:
-        images, data = num_train_images(spec.config.data), spec.config.data.name
-        if images is None:
-            return None
-        seconds += images * spec.config.train.epochs / speeds.get((data, False), IMAGES_PER_SECOND)
-    return seconds / min(num_cores(), max(len(specs), 1))
+    times = [_run_seconds(spec.config, False, speeds) for spec in specs]
+    known = [seconds for seconds in times if seconds is not None]
+    return sum(known) / min(num_cores(), max(len(specs), 1)) if len(known) == len(times) else None
 
 
 def duration_text(seconds: float) -> str:

@@ -24,8 +24,10 @@ class MadeStore(Store):
 
     def latest(self, count: int) -> Any:
         for device, speed in self.speeds.items():
-            summary = {"data": "mnist", "device": device, "metrics": {"time/images_per_second": speed}}
-            yield SimpleNamespace(summary=summary)
+            metrics = {"time/images_per_second": speed}
+            yield SimpleNamespace(
+                summary={"data": "mnist", "model": "lenet", "batch_size": 64, "device": device, "metrics": metrics}
+            )
 
 
 def specs(*overrides: str, seeds: int = 3) -> list[RunSpec]:
@@ -78,3 +80,13 @@ def test_each_data_set_and_network_is_counted_for_itself() -> None:
     parts = forecast(runs, MadeStore())
     assert [row["runs"] for row in part_rows(parts)] == [1, 2]
     assert parts[1].bytes > parts[0].bytes
+
+
+def test_small_batches_take_longer_and_other_networks_are_timed_by_their_own_runs() -> None:
+    store = MadeStore(cpu=1000.0)
+    usual, one = (forecast(specs(f"train.batch_size={size}", seeds=1), store)[0].seconds for size in (64, 1))
+    assert usual == 20.0
+    assert one is not None
+    assert one > 10 * usual
+    mlp = specs("model=mlp", seeds=1)
+    assert forecast(mlp, store)[0].seconds == forecast(mlp, MadeStore())[0].seconds

@@ -17,7 +17,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
@@ -157,7 +157,7 @@ def try_again(cohort: Cohort, finished: set[str], waiting: deque[Cohort], attemp
 class _Worker:
     process: Any
     connection: Connection
-    cohort: Cohort | None = None
+    cohorts: deque[Cohort] = field(default_factory=deque)  # the first one trains
     finished: set[str] = field(default_factory=set)
 
 
@@ -198,9 +198,9 @@ class Pool:
         try:
             with single_threaded():
                 self._workers = [self._start() for _ in range(min(self.num_workers, len(waiting)))]
-            while waiting or any(worker.cohort for worker in self._workers):
+            while waiting or any(worker.cohorts for worker in self._workers):
                 self._hand_out(waiting)
-                busy = {worker.connection: worker for worker in self._workers if worker.cohort}
+                busy = {worker.connection: worker for worker in self._workers if worker.cohorts}
                 for ready in wait(list(busy)):
                     worker = busy[ready]  # type: ignore[index]
                     try:
@@ -209,7 +209,7 @@ class Pool:
                         yield from self._replace(worker, waiting, attempts)
                         continue
                     if record is None:
-                        worker.cohort = None
+                        worker.cohorts.popleft()
                     else:
                         if isinstance(record, RunFinished | RunFailed):
                             worker.finished.add(record.run_id)
@@ -234,18 +234,24 @@ class Pool:
         return _Worker(process, here)
 
     def _hand_out(self, waiting: deque[Cohort]) -> None:
+        """A cohort for every worker without one; then a second one for each, so that it goes on while this process is busy
+        with the records, as long as that leaves enough for all and no weights, which would fill the pipe before they are read.
+        """
         for worker in self._workers:
-            if worker.cohort is None and waiting:
-                worker.cohort = waiting.popleft()
-                worker.finished = set()
-                try:
-                    worker.connection.send(worker.cohort)
-                except OSError:
-                    continue  # it died meanwhile: reading from it says so
+            if waiting and not worker.cohorts:
+                self._give(worker, waiting.popleft())
+        for worker in self._workers:
+            if len(waiting) >= len(self._workers) and len(worker.cohorts) == 1 and waiting[0][0].initial is None:
+                self._give(worker, waiting.popleft())
+
+    def _give(self, worker: _Worker, cohort: Cohort) -> None:
+        worker.cohorts.append(cohort)
+        with suppress(OSError):  # it died meanwhile: reading from it says so
+            worker.connection.send(cohort)
 
     def _replace(self, worker: _Worker, waiting: deque[Cohort], attempts: dict[str, int]) -> Iterator[Record]:
-        cohort = worker.cohort
-        assert cohort is not None
+        cohort, *untouched = worker.cohorts
+        waiting.extendleft(reversed(untouched))
         worker.process.join()
         code = worker.process.exitcode
         worker.connection.close()

@@ -251,6 +251,8 @@ class StoreSink(Sink):
             "run_id": spec.run_id,
             "study": spec.study,
             "data": spec.config.data.name.value,
+            "model": spec.config.model.name.value,
+            "batch_size": spec.config.train.batch_size,
             "data_fingerprint": self.data_fingerprint,
             "arm": spec.arm,
             "levels": spec.levels,

@@ -159,6 +159,16 @@ def test_a_run_that_kills_two_workers_fails_and_the_others_go_on(resident: Resid
     assert "killed by signal SIGKILL, 2 times in a row" in failure.error
 
 
+def test_a_worker_goes_on_while_nobody_takes_its_records(resident: Resident) -> None:
+    pool = Pool(resident, num_workers=1)
+    records = pool.run([(spec,) for spec in specs()])
+    assert any(isinstance(record, RunFinished) for record in records)  # up to the first of them
+    connection = pool._workers[0].connection
+    assert connection.recv() is None
+    assert isinstance(connection.recv(), RunStarted)
+    records.close()
+
+
 def test_stopping_early_leaves_no_worker(resident: Resident) -> None:
     pool = Pool(resident, num_workers=2)
     records = pool.run([(spec,) for spec in specs()])
