@@ -78,7 +78,7 @@ class Bar:
         if self.measured is None:
             return f"{text}: not measured"
         m = self.measured
-        return f"{text}: {'met' if self.met else 'MISSED'}, {m.median:.1f}{self.unit} ({m.low:.1f} to {m.high:.1f})"
+        return f"{text}: {'met' if self.met else 'MISSED'}, {m.median:.2f}{self.unit} ({m.low:.2f} to {m.high:.2f})"
 
 
 @dataclass(frozen=True)

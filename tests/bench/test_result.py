@@ -49,7 +49,7 @@ def test_a_ratio_to_a_rung_that_was_not_measured_is_absent() -> None:
 def test_bars_are_met_or_missed_by_the_median() -> None:
     met = ladder({"B0": [60.0] * 3, "B2": [20.0] * 3, "B5": [10.0, 10.0, 30.0]})
     assert [bar.met for bar in met.bars] == [True, True, None]
-    assert met.bars[0].sentence() == "6 runs on a CPU, B5 over B0: at least 6x: met, 6.0x (2.0 to 6.0)"
+    assert met.bars[0].sentence() == "6 runs on a CPU, B5 over B0: at least 6x: met, 6.00x (2.00 to 6.00)"
     missed = ladder({"B0": [59.0] * 3, "B2": [17.0] * 3, "B5": [10.0] * 3})
     assert [bar.met for bar in missed.bars] == [False, False, None]
     assert "MISSED" in missed.bars[0].sentence()
