@@ -22,6 +22,7 @@ CsvFlag = Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")]
 MdFlag = Annotated[bool, typer.Option("--md", help="Print Markdown on stdout.")]
 
 Row = Mapping[str, Any]
+COLUMN_GAP = 2  # characters between the columns of a table without a box
 
 
 class Format(StrEnum):
@@ -88,6 +89,12 @@ def print_rows(rows: Sequence[Row], format: Format, *, right: Sequence[str] = ()
         for row in rows:
             table.add_row(*(Text(_cell(value), style=VERDICT_STYLES.get(_cell(value), "")) for value in row.values()))
         stdout().print(table)
+
+
+def table_width(rows: Sequence[Row]) -> int:
+    """Characters that the rows take side by side as a table without a broken cell."""
+    widths = [max(len(name), *(len(_cell(row[name])) for row in rows)) for name in (rows[0] if rows else ())]
+    return sum(widths) + COLUMN_GAP * max(len(widths) - 1, 0)
 
 
 def _cell(value: Any) -> str:

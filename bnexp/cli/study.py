@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnexp.cli import complete
-from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, stderr, stdout
+from bnexp.cli.output import (
+    CsvFlag,
+    Format,
+    JsonFlag,
+    MdFlag,
+    message,
+    pick_format,
+    print_json,
+    print_rows,
+    stderr,
+    stdout,
+    table_width,
+)
 from bnexp.config import ConfigError, StudyConfig, WandbConfig
 from bnexp.options import Analysis
 from bnexp.study import budgeted
@@ -184,21 +196,21 @@ def print_result(result: StudyResult, format: Format) -> None:
     out.print(f"\n{result.answer}\n", style="bold", markup=False, soft_wrap=not out.is_terminal)
     print_rows(arms, format, right=[name for name in arms[0] if name not in ("arm", "level")] if arms else ())
     out.print()
-    columns = next(names for width, names in TERMINAL_COLUMNS.items() if out.width >= width)
-    shown = [{name: row[name] for name in columns if name in row} for row in comparisons]
+    tables = [[{name: row[name] for name in columns if name in row} for row in comparisons] for columns in TERMINAL_COLUMNS]
+    shown = next((table for table in tables if table_width(table) <= out.width), tables[-1])
     print_rows(shown, format, right=("n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z", "n needed"))
     settings = "  ".join(f"{name}={value}" for name, value in result.settings.items())
     for line in (f"\nHeld fixed: {settings}", *(f"- {line}" for line in (*result.unpaired, *result.notes))):
         out.print(line, style="dim", markup=False, soft_wrap=not out.is_terminal)
 
 
-# Columns of a comparison by the terminal's width; all there is is in --json, --csv, --md and the report.
+# Columns of a comparison: the first of these that fit the terminal. All there is is in --json, --csv, --md and the report.
 _NAMES = ("arm", "baseline", "level", "measure")
-TERMINAL_COLUMNS = {
-    110: (*_NAMES, "n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z", "n needed", "verdict"),
-    80: (*_NAMES, "difference", "95 % interval", "p adjusted", "verdict"),
-    0: (*_NAMES, "difference", "verdict"),
-}
+TERMINAL_COLUMNS = (
+    (*_NAMES, "n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z", "n needed", "verdict"),
+    (*_NAMES, "difference", "95 % interval", "p adjusted", "verdict"),
+    (*_NAMES, "difference", "verdict"),
+)
 
 
 def _print_plan(plan: StudyPlan, store: Store, format: Format) -> None:
