@@ -36,6 +36,12 @@ def num_train_images(data: DataConfig) -> float | None:
     return NUM_IMAGES[data.name] * (1 - data.val_fraction) if data.name in NUM_IMAGES else None
 
 
+def workload(cohort: Cohort) -> tuple[object, ...]:
+    """What the time of a run depends on most; cohorts with the same take about as long."""
+    train, data, model = cohort[0].config.train, cohort[0].config.data, cohort[0].config.model
+    return train.epochs, num_train_images(data), train.batch_size, model.name, model.depth, model.width
+
+
 def cohorts(specs: Sequence[RunSpec]) -> list[Cohort]:
     """Group specs by fuse key, runs with the same seed side by side; the longest cohort first."""
     groups: dict[str, list[RunSpec]] = {}

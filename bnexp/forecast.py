@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from bnexp.train.memory import MemoryLine
 
 # Images that one process trains a second, in large batches, where nothing is recorded yet; a step takes the time of so many
-# more images (measured with LeNet: 65 µs an image and 1.4 ms a step).
+# more images (measured with LeNet on a CPU: 65 µs an image and 1.4 ms a step).
 IMAGES_PER_SECOND = 11_000
 STEP_IMAGES = 21
+
+# By data set, network and whether on an accelerator: images a second, as they would be in large batches.
+Speeds = dict[tuple[str, str, bool], float]
 
 # Python and torch in memory: what all processes have in common, and what each of them adds (measured with 1, 2 and 4 workers).
 SHARED_BYTES = 280 * 2**20
@@ -67,10 +70,6 @@ def _parts(plan: Arrangement, speeds: Speeds, lines: dict[str, MemoryLine]) -> I
                 seconds *= len(runs)  # on a CPU a cohort takes as long as its runs one after another
             own = 0 if plan.accelerated else SHARED_BYTES + PROCESS_BYTES
             yield Part(runs, place, at_once, seconds, own + lines[key].bytes(len(runs)))
-
-
-# By data set, network and whether on an accelerator: images a second, as they would be in large batches.
-Speeds = dict[tuple[str, str, bool], float]
 
 
 def _speeds(store: Store) -> Speeds:

@@ -24,7 +24,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnexp.cohorts import Cohort, split
+from bnexp.cohorts import Cohort, split, workload
 from bnexp.metrics import Record, RunFailed, RunFinished
 from bnexp.plan import RunSpec
 
@@ -235,13 +235,16 @@ class Pool:
 
     def _hand_out(self, waiting: deque[Cohort]) -> None:
         """A cohort for every worker without one; then a second one for each, so that it goes on while this process is busy
-        with the records, as long as that leaves enough for all and no weights, which would fill the pipe before they are read.
+        with the records. That leaves enough for all, and none waits behind a longer one while another worker is idle.
         """
         for worker in self._workers:
             if waiting and not worker.cohorts:
                 self._give(worker, waiting.popleft())
         for worker in self._workers:
-            if len(waiting) >= len(self._workers) and len(worker.cohorts) == 1 and waiting[0][0].initial is None:
+            if len(waiting) < len(self._workers):
+                return
+            as_long = len(worker.cohorts) == 1 and workload(worker.cohorts[0]) == workload(waiting[0])
+            if as_long and waiting[0][0].initial is None:  # weights would fill the pipe before they are read
                 self._give(worker, waiting.popleft())
 
     def _give(self, worker: _Worker, cohort: Cohort) -> None:

@@ -45,9 +45,9 @@ def fastest(times: Mapping[str, Sequence[float]]) -> str:
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int, strategy: Strategy | None) -> Tensor:
     """``F.conv2d`` of x (N, G*I, H, W) with weight (R*O, I, k, k) and bias (R*O,), computed as ``strategy`` says.
 
-    A strategy is chosen for training: in evaluation, whose batches are larger, its patches could fill the memory.
+    A strategy is chosen for training: in evaluation, whose batches are larger, the patches of im2col could fill the memory.
     """
-    if strategy is None or not torch.is_grad_enabled():
+    if strategy is None or (strategy.forward == "im2col" and not torch.is_grad_enabled()):
         return F.conv2d(x, weight, bias, padding=padding, groups=groups)
     y: Tensor = _Convolution.apply(x, weight, padding, groups, strategy)
     return y if bias is None else y + bias.view(-1, 1, 1)

@@ -2,6 +2,7 @@
 
 Every parameter is ``(R, ...)``: run ``r`` owns slice ``r``. Image activations are ``(N, R*C, H, W)`` with the channels of a
 run side by side; after ``RunFlatten`` or ``RunAveragePool`` they are ``(N, R, D)``. No layer lets one run see another.
+Between a convolution with ``split_columns`` and its pooling maps are ``(N, R*C, 2, H, W/2)``, which only those two tell apart.
 
 Shape letters: R runs, N batch, C channels (I in, O out), H height, W width, D features.
 """
@@ -31,7 +32,8 @@ class RunConv2d(nn.Module):
 
     ``split_columns``: the even and the odd columns of a map come apart, ``(N, R*O, 2, H', W'/2)``, where W' is even. They are
     two channels of one convolution with stride 2 along the width: the same sums, but with few channels a CPU, whose vectors
-    hold up to 16 of them, is less idle, and ``MaxPool2x2`` finds its pairs far apart in memory instead of side by side.
+    hold up to 16 of them, is less idle, and ``MaxPool2x2`` finds its pairs far apart in memory instead of side by side. No
+    ``strategy`` is used then.
     Reference: LeCun et al., "Gradient-based learning applied to document recognition", 1998.
     """
 
@@ -206,7 +208,7 @@ def _pairs_of_rows(x: Tensor) -> tuple[Tensor, ...]:
 
 def _at_least(x: Tensor, y: Tensor) -> Tensor:
     """1 where ``x >= y``, else 0, as numbers: multiplying by truth values would convert them first."""
-    if x.stride(-1) > 1:  # this comparison is slow where the result is to be a number
+    if x.stride(-1) > 1:  # every second column: there the comparison itself is slow where its result is to be a number
         return (x >= y).to(x.dtype)
     return torch.ge(x, y, out=torch.empty_like(x, memory_format=torch.contiguous_format))
 

@@ -176,8 +176,9 @@ class _Builder:
         bias = self.model.has_conv_bias(self.norm_config)
         features, side = in_channels, size
         for i, row in enumerate(convs, start=1):
-            shape = (num_runs, features, row.num_features, row.kernel_size, bias, row.padding)
-            yield f"conv{i}", RunConv2d(*shape, self._splits_columns(row, side), **self.placement)
+            split = self._splits_columns(row, side)
+            shape = (num_runs, features, row.num_features, row.kernel_size)
+            yield f"conv{i}", RunConv2d(*shape, bias, row.padding, split_columns=split, **self.placement)
             features = row.num_features
             yield from self._after_conv(i, row, side)
             side = row.side_after(side)

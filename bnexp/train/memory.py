@@ -18,13 +18,14 @@ from bnexp.config import RunConfig
 from bnexp.model.convolution import Strategy
 from bnexp.model.layers import RunConv2d
 from bnexp.model.networks import Network, build_network
-from bnexp.options import OptimName
+from bnexp.options import OptimName, Precision
 from bnexp.plan import RunSpec
 from bnexp.train.capture import release_memory
 from bnexp.train.loop import EpochLoop
 from bnexp.train.optim import build_optimiser
 from bnexp.train.precision import compute_dtype
 from bnexp.train.step import TrainStep
+from bnexp.train.trial import is_tried
 
 if TYPE_CHECKING:
     from bnexp.data.batches import DeviceData
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 USABLE = 0.85  # of the free memory; the rest is for fragments, for cuDNN's workspaces and for the graphs themselves
 TRIAL_SIZES = (2, 6)  # runs of the two cohorts that are measured; smaller cohorts are tried as they are
 
-HUNGRIEST = Strategy("im2col", "im2col", "im2col")
+HUNGRIEST = Strategy("im2col", "im2col", "im2col")  # the patches have k*k times the values of the input
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,7 @@ def _measure(specs: Sequence[RunSpec], data: DeviceData) -> float:
     configs = [spec.config for spec in specs]
     train = configs[0].train
     network, step = _build(configs, (data.in_channels, data.size, data.num_classes), data.device)
-    for layer in network.children():
-        if isinstance(layer, RunConv2d):
-            layer.strategy = HUNGRIEST
+    make_hungry(network, train.precision)
     loop = EpochLoop(step, data, [config.seed for config in configs], train.batch_size)
     for _ in range(2):
         loop.begin(1)
@@ -87,6 +86,13 @@ def _measure(specs: Sequence[RunSpec], data: DeviceData) -> float:
     with torch.no_grad():
         network.eval()(next(iter(data.eval_batches("test", train.eval_batch_size)))[0])
     return float(torch.cuda.max_memory_allocated(data.device))
+
+
+def make_hungry(network: Network, precision: Precision) -> None:
+    """Give the convolutions the strategy that takes most memory, if they may have one."""
+    for layer in network.children():
+        if isinstance(layer, RunConv2d) and is_tried(precision):
+            layer.strategy = HUNGRIEST
 
 
 def _build(

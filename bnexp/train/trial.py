@@ -23,13 +23,17 @@ REPEATS = 5
 _chosen: dict[tuple[object, ...], Strategy] = {}  # by shapes, so that cohorts in turn are tried once
 
 
+def is_tried(precision: Precision) -> bool:
+    """Whether convolutions have strategies: not under bf16, where autocast picks the number format of a plain one only."""
+    return precision is not Precision.bf16
+
+
 def choose_convolutions(network: Network, x: Tensor, precision: Precision) -> str:
     """Try the strategies of each convolution on the inputs that batch ``x`` gives it, and set the fastest; what was chosen.
 
-    Nothing is tried, and all convolutions stay grouped, under bf16, where autocast picks the number format of a plain
-    convolution only.
+    Where nothing is tried (see ``is_tried``) all stay grouped.
     """
-    if precision is Precision.bf16:
+    if not is_tried(precision):
         return "convolutions grouped"
     inputs, said = _inputs(network, x), []
     for name, layer in network.named_children():

@@ -169,6 +169,15 @@ def test_a_worker_goes_on_while_nobody_takes_its_records(resident: Resident) -> 
     records.close()
 
 
+def test_no_run_waits_behind_a_longer_one(resident: Resident) -> None:
+    pool = Pool(resident, num_workers=2)
+    (long,), short = specs("train.epochs=3", count=1), specs(count=3)
+    records = pool.run([(spec,) for spec in (long, *short)])
+    next(records)
+    assert [len(worker.cohorts) for worker in pool._workers] == [1, 2]
+    assert len(finished(list(records))) == 4
+
+
 def test_stopping_early_leaves_no_worker(resident: Resident) -> None:
     pool = Pool(resident, num_workers=2)
     records = pool.run([(spec,) for spec in specs()])

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnexp.options import OptimName, Precision
-from bnexp.train.memory import MemoryLine, estimate, fit_memory, runs_that_fit
+from bnexp.train.loop import EpochLoop
+from bnexp.train.memory import MemoryLine, _build, estimate, fit_memory, make_hungry, runs_that_fit
+from bnexp.train.precision import compute_dtype
 
 
 @given(st.integers(0, 10**10), st.integers(1, 10**8))
@@ -54,3 +56,16 @@ def test_an_estimate_counts_at_least_what_the_first_layers_leave() -> None:
 
 def test_nothing_is_measured_and_nothing_split_on_the_cpu() -> None:
     assert runs_that_fit([make_spec(seed) for seed in range(20)], FakeData()) == 20  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", [Precision.fp64, Precision.bf16])
+def test_the_step_that_takes_most_memory_can_be_taken(precision: Precision) -> None:
+    data: Any = FakeData(dtype=compute_dtype(precision))
+    configs = [make_config(seed, {}, train={"precision": precision, "batch_size": 12}) for seed in (0, 1)]
+    network, step = _build(configs, (data.in_channels, data.size, data.num_classes))
+    make_hungry(network, precision)
+    loop = EpochLoop(step, data, [0, 1], 12)
+    loop.begin(1)
+    loop.functions[12]()
+    assert loop.losses[0].isfinite().all()
+    assert loop.losses[0].min() > 0

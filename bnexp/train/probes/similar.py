@@ -48,7 +48,7 @@ class SimilarImages:
         x = x.to(self.images.dtype).requires_grad_()
         y = norm(x)
         values = y.detach().view(len(y), self.twin.num_runs, -1)
-        # The same gradient for every run, so that a run's gain does not depend on the others.
+        # The same gradient for every run, so that a run's gain does not depend on the others; by place in memory, not by pixel.
         dy = _gaussian("probe/gradient", (len(y), 1, values.shape[2]), y).expand_as(values)
         (dx,) = torch.autograd.grad(y, x, dy.reshape(y.shape))
         return {
