@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bnexp.cohorts import Cohort, num_train_images, split
-from bnexp.config import RunConfig
+from bnexp.cohorts import Cohort, cost, num_train_images, relative_cost, split
 from bnexp.executors.arrange import Arrangement, arrange
 from bnexp.executors.local import num_cores
 from bnexp.options import DataName, ExecutorName, ModelName
@@ -20,10 +19,8 @@ from bnexp.tracking.store import Store
 if TYPE_CHECKING:
     from bnexp.train.memory import MemoryLine
 
-# Images that one process trains a second, in large batches, where nothing is recorded yet; a step takes the time of so many
-# more images (measured with LeNet on a CPU: 65 µs an image and 1.4 ms a step).
+# Images that one process trains a second, in large batches, where nothing is recorded yet.
 IMAGES_PER_SECOND = 11_000
-STEP_IMAGES = 21
 
 # By data set, network and whether on an accelerator: images a second, as they would be in large batches.
 Speeds = dict[tuple[str, str, bool], float]
@@ -65,7 +62,7 @@ def _parts(plan: Arrangement, speeds: Speeds, lines: dict[str, MemoryLine]) -> I
         if key not in lines:
             lines[key] = _memory_line(cohort[0])
         for runs in _fitting(cohort, lines[key]) if plan.accelerated else [cohort]:
-            seconds = _run_seconds(runs[0].config, plan.accelerated, speeds)
+            seconds = _run_seconds(runs[0], plan.accelerated, speeds)
             if seconds is not None and not plan.accelerated:
                 seconds *= len(runs)  # on a CPU a cohort takes as long as its runs one after another
             own = 0 if plan.accelerated else SHARED_BYTES + PROCESS_BYTES
@@ -78,23 +75,16 @@ def _speeds(store: Store) -> Speeds:
     for run in store.latest(50):
         summary = run.summary
         key = summary["data"], summary.get("model", ModelName.lenet), summary["device"] != "cpu"
-        speed = summary["metrics"]["time/images_per_second"] * _relative_cost(summary.get("batch_size", 64))
+        speed = summary["metrics"]["time/images_per_second"] * relative_cost(summary.get("batch_size", 64))
         recorded.setdefault(key, []).append(speed)
     return {key: statistics.median(values) for key, values in recorded.items()}
 
 
-def _relative_cost(batch_size: int) -> float:
-    """The time of an image in batches of this size, over that in large batches."""
-    return 1 + STEP_IMAGES / batch_size
-
-
-def _run_seconds(config: RunConfig, accelerated: bool, speeds: Speeds) -> float | None:
-    """The training time of one run; None where neither records nor, on a CPU, the number of images tell."""
-    images = num_train_images(config.data)
+def _run_seconds(spec: RunSpec, accelerated: bool, speeds: Speeds) -> float | None:
+    """The training time of one run; None where its number of images is not known or, on an accelerator, no speed."""
+    config = spec.config
     speed = speeds.get((config.data.name, config.model.name, accelerated), None if accelerated else IMAGES_PER_SECOND)
-    if images is None or speed is None:
-        return None
-    return images * config.train.epochs * _relative_cost(config.train.batch_size) / speed
+    return None if num_train_images(config.data) is None or speed is None else cost((spec,)) / speed
 
 
 def _memory_line(spec: RunSpec) -> MemoryLine:
@@ -154,7 +144,7 @@ def _row(numbers: Sequence[int], parts: Sequence[Part]) -> dict[str, Any]:
 def estimate_seconds(specs: Sequence[RunSpec], store: Store) -> float | None:
     """Expected wall time of training the specs on this machine's CPU; None where a data set's size is not known."""
     speeds = _speeds(store)
-    times = [_run_seconds(spec.config, False, speeds) for spec in specs]
+    times = [_run_seconds(spec, False, speeds) for spec in specs]
     known = [seconds for seconds in times if seconds is not None]
     return sum(known) / min(num_cores(), max(len(specs), 1)) if len(known) == len(times) else None
 

@@ -114,7 +114,7 @@ def _check_model(config: RunConfig) -> None:
 
 
 def _check_groups(groups: int, widths: Sequence[int]) -> None:
-    """Refuse what no layer of the network allows or only some do; on features a group needs two of them, which layers check."""
+    """Raise ConfigError unless the groups divide every width; whether a group has two values is for the layers to check."""
     common = math.gcd(*widths)
     if common % groups:
         allowed = ", ".join(str(g) for g in range(1, common + 1) if common % g == 0)

@@ -40,6 +40,11 @@ def test_the_longest_come_first_and_equals_stay_in_their_order() -> None:
     assert cohorts([short, long, other]) == [(long,), (short, other)]
 
 
+def test_small_batches_make_a_run_longer() -> None:
+    large, small = (RunSpec(compose([f"train.batch_size={size}", "norm=none"])) for size in (256, 1))
+    assert singles([large, small]) == [(small,), (large,)]
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 30))
 def test_a_split_keeps_every_run_in_order_and_no_part_is_too_large(seeds: list[int], max_runs: int) -> None:
     (cohort,) = cohorts(specs(seeds))
