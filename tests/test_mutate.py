@@ -1,0 +1,73 @@
+"""``scripts/mutate``: which changes it makes, and that it tells tests that notice from tests that do not."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "mutate"
+
+
+@pytest.fixture(scope="module")
+def mutate() -> ModuleType:
+    spec = spec_from_loader("mutate", SourceFileLoader("mutate", str(SCRIPT)))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules["mutate"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("code", "changed"),
+    [
+        ("a < b", {"a <= b"}),
+        ("a and b", {"a or b", "a", "b"}),
+        ("a - b", {"a + b", "a"}),
+        ("f(x, k=y)", {"f(x)"}),
+        ("min(a, b)", {"max(a, b)"}),
+        ("x[7]", {"x[8]"}),
+        ("d['key']", {"d['key_']"}),
+        ("not a", {"a"}),
+        ("a if b else c", {"a", "c"}),
+        ("s += x", {"s = x", "pass"}),
+        ("f()", {"pass"}),
+        ("[x for x in y if x.ok]", {"[x for x in y if True]"}),
+    ],
+)
+def test_each_change_is_one_that_a_test_should_notice(
+    mutate: ModuleType, code: str, changed: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutate, "ROOT", tmp_path)
+    (tmp_path / "code.py").write_text(f"é = {code}\n" if "+=" not in code and code != "f()" else f"{code}\n")
+    text = (tmp_path / "code.py").read_text()
+    found = {mutant.apply(text).removeprefix("é = ").strip() for mutant in mutate.mutants_of("code.py")}
+    assert {ast.unparse(ast.parse(line)) for line in found} == changed
+
+
+def test_texts_for_people_annotations_and_docstrings_are_left_alone(
+    mutate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutate, "ROOT", tmp_path)
+    (tmp_path / "code.py").write_text(
+        '"""doc"""\ndef f(x: Literal["a"]) -> Literal["b"]:\n    "doc"\n    return f"is {x + 1}", "a text"\n'
+    )
+    assert mutate.mutants_of("code.py") == []
+
+
+@pytest.mark.slow
+def test_a_test_that_notices_kills_and_one_that_does_not_lets_live() -> None:
+    test = "tests/data/test_batches.py::test_augmentation_draws_what_its_name_says"
+    command = [sys.executable, str(SCRIPT), "bnexp/rng.py", "--line", "20", "--jobs", "1", "--tests", test]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert "survived  bnexp/rng.py:20  1  ->  2  [1 tests]" in found.stdout
+    assert "2 of 3     66.7 %  all" in found.stdout
