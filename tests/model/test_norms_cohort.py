@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bnexp.config import ConfigError, NormConfig, RunConfig
 from bnexp.model.networks import build_network
-from bnexp.model.norms import build_norm
+from bnexp.model.norms import build_norm, running_norms
 from bnexp.options import Backward, NormKind, Placement
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -101,6 +101,13 @@ def network(size: int = 32, **norm: Any) -> Any:
     return build_network([RunConfig(norm=NormConfig(**norm))], 3, size, 10)
 
 
+def test_only_norms_that_keep_running_statistics_are_found_as_such() -> None:
+    assert len(running_norms(network(kind=NormKind.batch))) == 2
+    assert len(running_norms(network(kind=NormKind.batch_renorm, linear=True))) == 4
+    for norm in ({"kind": NormKind.batch, "track_running_stats": False}, {"kind": NormKind.group}, {"kind": NormKind.none}):
+        assert running_norms(network(**norm)) == []
+
+
 def test_norms_that_cannot_be_are_refused_when_the_network_is_built() -> None:
     for norm, message in (
         (
@@ -126,7 +133,9 @@ def test_a_last_batch_of_one_is_refused_where_it_leaves_one_value() -> None:
         network(kind=kind, linear=True).check_batch(2)
         network(kind=kind, linear=True).eval().check_batch(1)
         network(kind=kind).check_batch(1)
+    ghosts = {"kind": NormKind.batch, "linear": True, "ghost_size": 3}
     with pytest.raises(ConfigError, match=r"norm\.ghost_size=3 leaves norm3 one value a channel .* of 7 images"):
-        network(kind=NormKind.batch, linear=True, ghost_size=3).check_batch(7)
+        network(**ghosts).check_batch(7)
+    network(**ghosts, track_running_stats=False).eval().check_batch(7)  # evaluation normalises by the whole batch
     for kind in (NormKind.layer, NormKind.group):
         network(kind=kind, linear=True).check_batch(1)

@@ -10,6 +10,7 @@ from norm_cases import KINDS, ON_FEATURES, C, R, assert_close, build, features, 
 from torch import Tensor
 
 from bnexp.model.norms import RunNorm
+from bnexp.model.norms.standardise import standardise
 from bnexp.options import Backward, NormKind
 
 CASES = [(kind, "images") for kind in KINDS] + [(kind, "features") for kind in ON_FEATURES]
@@ -83,3 +84,14 @@ def test_the_gradient_sums_to_zero_over_what_is_normalised_together(kind: NormKi
     groups = {NormKind.layer: 1, NormKind.group: 2, NormKind.instance: C}
     sums = dx.unflatten(2, (groups[kind], -1)).sum((3, 4)) if kind in groups else dx.sum((0, 3))
     assert sums.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("backward", "step"), [("compact", "_CompactBackward"), ("staged", "_StagedBackward"), ("autograd", "")]
+)
+def test_the_gradient_goes_the_way_that_was_chosen(backward: str, step: str) -> None:
+    x = torch.randn(5, 1, C, 9, dtype=torch.float64, requires_grad=True)
+    y, mean, var = standardise(x, None, None, x.new_full((), 1e-5), (0, 3), Backward(backward))
+    assert (type(y.grad_fn).__name__ == step) == bool(step)
+    assert not mean.requires_grad
+    assert not var.requires_grad

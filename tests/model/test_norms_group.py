@@ -97,6 +97,12 @@ def test_groups_that_do_not_fit_are_refused() -> None:
         assert refusal(NormKind.group, 1, groups=groups).startswith(expected)
 
 
+def test_a_refusal_counts_the_channels() -> None:
+    for channels, counted in ((1, "1 channel of one value"), (2, "2 channels of one value")):
+        with pytest.raises(ConfigError, match=f"^norm1 with {counted} leaves instance norm"):
+            RunGroupNorm("norm1", channels, 1, [1e-5], None)
+
+
 @pytest.mark.parametrize("groups", [1, None])
 def test_a_single_value_is_refused(groups: int | None) -> None:
     with pytest.raises(ConfigError, match=r"norm1 with 1 channel of one value .* a single value"):

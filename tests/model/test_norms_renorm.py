@@ -8,7 +8,8 @@ import pytest
 import torch
 from norm_cases import N, R, assert_close, build, features, gradients, images
 
-from bnexp.config import ConfigError
+from bnexp.config import ConfigError, NormConfig, RunConfig
+from bnexp.model.norms import build_norm
 from bnexp.options import NormKind
 
 STEPS = 130_000  # so that a step is one of the paper's
@@ -86,6 +87,13 @@ def test_steps_are_counted_in_training_only() -> None:
     norm(x)
     assert norm.step == 1
     assert "step" not in norm.state_dict()
+
+
+def test_single_precision_counts_the_steps_of_long_trainings() -> None:
+    norm = build_norm("norm1", [RunConfig(norm=NormConfig(kind=NormKind.batch_renorm))], 4, 9, STEPS)
+    norm.step.fill_(2**24)  # from here on a float32 counts no single steps
+    norm(images(1).float())
+    assert norm.step == 2**24 + 1
 
 
 def test_it_needs_running_statistics() -> None:
