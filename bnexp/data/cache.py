@@ -1,7 +1,8 @@
 """Data sets as packed uint8 arrays on disk, made once and then memory-mapped by every process.
 
-A packed data set is a directory of ``.npy`` files and a ``meta.json`` with their sizes. It is made in a temporary
-neighbour and renamed whole; a lock file lets one process make it while others wait. One whose sizes are wrong is made anew.
+A packed data set is a directory of ``.npy`` files and a ``meta.json`` with its fingerprint. It is made in a temporary
+neighbour and renamed whole; a lock file lets one process make it while others wait. Each process compares the content with
+the fingerprint before it first uses it. A damaged data set is made anew.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,16 +23,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.config import DataConfig
-from bnexp.data.download import DataError, Progress, cache_dir
+from bnexp.data.download import DataError, Progress, cache_dir, cache_errors
 from bnexp.data.folder import has_test_folder, image_root, scan
 from bnexp.data.images import Int64, RawData, UInt8
 from bnexp.data.npz import npz_path
 from bnexp.options import DataName
 
 VERSION = 1  # raise it when the packed form, or what goes into it, changes
-MOMENTS_CHUNK = 2048
+CHUNK_IMAGES = 2048
+SLOW_BYTES = 1 << 30  # checking as much takes more than a second, so progress is shown
+DTYPES: dict[str, type[np.generic]] = {
+    "train_images": np.uint8,
+    "train_labels": np.int64,
+    "test_images": np.uint8,
+    "test_labels": np.int64,
+    "moments": np.int64,
+}
 
 log = logging.getLogger(__name__)
+_checked: dict[Path, list[tuple[int, int, int]]] = {}  # path -> state of its files when the content was last compared
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class Packed:
 
         Memory-mapped: all processes share the pages. Writing to the array changes a private copy, never the file.
         """
-        return np.asarray(np.load(self.path / f"{name}.npy", mmap_mode="c"))
+        return np.asarray(np.lib.format.open_memmap(self.path / f"{name}.npy", mode="c"))
 
 
 def cache_key(config: DataConfig) -> str:
@@ -84,53 +95,96 @@ def open_packed(config: DataConfig, load: Callable[[DataConfig, Path, Progress],
     Raises whatever ``load`` raises, and DataError if the cache directory cannot be written.
     """
     path = cache_dir() / "packed" / cache_key(config)
-    found = _find(path)
-    if found:
+    found = _find(path, config.name, progress)
+    if isinstance(found, Packed):
         return found
+    try:
+        with _locked(path, config.name, progress):
+            found = _find(path, config.name, progress)  # another process may have made it in the meantime
+            if isinstance(found, Packed):
+                return found
+            if found:
+                log.warning("%s is damaged: %s is packed again.", found, config.name)
+            return _make(path, config, load, progress)
+    except DataError as error:
+        if not found:
+            raise
+        raise DataError(f"{found} is damaged and {config.name} cannot be packed again: {error}") from error
+
+
+@contextmanager
+def _locked(path: Path, name: str, progress: Progress) -> Iterator[None]:
+    """One process at a time; the others wait."""
     from filelock import FileLock, Timeout
 
-    with _cache_errors(path.parent):
+    with cache_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(f".{path.name}.lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            progress(f"waiting for another process that prepares {config.name}", 0, 0)
+            progress(f"waiting for another process that prepares {name}", 0, 0)
             lock.acquire()
     try:
-        return _find(path) or _make(path, config, load, progress)
+        yield
     finally:
         lock.release()
 
 
-@contextmanager
-def _cache_errors(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"The cache {directory} cannot be written ({error.strerror or error}): free some space, "
-            "or set BNEXP_CACHE_DIR to another folder."
-        ) from error
+def _find(path: Path, name: str, progress: Progress) -> Packed | Path | None:
+    """The packed data set at ``path`` if it is whole, else the damaged file or directory, or None if there is nothing.
 
-
-def _find(path: Path) -> Packed | None:
-    """The packed data set at ``path`` if it is there and every file has the size that was recorded."""
-    if not path.is_dir():
+    The content is compared once per process, and again only if a file has changed since.
+    """
+    if not os.path.lexists(path):
         return None
     try:
         meta = json.loads((path / "meta.json").read_text())
-        wrong = [name for name, size in meta["bytes"].items() if (path / name).stat().st_size != size]
-        if not wrong:
-            return Packed(path, tuple(meta["class_names"]), meta["fingerprint"])
-        log.warning("%s is damaged: it is made anew.", path / wrong[0])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        log.warning("%s is damaged: it is made anew.", path)
+        packed = Packed(path, tuple(meta["class_names"]), meta["fingerprint"])
+        state = [(stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, sorted(path.iterdir()))]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return path / "meta.json"
+    if _checked.get(path) != state:
+        damaged = _damaged(packed, name, progress)
+        if damaged:
+            return damaged
+        _checked[path] = state
+    return packed
+
+
+def _damaged(packed: Packed, name: str, progress: Progress) -> Path | None:
+    """The file of ``packed`` that is not as it was written, or the directory if it could be any; None if all are whole."""
+    arrays = {}
+    for key, dtype in DTYPES.items():
+        try:
+            arrays[key] = packed.array(key)
+        except Exception:  # NumPy raises many kinds for a broken header
+            return packed.path / f"{key}.npy"
+        if arrays[key].dtype != dtype:
+            return packed.path / f"{key}.npy"
+    if _fingerprint(packed.class_names, arrays, name, progress) != packed.fingerprint:
+        return packed.path
+    if not np.array_equal(arrays["moments"], image_moments(arrays["train_images"])):
+        return packed.path / "moments.npy"
     return None
 
 
+def _fingerprint(class_names: tuple[str, ...], arrays: dict[str, NDArray[Any]], name: str, progress: Progress) -> str:
+    """The hash of class names, images and labels. Records hold it, so that equal content must have an equal one for ever."""
+    digest = hashlib.sha256(repr(class_names).encode())
+    for key, array in arrays.items():
+        if key == "moments":
+            continue
+        digest.update(repr((key, array.shape)).encode())
+        for start in range(0, len(array), CHUNK_IMAGES):
+            digest.update(np.ascontiguousarray(array[start : start + CHUNK_IMAGES]).data)
+            if array.nbytes >= SLOW_BYTES:
+                progress(f"checking {name}", start, len(array))
+    return digest.hexdigest()[:20]
+
+
 def _make(path: Path, config: DataConfig, load: Callable[[DataConfig, Path, Progress], RawData], progress: Progress) -> Packed:
-    with _cache_errors(path.parent):
+    with cache_errors(path.parent):
         for left_over in path.parent.glob(f".{path.name}.*.tmp"):  # the lock is held, so nobody is at work on these
             shutil.rmtree(left_over)
         work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
@@ -139,15 +193,15 @@ def _make(path: Path, config: DataConfig, load: Callable[[DataConfig, Path, Prog
         new.mkdir()
     try:
         raw = load(config, scratch, progress)
-        with _cache_errors(path.parent):
+        with cache_errors(path.parent):
             _write(new, raw, config.name, progress)
-            if path.exists():
+            if os.path.lexists(path):
                 path.rename(work / "old")
             new.rename(path)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    made = _find(path)
-    if made is None:
+    made = _find(path, config.name, progress)
+    if not isinstance(made, Packed):
         raise DataError(f"{path} changed while it was made: check the disk, then try again.")
     if config.name in (DataName.image_folder, DataName.npz):
         for old in path.parent.glob(f"{path.name.rsplit('-', 1)[0]}-*"):
@@ -157,27 +211,14 @@ def _make(path: Path, config: DataConfig, load: Callable[[DataConfig, Path, Prog
 
 
 def _write(path: Path, raw: RawData, name: str, progress: Progress) -> None:
-    digest = hashlib.sha256(repr(raw.class_names).encode())
-    arrays: dict[str, NDArray[Any]] = {
-        "train_images": raw.train_images,
-        "train_labels": raw.train_labels,
-        "test_images": raw.test_images,
-        "test_labels": raw.test_labels,
-    }
+    arrays = {key: getattr(raw, key) for key in DTYPES if key != "moments"}
     for i, (key, array) in enumerate(arrays.items()):
-        progress(f"packing {name}", i, len(arrays) + 1)
-        contiguous = np.ascontiguousarray(array)
-        np.save(path / f"{key}.npy", contiguous)
-        digest.update(repr((key, array.shape)).encode())
-        digest.update(contiguous.data)
-    progress(f"packing {name}", len(arrays), len(arrays) + 1)
+        progress(f"packing {name}", i, len(DTYPES))
+        np.save(path / f"{key}.npy", np.ascontiguousarray(array))
+    progress(f"packing {name}", len(arrays), len(DTYPES))
     np.save(path / "moments.npy", image_moments(raw.train_images))
-    progress(f"packing {name}", len(arrays) + 1, len(arrays) + 1)
-    meta = {
-        "class_names": list(raw.class_names),
-        "fingerprint": digest.hexdigest()[:20],
-        "bytes": {file.name: file.stat().st_size for file in sorted(path.glob("*.npy"))},
-    }
+    progress(f"packing {name}", len(DTYPES), len(DTYPES))
+    meta = {"class_names": raw.class_names, "fingerprint": _fingerprint(raw.class_names, arrays, name, progress)}
     (path / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
 
 
@@ -187,8 +228,8 @@ def image_moments(images: UInt8) -> Int64:
     With these, mean and deviation of any part of the images follow without reading a pixel.
     """
     moments = np.empty((*images.shape[:2], 2), np.int64)
-    for start in range(0, len(images), MOMENTS_CHUNK):
-        part = images[start : start + MOMENTS_CHUNK].reshape(-1, images.shape[1], images.shape[2] * images.shape[3])
-        moments[start : start + MOMENTS_CHUNK, :, 0] = part.sum(2, dtype=np.int64)
-        moments[start : start + MOMENTS_CHUNK, :, 1] = np.square(part, dtype=np.uint16).sum(2, dtype=np.int64)
+    for start in range(0, len(images), CHUNK_IMAGES):
+        part = images[start : start + CHUNK_IMAGES].reshape(-1, images.shape[1], images.shape[2] * images.shape[3])
+        moments[start : start + CHUNK_IMAGES, :, 0] = part.sum(2, dtype=np.int64)
+        moments[start : start + CHUNK_IMAGES, :, 1] = np.square(part, dtype=np.uint16).sum(2, dtype=np.int64)
     return moments

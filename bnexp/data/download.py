@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -57,6 +57,18 @@ def cache_dir() -> Path:
     import platformdirs
 
     return Path(os.environ.get("BNEXP_CACHE_DIR") or platformdirs.user_cache_dir("bnexp"))
+
+
+@contextmanager
+def cache_errors(directory: Path) -> Iterator[None]:
+    """Explains what goes wrong when the cache is written, as a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"The cache {directory} cannot be written ({error.strerror or error}): free some space, "
+            "or set BNEXP_CACHE_DIR to another folder."
+        ) from error
 
 
 def raw_roots(root: str | None) -> list[Path]:

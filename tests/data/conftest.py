@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_files import FileServer, idx, images_and_labels, md5
 
@@ -89,3 +90,12 @@ def mnist_server(server: FileServer, small_mnist: dict[str, bytes], monkeypatch:
     server.files = {f"/mnist/{name}": content for name, content in small_mnist.items()}
     monkeypatch.setenv("BNEXP_DATA_MIRROR", server.url)
     return server
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Path:
+    """200 training and 20 test colour images of 4 classes in unequal numbers (80, 60, 40, 20)."""
+    images, _ = images_and_labels(200, 16, 16, 3)
+    labels = np.repeat(np.arange(4), [80, 60, 40, 20])[np.random.default_rng(1).permutation(200)]
+    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
+    return tmp_path / "data.npz"

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from bnexp.config import DataConfig
 from bnexp.data.download import RawFile, obtain
-from bnexp.data.resident import prepare
+from bnexp.data.resident import Resident, prepare
+from bnexp.options import DataName
 
 Answer = Callable[[int, bytes], tuple[int, bytes]]
 
@@ -50,3 +51,8 @@ def obtain_and_prepare(file: RawFile, root: Path, config: DataConfig, barrier: A
     obtain(file, [root], lambda *_: None)
     resident = prepare(config, lambda what, done, total: calls.append(what))
     results.put((resident.fingerprint, any(call.startswith("packing") for call in calls)))
+
+
+def load(npz: Path, **keys: Any) -> Resident:
+    """The data set of the fixture ``npz``."""
+    return prepare(DataConfig(name=DataName.npz, root=str(npz), size=16, **keys))

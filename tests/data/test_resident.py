@@ -1,12 +1,8 @@
-"""Splits, constants and the packed cache."""
+"""Splits and constants."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import pickle
-import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_files import FileServer, images_and_labels, md5, obtain_and_prepare
+from made_files import FileServer, images_and_labels, load
 
 from bnexp.config import ConfigError, DataConfig
 from bnexp.data.cache import image_moments
-from bnexp.data.download import RawFile
-from bnexp.data.resident import Resident, images_for_display, normalisation, prepare
-from bnexp.data.sources import DataError
+from bnexp.data.resident import images_for_display, normalisation, prepare
 from bnexp.data.splits import stratified_choice
 from bnexp.options import DataName
-
-
-@pytest.fixture
-def npz(tmp_path: Path) -> Path:
-    """200 training and 20 test colour images of 4 classes in unequal numbers (80, 60, 40, 20)."""
-    images, _ = images_and_labels(200, 16, 16, 3)
-    labels = np.repeat(np.arange(4), [80, 60, 40, 20])[np.random.default_rng(1).permutation(200)]
-    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
-    return tmp_path / "data.npz"
-
-
-def load(npz: Path, **keys: Any) -> Resident:
-    return prepare(DataConfig(name=DataName.npz, root=str(npz), size=16, **keys))
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.floats(0, 1, allow_subnormal=False), st.integers(0, 3))
@@ -141,76 +122,3 @@ def test_pickles_carry_paths_not_pixels_and_writing_never_reaches_the_file(npz: 
     assert copy.train_images[0].any()
     np.testing.assert_array_equal(copy.train_images[1:], resident.train_images[1:])
     assert copy.fingerprint == resident.fingerprint
-
-
-def damage_by_truncating(path: Path) -> None:
-    images = path / "train_images.npy"
-    images.write_bytes(images.read_bytes()[:-1])
-
-
-def damage_by_removing(path: Path) -> None:
-    (path / "test_labels.npy").unlink()
-
-
-def damage_meta(path: Path) -> None:
-    (path / "meta.json").write_text('{"bytes": ')
-
-
-@pytest.mark.parametrize("damage", [damage_by_truncating, damage_by_removing, damage_meta])
-def test_a_damaged_cache_is_named_and_made_anew(npz: Path, damage: Any, caplog: pytest.LogCaptureFixture) -> None:
-    before = load(npz)
-    expected = before.train_images.copy()
-    damage(before.packed.path)
-    after = load(npz)
-    assert "is damaged: it is made anew" in caplog.text
-    np.testing.assert_array_equal(after.train_images, expected)
-    assert after.fingerprint == before.fingerprint
-    assert [path.name for path in before.packed.path.parent.iterdir() if path.suffix != ".lock"] == [before.packed.path.name]
-
-
-def test_what_a_killed_process_left_is_removed(npz: Path) -> None:
-    path = load(npz).packed.path
-    shutil.rmtree(path)
-    left_over = path.with_name(f".{path.name}.abc.tmp")
-    (left_over / "new").mkdir(parents=True)
-    assert load(npz).packed.path == path
-    assert not left_over.exists()
-
-
-def test_what_was_packed_of_files_that_have_changed_is_removed(npz: Path) -> None:
-    outdated, other_split = load(npz).packed.path, load(npz, test_fraction=0.5).packed.path
-    os.utime(npz, (1, 1))
-    current = load(npz).packed.path
-    assert current.is_dir()
-    assert current != outdated
-    assert not outdated.exists()
-    assert other_split.is_dir()  # it goes when it is made anew
-
-
-def test_a_cache_that_cannot_be_written_is_explained(npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("BNEXP_CACHE_DIR", str(tmp_path / "file/cache"))
-    with pytest.raises(
-        DataError, match=r"The cache .*file/cache/packed cannot be written \(Not a directory\): .*BNEXP_CACHE_DIR"
-    ):
-        load(npz)
-
-
-def test_two_processes_download_and_make_a_data_set_once(npz: Path, server: FileServer, tmp_path: Path) -> None:
-    content = b"x" * 1000
-    server.files["/file.bin"] = content
-    server.answers["/file.bin"] = lambda number, body: time.sleep(0.2) or (200, body)  # so that both would be at it
-    file = RawFile("file.bin", md5(content), (server.url + "/file.bin",))
-    config = DataConfig(name=DataName.npz, root=str(npz), size=64)  # resized, which takes a moment
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(2), context.Queue()
-    arguments = (file, tmp_path / "data", config, barrier, results)
-    processes = [context.Process(target=obtain_and_prepare, args=arguments) for _ in range(2)]
-    for process in processes:
-        process.start()
-    (first, first_packed), (second, second_packed) = results.get(timeout=90), results.get(timeout=90)
-    for process in processes:
-        process.join()
-    assert first == second
-    assert sorted([first_packed, second_packed]) == [False, True]
-    assert server.requests["/file.bin"] == 1
