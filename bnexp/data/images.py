@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 UInt8 = NDArray[np.uint8]
 Int64 = NDArray[np.int64]
 
+MAX_CLASSES = 1000  # as ImageNet; a confusion matrix has the square of it
+
 
 @dataclass(frozen=True, eq=False)
 class RawData:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.config import ConfigError, DataConfig
+from bnexp.data.archive import read_arrays
 from bnexp.data.download import DataError
-from bnexp.data.images import Int64, RawData, UInt8
+from bnexp.data.images import MAX_CLASSES, Int64, RawData, UInt8
 from bnexp.data.splits import split_off_test
 
 Array = NDArray[Any]
@@ -51,20 +51,14 @@ def load_npz(config: DataConfig) -> RawData:
 
 def _read(path: Path) -> dict[str, Array]:
     wanted = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:  # np.load(path) leaks on errors
-            arrays = {key: file[key] for key in wanted if key in file}
-            found = ", ".join(file.files) or "nothing"
-    except (ValueError, OSError, EOFError, BadZipFile, AttributeError, TypeError) as error:
-        raise DataError(
-            f"{path} cannot be read as a .npz file of plain arrays ({error}): write it with numpy.savez."
-        ) from error
+    arrays, found = read_arrays(path, wanted)
     missing = [key for key in wanted[:2] if key not in arrays]
     if not missing and ("x_test" in arrays) != ("y_test" in arrays):
         missing = [key for key in wanted[2:] if key not in arrays]
     if missing:
+        there = ", ".join(found[:10]) or "nothing"
         raise DataError(
-            f"{path} lacks {' and '.join(missing)} (it has {found}): name the arrays x_train, y_train, x_test, y_test; without "
+            f"{path} lacks {' and '.join(missing)} (it has {there}): name the arrays x_train, y_train, x_test, y_test; without "
             "both of the last two, data.test_fraction of the images becomes the test set."
         )
     return arrays
@@ -122,12 +116,15 @@ def _labels(path: Path, key: str, labels: Array, num_images: int) -> Int64:
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(
             f"{path}: {key} has shape {labels.shape} and type {labels.dtype}; allowed are integers of shape (N,) or (N, 1), "
-            "a class number for each image (argmax turns one-hot rows into them)."
+            "a class number for each image (argmax turns one-hot rows into them, astype(int) whole floats)."
         )
     if len(labels) != num_images:
         raise DataError(f"{path}: {key} has {len(labels)} labels for the {num_images} images of x{key[1:]}: make them equal.")
-    if labels.min() < 0:
-        raise DataError(f"{path}: {key} has the label {labels.min()}; allowed are class numbers from 0: renumber them.")
+    for label in (labels.min(), labels.max()):
+        if not 0 <= label < MAX_CLASSES:
+            raise DataError(
+                f"{path}: {key} has the label {label}; allowed are class numbers from 0 to {MAX_CLASSES - 1}: renumber them."
+            )
     return labels.astype(np.int64)
 
 

@@ -66,6 +66,12 @@ def test_without_a_test_set_a_stratified_part_is_split_off(tmp_path: Path) -> No
     assert len(resident.train_images) == 32
 
 
+def with_label(label: int) -> NDArray[Any]:
+    labels = LABELS.astype(np.uint64)
+    labels[3] = label
+    return labels
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -97,7 +103,19 @@ def test_without_a_test_set_a_stratified_part_is_split_off(tmp_path: Path) -> No
         ({"y_train": LABELS * 2}, "no image of y_train has the label 1, though 6 occurs"),
         ({"y_train": LABELS * 0}, "y_train has one class; at least 2 are needed"),
         ({"y_test": LABELS[:8] + 1}, "y_test has the label 4; y_train ends at 3"),
-        ({"x_train": np.array([{}] * 40)}, "cannot be read as a .npz file of plain arrays (Object arrays cannot be loaded"),
+        ({"y_train": with_label(1000)}, "y_train has the label 1000; allowed are class numbers from 0 to 999: renumber them."),
+        ({"y_train": with_label(10**12)}, "y_train has the label 1000000000000; allowed are class numbers from 0 to 999"),
+        ({"y_train": with_label(2**63 - 1)}, "y_train has the label 9223372036854775807; allowed are class numbers from 0"),
+        ({"y_train": with_label(2**64 - 1)}, "y_train has the label 18446744073709551615; allowed are class numbers from 0"),
+        ({"y_test": with_label(2**63)[:8]}, "y_test has the label 9223372036854775808; allowed are class numbers from 0"),
+        ({"y_test": LABELS[:8].astype(int) - 1}, "y_test has the label -1; allowed are class numbers from 0"),
+        ({"y_train": with_label(999)}, "no image of y_train has the label 4, though 999 occurs"),
+        ({"y_train": LABELS * np.nan}, "y_train has shape (40,) and type float64; allowed are integers"),
+        ({"y_train": LABELS > 1}, "y_train has shape (40,) and type bool; allowed are integers"),
+        ({"y_train": LABELS.astype(str)}, "y_train has shape (40,) and type <U3; allowed are integers"),
+        ({"y_train": np.array(3)}, "y_train has shape () and type int64; allowed are integers"),
+        ({"x_train": np.array(3)}, "x_train has shape (); allowed is (N, H, W)"),
+        ({"x_train": np.array([{}] * 40)}, "cannot be read as a .npz file of plain arrays (x_train holds Python objects)"),
     ],
 )
 def test_mistakes_are_explained(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
