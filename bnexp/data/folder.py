@@ -7,6 +7,9 @@ of them are; transparency is dropped; a photograph is turned as its EXIF tag say
 from __future__ import annotations
 
 import os
+import stat
+import warnings
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from bnexp.config import ConfigError, DataConfig
-from bnexp.data.download import DataError, Progress
-from bnexp.data.images import Int64, RawData, UInt8, square
+from bnexp.data.download import DataError, Progress, cache_dir, cache_errors
+from bnexp.data.images import MAX_CLASSES, Int64, RawData, UInt8, square
 from bnexp.data.splits import split_off_test
 from bnexp.schema import did_you_mean
 
@@ -24,6 +27,7 @@ CHUNK_IMAGES = 64
 GREY_MODES = ("1", "L", "LA")
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow would clip them at 255
 SMALL_FILE_BYTES = 16 * 1024
+MAX_VISITS = 10  # of one directory, which links may lead to from several places, or from within itself without end
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,13 @@ class ImageFile:
 def scan(root: Path) -> list[ImageFile]:
     """Every file below ``root`` that is not hidden, ordered by path. Opens none, so that 60,000 take some 0.2 s."""
     files: list[ImageFile] = []
+    visits: Counter[tuple[int, int]] = Counter()
 
     def visit(directory: str, prefix: str) -> None:
+        about = os.stat(directory)
+        visits[about.st_dev, about.st_ino] += 1
+        if visits[about.st_dev, about.st_ino] > MAX_VISITS:
+            raise DataError(f"{_shown(directory)} is reached again and again through links: remove the links.")
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
@@ -47,14 +56,23 @@ def scan(root: Path) -> list[ImageFile]:
                 if entry.is_dir():
                     visit(entry.path, f"{prefix}{entry.name}/")
                 else:
-                    stat = entry.stat()
-                    files.append(ImageFile(prefix + entry.name, stat.st_size, stat.st_mtime_ns))
+                    about = entry.stat()
+                    if not stat.S_ISREG(about.st_mode):
+                        raise DataError(f"{_shown(entry.path)} is neither a file nor a folder: remove it.")
+                    files.append(ImageFile(prefix + entry.name, about.st_size, about.st_mtime_ns))
 
     try:
         visit(os.fspath(root), "")
     except OSError as error:
-        raise DataError(f"{error.filename} cannot be read ({error.strerror}): make it readable or remove it.") from error
+        raise DataError(
+            f"{_shown(error.filename)} cannot be read ({error.strerror}): make it readable or remove it."
+        ) from error
     return sorted(files, key=lambda file: file.path)
+
+
+def _shown(path: str | Path) -> str:
+    """The path as text that can be printed, whatever bytes it is of."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def image_root(config: DataConfig) -> Path:
@@ -90,7 +108,7 @@ def load_image_folder(config: DataConfig, scratch: Path, progress: Progress) -> 
         kept, taken = split_off_test(config, train_labels)
         test_files, test_labels = [train_files[i] for i in taken], train_labels[taken]
         train_files, train_labels = [train_files[i] for i in kept], train_labels[kept]
-    images = _decode(root, train_files + test_files, config.size, scratch / "images.npy", progress)
+    images = _decode(root, train_files + test_files, config.size, scratch / "images", progress)
     return RawData(images[: len(train_files)], train_labels, images[len(train_files) :], test_labels, classes)
 
 
@@ -115,6 +133,8 @@ def _by_class(root: Path, files: list[ImageFile], prefix: str) -> dict[str, list
     classes: dict[str, list[ImageFile]] = {}
     folders = sorted(entry.name for entry in os.scandir(root / prefix) if entry.is_dir() and not entry.name.startswith("."))
     for name in folders:
+        if _shown(name) != name:
+            raise DataError(f"The name of the folder {_shown(root / prefix / name)} is not UTF-8: rename it.")
         classes[name] = []
     for file in files:
         inside = file.path.removeprefix(prefix)
@@ -133,33 +153,49 @@ def _class_names(root: Path, train: dict[str, list[ImageFile]], test: dict[str, 
                 f"{root / 'test' / name} is a class that {root / 'train'} does not have: name it as there or remove it."
                 + did_you_mean(name, list(train))
             )
-    if len(train) < 2:
-        raise DataError(f"{root} has {len(train)} class folder: at least 2 are needed, one for each class.")
+    if not 2 <= len(train) <= MAX_CLASSES:
+        folders = "1 class folder" if len(train) == 1 else f"{len(train):,} class folders"
+        raise DataError(f"{root} has {folders}: allowed are 2 to {MAX_CLASSES}, one for each class.")
     return tuple(train)
 
 
 def _flatten(classes: dict[str, list[ImageFile]], names: tuple[str, ...]) -> tuple[list[ImageFile], Int64]:
     files = [file for members in classes.values() for file in members]
-    labels = [names.index(name) for name, members in classes.items() for _ in members]
+    label = {name: i for i, name in enumerate(names)}
+    labels = [label[name] for name, members in classes.items() for _ in members]
     return files, np.asarray(labels, np.int64)
 
 
 def _decode(root: Path, files: list[ImageFile], size: int, path: Path, progress: Progress) -> UInt8:
-    """All images as (N, C, S, S) in a file-backed array, so that a folder larger than memory is no problem."""
-    out = np.lib.format.open_memmap(path, "w+", np.uint8, (len(files), 3, size, size))
+    """All images as (N, C, S, S) in a file-backed array, so that a folder larger than memory is no problem.
 
-    def decode_chunk(start: int) -> bool:
-        grey = [_decode_one(root / file.path, out[start + i]) for i, file in enumerate(files[start : start + CHUNK_IMAGES])]
-        return all(grey)
+    The file is written, not mapped: a full disk is then an error and not the end of the process.
+    """
+    from PIL import Image
+
+    def decode_chunk(start: int) -> tuple[UInt8, bool]:
+        part = files[start : start + CHUNK_IMAGES]
+        chunk = np.empty((len(part), 3, size, size), np.uint8)
+        grey = [_decode_one(root / file.path, out) for file, out in zip(part, chunk, strict=True)]
+        return chunk, all(grey)
 
     # Decoding runs outside Python's global lock, but opening does not: below this size threads only wait for each other.
     small = sum(file.bytes for file in files) < SMALL_FILE_BYTES * len(files)
     all_grey = True
-    with ThreadPoolExecutor(1 if small else min(8, os.cpu_count() or 1)) as pool:
-        for i, grey in enumerate(pool.map(decode_chunk, range(0, len(files), CHUNK_IMAGES))):
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(1 if small else min(8, os.cpu_count() or 1)) as pool,
+        cache_errors(cache_dir()),
+        path.open("wb") as file,
+    ):
+        # Of images from 90 million pixels on. Pillow refuses those of more than twice as many.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        for i, (chunk, grey) in enumerate(pool.map(decode_chunk, range(0, len(files), CHUNK_IMAGES))):
+            file.write(chunk.data)
             all_grey &= grey
             progress("reading images", min((i + 1) * CHUNK_IMAGES, len(files)), len(files))
-    return out[:, :1] if all_grey else out
+    images = np.memmap(path, np.uint8, "r", shape=(len(files), 3, size, size))
+    return images[:, :1] if all_grey else images
 
 
 def _decode_one(path: Path, out: UInt8) -> bool:
@@ -168,7 +204,7 @@ def _decode_one(path: Path, out: UInt8) -> bool:
 
     size = out.shape[-1]
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=[name for name in Image.OPEN if name != "EPS"]) as image:  # EPS runs Ghostscript
             grey = image.mode in GREY_MODES
             if image.mode in DEEP_MODES:
                 raise ValueError(f"more than 8 bits a channel, mode {image.mode}")
@@ -178,6 +214,6 @@ def _decode_one(path: Path, out: UInt8) -> bool:
             opaque = upright.convert("RGBA") if has_clear_colour else upright  # Pillow warns of the direct way
             pixels = np.asarray(square(opaque.convert("RGB"), size))
     except Exception as error:  # Pillow's plugins raise many kinds for a broken file
-        raise DataError(f"{path} cannot be read as an image ({error}): repair, convert or remove it.") from error
+        raise DataError(f"{_shown(path)} cannot be read as an image ({error}): repair, convert or remove it.") from error
     out[:] = pixels.transpose(2, 0, 1)
     return grey

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -113,18 +116,19 @@ def test_equal_folders_have_equal_fingerprints(tmp_path: Path) -> None:
     assert load(tmp_path / "a").fingerprint == load(tmp_path / "b").fingerprint
 
 
-def test_mistakes_are_explained(tmp_path: Path) -> None:
-    def error(root: Path, kind: type[Exception] = DataError, **keys: object) -> str:
-        with pytest.raises(kind) as raised:
-            load(root, **keys)
-        return str(raised.value)
+def error(root: Path, kind: type[Exception] = DataError, **keys: object) -> str:
+    with pytest.raises(kind) as raised:
+        load(root, **keys)
+    return str(raised.value)
 
+
+def test_mistakes_are_explained(tmp_path: Path) -> None:
     assert error(tmp_path / "no", ConfigError).startswith(f"data.root={tmp_path / 'no'} is not a directory: ")
     empty = tmp_path / "empty"
     empty.mkdir()
     assert error(empty).startswith(f"No images below {empty}: ")
     save(empty / "cat/0.png")
-    assert error(empty) == f"{empty} has 1 class folder: at least 2 are needed, one for each class."
+    assert error(empty) == f"{empty} has 1 class folder: allowed are 2 to 1000, one for each class."
     (empty / "dog").mkdir()
     assert error(empty) == f"No images in {empty / 'dog'}: put some there or remove the folder."
     save(empty / "dog/0.png")
@@ -155,4 +159,116 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
     assert (
         error(broken)
         == f"{broken / 'dog/dangling.png'} cannot be read (No such file or directory): make it readable or remove it."
+    )
+
+
+def png(width: int, height: int, pixels: bytes = b"") -> bytes:
+    """A black-and-white PNG file that announces a size, with or without as many pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    sizes = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", sizes) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+BROKEN = {
+    "empty": (b"", "cannot identify image file"),
+    "text": (b"text", "cannot identify image file"),
+    "announced too large": (
+        png(2**31 - 1, 2**31 - 1),
+        "Image size (4611686014132420609 pixels) exceeds limit of 178956970 pixels",
+    ),
+    "bomb": (png(20_000, 20_000), "Image size (400000000 pixels) exceeds limit of 178956970 pixels"),
+    "no pixels": (png(200, 200), "image file is truncated"),
+    "a program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n", "cannot identify image file"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_file_that_is_no_usable_image_is_named(tmp_path: Path, case: str) -> None:
+    content, reason = BROKEN[case]
+    make_classes(tmp_path)
+    (tmp_path / "dog/odd.png").write_bytes(content)
+    text = error(tmp_path)
+    assert text.startswith(f"{tmp_path / 'dog/odd.png'} cannot be read as an image ({reason}")
+    assert text.endswith("): repair, convert or remove it.")
+
+
+def test_a_very_large_image_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_classes(tmp_path, mode="1")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)  # half of that is allowed, as of 90 million
+    assert load(tmp_path).in_channels == 1
+
+
+def test_links_that_lead_around_are_refused_and_others_followed(tmp_path: Path) -> None:
+    make_classes(tmp_path / "elsewhere")
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("cat", "dog"):
+        (root / name).symlink_to(tmp_path / "elsewhere" / name)
+    assert len(load(root).train_images) == 8
+    for name in ("a", "b"):
+        (tmp_path / "elsewhere/dog" / name).symlink_to("..")
+    assert error(root).startswith(f"{root / 'dog'}/")
+    assert error(root).endswith(" is reached again and again through links: remove the links.")
+    assert len(error(root)) < len(str(root)) + 200
+
+
+def test_ten_links_to_one_folder_are_no_circle(tmp_path: Path) -> None:
+    for i in range(2):
+        save(tmp_path / f"images/{i}.png")
+    root = tmp_path / "root"
+    root.mkdir()
+    for i in range(10):
+        (root / f"{i}").symlink_to(tmp_path / "images")
+    assert load(root, test_fraction=0.5).num_classes == 10
+    (root / "more").symlink_to(tmp_path / "images")
+    assert error(root).endswith(" is reached again and again through links: remove the links.")
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    make_classes(tmp_path)
+    os.mkfifo(tmp_path / "dog/odd.png")  # whoever opens it waits for ever
+    assert error(tmp_path) == f"{tmp_path / 'dog/odd.png'} is neither a file nor a folder: remove it."
+
+
+def test_names_that_are_not_text_are_shown_as_far_as_they_are(tmp_path: Path) -> None:
+    make_classes(tmp_path)
+    odd = os.fsencode(tmp_path) + b"/dog/\xff.png"
+    os.rename(tmp_path / "dog/0.png", odd)
+    assert load(tmp_path).class_names == ("cat", "dog")
+    with open(odd, "wb"):
+        pass
+    assert error(tmp_path).startswith(f"{tmp_path}/dog/\\xff.png cannot be read as an image (")
+    os.rename(tmp_path / "dog", os.fsencode(tmp_path) + b"/d\xe9g")
+    assert error(tmp_path) == f"The name of the folder {tmp_path}/d\\xe9g is not UTF-8: rename it."
+
+
+def test_a_thousand_classes_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "images/0.png")
+    for i in range(1001):
+        folder = tmp_path / "root" / f"{i:04d}"
+        folder.mkdir(parents=True)
+        os.link(tmp_path / "images/0.png", folder / "0.png")
+    root = tmp_path / "root"
+    assert error(root) == f"{root} has 1,001 class folders: allowed are 2 to 1000, one for each class."
+    (root / "1000/0.png").unlink()
+    (root / "1000").rmdir()
+    for i in range(1000):
+        os.link(tmp_path / "images/0.png", root / f"{i:04d}/1.png")
+    assert load(root, test_fraction=0.5).train_labels.tolist() == list(range(1000))
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    make_classes(tmp_path, per_class=60)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+        text = error(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert text == (
+        f"The cache {os.environ['BNEXP_CACHE_DIR']} cannot be written (File too large): free some space, "
+        "or set BNEXP_CACHE_DIR to another folder."
     )
