@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import gzip
 import logging
+import math
 import tarfile
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ UNPACKED_MD5 = {
     "MNIST/raw/t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "MNIST/raw/t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+MAX_IDX_BYTES = 1 << 28  # five times the largest of these files
 
 
 def load(config: DataConfig, scratch: Path, progress: Progress) -> RawData:
@@ -105,14 +108,20 @@ def _published(config: DataConfig, scratch: Path, progress: Progress) -> RawData
 def _mnist(name: DataName, source: Any, roots: list[Path], progress: Progress) -> RawData:
     """MNIST and the sets of its format, from ``<root>/<class>/raw``, compressed or not."""
     arrays = []
-    for filename, md5 in source.resources:
+    for (filename, md5), shape in zip(source.resources, [(28, 28), ()] * 2, strict=True):
         relative = f"{source.__name__}/raw/{filename}"
-        array = _unpacked_idx(relative.removesuffix(".gz"), roots)
+        array = _unpacked_idx(relative.removesuffix(".gz"), roots, shape)
         if array is None:
             urls = mirrored(name, [base + filename for base in source.mirrors])
             array = read_idx(obtain(RawFile(relative, md5, urls), roots, progress))
         arrays.append(array)
     train_images, train_labels, test_images, test_labels = arrays
+    for images, labels in ((train_images, train_labels), (test_images, test_labels)):
+        if len(images) != len(labels) or labels.max() >= len(source.classes):
+            raise DataError(
+                f"The files of {source.__name__}/raw in {', '.join(map(str, roots))} do not belong together ({len(images):,} "
+                f"images, {len(labels):,} labels up to {labels.max()}): remove those without .gz, so that they are downloaded."
+            )
     return RawData(
         train_images[:, None],
         train_labels.astype(np.int64),
@@ -122,7 +131,8 @@ def _mnist(name: DataName, source: Any, roots: list[Path], progress: Progress) -
     )
 
 
-def _unpacked_idx(relative: str, roots: list[Path]) -> UInt8 | None:
+def _unpacked_idx(relative: str, roots: list[Path], shape: tuple[int, ...]) -> UInt8 | None:
+    """The array of the first whole file below ``roots``. ``shape``: of one image, ``()`` for labels."""
     for root in roots:
         path = root / relative
         if not path.is_file():
@@ -130,8 +140,11 @@ def _unpacked_idx(relative: str, roots: list[Path]) -> UInt8 | None:
         try:
             if relative in UNPACKED_MD5 and md5_of(path) != UNPACKED_MD5[relative]:
                 raise ValueError("wrong checksum")
-            return read_idx(path)
-        except ValueError as error:
+            array = read_idx(path)
+            if array.shape[1:] != shape or not array.size:
+                raise ValueError(f"shape {array.shape}, should be {('N', *shape)}")
+            return array
+        except (ValueError, OSError) as error:
             log.warning("%s is damaged (%s), so it is not used.", path, error)
     return None
 
@@ -141,14 +154,21 @@ def read_idx(path: Path) -> UInt8:
 
     Format: two zero bytes, type 8 (uint8), number of dimensions, each dimension as big-endian uint32, then the data.
     """
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    if content[:3] != b"\x00\x00\x08":
-        raise ValueError("not an IDX file of bytes")
-    start = 4 + 4 * content[3]
-    shape = tuple(int(n) for n in np.frombuffer(content[4:start], ">u4"))
-    if len(content) - start != np.prod(shape):
-        raise ValueError(f"{len(content):,} bytes, should be {start + int(np.prod(shape)):,}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            start = file.read(4)
+            if start[:3] != b"\x00\x00\x08" or len(start) < 4:
+                raise ValueError("not an IDX file of bytes")
+            shape = tuple(np.frombuffer(file.read(4 * start[3]), ">u4").tolist())
+            size = math.prod(shape)
+            if len(shape) != start[3] or size > MAX_IDX_BYTES:
+                raise ValueError(f"announces shape {shape}")
+            content = file.read(size + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"cannot be unpacked: {error}") from error
+    if len(content) != size:
+        raise ValueError(f"announces {size:,} bytes, has {'more' if len(content) > size else f'{len(content):,}'}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def _cifar(name: DataName, source: Any, roots: list[Path], scratch: Path, progress: Progress) -> RawData:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
 import pickle
+import re
 import shutil
 import tarfile
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +23,19 @@ from bnexp.data.images import fit
 from bnexp.data.resident import prepare
 from bnexp.data.sources import DataError, read_idx
 from bnexp.options import DataName
+
+
+@pytest.fixture
+def small_fashion(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data directory with 40 and 20 unpacked images of Fashion-MNIST, and a server that has none."""
+    monkeypatch.setenv("BNEXP_DATA_MIRROR", server.url)
+    raw = tmp_path / "FashionMNIST/raw"
+    raw.mkdir(parents=True)
+    for part, seed, n in (("train", 0, 40), ("t10k", 1, 20)):
+        images, labels = images_and_labels(n, 28, 28, seed=seed)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
+    return tmp_path
 
 
 def cifar_archive(source: type, monkeypatch: pytest.MonkeyPatch, label_key: str, num_classes: int) -> bytes:
@@ -124,12 +141,88 @@ def test_other_images_are_cut_to_the_central_square_and_resized() -> None:
     assert (out[:, 1] == 100).all()
 
 
-@pytest.mark.parametrize("content", [b"", b"text", idx(np.zeros((3, 2), np.uint8))[:-1], idx(np.zeros(3, np.uint8)) + b"x"])
-def test_a_broken_idx_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "labels"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"not an IDX file|bytes, should be"):
+THREE = idx(np.arange(3, dtype=np.uint8))
+MANY = b"\0\0\x08\x03" + b"\xff" * 12  # announces 2^96 bytes
+BROKEN_IDX = {
+    "nothing": (b"", "not an IDX file of bytes"),
+    "text": (b"text", "not an IDX file of bytes"),
+    "three bytes": (b"\0\0\x08", "not an IDX file of bytes"),
+    "floats": (b"\0\0\x0d" + THREE[3:], "not an IDX file of bytes"),
+    "too little": (THREE[:-1], "announces 3 bytes, has 2"),
+    "too much": (THREE + b"x", "announces 3 bytes, has more"),
+    "half a size": (b"\0\0\x08\x02\0\0", "buffer size must be a multiple of element size"),
+    "half of the sizes": (b"\0\0\x08\x02\0\0\0\0", "announces shape (0,)"),
+    "more than all memory": (MANY, "announces shape (4294967295, 4294967295, 4294967295)"),
+    "a byte too much": (b"\0\0\x08\x01\x10\0\0\x01", "announces shape (268435457,)"),
+    "the largest": (b"\0\0\x08\x01\x10\0\0\0", "announces 268,435,456 bytes, has 0"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_IDX)
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_broken_idx_file_is_refused(tmp_path: Path, case: str, suffix: str) -> None:
+    content, reason = BROKEN_IDX[case]
+    path = tmp_path / f"labels{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
         read_idx(path)
+
+
+def test_a_broken_gzip_file_is_refused_and_a_bomb_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "labels.gz"
+    bomb = gzip.compress(THREE + bytes(50 << 20))
+    for content in (b"text", bomb[:-20], bomb[:40] + b"x" * 40 + bomb[80:]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"cannot be unpacked: |has more"):
+            read_idx(path)
+    path.write_bytes(bomb)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"^announces 3 bytes, has more$"):
+        read_idx(path)
+    assert tracemalloc.get_traced_memory()[1] < 5 << 20
+    tracemalloc.stop()
+    path.write_bytes(gzip.compress(THREE))
+    assert read_idx(path).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "reason"),
+    [
+        ("train-images-idx3-ubyte", np.zeros((40, 27, 28), np.uint8), "shape (40, 27, 28), should be ('N', 28, 28)"),
+        ("train-images-idx3-ubyte", np.zeros((0, 28, 28), np.uint8), "shape (0, 28, 28), should be ('N', 28, 28)"),
+        ("t10k-labels-idx1-ubyte", np.zeros((40, 1), np.uint8), "shape (40, 1), should be ('N',)"),
+    ],
+)
+def test_unpacked_files_without_a_published_checksum_are_looked_at(
+    small_fashion: Path, name: str, array: np.ndarray[Any, Any], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = small_fashion / "FashionMNIST/raw" / name
+    path.write_bytes(idx(array))
+    config = DataConfig(name=DataName.fashion_mnist, val_fraction=0.25, root=str(small_fashion))
+    with pytest.raises(DataError, match=f"Could not download {name}.gz"):
+        prepare(config)
+    assert f"{path} is damaged ({reason}), so it is not used." in caplog.text
+
+
+def test_files_that_do_not_belong_together_are_refused(small_fashion: Path) -> None:
+    config = DataConfig(name=DataName.fashion_mnist, val_fraction=0.25, root=str(small_fashion))
+    labels = small_fashion / "FashionMNIST/raw/t10k-labels-idx1-ubyte"
+    right = np.arange(20, dtype=np.uint8) % 10
+    for wrong, counted in (
+        (right[:-1], "20 images, 19 labels up to 9"),
+        (right + np.uint8(1), "20 images, 20 labels up to 10"),
+    ):
+        labels.write_bytes(idx(wrong))
+        with pytest.raises(DataError) as raised:
+            prepare(config)
+        assert str(raised.value).startswith(f"The files of FashionMNIST/raw in {small_fashion}, ")
+        assert str(raised.value).endswith(
+            f" do not belong together ({counted}): remove those without .gz, so that they are downloaded."
+        )
+    labels.write_bytes(idx(right))
+    resident = prepare(config)
+    assert resident.class_names[:2] == ("T-shirt/top", "Trouser")
+    assert resident.test_labels.tolist() == right.tolist()
 
 
 @pytest.mark.real_data
