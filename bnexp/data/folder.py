@@ -25,7 +25,7 @@ from bnexp.schema import did_you_mean
 
 CHUNK_IMAGES = 64
 GREY_MODES = ("1", "L", "LA")
-DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow would clip them at 255
+DEEP_MODES = ("I", "F")  # how their names start; Pillow would clip them at 255
 SMALL_FILE_BYTES = 16 * 1024
 MAX_VISITS = 10  # of one directory, which links may lead to from several places, or from within itself without end
 
@@ -206,7 +206,7 @@ def _decode_one(path: Path, out: UInt8) -> bool:
     try:
         with Image.open(path, formats=[name for name in Image.OPEN if name != "EPS"]) as image:  # EPS runs Ghostscript
             grey = image.mode in GREY_MODES
-            if image.mode in DEEP_MODES:
+            if image.mode.startswith(DEEP_MODES):
                 raise ValueError(f"more than 8 bits a channel, mode {image.mode}")
             has_clear_colour = image.mode == "P" and "transparency" in image.info
             image.draft(None, (2 * size, 2 * size))  # lets the JPEG decoder skip detail that resizing would drop

@@ -6,6 +6,7 @@ import gzip
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from made_files import FileServer, idx, images_and_labels, md5
 from bnexp.data import download
 
 REAL_DATA_DIR = os.environ.get("BNEXP_DATA_DIR")  # before any test hides it
+REAL_PAUSES = download.BACKOFF_SECONDS
 
 
 @pytest.fixture
@@ -44,6 +46,7 @@ def server() -> Iterator[FileServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            state.agents.add(self.headers["User-Agent"])
             content = state.files.get(self.path)
             state.requests[self.path] += 1
             status, body = (404, b"") if content is None else (200, content)
@@ -51,9 +54,11 @@ def server() -> Iterator[FileServer]:
                 status, body = state.answers[self.path](state.requests[self.path], content or b"")
             self.send_response(status)
             # The whole length, also where the body is cut off: that is how a broken connection looks.
-            self.send_header("Content-Length", str(len(content if status == 200 and content else body)))
-            self.end_headers()
-            self.wfile.write(body)
+            if state.says_length:
+                self.send_header("Content-Length", str(len(content if status == 200 and content else body)))
+            with suppress(ConnectionError):  # the client has gone
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, *args: object) -> None:
             pass

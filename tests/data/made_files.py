@@ -28,6 +28,8 @@ class FileServer:
     files: dict[str, bytes] = field(default_factory=dict)
     answers: dict[str, Answer] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
+    agents: set[str] = field(default_factory=set)
+    says_length: bool = True
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:

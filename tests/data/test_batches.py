@@ -245,3 +245,32 @@ def test_without_a_shift_the_bits_are_those_of_the_plain_normalisation(resident:
     scale, shift = torch.from_numpy(1 / (255 * std)).to(dtype), torch.from_numpy(-mean / std).to(dtype)
     images = torch.from_numpy(resident.test_images).expand(-1, resident.in_channels, -1, -1).to(dtype)
     assert torch.equal(x, images * scale + shift)
+
+
+def test_what_chance_decides_is_what_it_was_in_earlier_versions() -> None:
+    # Records were made with these numbers: they are comparable only as long as the numbers stay.
+    assert epoch_order(3, 2, 12).tolist() == [0, 11, 10, 9, 8, 2, 1, 3, 6, 5, 4, 7]
+    assert epoch_augmentation(3, 2, 5, Augment.flip_crop).tolist() == [[8, 2, 1], [7, 3, 1], [4, 3, 0], [0, 3, 1], [1, 0, 0]]
+    digits = prepare(DataConfig(name=DataName.digits, val_fraction=0.01, train_size=12, split_seed=3))
+    order = DeviceData(digits, CPU, torch.float32).eval_order
+    assert order["train"][:6].tolist() == [11, 1, 8, 0, 9, 6]
+    assert order["val"][:6].tolist() == [3, 12, 4, 5, 11, 6]
+    assert order["test"][:6].tolist() == [308, 176, 168, 309, 320, 207]
+    labels = torch.arange(3 * 64) % 2
+    grouped = arranged(torch.arange(3 * 64), labels, DataConfig(order=Order.grouped))
+    assert grouped[:64].tolist() == list(range(0, 128, 2))  # 64 of class 0, then 32 of each, then 64 of class 1
+    assert labels[grouped].tolist() == [0] * 96 + [1] * 96
+
+
+def test_a_data_set_on_a_device_says_what_it_holds(resident: Resident) -> None:
+    data = DeviceData(resident, CPU, torch.float32)
+    assert (data.num_classes, data.in_channels, data.size) == (5, resident.in_channels, 17)
+    assert (data.num_train, data.num_images("train"), data.num_images("val"), data.num_images("test")) == (N, N, 10, 9)
+    assert (data.device, data.dtype, data.augment) == (CPU, torch.float32, Augment.none)
+    draws = data.epoch_draws([3, 3, 4], 2)
+    assert (draws.shape, draws.dtype) == ((3, N, 1), torch.int64)
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert DeviceData(resident, CPU, torch.float32, DataConfig(augment=Augment.flip)).epoch_draws([3], 2).shape == (1, N, 4)
+    x, y = next(data.eval_batches("val", 3))
+    assert (x.dtype, tuple(x.shape), y.dtype) == (torch.float32, (3, resident.in_channels, 17, 17), torch.int64)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import os
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from conftest import REAL_PAUSES
 from made_files import FileServer, md5
 
+import bnexp
 from bnexp.config import ConfigError, DataConfig
-from bnexp.data.download import RawFile, obtain
+from bnexp.data import download
+from bnexp.data.download import RawFile, cache_dir, mirrored, obtain, raw_roots
 from bnexp.data.resident import prepare
 from bnexp.data.sources import DataError
 from bnexp.options import DataName
@@ -71,6 +77,94 @@ def test_a_broken_answer_is_retried_and_if_it_stays_broken_nothing_is_left(
     assert server.requests["/file.bin"] == 5
 
 
+@pytest.mark.parametrize(("status", "attempts"), [(403, 1), (404, 1), (408, 3), (429, 3), (499, 1), (500, 3), (502, 3)])
+def test_what_may_pass_is_asked_again_after_growing_pauses(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, attempts: int
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", REAL_PAUSES)
+    monkeypatch.setattr(download.time, "sleep", pauses.append)
+    server.answers["/file.bin"] = lambda number, content: (status, b"")
+    with pytest.raises(DataError, match=rf"failed \(HTTP {status} "):
+        obtain(raw_file(server.url + "/file.bin"), [tmp_path], silent)
+    assert server.requests["/file.bin"] == attempts
+    assert pauses == [0.0, 1.0, 4.0][:attempts]
+
+
+def test_every_address_is_named_with_its_own_reason_and_asked_in_rounds(server: FileServer, tmp_path: Path) -> None:
+    server.answers["/b"] = lambda number, content: (503, b"")
+    a, b = server.url + "/a", server.url + "/b"
+    with pytest.raises(DataError) as raised:
+        obtain(raw_file(a, b), [tmp_path], silent)
+    assert f"file.bin: {a} failed (HTTP 404 Not Found); {b} failed (HTTP 503 Service Unavailable). Put" in str(raised.value)
+    assert dict(server.requests) == {"/a": 1, "/b": 3}
+    assert server.agents == {f"bnexp/{bnexp.__version__}"}
+
+
+def test_a_server_that_does_not_answer_is_given_up(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", ())
+    server.answers["/file.bin"] = lambda number, content: time.sleep(0.3) or (200, CONTENT)
+    with pytest.raises(DataError, match=r"failed \(timed out\)"):
+        obtain(raw_file(server.url + "/file.bin"), [tmp_path], silent)
+
+
+def test_large_files_come_in_parts_and_those_of_unknown_length_too(server: FileServer, tmp_path: Path) -> None:
+    content = bytes((1 << 20) + 5)
+    server.files["/file.bin"] = content
+    file = RawFile("file.bin", md5(content), (server.url + "/file.bin",))
+    seen: list[tuple[str, int, int]] = []
+    for says_length, total in ((True, len(content)), (False, 0)):
+        server.says_length = says_length
+        path = obtain(file, [tmp_path / str(total)], lambda *call: seen.append(call))
+        assert seen == [("downloading file.bin", done, total) for done in (1 << 20, len(content))]
+        assert path.read_bytes() == content
+        seen.clear()
+
+
+def test_raw_files_are_looked_for_in_this_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cached = Path(os.environ["BNEXP_CACHE_DIR"]) / "raw"
+    monkeypatch.setenv("HOME", "/home/of/someone")
+    assert raw_roots(None) == [cached]
+    monkeypatch.setenv("BNEXP_DATA_DIR", "~/data")
+    assert raw_roots("~/mine") == [Path("/home/of/someone/mine"), Path("/home/of/someone/data"), cached]
+    monkeypatch.setenv("BNEXP_CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if sys.platform == "linux":
+        assert cache_dir() == tmp_path / "bnexp"
+
+
+def test_a_mirror_has_a_folder_for_each_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = ["http://a/b/c.gz", "http://d/c.gz", "http://d/e.gz"]
+    assert mirrored("mnist", urls) == tuple(urls)
+    monkeypatch.setenv("BNEXP_DATA_MIRROR", "file:///mirror/")
+    assert mirrored("mnist", urls) == ("file:///mirror/mnist/c.gz", "file:///mirror/mnist/e.gz")
+
+
+def test_a_whole_file_in_a_later_place_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wrong = CONTENT[1:]
+    for name, content in (("damaged", wrong), ("whole", CONTENT)):
+        path = tmp_path / name / "Some/raw/file.bin"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    found = obtain(raw_file(), [tmp_path / "none", tmp_path / "damaged", tmp_path / "whole"], silent)
+    assert found == tmp_path / "whole/Some/raw/file.bin"
+    damaged = tmp_path / "damaged/Some/raw/file.bin"
+    reason = f"MD5 {md5(wrong)}, should be {md5(CONTENT)}"
+    assert [record.message for record in caplog.records] == [f"{damaged} is damaged ({reason}), so it is not used."]
+
+
+def test_a_place_that_fills_up_is_named(server: FileServer, tmp_path: Path) -> None:
+    server.files["/file.bin"] = CONTENT
+    (tmp_path / "Some").write_text("a file, so nothing can be made below it")
+    with pytest.raises(DataError) as raised:
+        obtain(raw_file(server.url + "/file.bin"), [tmp_path], silent)
+    assert str(raised.value) == (
+        f"{tmp_path / 'Some/raw/file.bin'} cannot be written (Not a directory): free some space, or set BNEXP_DATA_DIR to "
+        "another folder."
+    )
+
+
 def test_a_missing_file_is_asked_for_once_and_the_next_mirror_is_taken(server: FileServer, tmp_path: Path) -> None:
     server.files["/good/file.bin"] = CONTENT
     urls = [server.url + "/bad/file.bin", server.url + "/good/file.bin"]
@@ -101,7 +195,7 @@ def test_a_damaged_file_is_named_and_fetched_anew(server: FileServer, tmp_path: 
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT[:-3])
     assert obtain(raw_file(server.url + "/file.bin"), [tmp_path], silent).read_bytes() == CONTENT
-    assert f"{path} is damaged" in caplog.text
+    assert caplog.text.count(f"{path} is damaged") == 1
 
 
 def test_downloads_go_to_the_first_writable_place(server: FileServer, tmp_path: Path) -> None:
@@ -110,8 +204,12 @@ def test_downloads_go_to_the_first_writable_place(server: FileServer, tmp_path: 
     blocked.write_text("a file, so nothing can be made below it")
     path = obtain(raw_file(server.url + "/file.bin"), [blocked / "data", tmp_path / "second"], silent)
     assert path == tmp_path / "second/Some/raw/file.bin"
-    with pytest.raises(DataError, match=r"blocked/data can be written.*set BNEXP_DATA_DIR to a writable folder"):
-        obtain(raw_file(server.url + "/file.bin"), [blocked / "data"], silent)
+    with pytest.raises(DataError) as raised:
+        obtain(raw_file(server.url + "/file.bin"), [blocked / "data", blocked / "more"], silent)
+    assert str(raised.value) == (
+        f"None of {blocked / 'data'}, {blocked / 'more'} can be written, so nothing can be downloaded: set BNEXP_DATA_DIR to a "
+        "writable folder, or use data=digits, which needs no download."
+    )
 
 
 def test_mnist_is_downloaded_once_and_packed(mnist_server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

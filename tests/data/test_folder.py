@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from bnexp.config import ConfigError, DataConfig
 from bnexp.data.resident import Resident, prepare
@@ -48,6 +49,76 @@ def test_train_and_test_folders(tmp_path: Path) -> None:
     assert resident.train_images[:, 0, 8, 8].tolist() == [0, 1, 2, 3, 4, 50, 51, 52, 53, 54]
     assert resident.test_labels.tolist() == [0, 0, 1, 1]
     assert ("reading images", 14, 14) in calls
+
+
+def test_only_images_in_class_folders_count_and_those_in_folders_below_too(tmp_path: Path) -> None:
+    make_classes(tmp_path / "train")
+    make_classes(tmp_path / "test", per_class=1)
+    for name in ("train/.9.png", "train/cat/.9.png", "train/cat/.thumbnails/9.png", "train/.cat/9.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"not an image")
+    for name in ("9.png", "train/9.png", "other/9.png", "other/train/9.png", "train/cat/9.pnx", "train/cat/png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"not an image")
+    save(tmp_path / "train/dog/more/of/THEM.PNG", value=99)
+    resident = load(tmp_path)
+    assert resident.class_names == ("cat", "dog")
+    assert resident.train_images[:, 0, 8, 8].tolist() == [0, 1, 2, 3, 4, 50, 51, 52, 53, 54, 99]
+    assert resident.train_labels.tolist() == [0] * 5 + [1] * 6
+    assert resident.test_images[:, 0, 8, 8].tolist() == [0, 50]
+    before = {*resident.packed.path.parent.iterdir()}
+    assert {*load(tmp_path, test_fraction=0.5).packed.path.parent.iterdir()} == before  # nothing is split off
+
+
+def test_a_test_set_may_lack_a_class_that_the_training_set_has(tmp_path: Path) -> None:
+    make_classes(tmp_path / "train")
+    save(tmp_path / "test/dog/0.png")
+    assert load(tmp_path).test_labels.tolist() == [1]
+
+
+def test_many_images_are_read_in_order_and_with_progress(tmp_path: Path) -> None:
+    for label in range(2):
+        for i in range(75):
+            noise = np.random.default_rng(i).integers(0, 256, (90, 90, 3), np.uint8)  # no small files
+            noise[40:50, 40:50] = 100 * label + i
+            (tmp_path / str(label)).mkdir(exist_ok=True)
+            Image.fromarray(noise).save(tmp_path / str(label) / f"{i:02d}.png")
+    calls: list[tuple[str, int, int]] = []
+    config = DataConfig(name=DataName.image_folder, root=str(tmp_path), size=90, val_fraction=0.0, test_fraction=0.04)
+    resident = prepare(config, lambda *call: calls.append(call))
+    assert calls[:3] == [("reading images", n, 150) for n in (64, 128, 150)]
+    seen = [*resident.train_images[:, 1, 45, 45], *resident.test_images[:, 1, 45, 45]]
+    assert sorted(seen) == sorted([*range(75), *range(100, 175)])
+    assert [value >= 100 for value in seen] == [*(resident.train_labels == 1), *(resident.test_labels == 1)]
+
+
+def test_the_decoder_may_skip_detail_down_to_twice_the_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_classes(tmp_path)
+    save(tmp_path / "cat/0.jpg", size=(200, 200))
+    asked = []
+    draft = JpegImageFile.draft
+    monkeypatch.setattr(JpegImageFile, "draft", lambda self, mode, size: asked.append((mode, size)) or draft(self, mode, size))
+    load(tmp_path)
+    assert asked == [(None, (32, 32))]
+
+
+@pytest.mark.parametrize("mode", ["I", "I;16", "F"])
+def test_more_than_8_bits_are_refused(tmp_path: Path, mode: str) -> None:
+    make_classes(tmp_path)
+    save(tmp_path / "dog/deep.tif", mode)
+    assert error(tmp_path) == (
+        f"{tmp_path / 'dog/deep.tif'} cannot be read as an image (more than 8 bits a channel, mode {mode}): "
+        "repair, convert or remove it."
+    )
+
+
+def test_clear_pixels_of_a_palette_keep_their_colour(tmp_path: Path) -> None:
+    make_classes(tmp_path / "train")
+    make_classes(tmp_path / "test", per_class=1)
+    image = Image.new("P", (16, 16), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    image.save(tmp_path / "test/cat/0.png", transparency=bytes([0, 128]))
+    assert load(tmp_path).test_images[0, :, 8, 8].tolist() == [10, 20, 30]
 
 
 def test_class_folders_alone_are_split_by_fraction_and_seed(tmp_path: Path) -> None:
@@ -123,10 +194,15 @@ def error(root: Path, kind: type[Exception] = DataError, **keys: object) -> str:
 
 
 def test_mistakes_are_explained(tmp_path: Path) -> None:
-    assert error(tmp_path / "no", ConfigError).startswith(f"data.root={tmp_path / 'no'} is not a directory: ")
+    for root in (str(tmp_path / "no"), "", None):
+        with pytest.raises(ConfigError) as raised:
+            prepare(DataConfig(name=DataName.image_folder, root=root))
+        assert str(raised.value) == (
+            f"data.root={root} is not a directory: data=image_folder needs the one with one folder a class."
+        )
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert error(empty).startswith(f"No images below {empty}: ")
+    assert error(empty) == f"No images below {empty}: data=image_folder needs one folder a class with image files in it."
     save(empty / "cat/0.png")
     assert error(empty) == f"{empty} has 1 class folder: allowed are 2 to 1000, one for each class."
     (empty / "dog").mkdir()
@@ -136,7 +212,10 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
 
     typo = tmp_path / "typo"
     make_classes(typo / "train")
-    assert error(typo).startswith(f"{typo} has train/ but no test/: ")
+    assert error(typo) == (
+        f"{typo} has train/ but no test/: add test/ with the same class folders, or set data.root={typo / 'train'} to have "
+        "data.test_fraction of its images split off."
+    )
     save(typo / "test/dgo/0.png")
     assert error(typo) == (
         f"{typo / 'test/dgo'} is a class that {typo / 'train'} does not have: name it as there or remove it. Did you mean dog?"

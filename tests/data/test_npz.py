@@ -54,6 +54,45 @@ def test_all_usual_forms_give_the_same_pixels(tmp_path: Path, images: NDArray[An
     assert resident.class_names == ("0", "1", "2", "3")
 
 
+@pytest.mark.parametrize(
+    "images", [np.rint(IMAGES / 255 * 1000) / 1000, IMAGES / 255 * 254.6, (IMAGES % 7 * 36).astype(np.int64)]
+)
+def test_numbers_are_rounded_to_the_nearest_pixel_value(tmp_path: Path, images: NDArray[Any]) -> None:
+    many = np.concatenate([images] * 60)  # more than are converted at a time
+    scale = 255 if images.max() <= 1 else 1
+    resident = load(saved(tmp_path, x_train=many, y_train=np.concatenate([LABELS] * 60), x_test=images[:8]))
+    np.testing.assert_array_equal(resident.train_images[:, 0], np.rint(many * scale))
+
+
+@pytest.mark.parametrize(("high", "factor"), [(1.0, 255), (1.01, 1), (255.0, 1)])
+def test_floats_up_to_1_are_shares_of_255(tmp_path: Path, high: float, factor: int) -> None:
+    images = np.full((40, 16, 16), high, np.float16)
+    resident = load(saved(tmp_path, x_train=images, x_test=images[:8] * 0))
+    assert (resident.train_images == round(high * factor)).all()
+    assert not resident.test_images.any()
+
+
+def test_a_last_axis_of_1_or_3_is_read_as_channels_first(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 16, 3), np.uint8)
+    resident = load(saved(tmp_path, x_train=images, x_test=images[:8]))
+    assert resident.train_images.shape == (40, 3, 16, 16)
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
+    resident = load(saved(tmp_path, x_train=images, x_test=images[:8]))
+    np.testing.assert_array_equal(resident.train_images, images.transpose(0, 3, 1, 2))
+
+
+def test_the_file_may_be_named_from_home_and_by_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load(Path("~/data.npz")).packed.path == load(path).packed.path
+    for root in (None, "", str(tmp_path)):
+        with pytest.raises(ConfigError) as raised:
+            prepare(DataConfig(name=DataName.npz, root=root))
+        assert str(raised.value) == (
+            f"data.root={root} is not a file: data=npz needs a .npz file with x_train, y_train, x_test, y_test."
+        )
+
+
 def test_dark_float_test_images_share_the_scale_of_the_training_images(tmp_path: Path) -> None:
     floats = IMAGES.astype(np.float32)
     resident = load(saved(tmp_path, x_train=floats, x_test=np.minimum(floats[:8], 1)))
@@ -75,34 +114,60 @@ def with_label(label: int) -> NDArray[Any]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x_train": None}, "lacks x_train (it has y_train, x_test, y_test): name the arrays x_train, y_train, x_test, y_test"),
-        ({"y_test": None}, "lacks y_test (it has x_train, y_train, x_test)"),
+        (
+            {"x_train": None},
+            " lacks x_train (it has y_train, x_test, y_test): name the arrays x_train, y_train, x_test, y_test; without both "
+            "of the last two, data.test_fraction of the images becomes the test set.",
+        ),
+        ({"y_test": None}, " lacks y_test (it has x_train, y_train, x_test): name"),
+        ({"x_test": None, "y_train": None}, " lacks y_train (it has x_train, y_test): name"),
+        ({"x_train": None, "y_train": None}, " lacks x_train and y_train (it has x_test, y_test): name"),
+        (
+            {"x_test": None} | {f"a{i}": LABELS for i in range(20)},
+            " lacks x_test (it has x_train, y_train, y_test, a0, a1, a2, a3, a4, a5, a6): name",
+        ),
+        (dict.fromkeys(("x_train", "y_train", "x_test", "y_test")), " lacks x_train and y_train (it has nothing): name"),
         (
             {"x_train": IMAGES.reshape(40, -1)},
-            "x_train has shape (40, 256); allowed is (N, H, W), (N, H, W, C) or (N, C, H, W)",
+            ": x_train has shape (40, 256); allowed is (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3.",
         ),
-        ({"x_train": np.zeros((40, 16, 16, 4), np.uint8)}, "x_train has shape (40, 16, 16, 4); allowed is"),
-        ({"x_train": IMAGES[:0]}, "x_train has shape (0, 1, 16, 16), so no pixels"),
+        ({"x_train": np.zeros((40, 16, 16, 4), np.uint8)}, ": x_train has shape (40, 16, 16, 4); allowed is"),
+        ({"x_train": np.zeros((40, 2, 16, 16), np.uint8)}, ": x_train has shape (40, 2, 16, 16); allowed is"),
+        ({"x_train": np.zeros((40, 1, 3, 16, 16), np.uint8)}, ": x_train has shape (40, 1, 3, 16, 16); allowed is"),
+        ({"x_train": IMAGES[:0]}, ": x_train has shape (0, 1, 16, 16), so no pixels: write at least one image."),
+        ({"x_test": IMAGES[:, :0]}, ": x_test has shape (40, 1, 0, 16), so no pixels: write at least one image."),
         (
             {"x_test": colour(-1)[:8]},
-            "images of x_train are uint8 of shape (1, 16, 16), those of x_test uint8 of shape (3, 16, 16)",
+            ": images of x_train are uint8 of shape (1, 16, 16), those of x_test uint8 of shape (3, 16, 16) (channels, height, "
+            "width): make them alike.",
         ),
         ({"x_test": IMAGES[:8] / 255}, "those of x_test float64 of shape (1, 16, 16)"),
-        ({"x_train": IMAGES - 300.0, "x_test": IMAGES[:8] * 1.0}, "x_train has values from -300 to -45; allowed are 0..255"),
-        ({"x_train": IMAGES * np.nan, "x_test": IMAGES[:8] * 1.0}, "x_train has values from nan to nan; allowed are 0..255"),
+        (
+            {"x_train": IMAGES - 300.0, "x_test": IMAGES[:8] * 1.0},
+            ": x_train has values from -300 to -45; allowed are 0..255, or 0..1 for floats: rescale it.",
+        ),
+        ({"x_train": IMAGES * 1.0 - 1, "x_test": IMAGES[:8] * 1.0}, ": x_train has values from -1 to 254; allowed"),
+        ({"x_train": IMAGES / 255 - 0.5, "x_test": IMAGES[:8] * 0.0}, ": x_train has values from -0.5 to 0.5; allowed"),
+        ({"x_test": IMAGES[:8] * 1.0 + 1, "x_train": IMAGES * 1.0}, ": x_test has values from 1 to 256; allowed"),
+        ({"x_train": IMAGES.astype(int) + 1, "x_test": IMAGES[:8].astype(int)}, ": x_train has values from 1 to 256; allowed"),
+        ({"x_train": IMAGES * np.nan, "x_test": IMAGES[:8] * 1.0}, ": x_train has values from nan to nan; allowed are 0..255"),
         (
             {"x_train": IMAGES.astype(np.complex64), "x_test": IMAGES[:8].astype(np.complex64)},
-            "x_train has type complex64; allowed",
+            ": x_train has type complex64; allowed are uint8, other integers 0..255, and floats 0..1 or 0..255.",
         ),
         (
             {"y_train": np.eye(4)[LABELS]},
-            "y_train has shape (40, 4) and type float64; allowed are integers of shape (N,) or (N, 1)",
+            ": y_train has shape (40, 4) and type float64; allowed are integers of shape (N,) or (N, 1), a class number for "
+            "each image (argmax turns one-hot rows into them, astype(int) whole floats).",
         ),
-        ({"y_train": LABELS[:-1]}, "y_train has 39 labels for the 40 images of x_train"),
-        ({"y_train": LABELS.astype(int) - 1}, "y_train has the label -1; allowed are class numbers from 0"),
-        ({"y_train": LABELS * 2}, "no image of y_train has the label 1, though 6 occurs"),
-        ({"y_train": LABELS * 0}, "y_train has one class; at least 2 are needed"),
-        ({"y_test": LABELS[:8] + 1}, "y_test has the label 4; y_train ends at 3"),
+        ({"y_train": np.eye(4, dtype=int)[LABELS]}, ": y_train has shape (40, 4) and type int64; allowed are integers"),
+        ({"y_train": LABELS[:-1]}, ": y_train has 39 labels for the 40 images of x_train: make them equal."),
+        ({"y_test": LABELS[:9]}, ": y_test has 9 labels for the 8 images of x_test: make them equal."),
+        ({"y_train": LABELS.astype(int) - 1}, ": y_train has the label -1; allowed are class numbers from 0 to 999: renumber"),
+        ({"y_train": LABELS * 2}, ": no image of y_train has the label 1, though 6 occurs: number from 0 without gaps."),
+        ({"y_train": LABELS + 1, "y_test": LABELS[:8]}, ": no image of y_train has the label 0, though 4 occurs"),
+        ({"y_train": LABELS * 0}, ": y_train has one class; at least 2 are needed."),
+        ({"y_test": LABELS[:8] + 1}, ": y_test has the label 4; y_train ends at 3: use the same classes."),
         ({"y_train": with_label(1000)}, "y_train has the label 1000; allowed are class numbers from 0 to 999: renumber them."),
         ({"y_train": with_label(10**12)}, "y_train has the label 1000000000000; allowed are class numbers from 0 to 999"),
         ({"y_train": with_label(2**63 - 1)}, "y_train has the label 9223372036854775807; allowed are class numbers from 0"),
@@ -124,6 +189,14 @@ def test_mistakes_are_explained(tmp_path: Path, changes: dict[str, Any], message
         load(path)
     assert str(raised.value).startswith(str(path))
     assert message in str(raised.value)
+
+
+def test_two_classes_suffice_and_the_test_set_may_lack_some(tmp_path: Path) -> None:
+    resident = load(saved(tmp_path, y_train=LABELS % 2, y_test=LABELS[:8] * 0))
+    assert resident.class_names == ("0", "1")
+    many = np.arange(2000) % 1000
+    images = np.zeros((2000, 16, 16), np.uint8)
+    assert load(saved(tmp_path, x_train=images, y_train=many)).num_classes == 1000
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04 cut off"])

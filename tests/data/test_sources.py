@@ -19,7 +19,6 @@ import pytest
 from made_files import FileServer, idx, images_and_labels, md5
 
 from bnexp.config import DataConfig
-from bnexp.data.images import fit
 from bnexp.data.resident import prepare
 from bnexp.data.sources import DataError, read_idx
 from bnexp.options import DataName
@@ -121,24 +120,6 @@ def test_digits_need_no_file_and_fill_the_range() -> None:
     assert (resident.train_images.min(), resident.train_images.max()) == (0, 255)
     shares = np.bincount(resident.test_labels) / np.bincount(np.concatenate([resident.train_labels, resident.test_labels]))
     assert np.all(abs(shares - 0.2) < 0.01)
-
-
-@pytest.mark.parametrize(("size", "margin"), [(28, 0), (30, 1), (32, 2)])
-def test_mnist_images_get_a_black_margin(size: int, margin: int) -> None:
-    images, _ = images_and_labels(3, 1, 28, 28)
-    out = fit(images, size, lambda *_: None)
-    np.testing.assert_array_equal(out[:, :, margin : margin + 28, margin : margin + 28], images)
-    assert out.sum() == images.sum()
-
-
-def test_other_images_are_cut_to_the_central_square_and_resized() -> None:
-    images = np.zeros((2, 3, 20, 40), np.uint8)
-    images[:, 0, :, :10] = 255  # left of the square
-    images[:, 1, :, 10:30] = 100
-    out = fit(images, 16, lambda *_: None)
-    assert out.shape == (2, 3, 16, 16)
-    assert not out[:, 0].any()
-    assert (out[:, 1] == 100).all()
 
 
 THREE = idx(np.arange(3, dtype=np.uint8))
