@@ -155,6 +155,11 @@ def test_a_users_own_directory_joins_the_search_path(tmp_path: Path, monkeypatch
         c.compose([])
 
 
+def test_every_seed_is_checked_though_runs_that_differ_in_no_more_are_composed_once() -> None:
+    with pytest.raises(ConfigError, match="seed=-1 is out of range: allowed is an integer at least 0"):
+        c.expand_multirun(["seed=0,-1"])
+
+
 def test_a_multirun_expands_as_the_basic_sweeper_does() -> None:
     configs = c.expand_multirun(["norm=none,batch", "seed=range(3)", "data=digits"])
     assert [(config.norm.kind, config.seed) for config in configs] == [(k, s) for k in ("none", "batch") for s in range(3)]

@@ -14,6 +14,7 @@ from made_outcomes import BASE, GAIN, NOISE, SETTINGS, from_values, only, outcom
 
 from bnexp.compare.result import Outcome, Status, StudyResult, Verdict
 from bnexp.compare.tables import arm_rows, comparison_rows
+from bnexp.compare.text import p_equals, p_text
 from bnexp.options import Direction
 
 
@@ -28,6 +29,14 @@ def test_a_supported_claim_in_words() -> None:
     assert c.reason == "+0.31 pp, larger than the margin of 0.20 pp"
     assert (c.unit, c.n, c.superiority, c.p_sign_flip) == ("pp", 10, 1.0, 2 / 2**10)
     assert c.difference == pytest.approx(0.31)
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.0009, "< .001"), (0.001, ".001"), (0.0494, ".049"), (0.0496, "< .05"), (0.05, ".050"), (0.099, ".099"), (0.1, ".10")],
+)
+def test_no_p_below_5_percent_is_shown_as_5_percent(p: float, text: str) -> None:
+    assert (p_text(p), p_equals(p)) == (text, f"p {text}" if "<" in text else f"p = {text}")
 
 
 def test_a_refuted_claim_in_words() -> None:

@@ -48,6 +48,21 @@ def test_time_is_that_of_the_first_validation_at_or_above_the_target() -> None:
     assert (late.updates, late.seconds, late.censored) == (500, 10.0, True)
 
 
+def test_a_target_that_is_not_reached_counts_as_later_than_any_run_of_its_pair() -> None:
+    short, long = Validations.of(epochs([0.5, 0.6])), Validations.of(epochs([0.5, 0.6, 0.7, 0.8]))
+    assert short
+    assert long
+    for run, other in ((short, long), (long, short)):
+        late = time_to(0.95, run, other)
+        assert (late.updates, late.seconds, late.censored) == (500, 10.0, True)
+
+
+def test_pairs_needed_are_at_least_those_with_which_a_sign_flip_test_can_show_anything() -> None:
+    slow, fast = [epochs([0.5, 0.6, 0.7, 0.8])] * 5, [epochs([0.6, 0.9])] * 2 + [epochs([0.9, 0.9])] * 3
+    for c in timed({"none": slow, "bn": fast}, direction="less").comparisons:
+        assert c.n_needed == 7  # of two measures each is tested at .025; the smallest p of 6 pairs is .031
+
+
 def test_validations_inside_an_epoch_count_and_share_its_seconds() -> None:
     history: History = [{"step": 50, "val/accuracy": 0.7}, *epochs([0.6, 0.9], 4.0), {"step": 120, "train/step_loss": 1.0}]
     run = Validations.of(history)
@@ -164,6 +179,8 @@ def test_gaps_are_compared_at_the_lowest_training_loss_that_both_reach(key: str)
     # at 0.2: none 0.6 + noise; bn half way between 0.6 and 0.5, less 0.2: 0.35 + noise / 2
     assert c.difference == pytest.approx(0.35 - 0.6, abs=0.01)
     assert f"bn against none: matched at a training loss ({key}) of 0.2000 nats, mean over seeds." in found.notes
+    (swapped,) = result(replace(made, baseline="bn"), outcomes, records=records).comparisons
+    assert swapped.difference == pytest.approx(-c.difference)
     outcomes[3] = replace(outcomes[3], status=Status.diverged, value=0.1)
     lost = result(made, outcomes, records=records)
     assert lost.comparisons[0].n == 6

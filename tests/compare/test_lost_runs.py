@@ -10,6 +10,7 @@ from made_outcomes import BASE, GAIN, NOISE, only, outcome, pair, result, study
 
 from bnexp.compare.result import Outcome, Status, Verdict
 from bnexp.compare.tables import comparison_rows
+from bnexp.schema import PROBE_METRICS
 
 
 def test_diverged_runs_stay_in_at_chance_and_are_named() -> None:
@@ -94,8 +95,13 @@ def test_missing_failed_and_lonely_runs_are_listed() -> None:
     assert len(found.outcomes) == len(outcomes)
 
 
-def test_what_a_probe_measures_has_no_chance_value() -> None:
+AT_CHANCE = ["train/loss", "val/accuracy", "test/accuracy", *PROBE_METRICS["statistics"]]
+UNKNOWN = [metric for name, metrics in PROBE_METRICS.items() if name != "statistics" for metric in metrics]
+
+
+@pytest.mark.parametrize(("metric", "n"), [*((name, 10) for name in AT_CHANCE), *((name, 9) for name in UNKNOWN)])
+def test_what_a_probe_measures_has_no_chance_value(metric: str, n: int) -> None:
     outcomes = [replace(o, value=None, status=Status.diverged) if o.seed == 0 else o for o in pair(GAIN)]
-    found = result(study("none", "after_pool", metric="landscape/loss_range"), outcomes)
-    assert only(found).n == 9
-    assert "none: seed 0 diverged without a finite value of the metric." in found.unpaired
+    found = result(study("none", "after_pool", metric=metric), outcomes)
+    assert only(found).n == n
+    assert ("none: seed 0 diverged without a finite value of the metric." in found.unpaired) == (n == 9)

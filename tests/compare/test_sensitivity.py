@@ -84,6 +84,13 @@ def test_a_wider_range_is_found_and_reported_in_octaves() -> None:
     assert len(found.arms) == 16  # every arm at every level is still shown
 
 
+def test_a_level_trains_above_the_middle_between_chance_and_the_best() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity)  # of ten classes: 10 %; the middle to 97 % is 53.5 %
+    courses = {"none": [0.97, 0.9, 0.53], "bn": [0.96, 0.9, 0.54]}
+    rows = [outcome(arm, 0, y, optim__lr=lr) for arm, ys in courses.items() for lr, y in zip(RATES, ys, strict=False)]
+    assert result(made, rows).comparisons[2].difference == 1
+
+
 def test_levels_are_ordered_by_size_and_the_order_of_runs_does_not_matter() -> None:
     made = study("none", "bn", analysis=Analysis.sensitivity)
     outcomes = courses_of({"none": 3, "bn": 5})

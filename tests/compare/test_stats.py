@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,6 +158,16 @@ def test_friedman_is_scipys() -> None:
     assert stats.friedman(table) == pytest.approx(reference.friedmanchisquare(*table.T).pvalue)
     assert stats.friedman(np.ones((5, 3))) == 1
     assert math.isnan(stats.friedman(table[:, :2]))
+
+
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_the_bootstrap_interval_of_a_skewed_sample_is_scipys_on_the_same_draws(level: float) -> None:
+    d = np.random.default_rng(7).exponential(1, 12)
+    draws = stats.bootstrap_draws(12, np.random.default_rng(8))
+    same = SimpleNamespace(bootstrap_distribution=d[draws].mean(axis=1))
+    keys: dict[str, Any] = {"method": "BCa", "n_resamples": 0, "bootstrap_result": same}
+    expected = reference.bootstrap((d,), np.mean, confidence_level=level, **keys).confidence_interval
+    assert stats.bca_interval(d, draws, level) == pytest.approx((d.mean(), expected.low, expected.high), rel=1e-9)
 
 
 @pytest.mark.parametrize("effect", [0.1, 0.8, 3.0, 40.0])

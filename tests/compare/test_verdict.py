@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_outcomes import BASE, GAIN, NOISE, from_values, only, pair, result, study
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, friedmanchisquare
 
 from bnexp.compare.result import Verdict
 from bnexp.compare.tables import comparison_rows
@@ -68,6 +68,12 @@ def test_fewer_than_six_pairs_show_an_estimate(n: int) -> None:
     assert ("[" in found.answer) == (n > 2)
     assert any(f"With n = {n} the exact sign-flip test cannot go below" in note for note in found.notes)
     assert only(found).n_needed == (None if n == 2 else 6)
+
+
+@pytest.mark.parametrize(("n", "floor"), [(6, ".031"), (7, ".016"), (8, None)])
+def test_the_smallest_p_of_the_sign_flip_test_is_named_while_it_is_close_to_what_a_verdict_needs(n: int, floor: str) -> None:
+    notes = [note for note in result(study("none", "after_pool"), pair(GAIN[:n])).notes if "sign-flip test" in note]
+    assert notes == ([f"With n = {n} the exact sign-flip test cannot go below p = {floor}."] if floor else [])
 
 
 def test_a_t_test_without_the_sign_flip_test_is_flagged() -> None:
@@ -129,6 +135,13 @@ def test_families_are_corrected() -> None:
     assert smallest.p_equivalence_adjusted == pytest.approx(min(1, 3 * smallest.p_equivalence))
     assert found.omnibus_p is not None
     assert 0 < found.omnibus_p < 1
+
+
+@pytest.mark.parametrize(("seeds", "tested"), [(5, False), (6, True)])
+def test_all_arms_at_once_are_tested_from_six_seeds_on(seeds: int, tested: bool) -> None:
+    table = {arm: list(np.add(BASE[:seeds], shift * np.array(GAIN[:seeds]))) for shift, arm in enumerate(("none", "a", "b"))}
+    omnibus = result(study("none", "a", "b"), from_values(table)).omnibus_p
+    assert omnibus == (pytest.approx(friedmanchisquare(*table.values()).pvalue) if tested else None)
 
 
 unit = st.floats(0, 1, allow_subnormal=False)

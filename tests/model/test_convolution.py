@@ -31,6 +31,19 @@ def test_every_strategy_equals_conv2d(strategy: Strategy, groups: int, padding: 
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", FORWARD)
+def test_evaluation_gathers_no_patches_which_could_fill_the_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[bool] = []
+    chosen = FORWARD[name]
+    monkeypatch.setitem(FORWARD, name, lambda *given: [used.append(torch.is_grad_enabled()), chosen(*given)][1])
+    x, weight = torch.randn(2, 1, 6, 6), torch.randn(4, 1, 3, 3)
+    expected = F.conv2d(x, weight)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            torch.testing.assert_close(convolve(x, weight, None, 0, 1, Strategy(name)), expected)
+    assert len(used) == (1 if name == "im2col" else 2)
+
+
 def test_images_without_a_gradient_need_none() -> None:
     weight = torch.randn(4, 1, 3, 3, requires_grad=True)
     convolve(torch.randn(2, 1, 6, 6), weight, None, 0, 1, Strategy("im2col", "im2col", "im2col")).sum().backward()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,6 +45,15 @@ def test_orthogonal_rows_or_columns(shape: tuple[int, ...]) -> None:
     matrix = draw("orthogonal", *shape).flatten(1)
     gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
     torch.testing.assert_close(gram, torch.eye(len(gram), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (4, 2), (2, 4)])
+def test_orthogonal_matrices_favour_no_direction(shape: tuple[int, int]) -> None:
+    """Uniform over orthogonal matrices, every entry has mean 0 and, as unit vectors do, mean square 1 / (larger side)."""
+    draws = torch.stack([draw_weight("orthogonal", shape, torch_generator(seed, "test")) for seed in range(500)])
+    deviation = math.sqrt(1 / max(shape))
+    assert draws.mean(0).abs().max() < 4.5 * deviation / math.sqrt(500)
+    assert draws.square().mean(0) == pytest.approx(np.full(shape, deviation**2), rel=0.25)
 
 
 def test_torch_scheme_has_torchs_bounds_for_weights_and_biases() -> None:

@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -217,6 +218,32 @@ def test_twenty_runs_at_once_do_not_mix(wandb_home: Path) -> None:
         assert table(wandb_home, runs[spec.run_id], "confusion_matrix_table")["nPredictions"].to_list() == counts
     (message,) = sink.messages
     assert message == f"W&B: 20 runs are recorded offline; upload with: wandb sync {wandb_home}/offline-run-*"
+
+
+@pytest.mark.parametrize(
+    ("folders", "named"),
+    [
+        (["offline-run-1"], "offline-run-1"),
+        (["offline-run-1", "offline-run-2", "offline-run-3"], "offline-run-1 offline-run-2 offline-run-3"),
+        (["offline-run-1", "offline-run-2", "offline-run-3", "offline-run-4"], "offline-run-*"),
+        (["offline-run-1", "offline-run-2", "offline-run-3", "run-4"], "offline-run-1 offline-run-2 offline-run-3 run-4"),
+    ],
+)
+def test_what_is_to_be_uploaded_is_named_folder_by_folder_unless_there_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: list[str], named: str
+) -> None:
+    """Few are named one by one: the same place may hold older runs that the user does not want there."""
+    session = WandbSession(OFFLINE)
+    for folder in folders:
+        settings = SimpleNamespace(sync_dir=str(tmp_path / "my runs" / folder))
+        session.finish(SimpleNamespace(settings=settings, offline=True, finish=lambda exit_code: None), 0)  # type: ignore[arg-type]
+    monkeypatch.chdir(tmp_path / "..")
+    session.report()
+    where = f"'{tmp_path.name}/my runs'/" if "*" in named else f"'{tmp_path.name}/my runs/"
+    shown = where + named if "*" in named else " ".join(f"{where}{folder}'" for folder in named.split())
+    assert session.messages[0].endswith(f"recorded offline; upload with: wandb sync {shown}")
+    session.report()
+    assert len(session.messages) == 1
 
 
 def test_an_error_ends_one_recording_and_is_told_once(wandb_home: Path) -> None:

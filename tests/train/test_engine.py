@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,10 @@ from bnexp.config import ConfigError, InitConfig
 from bnexp.metrics import EpochMetrics, Record, RunFinished, RunStarted, StepMetrics
 from bnexp.options import InitScheme, Schedule
 from bnexp.plan import RunSpec
+from bnexp.train import engine, probes
 from bnexp.train.engine import fit
+from bnexp.train.evaluate import SplitScores
+from bnexp.train.step import TrainStep
 
 DATA = FakeData()
 
@@ -189,8 +193,13 @@ def test_a_run_that_only_evaluation_shows_to_be_lost_has_diverged() -> None:
 
 @pytest.mark.parametrize(
     ("norm", "num_train", "train"),
-    [({"linear": True}, 25, {}), ({"linear": True, "track_running_stats": False}, 24, {"eval_batch_size": 14})],
-    ids=["last training batch", "last evaluation batch"],
+    [
+        ({"linear": True}, 25, {}),
+        ({"linear": True, "track_running_stats": False}, 24, {"eval_batch_size": 14}),
+        ({"linear": True, "track_running_stats": False}, 24, {"eval_batch_size": 9}),
+        ({"linear": True, "track_running_stats": False}, 25, {"eval_batch_size": 5}),
+    ],
+    ids=["training", "test", "validation", "training, by batch statistics"],
 )
 def test_a_last_batch_of_one_is_refused_before_training(norm: dict[str, Any], num_train: int, train: dict[str, Any]) -> None:
     iterator = fit([make_spec(0, norm, train=train)], FakeData(num_train=num_train))
@@ -213,6 +222,34 @@ def test_validations_inside_an_epoch_are_evenly_spaced_and_disturb_nothing() -> 
     assert all(row.keys() == {"val/loss", "val/accuracy"} for values in inside for row in values.values())
     assert values(found[-1].metrics) == values(expected[-1].metrics)
     assert all((found[-1].weights[name] == weight).all() for name, weight in expected[-1].weights.items())
+
+
+def test_an_epochs_seconds_are_those_of_its_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock on which a step takes 1 s, a validation 100 s, a measurement 10,000 s, and nothing else any time."""
+    now = 0.0
+
+    def takes(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*given: Any, **named: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*given, **named)
+
+        return timed
+
+    monkeypatch.setattr(TrainStep, "__call__", takes(1, TrainStep.__call__))
+    monkeypatch.setattr(SplitScores, "__call__", takes(100, SplitScores.__call__))
+    monkeypatch.setattr(probes, "gradients", takes(10_000, probes.gradients))
+    for module in (engine, probes):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
+    train = {"evals_per_epoch": 3, "batch_size": 11}  # 4 steps, of which the second and the last are measured
+    spec = make_spec(0, train=train, probe={"gradients": True, "every": 2})
+    found = records([spec])[spec.run_id]
+    times = [
+        (r.metrics["time/epoch_seconds"], r.metrics["time/images_per_second"]) for r in found if isinstance(r, EpochMetrics)
+    ]
+    assert times == [(4, 11), (4, 11)]
+    assert isinstance(found[-1], RunFinished)
+    assert found[-1].seconds == 2 * (4 + 3 * 100 + 2 * 10_000) + 100  # and the test images
 
 
 def test_more_validations_than_steps_are_one_a_step() -> None:

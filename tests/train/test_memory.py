@@ -10,7 +10,7 @@ from fake_data import FakeData, make_config, make_spec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnexp.options import OptimName, Precision
+from bnexp.options import ModelName, OptimName, Precision
 from bnexp.train.loop import EpochLoop
 from bnexp.train.memory import MemoryLine, _build, estimate, fit_memory, make_hungry, runs_that_fit
 from bnexp.train.precision import compute_dtype
@@ -47,6 +47,15 @@ def test_an_estimate_grows_with_what_takes_memory() -> None:
     assert bytes_of(optim={"name": OptimName.adam}) > plain
     assert bytes_of({"eval_batch_size": 5000}) > 5 * plain
     assert bytes_of({"eval_batch_size": 2}) == plain
+
+
+def test_a_step_holds_parameters_their_gradient_twice_and_what_the_optimiser_remembers() -> None:
+    """Of a wide network on one image, whose activations are next to nothing."""
+    wide = {"name": ModelName.mlp, "width": 1000, "depth": 2}
+    parameters = 8 * (28 * 28 * 1000 + 1000 * 1000 + 1000 * 10 + 1000 + 1000 + 10)
+    for optimiser, copies in ((OptimName.sgd, 4), (OptimName.adam, 5)):
+        found = bytes_of({"batch_size": 1}, model=wide, optim={"name": optimiser})
+        assert found == pytest.approx(copies * parameters, rel=0.01)
 
 
 def test_an_estimate_counts_at_least_what_the_first_layers_leave() -> None:

@@ -84,7 +84,7 @@ class RunBatchNorm(RunningNorm):
         super()._check_values(num_images, map_size)
         if not self.training or self.ghost_size is None:
             return
-        smallest = min(num_images, num_images % self.ghost_size or self.ghost_size)
+        smallest = num_images % self.ghost_size or self.ghost_size
         if smallest * map_size < 2:
             raise ConfigError(
                 f"norm.ghost_size={self.ghost_size} leaves {self.name} one value a channel to normalise in a part of a batch "
