@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import numpy as np
 import pytest
 
 from bnexp.compose import compose
+from bnexp.config import DataConfig, ModelConfig, NormConfig, OptimConfig, RunConfig, StudyConfig
+from bnexp.options import (
+    Activation,
+    Backward,
+    DataName,
+    Device,
+    InitLayers,
+    InitScheme,
+    ModelName,
+    NormKind,
+    OptimName,
+    Placement,
+    Precision,
+    Schedule,
+)
 from bnexp.plan import PER_RUN, RunSpec, flatten, unique
+from tests.changed import changed
 
 
 def run_id(*overrides: str) -> str:
@@ -44,11 +64,138 @@ def test_the_evaluation_batch_is_part_of_the_experiment_where_norms_go_by_it() -
     assert run_id("norm=batch", "train.eval_batch_size=10") == run_id("norm=batch")
 
 
-@pytest.mark.parametrize("key", ["norm.backward=staged", "train.log_every=5", "train.eval_batch_size=10"])
-def test_runs_of_one_id_that_are_computed_or_recorded_otherwise_train_apart(key: str) -> None:
-    one, other = RunSpec(compose(["norm=batch"])), RunSpec(compose(["norm=batch", key]))
-    assert one.run_id == other.run_id
-    assert one.fuse_key != other.fuse_key
+# What may differ inside a cohort, in a run for which each of these keys counts.
+SGD = RunConfig(
+    norm=NormConfig(NormKind.batch),
+    model=ModelConfig(name=ModelName.mlp, dropout=0.1),
+    optim=OptimConfig(schedule=Schedule.step),
+)
+SGD.model.init.scheme = InitScheme.xavier
+ADAM = changed(SGD, {"optim.name": OptimName.adam})
+
+
+@pytest.mark.parametrize(
+    ("config", "keys", "own_id", "one_cohort"),
+    [
+        (
+            SGD,
+            {
+                "seed": 1,
+                "model.dropout": 0.5,
+                "model.init.scheme": InitScheme.normal,
+                "model.init.gain": 2.0,
+                "model.init.layers": InitLayers.conv,
+                "norm.eps": 0.1,
+                "norm.momentum": None,
+                "optim.lr": 0.1,
+                "optim.momentum": 0.1,
+                "optim.weight_decay": 0.1,
+                "optim.warmup": 1.0,
+                "optim.step_epochs": 1.0,
+                "optim.step_gamma": 0.5,
+                "train.init_from": "abc",
+            },
+            True,
+            True,
+        ),
+        (ADAM, {"optim.beta1": 0.1, "optim.beta2": 0.1, "optim.eps": 0.1, "optim.schedule": Schedule.cosine}, True, True),
+        (
+            SGD,
+            {
+                "data.size": 28,
+                "data.train_size": 100,
+                "train.batch_size": 32,
+                "train.epochs": 3,
+                "train.precision": Precision.bf16,
+                "model.width": 7,
+                "model.activation": Activation.tanh,
+                "norm.kind": NormKind.layer,
+                "norm.placement": Placement.before_activation,
+                "optim.name": OptimName.adam,
+                "optim.nesterov": True,
+                "probe.gap": True,
+            },
+            True,
+            False,
+        ),
+        (
+            SGD,
+            {
+                "norm.backward": Backward.staged,
+                "train.device": Device.cpu,
+                "train.eval_batch_size": 10,
+                "train.log_every": 5,
+            },
+            False,
+            False,
+        ),
+        (
+            SGD,
+            {"data.margin": 0.5, "executor.workers": 3, "track.predictions": 0, "study.question": "?", "data.root": "/x"},
+            False,
+            True,
+        ),
+    ],
+    ids=["vectors of SGD", "vectors of Adam", "graph", "computed or recorded otherwise", "presentation"],
+)
+def test_what_makes_another_run_and_what_another_cohort(
+    config: RunConfig, keys: dict[str, Any], own_id: bool, one_cohort: bool
+) -> None:
+    spec = RunSpec(config)
+    for key, value in keys.items():
+        other = RunSpec(changed(config, {key: value}))
+        assert (other.run_id != spec.run_id, other.fuse_key == spec.fuse_key) == (own_id, one_cohort), key
+
+
+def test_weights_of_other_shapes_start_in_another_cohort() -> None:
+    plain, one, same, wide = (RunSpec(SGD, w) for w in (None, *({"fc1.weight": np.zeros(n)} for n in (2, 2, 3))))
+    assert one.fuse_key == same.fuse_key
+    assert len({plain.fuse_key, one.fuse_key, wide.fuse_key}) == 3
+    assert plain.run_id == wide.run_id
+
+
+@pytest.mark.parametrize(
+    ("config", "run_id"),
+    [
+        (RunConfig(), "8fe807e3c745"),
+        (
+            RunConfig(seed=3, norm=NormConfig(NormKind.batch_renorm, momentum=None), optim=OptimConfig(name=OptimName.adam)),
+            "0044547918ca",
+        ),
+        (
+            RunConfig(
+                data=DataConfig(DataName.npz, root="/data/mine.npz", val_fraction=0.1),
+                model=ModelConfig(ModelName.mlp, conv_bias="true"),
+                norm=NormConfig(NormKind.group),
+            ),
+            "67aeaf12fb8c",
+        ),
+    ],
+)
+def test_ids_stay_what_they_were_so_that_recorded_runs_are_found(config: RunConfig, run_id: str) -> None:
+    assert RunSpec(config).run_id == run_id
+
+
+def test_a_run_is_named_by_its_study_arm_levels_and_seed() -> None:
+    alone = RunSpec(RunConfig(seed=2, norm=NormConfig(NormKind.batch)))
+    assert (alone.study, alone.group, alone.arm, alone.levels, alone.label) == ("train", "train", "batch", {}, "batch seed=2")
+    study = StudyConfig(name="rates", id="0a1b", arm="mine", levels={"optim.lr": 0.1, "place": "early"})
+    spec = RunSpec(RunConfig(study=study))
+    assert (spec.study, spec.group, spec.arm, spec.label) == ("rates", "rates-0a1b", "mine", "mine lr=0.1 place=early seed=0")
+    assert (spec.seed, spec.levels) == (0, study.levels)
+
+
+def test_a_configuration_is_recorded_as_plain_values() -> None:
+    config = changed(SGD, {"study.expect": {"early": Schedule.step}, "study.factors": {"norm.kind": [NormKind.batch]}})
+    recorded = RunSpec(config).to_dict()
+    assert recorded == json.loads(json.dumps(recorded))
+    assert type(recorded["norm"]["kind"]) is type(recorded["study"]["factors"]["norm.kind"][0]) is str
+    assert recorded["study"]["expect"] == {"early": "step"}
+
+
+def test_only_batch_norm_goes_by_its_batch_in_evaluation() -> None:
+    layer = RunConfig(norm=NormConfig(NormKind.layer, track_running_stats=False))
+    assert RunSpec(layer).run_id == RunSpec(changed(layer, {"train.eval_batch_size": 10})).run_id
 
 
 def test_an_mlp_has_one_id_for_the_names_of_one_placement() -> None:
@@ -62,6 +209,15 @@ def test_an_image_folder_is_known_by_its_absolute_path(monkeypatch: pytest.Monke
     monkeypatch.chdir("/")
     assert run_id("data=image_folder", "data.root=tmp") == run_id("data=image_folder", "data.root=/tmp")
     assert run_id("data=image_folder", "data.root=/tmp") != run_id("data=image_folder", "data.root=/var")
+    monkeypatch.setenv("HOME", "/var")
+    for name in (DataName.image_folder, DataName.npz):
+        config = RunConfig(data=DataConfig(name, root="/var/mine"))
+        at_home, elsewhere, other_part = (
+            RunSpec(changed(config, {key: value})).run_id
+            for key, value in (("data.root", "~/mine"), ("data.root", "/mine"), ("data.test_fraction", 0.3))
+        )
+        assert at_home == RunSpec(config).run_id != elsewhere
+        assert other_part != at_home
 
 
 def test_per_run_keys_exist() -> None:
