@@ -133,7 +133,7 @@ def _row(numbers: Sequence[int], parts: Sequence[Part]) -> dict[str, Any]:
     return {
         "cohort": None if first.place == "processes" else numbers[0],
         "runs": len(specs),
-        "where": f"{at_once} {first.place}" if first.place == "processes" else first.place,
+        "where": first.place if first.place != "processes" else "1 process" if at_once == 1 else f"{at_once} processes",
         "arms": ", ".join(dict.fromkeys(spec.arm for spec in specs)),
         "seeds": len({spec.seed for spec in specs}),
         "time": "unknown" if seconds is None else duration_text(seconds),

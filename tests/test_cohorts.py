@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnexp.cohorts import cohorts, num_train_images, singles, split
+from bnexp.cohorts import cohorts, num_train_images, relative_cost, singles, split, workload
 from bnexp.compose import compose
-from bnexp.config import OptimConfig, RunConfig
-from bnexp.options import DataName
+from bnexp.config import DataConfig, NormConfig, OptimConfig, RunConfig, TrainConfig
+from bnexp.options import DataName, ModelName, NormKind
 from bnexp.plan import RunSpec
+from tests.changed import changed
 
 
 def specs(seeds: list[int]) -> list[RunSpec]:
@@ -63,6 +64,34 @@ def test_parts_are_nearly_equal(num_runs: int, max_runs: int, sizes: list[int]) 
 
 
 def test_the_images_of_a_run_are_those_that_it_trains_on() -> None:
-    assert num_train_images(compose(["data=mnist", "data.val_fraction=0.1"]).data) == 54_000
-    assert num_train_images(compose(["data=mnist", "data.train_size=500"]).data) == 500
-    assert num_train_images(replace(compose().data, name=DataName.npz)) is None
+    published = {"mnist": 60_000, "fashion_mnist": 60_000, "kmnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
+    published |= {"svhn": 73_257, "digits": 1_797 - 360}
+    for name in DataName:
+        assert num_train_images(DataConfig(name, val_fraction=0)) == published.get(name), name
+    assert num_train_images(DataConfig(DataName.mnist, val_fraction=0.1)) == 54_000
+    assert num_train_images(DataConfig(DataName.npz, train_size=500)) == 500
+
+
+def test_runs_take_about_as_long_if_images_batches_and_network_are_the_same() -> None:
+    run = RunSpec(RunConfig())
+    same = [RunConfig(seed=1), RunConfig(optim=OptimConfig(lr=0.5)), RunConfig(norm=NormConfig(NormKind.batch))]
+    assert {workload((RunSpec(config),)) for config in same} == {workload((run,))}
+    for key, value in OTHER_WORK.items():
+        assert workload((RunSpec(changed(RunConfig(), {key: value})),)) != workload((run,)), key
+
+
+OTHER_WORK = {
+    "train.epochs": 9,
+    "train.batch_size": 32,
+    "data.train_size": 100,
+    "data.name": DataName.cifar10,
+    "model.name": ModelName.mlp,
+    "model.depth": 2,
+    "model.width": 99,
+}
+
+
+def test_small_batches_cost_more_an_image_and_a_step_as_much_as_its_21_images() -> None:
+    assert [relative_cost(size) for size in (1, 7, 21, 42)] == [22, 4, 2, 1.5]
+    long, short = (RunSpec(RunConfig(data=DataConfig(DataName.npz), train=TrainConfig(epochs=epochs))) for epochs in (3, 2))
+    assert singles([short, long]) == [(long,), (short,)]  # also of images that nobody has counted

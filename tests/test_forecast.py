@@ -10,20 +10,31 @@ import pytest
 import torch
 
 from bnexp.compose import compose
+from bnexp.config import DataConfig, RunConfig, TrainConfig
 from bnexp.executors import arrange
-from bnexp.forecast import PROCESS_BYTES, SHARED_BYTES, forecast, part_columns, part_rows
+from bnexp.forecast import (
+    PROCESS_BYTES,
+    SHARED_BYTES,
+    Part,
+    duration_text,
+    estimate_seconds,
+    forecast,
+    part_columns,
+    part_rows,
+)
+from bnexp.options import DataName, Device
 from bnexp.plan import RunSpec
 from bnexp.tracking.store import Store
 
 
 class MadeStore(Store):
-    """Knows of finished runs that trained so many images a second on these devices."""
+    """Knows of finished runs that trained so many images a second on these devices, each in order."""
 
-    def __init__(self, **speeds: float) -> None:
-        self.speeds = speeds
+    def __init__(self, **speeds: float | list[float]) -> None:
+        self.speeds = {device: speed if isinstance(speed, list) else [speed] for device, speed in speeds.items()}
 
     def latest(self, count: int) -> Any:
-        for device, speed in self.speeds.items():
+        for device, speed in [(device, speed) for device, speeds in self.speeds.items() for speed in speeds[-count:]]:
             metrics = {"time/images_per_second": speed}
             yield SimpleNamespace(
                 summary={"data": "mnist", "model": "lenet", "batch_size": 64, "device": device, "metrics": metrics}
@@ -90,3 +101,93 @@ def test_small_batches_take_longer_and_other_networks_are_timed_by_their_own_run
     assert one > 10 * usual
     mlp = specs("model=mlp", seeds=1)
     assert forecast(mlp, store)[0].seconds == forecast(mlp, MadeStore())[0].seconds
+
+
+def test_the_speed_is_the_median_of_the_latest_fifty_runs_and_an_estimate_where_there_is_none() -> None:
+    runs = specs(seeds=1)
+    assert forecast(runs, MadeStore(cpu=[1.0, 500.0, 1000.0, 2000.0, 90_000.0]))[0].seconds == 20.0
+    assert forecast(runs, MadeStore(cpu=[1.0] * 60 + [1000.0] * 50))[0].seconds == 20.0
+    assert forecast(runs, MadeStore())[0].seconds == pytest.approx(20_000 * (1 + 21 / 64) / 11_000)
+    assert forecast([RunSpec(RunConfig(data=DataConfig(DataName.npz)))], MadeStore(cpu=1000.0))[0].seconds is None
+
+
+def test_records_of_old_versions_tell_the_speed_of_lenet_in_batches_of_64() -> None:
+    store = MadeStore(cpu=1000.0)
+    (run,) = store.latest(1)
+    old = {key: value for key, value in run.summary.items() if key not in ("model", "batch_size")}
+    store.latest = lambda count: [SimpleNamespace(summary=old)]  # type: ignore[method-assign]
+    assert forecast(specs(seeds=1), store)[0].seconds == 20.0
+
+
+def bytes_of(data: DataConfig, device: str = "cpu") -> float:
+    return forecast([RunSpec(RunConfig(data=data, train=TrainConfig(device=Device(device))))], MadeStore())[0].bytes
+
+
+def test_colours_and_classes_take_memory() -> None:
+    grey = bytes_of(DataConfig(DataName.mnist))
+    assert grey > SHARED_BYTES + PROCESS_BYTES
+    for name in DataName:
+        colour = name in ("cifar10", "cifar100", "svhn", "image_folder", "npz")
+        assert (bytes_of(DataConfig(name)) > grey) == colour, name
+    assert bytes_of(DataConfig(DataName.mnist, channels=3)) == bytes_of(DataConfig(DataName.cifar10))
+    assert bytes_of(DataConfig(DataName.cifar10, channels=1)) == grey
+    assert bytes_of(DataConfig(DataName.cifar100)) > bytes_of(DataConfig(DataName.cifar10))
+    assert bytes_of(DataConfig(DataName.mnist, size=28)) < grey
+
+
+@pytest.mark.usefixtures("gpu")
+def test_on_a_gpu_only_its_own_memory_counts() -> None:
+    assert bytes_of(DataConfig(DataName.mnist)) < SHARED_BYTES
+
+
+def part(*runs: RunSpec, place: str = "processes", at_once: int = 2, seconds: float | None = 30.04, extra: int = 0) -> Part:
+    return Part(runs, place, at_once, seconds, SHARED_BYTES + PROCESS_BYTES + extra)
+
+
+def test_rows_sum_up_what_trains_alike() -> None:
+    a, b, c = specs("norm=none", "executor=local", seeds=3)
+    other = specs("norm=batch", "executor=local", seeds=1)[0]
+    parts = [part(a), part(other, seconds=90.0), part(b, seconds=50.0, extra=2**20), part(c, seconds=None)]
+    first, second = part_rows(parts)
+    assert first == {
+        "cohort": None,
+        "runs": 3,
+        "where": "2 processes",
+        "arms": "none",
+        "seeds": 3,
+        "time": "80 s",  # two turns of 40 s in the mean
+        "memory": "472 MiB",
+    }
+    assert (second["runs"], second["where"], second["time"], second["memory"]) == (1, "1 process", "2 min", "375 MiB")
+    fused = [part(a, b, other, place="GPU", at_once=1), part(c, place="GPU", at_once=1, seconds=None)]
+    assert [(row["cohort"], row["runs"], row["where"], row["arms"], row["seeds"]) for row in part_rows(fused)] == [
+        (1, 3, "GPU", "none, batch", 2),
+        (2, 1, "GPU", "none", 1),
+    ]
+    assert [(row["time"], row["memory"]) for row in part_rows(fused)] == [("30 s", "375 MiB"), ("unknown", "375 MiB")]
+
+
+def test_columns_say_of_each_run_what_it_trains_with() -> None:
+    a, b, c = specs(seeds=3)
+    columns = part_columns([part(a, b, extra=1), part(c, seconds=None)])
+    size = SHARED_BYTES + PROCESS_BYTES
+    assert columns[a.run_id] == columns[b.run_id] == {"cohort": 1, "cohort_seconds": 30.0, "cohort_bytes": size + 1}
+    assert columns[c.run_id] == {"cohort": 2, "cohort_seconds": None, "cohort_bytes": size}
+
+
+def test_the_time_of_all_runs_is_shared_by_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bnexp.forecast.num_cores", lambda: 4)
+    store = MadeStore(cpu=1000.0)
+    assert [estimate_seconds(specs(seeds=n), store) for n in (0, 1, 3, 4, 8)] == [0.0, 20.0, 20.0, 20.0, 40.0]
+    assert estimate_seconds([*specs(seeds=2), RunSpec(RunConfig(data=DataConfig(DataName.npz)))], store) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0, "1 s"), (1.4, "1 s"), (1.6, "2 s"), (89.9, "90 s"), (90, "2 min")),
+        *((719, "12 min"), (5399, "90 min"), (5400, "1.5 h"), (36_000, "10.0 h")),
+    ],
+)
+def test_durations_are_for_people(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
