@@ -47,7 +47,7 @@ def validate(config: RunConfig) -> None:
             value = getattr(value, part)
         if info.metadata["choices"] and value is not None and value not in info.metadata["choices"]:
             raise ConfigError(f"{info.name}={value} is not possible: allowed is {info.allowed()} ({info.help}).")
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float):
             check_range(info, value)
     _check_combinations(config)
 
@@ -150,7 +150,7 @@ def _check_norm(config: RunConfig) -> None:
             "norm.statistics=precise has no effect with norm.track_running_stats=false, where evaluation normalises by its own "
             "batches; set one of them to its default."
         )
-    by_batch = config.train.norm_statistics is NormStatistics.live or not norm.track_running_stats
+    by_batch = config.train.norm_statistics is NormStatistics.live
     together = norm.ghost_size if norm.kind is NormKind.batch and norm.ghost_size else batch_size
     if by_batch and together <= config.data.duplicates and config.model.has_linear_norm(norm):
         ghost_size = "null" if norm.ghost_size is None else norm.ghost_size
@@ -171,7 +171,7 @@ def _check_optim(config: RunConfig) -> None:
     optim, epochs = config.optim, config.train.epochs
     if optim.name is OptimName.sgd and optim.nesterov and optim.momentum == 0:
         raise ConfigError("optim.nesterov=true needs optim.momentum above 0; set optim.momentum=0.9 or optim.nesterov=false.")
-    if optim.warmup >= epochs and optim.warmup > 0:
+    if optim.warmup >= epochs:
         raise ConfigError(
             f"optim.warmup={optim.warmup:g} leaves no epoch to train: allowed is below train.epochs={epochs}; "
             "lower the one or raise the other."

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
 from bnexp.compose import compose
-from bnexp.config import ConfigError
+from bnexp.config import ConfigError, RunConfig
+from bnexp.options import (
+    DataName,
+    Device,
+    ExecutorName,
+    InitLayers,
+    ModelName,
+    NormKind,
+    NormStatistics,
+    OptimName,
+    Precision,
+    Statistics,
+    Trainable,
+)
+from bnexp.validate import check_name, validate
+from tests.changed import changed
 
 INSTANCE = "norm.kind=instance cannot normalise linear layers, where each image has a single value a channel"
 TWO_IMAGES = "norm.kind=batch needs two different images to normalise linear layers"
@@ -96,3 +112,93 @@ def test_what_cannot_work_is_refused_in_one_sentence(overrides: list[str], messa
 )
 def test_what_can_work_is_let_through(overrides: list[str]) -> None:
     compose(overrides)
+
+
+BATCH, LINEAR_BATCH = {"norm.kind": NormKind.batch}, {"norm.kind": NormKind.batch, "norm.linear": True}
+RENORM = {"norm.kind": NormKind.batch_renorm}
+FROZEN = {"train.norm_statistics": NormStatistics.frozen}
+UNTRACKED = {"norm.track_running_stats": False}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"study.name": "a b"}, "study.name 'a b' is not possible: use letters, digits, '_', '-' and, not first, '.'."),
+        ({"study.arm": "../x"}, "study.arm '../x' is not possible"),
+        ({"executor.address": "auto"}, "executor.address=auto has no effect with executor=auto; add executor=ray."),
+        ({"executor.address": "auto", "executor.name": ExecutorName.ray}, None),
+        ({"data.name": DataName.image_folder}, "data=image_folder needs data.root: the folder with one folder a class; "),
+        ({"data.name": DataName.npz}, "data=npz needs data.root: the .npz file; add data.root=PATH."),
+        ({"data.name": DataName.npz, "data.root": "x.npz"}, None),
+        ({"data.duplicates": 32}, None),
+        ({"model.name": ModelName.mlp, "model.dropout": 0.1}, None),
+        ({"model.name": ModelName.plain, "model.init.layers": InitLayers.conv}, None),
+        ({"norm.kind": NormKind.group, "norm.groups": 4}, r"norm.groups=4 .* \(6, 16\): allowed is 1, 2."),
+        ({"norm.kind": NormKind.group, "norm.linear": True}, None),
+        (
+            {"norm.kind": NormKind.group, "norm.linear": True, "norm.groups": 6},
+            r"norm.groups=6 .* \(6, 16, 120, 84\): allowed is 1, 2.",
+        ),
+        ({"norm.kind": NormKind.layer, "norm.groups": 4, "norm.ghost_size": 100, **UNTRACKED}, None),
+        ({"norm.kind": NormKind.layer, "norm.statistics": Statistics.precise, **UNTRACKED, **FROZEN}, None),
+        (BATCH | {"norm.ghost_size": 64}, None),
+        (RENORM | {"norm.ghost_size": 100}, None),
+        (BATCH | UNTRACKED, None),
+        (BATCH | {"norm.statistics": Statistics.precise}, None),
+        (LINEAR_BATCH | {"train.batch_size": 2}, None),
+        (LINEAR_BATCH | {"norm.ghost_size": 4, "data.duplicates": 2}, None),
+        (LINEAR_BATCH | {"norm.ghost_size": 4, "data.duplicates": 4}, "norm.kind=batch needs two different images"),
+        (RENORM | {"norm.linear": True, "norm.ghost_size": 1}, None),
+        (RENORM | {"norm.linear": True, "train.batch_size": 1}, "norm.kind=batch_renorm needs two different images"),
+        (LINEAR_BATCH | FROZEN | {"train.batch_size": 1, "study.pretrain": ["train.epochs=1"]}, None),
+        (
+            LINEAR_BATCH | FROZEN | UNTRACKED | {"train.batch_size": 1, "train.init_from": "abc"},
+            "train.norm_statistics=frozen needs running statistics; set norm.track_running_stats=true",
+        ),
+        (
+            {"optim.nesterov": True, "optim.momentum": 0.0},
+            "optim.nesterov=true needs optim.momentum above 0; set optim.momentum=0.9 or optim.nesterov=false.",
+        ),
+        ({"optim.nesterov": True}, None),
+        ({"optim.nesterov": True, "optim.momentum": 0.0, "optim.name": OptimName.adam}, None),
+        ({"optim.warmup": 10.0}, "optim.warmup=10 leaves no epoch to train: allowed is below train.epochs=10; "),
+        ({"optim.warmup": 9.5}, None),
+        (
+            {"train.precision": Precision.tf32, "train.device": Device.cpu},
+            "train.precision=tf32 needs a CUDA device, not train.device=cpu; use train.precision=fp32.",
+        ),
+        ({"train.precision": Precision.tf32, "train.device": Device.mps}, "train.precision=tf32 needs a CUDA device"),
+        ({"train.precision": Precision.tf32}, None),
+        ({"train.precision": Precision.bf16, "train.device": Device.cpu}, None),
+        (
+            {"train.precision": Precision.fp64, "train.device": Device.mps},
+            "train.precision=fp64 does not exist on train.device=mps; use train.precision=fp32.",
+        ),
+        ({"train.precision": Precision.fp64, "train.device": Device.cpu}, None),
+        ({"train.precision": Precision.fp32, "train.device": Device.mps}, None),
+        ({"train.trainable": Trainable.norm_head}, "train.trainable=norm_head finds no .* with norm.kind=none; "),
+        ({"train.trainable": Trainable.norm} | BATCH, None),
+        ({"train.trainable": Trainable.norm, "norm.affine": False} | BATCH, ".* with norm.affine=false; use norm=batch with"),
+        ({"train.trainable": Trainable.head, "norm.affine": False} | BATCH, None),
+        (BATCH | FROZEN | {"train.init_from": "abc"}, None),
+        (RENORM | FROZEN, "train.norm_statistics=frozen needs a trained run"),
+    ],
+)
+def test_each_limit_stands_where_it_is_said_to(values: dict[str, Any], message: str | None) -> None:
+    config = changed(RunConfig(), values)
+    if message is None:
+        validate(config)
+        return
+    with pytest.raises(ConfigError) as error:
+        validate(config)
+    assert re.match(message, str(error.value))
+
+
+@pytest.mark.parametrize(("word", "possible"), [("a-b_c.d", True), ("Größe2", True), ("-x", True), (".x", False)])
+def test_names_can_be_folders(word: str, possible: bool) -> None:
+    for name in (word, word * 2):
+        if possible:
+            check_name(name, "arm")
+    for name in ("", "a/b", "a b", "a\n", *([] if possible else [word])):
+        with pytest.raises(ConfigError, match=r"arm .* is not possible"):
+            check_name(name, "arm")
