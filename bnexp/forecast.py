@@ -56,7 +56,6 @@ def forecast(specs: Sequence[RunSpec], store: Store) -> list[Part]:
 
 def _parts(plan: Arrangement, speeds: Speeds, lines: dict[str, MemoryLine]) -> Iterator[Part]:
     place = "GPU" if plan.accelerated else "this process" if plan.place is ExecutorName.inline else "processes"
-    at_once = 1 if plan.place is ExecutorName.inline else plan.workers
     for cohort in plan.cohorts:
         key = cohort[0].fuse_key
         if key not in lines:
@@ -66,7 +65,7 @@ def _parts(plan: Arrangement, speeds: Speeds, lines: dict[str, MemoryLine]) -> I
             if seconds is not None and not plan.accelerated:
                 seconds *= len(runs)  # on a CPU a cohort takes as long as its runs one after another
             own = 0 if plan.accelerated else SHARED_BYTES + PROCESS_BYTES
-            yield Part(runs, place, at_once, seconds, own + lines[key].bytes(len(runs)))
+            yield Part(runs, place, plan.workers, seconds, own + lines[key].bytes(len(runs)))
 
 
 def _speeds(store: Store) -> Speeds:
@@ -129,7 +128,7 @@ def _row(numbers: Sequence[int], parts: Sequence[Part]) -> dict[str, Any]:
     known = [part.seconds for part in parts if part.seconds is not None]
     seconds = math.ceil(len(parts) / at_once) * statistics.mean(known) if known else None
     each = max(part.bytes for part in parts)
-    together = SHARED_BYTES + at_once * (each - SHARED_BYTES) if first.place == "processes" else each
+    together = SHARED_BYTES + at_once * (each - SHARED_BYTES)
     return {
         "cohort": None if first.place == "processes" else numbers[0],
         "runs": len(specs),

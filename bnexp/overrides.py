@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
@@ -37,7 +37,7 @@ def check_overrides(overrides: Sequence[str], known_groups: Mapping[str, list[st
             raise ConfigError(f"{text} would remove a key, which the configuration needs; set a value instead: {name}=VALUE.")
         if name.startswith("hydra"):
             continue
-        if name.removeprefix("+") in ("study.arm", "study.id", "study.levels"):
+        if name in ("study.arm", "study.id", "study.levels"):
             raise ConfigError(f"{name} is set by the study itself; leave it out.")
         if name in known_groups:
             _check_choice(override, known_groups[name])
@@ -46,6 +46,10 @@ def check_overrides(overrides: Sequence[str], known_groups: Mapping[str, list[st
             raise ConfigError(
                 f"there is no key {name!r} in the configuration.{did_you_mean(name, known)} See all with bnexp config --keys."
             )
+        elif isinstance(override.value(), Glob):
+            raise ConfigError(
+                f"{text} finds no value: glob chooses among the files of a group, as norm=glob(*); list the values."
+            )
 
 
 def _inside_mapping(name: str, keys: dict[str, Any]) -> bool:
@@ -53,15 +57,20 @@ def _inside_mapping(name: str, keys: dict[str, Any]) -> bool:
 
 
 def _check_choice(override: Override, names: list[str]) -> None:
-    group = override.key_or_group
-    values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
-    for value in values:
+    for value in _chosen(override, names):
         choice = value.strip("'\"")
-        if override.is_sweep_override() and override.is_range_sweep():
-            continue
         if choice not in names and choice != "null":
             hint = did_you_mean(choice, names)
-            raise ConfigError(f"{group}={choice} does not exist: allowed are {', '.join(names)}.{hint}")
+            raise ConfigError(f"{override.key_or_group}={choice} does not exist: allowed are {', '.join(names)}.{hint}")
+
+
+def _chosen(override: Override, names: list[str]) -> list[str]:
+    """The group members that an override names."""
+    value = override.value()
+    if isinstance(value, Glob | IntervalSweep):
+        found = value.filter(names) if isinstance(value, Glob) else []
+        return found or [str(override.input_line).split("=", 1)[1]]
+    return list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.get_value_element_as_str()]
 
 
 @contextmanager

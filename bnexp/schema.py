@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
+from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from bnexp.config import RunConfig
@@ -84,7 +85,7 @@ class KeyInfo:
 
     @property
     def _types(self) -> tuple[Any, ...]:
-        return get_args(self.type) or (self.type,)
+        return get_args(self.type) if isinstance(self.type, UnionType) else (self.type,)
 
     @property
     def optional(self) -> bool:

@@ -159,4 +159,6 @@ def literal(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     text = str(value)
-    return text if re.fullmatch(r"[\w.+-]+", text, re.ASCII) else "'" + text.replace("'", "\\'") + "'"
+    if re.fullmatch(r"[\w.+-]+", text, re.ASCII):
+        return text
+    return "'" + re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", "\\'") + "'"  # before a quote a backslash counts double

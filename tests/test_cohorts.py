@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bnexp.cohorts import cohorts, num_train_images, relative_cost, singles, split, workload
@@ -47,6 +47,7 @@ def test_small_batches_make_a_run_longer() -> None:
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 30))
+@example([0, 0, 0, 1, 2], 3)
 def test_a_split_keeps_every_run_in_order_and_no_part_is_too_large(seeds: list[int], max_runs: int) -> None:
     (cohort,) = cohorts(specs(seeds))
     parts = split(cohort, max_runs)

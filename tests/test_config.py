@@ -81,7 +81,11 @@ def test_every_bound_is_kept_and_named() -> None:
         ("data.order", "shuffled, sorted, grouped"),
         ("model.conv_bias", "auto, true, false"),
         ("track.wandb.tags", "a list"),
+        ("study.tune.grid", "a list"),
+        ("study.tune.seeds", "a list"),
         ("study.arms", "a mapping"),
+        ("study.limits", "a mapping"),
+        ("study.expect", "a mapping"),
         ("study.seeds", "text"),
         ("study.margin", "a number above 0 or null"),
     ],
@@ -136,8 +140,9 @@ def test_accuracies_are_percentage_points_and_losses_nats() -> None:
 
 def test_seeds_are_a_count_or_a_list() -> None:
     assert resolve_seeds(3) == [0, 1, 2]
-    assert resolve_seeds([7, 3]) == [7, 3]
-    for wrong in (0, -1, [], [1, 1], [-1], "3", True, None, [1.5]):
+    for seeds in ([7, 3], [0], [2]):
+        assert resolve_seeds(seeds) == seeds
+    for wrong in (0, -1, [], [1, 1], [-1], [0, -1], [0, True], [2, 1.5], "3", True, None, [1.5], (0, 1)):
         with pytest.raises(ConfigError, match=r"study\.seeds"):
             resolve_seeds(wrong)
 

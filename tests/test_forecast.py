@@ -25,20 +25,20 @@ from bnexp.forecast import (
 from bnexp.options import DataName, Device
 from bnexp.plan import RunSpec
 from bnexp.tracking.store import Store
+from bnexp.train.memory import estimate
 
 
 class MadeStore(Store):
-    """Knows of finished runs that trained so many images a second on these devices, each in order."""
+    """Knows of finished runs that trained so many images a second on these devices, each in order; ``known``: of all."""
 
-    def __init__(self, **speeds: float | list[float]) -> None:
+    def __init__(self, known: dict[str, Any] | None = None, **speeds: float | list[float]) -> None:
+        self.known = {"model": "lenet", "batch_size": 64} if known is None else known
         self.speeds = {device: speed if isinstance(speed, list) else [speed] for device, speed in speeds.items()}
 
     def latest(self, count: int) -> Any:
         for device, speed in [(device, speed) for device, speeds in self.speeds.items() for speed in speeds[-count:]]:
             metrics = {"time/images_per_second": speed}
-            yield SimpleNamespace(
-                summary={"data": "mnist", "model": "lenet", "batch_size": 64, "device": device, "metrics": metrics}
-            )
+            yield SimpleNamespace(summary={"data": "mnist", "device": device, "metrics": metrics} | self.known)
 
 
 def specs(*overrides: str, seeds: int = 3) -> list[RunSpec]:
@@ -50,7 +50,7 @@ def specs(*overrides: str, seeds: int = 3) -> list[RunSpec]:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrange, "_on_accelerator", lambda spec: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (120 * 2**20, 140 * 2**20))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (120 * 2**20, 900 * 2**20))
 
 
 def test_processes_share_the_libraries_and_the_time() -> None:
@@ -75,7 +75,10 @@ def test_a_gpu_trains_what_fits_at_once_and_its_speed_is_not_that_of_a_cpu() -> 
     runs = specs(seeds=12)
     parts = forecast(runs, MadeStore(cpu=1000.0))
     assert [part.seconds for part in parts] == [None] * len(parts)
-    assert part_rows(parts)[0]["time"] == "unknown"
+    assert [(row["cohort"], row["where"], row["time"]) for row in part_rows(parts)][:2] == [
+        (1, "GPU", "unknown"),
+        (2, "GPU", "unknown"),
+    ]
     assert 1 < len(parts) < 12
     assert sum(len(part.runs) for part in parts) == 12
     assert all(part.bytes < 120 * 2**20 for part in parts)
@@ -106,38 +109,46 @@ def test_small_batches_take_longer_and_other_networks_are_timed_by_their_own_run
 def test_the_speed_is_the_median_of_the_latest_fifty_runs_and_an_estimate_where_there_is_none() -> None:
     runs = specs(seeds=1)
     assert forecast(runs, MadeStore(cpu=[1.0, 500.0, 1000.0, 2000.0, 90_000.0]))[0].seconds == 20.0
-    assert forecast(runs, MadeStore(cpu=[1.0] * 60 + [1000.0] * 50))[0].seconds == 20.0
+    fifty = [1000.0] * 25 + [3000.0] * 25
+    assert forecast(runs, MadeStore(cpu=[5000.0, *fifty]))[0].seconds == 10.0
     assert forecast(runs, MadeStore())[0].seconds == pytest.approx(20_000 * (1 + 21 / 64) / 11_000)
     assert forecast([RunSpec(RunConfig(data=DataConfig(DataName.npz)))], MadeStore(cpu=1000.0))[0].seconds is None
 
 
-def test_records_of_old_versions_tell_the_speed_of_lenet_in_batches_of_64() -> None:
-    store = MadeStore(cpu=1000.0)
-    (run,) = store.latest(1)
-    old = {key: value for key, value in run.summary.items() if key not in ("model", "batch_size")}
-    store.latest = lambda count: [SimpleNamespace(summary=old)]  # type: ignore[method-assign]
-    assert forecast(specs(seeds=1), store)[0].seconds == 20.0
+def test_records_tell_of_their_network_and_batches_and_old_ones_of_lenet_in_batches_of_64() -> None:
+    assert forecast(specs(seeds=1), MadeStore({}, cpu=1000.0))[0].seconds == 20.0
+    mlp = MadeStore({"model": "mlp", "batch_size": 21}, cpu=1000.0)  # 2000 a second in large batches
+    assert forecast(specs("model=mlp", "train.batch_size=42", seeds=1), mlp)[0].seconds == 15.0
+    assert forecast(specs(seeds=1), mlp) == forecast(specs(seeds=1), MadeStore())
 
 
-def bytes_of(data: DataConfig, device: str = "cpu") -> float:
-    return forecast([RunSpec(RunConfig(data=data, train=TrainConfig(device=Device(device))))], MadeStore())[0].bytes
+def bytes_of(data: DataConfig) -> float:
+    return forecast([RunSpec(RunConfig(data=data, train=TrainConfig(device=Device.cpu)))], MadeStore())[0].bytes
 
 
-def test_colours_and_classes_take_memory() -> None:
-    grey = bytes_of(DataConfig(DataName.mnist))
-    assert grey > SHARED_BYTES + PROCESS_BYTES
+def test_channels_and_classes_take_memory() -> None:
+    classes, own = {"cifar100": 100}, SHARED_BYTES + PROCESS_BYTES
     for name in DataName:
-        colour = name in ("cifar10", "cifar100", "svhn", "image_folder", "npz")
-        assert (bytes_of(DataConfig(name)) > grey) == colour, name
+        channels = 3 if name in ("cifar10", "cifar100", "svhn", "image_folder", "npz") else 1
+        expected = estimate(RunConfig(), channels, 32, classes.get(name, 10)).bytes(1)
+        assert bytes_of(DataConfig(name)) == own + expected, name
     assert bytes_of(DataConfig(DataName.mnist, channels=3)) == bytes_of(DataConfig(DataName.cifar10))
-    assert bytes_of(DataConfig(DataName.cifar10, channels=1)) == grey
-    assert bytes_of(DataConfig(DataName.cifar100)) > bytes_of(DataConfig(DataName.cifar10))
-    assert bytes_of(DataConfig(DataName.mnist, size=28)) < grey
+    assert bytes_of(DataConfig(DataName.cifar10, channels=1)) == bytes_of(DataConfig(DataName.mnist))
+    assert bytes_of(DataConfig(DataName.mnist, size=28)) == own + estimate(RunConfig(), 1, 28, 10).bytes(1)
 
 
-@pytest.mark.usefixtures("gpu")
-def test_on_a_gpu_only_its_own_memory_counts() -> None:
-    assert bytes_of(DataConfig(DataName.mnist)) < SHARED_BYTES
+def test_on_a_gpu_only_its_own_memory_counts(request: pytest.FixtureRequest) -> None:
+    on_cpu = bytes_of(DataConfig(DataName.mnist))
+    request.getfixturevalue("gpu")
+    assert bytes_of(DataConfig(DataName.mnist)) == on_cpu - SHARED_BYTES - PROCESS_BYTES
+
+
+@pytest.mark.parametrize("patched", ["torch.cuda.is_available", "bnexp.executors.arrange._on_accelerator"])
+def test_only_a_gpu_that_trains_and_tells_its_memory_splits_cohorts(monkeypatch: pytest.MonkeyPatch, patched: str) -> None:
+    """Not one beside a CPU that trains, nor an accelerator without CUDA."""
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (2**20, 2**20))
+    monkeypatch.setattr(patched, lambda *_: True)
+    assert len(forecast(specs("executor=inline", seeds=12), MadeStore())) == 1
 
 
 def part(*runs: RunSpec, place: str = "processes", at_once: int = 2, seconds: float | None = 30.04, extra: int = 0) -> Part:

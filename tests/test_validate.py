@@ -160,6 +160,7 @@ UNTRACKED = {"norm.track_running_stats": False}
             "optim.nesterov=true needs optim.momentum above 0; set optim.momentum=0.9 or optim.nesterov=false.",
         ),
         ({"optim.nesterov": True}, None),
+        ({"optim.momentum": 0.0}, None),
         ({"optim.nesterov": True, "optim.momentum": 0.0, "optim.name": OptimName.adam}, None),
         ({"optim.warmup": 10.0}, "optim.warmup=10 leaves no epoch to train: allowed is below train.epochs=10; "),
         ({"optim.warmup": 9.5}, None),

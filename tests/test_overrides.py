@@ -1,0 +1,99 @@
+"""Overrides are looked at before Hydra sees them, and Hydra's errors are told in words of the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bnexp.compose import compose, expand_multirun
+from bnexp.config import ConfigError
+from bnexp.overrides import check_overrides
+
+GROUPS = {"norm": ["batch", "none"], "optim": ["adam", "sgd"]}
+ALLOWED = "does not exist: allowed are batch, none."
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("optim.lr=0.1", None),
+        ("optim.lr=0.1,0.2", None),
+        ("+optim.lr=0.1", None),
+        ("norm=batch", None),
+        ("norm='batch'", None),
+        ("norm=null", None),
+        ("norm=none,batch", None),
+        ("norm=choice(none,batch)", None),
+        ("norm=glob(*)", None),
+        ("hydra/launcher=cohort", None),
+        ("hydra.sweep.dir=x", None),
+        ("track.wandb={mode: offline}", None),
+        ("model.init={gain: 2}", None),
+        ("+study.metrics.none=test/loss", None),
+        ("+study.limits.a=3", None),
+        ("norm=nome", f"norm=nome {ALLOWED} Did you mean none?"),
+        ("norm=batch,nope", f"norm=nope {ALLOWED} Did you mean none?"),
+        ("norm=glob(x*)", f"norm=glob(x*) {ALLOWED}"),
+        ("norm=interval(1,2)", f"norm=interval(1,2) {ALLOWED}"),
+        ("norm=range(1,3)", f"norm=1 {ALLOWED}"),
+        ("optim.lr=glob(*)", "optim.lr=glob(*) finds no value: glob chooses among the files of a group, as norm=glob(*)"),
+        ("nonsense", "cannot read 'nonsense': an override is KEY=VALUE, like optim.lr=0.1 or norm=batch; quote"),
+        ("~optim.lr", "~optim.lr would remove a key, which the configuration needs; set a value instead: optim.lr=VALUE."),
+        ("~norm", "~norm would remove a key, which the configuration needs; set a value instead: norm=VALUE."),
+        ("study.arm=x", "study.arm is set by the study itself; leave it out."),
+        ("+study.id=x", "study.id is set by the study itself; leave it out."),
+        ("+study.levels={a: 1}", "study.levels is set by the study itself; leave it out."),
+        ("nrm=batch", "there is no key 'nrm' in the configuration. Did you mean norm? See all with bnexp config --keys."),
+        ("study.question.x=1", "there is no key 'study.question.x' in the configuration."),
+        ("study.armies=1", "there is no key 'study.armies' in the configuration. Did you mean study.arms?"),
+    ],
+)
+def test_an_override_is_let_through_or_answered_in_one_sentence(override: str, sentence: str | None) -> None:
+    if sentence is None:
+        check_overrides(["seed=1", override], GROUPS)
+        return
+    with pytest.raises(ConfigError) as error:
+        check_overrides(["seed=1", override], GROUPS)
+    assert str(error.value).startswith(sentence)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name: sgd\nlearning_rate: 1\n", "there is no key 'optim.learning_rate' in the configuration (optim/mine.yaml)."),
+        ("name: sgd\nlr: fast\n", "optim.lr=fast is not possible: allowed is a number above 0 (learning rate (peak))."),
+        ("name: sdg\n", "optim.name=sdg is not possible: allowed is sgd, adam (optimiser). Did you mean sgd?"),
+        ("name: [\n", "a configuration file is not valid YAML: "),
+        ("defaults: [nothing]\n", "the configuration cannot be composed: In 'optim/mine': Could not load 'optim/nothing'."),
+    ],
+)
+def test_what_is_wrong_with_a_users_file_is_said_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sentence: str
+) -> None:
+    (tmp_path / "optim").mkdir()
+    (tmp_path / "optim" / "mine.yaml").write_text(text)
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
+    with pytest.raises(ConfigError) as error:
+        compose(["optim=mine"])
+    assert str(error.value).startswith(sentence)
+    assert "\n" not in str(error.value)
+    assert not str(error.value).endswith("..")
+
+
+def test_a_study_file_without_its_first_line_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "mine.yaml").write_text("study:\n  name: mine\n")
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
+    line = "a study file.* sets keys of the whole configuration: its first line must be '# @package _global_'."
+    with pytest.raises(ConfigError, match=line):
+        compose(["study=mine"])
+    (tmp_path / "study" / "mine.yaml").write_text("defaults:\n  - override /norm: batch\nstudy:\n  name: mine\n")
+    with pytest.raises(ConfigError, match=line):
+        compose(["study=mine"])
+
+
+def test_a_glob_chooses_every_file_that_it_matches() -> None:
+    kinds = [config.norm.kind for config in expand_multirun(["norm=glob(b*,exclude=*renorm)", "data=digits"])]
+    assert kinds == ["batch"]
