@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from bnexp.checks import check
 from bnexp.compose import expand_study
 from bnexp.config import ConfigError, StudyConfig, TuneConfig
 from bnexp.options import Analysis
-from bnexp.study import jobs, pretraining_job, tuning_jobs, varied_keys
+from bnexp.study import (
+    Choice,
+    budgeted,
+    cells,
+    jobs,
+    key_of,
+    literal,
+    merge,
+    pretraining_job,
+    tuning_jobs,
+    varied_keys,
+)
 
 BASE = ["study=batchnorm", "data=digits", "study.seeds=1"]
 
@@ -132,3 +146,92 @@ def test_arms_may_be_readings_of_the_same_runs() -> None:
         expand_study([*BASE, same])
     plan = expand_study([*BASE, same, "+study.metrics={after_pool: val/accuracy}"])
     assert [config.study.arm for config in plan.configs] == ["none", "after_pool"]
+
+
+TWO_FACTORS = {"optim.lr": [0.1, "0.2"], "place": {"late hit": ["norm.placement=after_pool", "seed=9"], "none": []}}
+
+
+def test_every_arm_meets_every_combination_of_levels_in_order() -> None:
+    found = [[(cell.key, cell.overrides) for cell in arms] for arms in cells(made(factors=TWO_FACTORS))]
+    late, none = ["norm.placement=after_pool", "seed=9"], []
+    assert found == [
+        [((arm, f"optim.lr={lr} place={level}"), [f"norm={arm}", f"optim.lr={lr}", *changes]) for arm in ("none", "batch")]
+        for lr in ("0.1", "0.2")
+        for level, changes in (("late hit", late), ("none", none))
+    ]
+    assert [len(arms) for arms in cells(made())] == [2]
+    assert cells(made())[0][1].key == ("batch", "")
+
+
+def test_a_job_has_the_chosen_value_of_its_cell() -> None:
+    study = made(factors={"norm.eps": [0.1, 0.2]}, seeds=[3], tune=TuneConfig(setting="optim.weight_decay", grid=[0.5, 1]))
+    levels: dict[str, object] = {"norm.eps": 0.2}
+    choice = Choice("batch", levels, "optim.weight_decay", 0.00012345678, {0.00012345678: 0.75, 0.5: 0.5}, True)
+    assert (choice.key, choice.accuracy) == (("batch", "norm.eps=0.2"), 0.75)
+    assert [job[2:-2] for job in jobs(study, [choice])] == [
+        ["seed=3"],
+        ["seed=3"],
+        ["seed=3"],
+        ["optim.weight_decay=0.000123457", "seed=3"],
+    ]
+    assert list(jobs(study))[3][-2:] == ["study.arm='batch'", "+study.levels={norm.eps:0.2}"]
+
+
+def test_tuning_tries_value_by_value_and_seed_by_seed_in_every_cell() -> None:
+    study = made(tune=TuneConfig(grid=[0.5], seeds=[7, 8]))
+    assert [(job[0], job[1], job[2]) for job in tuning_jobs(study, [0.5, 1e-5])] == [
+        (f"norm={arm}", f"optim.lr={lr}", f"seed={seed}")
+        for arm in ("none", "batch")
+        for lr in ("0.5", "1e-05")
+        for seed in (7, 8)
+    ]
+
+
+def test_a_pretraining_keeps_what_is_not_tuned() -> None:
+    assert "optim.lr=0.2" in pretraining_job(made(), ["optim.lr=0.2", "seed=1"])
+    tuned = made(tune=TuneConfig(grid=[0.1, 0.2]))
+    assert pretraining_job(tuned, ["optim.lr=0.2", "optim.momentum=0"])[0] == "optim.momentum=0"
+
+
+def test_the_later_of_two_overrides_of_a_key_counts() -> None:
+    assert merge(["a=1", "b=x=y", "c=3"], ["b=2", "d=4"]) == ["a=1", "c=3", "b=2", "d=4"]
+    assert key_of("b=x=y") == "b"
+    assert varied_keys(made(arms={"a": ["norm=none", "optim.lr=1"]}, factors={"seed": [1]})) == {"norm", "optim.lr", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("levels", "limit", "count", "kept"),
+    [
+        ([1, 2, 3, 4], None, 3, [1, 3, 4]),
+        ([1, 2, 3, 4, 5], None, 4, [1, 2, 4, 5]),
+        ([1, 2, 3], None, 3, [1, 2, 3]),
+        ([1, 2, 3], None, 2, [1, 3]),
+        ([0.5, 1.0, 1.5, None], 1.0, None, [0.5, 1.0]),
+        (["small", "large"], 1.0, None, ["small", "large"]),
+        ([1, 2, None], None, None, [1, 2, None]),
+        ({"a": ["x=1"], "b": [], "c": []}, None, 2, {"a": ["x=1"], "c": []}),
+        ({1: [], 200: [], 5000: []}, 200, None, {1: [], 200: []}),
+        ([], 1.0, 2, []),
+    ],
+)
+def test_a_budget_keeps_levels(levels: list[object], limit: float | None, count: int | None, kept: object) -> None:
+    limits = {"f": limit} if limit is not None else {"other": 0.0}
+    found = budgeted(made(factors={"f": levels}, limits=limits, max_levels=count))
+    assert found == {"f": kept}
+    assert type(found["f"]) is type(kept)
+
+
+plain_text = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
+texts = plain_text | st.text(st.sampled_from("a\\'\", =:{}[]"), max_size=8)
+
+
+@given(texts.map(lambda text: text + " ?") | texts.map(lambda text: "? " + text) | st.none() | st.booleans() | st.integers())
+@example("it's")
+@example("\\")
+@example("a\\'")
+@example(True)
+def test_levels_come_back_from_hydra_as_they_are(level: object) -> None:
+    read = OverridesParser.create().parse_override(f"+study.levels={{a:{literal(level)}}}").value()["a"]
+    assert getattr(read, "text", read) == level
+    assert isinstance(level, bool) == isinstance(read, bool)
+    assert literal("after_pool-1.5+x") == "after_pool-1.5+x"
