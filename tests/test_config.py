@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -101,6 +102,19 @@ BATCHES = [f"statistics/batch_{n}" for n in (1, 2, 8, 64, 1000)]
 RUNNING, TRAINING = ["statistics/running", "statistics/precise"], ["statistics/training_mode"]
 AFTER = ["statistics/after_training_mode"]
 STATISTICS = [*RUNNING, *BATCHES, *TRAINING, *AFTER]
+COSTS = ["cost/step_ms", "cost/step_ratio", "cost/activation_mib", "cost/parameters"]
+PROBED = {
+    "activations": ["activations/dead", "activations/drift"],
+    "gradients": ["gradients/log_ratio"],
+    "covariate_shift": ["covariate_shift/l2", "covariate_shift/cosine"],
+    "landscape": ["landscape/loss_range", "landscape/gradient_change", "landscape/beta"],
+    "oscillation": ["oscillation/loss"],
+    "decoupling": ["decoupling/gap"],
+    "statistics": STATISTICS,
+    "similar": ["similar/output_deviation", "similar/backward_gain"],
+    "cost": COSTS,
+    "gap": GAPS,
+}
 
 
 @pytest.mark.parametrize(
@@ -108,13 +122,13 @@ STATISTICS = [*RUNNING, *BATCHES, *TRAINING, *AFTER]
     [
         ({}, [*LOSSES, *REST]),
         ({"data.val_fraction": 0.0}, [name for name in LOSSES if not name.startswith("val")] + REST),
-        ({"probe.cost": True}, [*LOSSES, *REST, "cost/step_ms", "cost/step_ratio", "cost/activation_mib", "cost/parameters"]),
+        ({"probe.cost": True}, [*LOSSES, *REST, *COSTS]),
         ({"probe.gap": True}, [*LOSSES, *REST, *GAPS]),
         (
             {"probe.gap": True, "data.val_fraction": 0.0},
             [*LOSSES[:2], *LOSSES[4:], *REST, "train_eval/loss", "train_eval/accuracy", "gap/mode_accuracy"],
         ),
-        ({"probe.statistics": True}, [*LOSSES, *REST, *STATISTICS]),
+        (dict.fromkeys([f"probe.{name}" for name in PROBED], True), [*LOSSES, *REST, *chain(*PROBED.values())]),
         ({"probe.statistics": True, "norm.linear": True, "norm.track_running_stats": False}, [*LOSSES, *REST, *STATISTICS]),
         ({"probe.statistics": True, "norm.kind": NormKind.batch}, [*LOSSES, *REST, *STATISTICS]),
         (
