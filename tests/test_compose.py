@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from bnexp import compose as c
 from bnexp.config import ConfigError
 from bnexp.plan import RunSpec
+from bnexp.study import Choice
 
 
 def test_groups_and_keys_are_resolved() -> None:
@@ -163,3 +168,110 @@ def test_every_seed_is_checked_though_runs_that_differ_in_no_more_are_composed_o
 def test_a_multirun_expands_as_the_basic_sweeper_does() -> None:
     configs = c.expand_multirun(["norm=none,batch", "seed=range(3)", "data=digits"])
     assert [(config.norm.kind, config.seed) for config in configs] == [(k, s) for k in ("none", "batch") for s in range(3)]
+
+
+def test_of_files_with_one_name_that_of_the_first_directory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, lr in (("first", 0.25), ("second", 0.5)):
+        (tmp_path / name / "optim").mkdir(parents=True)
+        (tmp_path / name / "optim" / "sgd.yaml").write_text(f"name: sgd\nlr: {lr}\n")
+        (tmp_path / name / "optim" / f"{name}.yaml").write_text("name: sgd\n")
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", os.pathsep.join(["", str(tmp_path / "first"), str(tmp_path / "second")]))
+    assert c.compose().optim.lr == 0.25
+    assert c.groups()["optim"] == ["adam", "first", "second", "sgd"]
+
+
+def test_an_installed_package_has_its_files_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(c, "__file__", str(tmp_path / "bnexp" / "compose.py"))
+    assert c.config_dirs() == [tmp_path / "configs"]
+    (tmp_path / "bnexp" / "configs").mkdir(parents=True)
+    assert c.config_dirs() == [tmp_path / "bnexp" / "configs"]
+
+
+def test_a_task_gets_the_run_and_what_it_raises_comes_out_as_it_is() -> None:
+    (job,) = c.launch(lambda tree: tree.seed, ["seed=7"], multirun=False)
+    assert job.return_value == 7
+
+    def failing(tree: DictConfig) -> None:
+        raise ConfigError("the data are gone")
+
+    with pytest.raises(ConfigError, match=r"^the data are gone$"):
+        c.launch(failing, ["seed=7"], multirun=False)
+    jobs = c.launch(lambda tree: tree.optim.lr, ["optim.lr=0.1,0.2", "hydra/launcher=basic"], multirun=True)
+    assert [job.return_value for job in jobs] == [0.1, 0.2]
+
+
+def test_runs_are_composed_once_for_all_their_seeds_and_starts_and_share_nothing() -> None:
+    jobs = [[f"seed={seed}", "norm=batch", f"train.init_from='{start}'"] for seed in (0, 1) for start in ("abc", "123")]
+    cache: c.Composed = {}
+    with c._hydra() as hydra:
+        master = hydra.compose_config("run", [], RunMode.MULTIRUN, with_log_configuration=False)
+        configs = c.compose_jobs(hydra.config_loader, master, jobs, cache)
+        assert len(cache) == 1
+        others = [["norm=batch", "seed=2"], ["norm=none", "seed=0"], ["optim.lr=0.5"], ["optim=adam", "optim.lr=0.5"]]
+        plain = c.compose_jobs(hydra.config_loader, master, others, cache)
+        assert len(cache) == 5
+    assert [(config.seed, config.train.init_from) for config in configs] == [(0, "abc"), (0, "123"), (1, "abc"), (1, "123")]
+    configs[0].study.levels["x"] = 1
+    assert [config.study.levels for config in configs[1:]] == [{}] * 3
+    assert [(config.seed, config.norm.kind, config.optim.name, config.optim.lr) for config in plain] == [
+        (2, "batch", "sgd", 0.01),
+        (0, "none", "sgd", 0.01),
+        (0, "none", "sgd", 0.5),
+        (0, "none", "adam", 0.5),
+    ]
+    assert plain == [c.compose(job) for job in others]
+
+
+def test_runs_that_are_not_known_beforehand_cannot_be_listed() -> None:
+    with pytest.raises(ConfigError, match="the runs of a searching sweeper are not known before it runs; leave out --dry-run"):
+        c.expand_multirun(["seed=0,1", "hydra/sweeper=study"])
+    assert len(c.expand_multirun(["seed=0,1", "hydra/sweeper=basic"])) == 2
+
+
+def test_a_multirun_of_a_study_is_that_study() -> None:
+    given = ["study=batchnorm", "study.seeds=1", "data=digits"]
+    assert c.expand_multirun(given) == c.expand_study(given).configs
+
+
+def test_a_study_has_to_be_chosen() -> None:
+    with pytest.raises(ConfigError, match=r"no study was chosen: allowed is one of .*batchnorm.*; try bnexp study \w+\."):
+        c.expand_study(["data=digits"])
+
+
+def test_a_plan_says_how_it_is_launched_and_marks_its_runs() -> None:
+    given = ["study=batchnorm", "study.seeds=1", "data=digits"]
+    plan, basic = c.expand_study(given), c.expand_study([*given, "hydra/launcher=basic"])
+    assert (plan.launcher, basic.launcher) == ("cohort", "basic")
+    assert re.fullmatch("[0-9a-f]{8}", plan.study_id)
+    assert basic.study_id == plan.study_id
+    assert all(job[-1] == f"study.id='{plan.study_id}'" for job in plan.jobs)
+    assert {config.study.id for config in plan.configs} == {plan.study_id}
+    assert plan.runs.phases == [plan.runs]
+    assert plan.choices == []
+
+
+def test_a_study_with_chosen_values_is_the_same_study() -> None:
+    plan = c.expand_study(["study=batchnorm", "study.seeds=1", "data=digits", "study.tune.grid=[0.1,0.2]"])
+    chosen = plan.with_choices([Choice(arm, {}, "optim.lr", lr, {}, False) for arm, lr in (("none", 0.1), ("after_pool", 0.2))])
+    assert [(config.optim.lr, config.study.id) for config in chosen.configs] == [(0.1, plan.study_id), (0.2, plan.study_id)]
+    assert (chosen.study_id, len(chosen.choices)) == (plan.study_id, 2)
+
+
+def test_a_margin_of_the_data_is_part_of_the_question_where_the_study_has_none() -> None:
+    given = ["study=batchnorm", "study.seeds=1", "data=digits"]
+    own = [*given, "study.margin=0.5"]
+    assert c.expand_study([*given, "data.margin=3"]).study_id != c.expand_study(given).study_id
+    assert c.expand_study([*own, "data.margin=3"]).study_id == c.expand_study(own).study_id
+
+
+def test_a_budget_does_not_thin_what_the_command_varies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "mine.yaml").write_text(
+        "# @package _global_\nstudy:\n  name: mine\n  seeds: 1\n  max_levels: 2\n"
+        "  arms: {a: [norm=none], b: [norm=batch]}\n  factors: {optim.lr: [0.1, 0.2, 0.3]}\n"
+    )
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
+    assert c.expand_study(["study=mine"]).study.factors == {"optim.lr": [0.1, 0.3]}
+    plan = c.expand_study(["study=mine", "optim.lr=0.4,0.5,0.6", "train.epochs=1,2"])
+    assert plan.study.factors == {"optim.lr": ["0.4", "0.5", "0.6"], "train.epochs": ["1", "2"]}
+    assert len(plan.configs) == 3 * 2 * 2
