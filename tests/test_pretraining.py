@@ -16,8 +16,7 @@ from bnexp.config import ConfigError
 from bnexp.plan import RunSpec
 from bnexp.runner import RunError, run, run_job
 from bnexp.tracking.initial import initial_weights, resolve_starts
-from bnexp.tracking.store import RecordedRun, Store, StoreSink, write_json
-from tests.tracking.records import play
+from bnexp.tracking.store import RecordedRun, Store, write_json
 
 SMALL = ["data=digits", "data.train_size=100", "norm=batch", "train.epochs=1", "train.device=cpu", "executor=inline"]
 STUDY = """# @package _global_
@@ -169,14 +168,6 @@ def test_norms_must_be_those_of_the_run_that_is_started_from(started: RunSpec) -
         initial_weights(other, Store())
     with pytest.raises(ConfigError, match=r"trained with norm.kind=batch, not none; set norm.kind=batch"):
         initial_weights(spec(f"train.init_from='{started.run_id}'", "norm=none"), Store())
-
-
-def test_networks_without_norms_are_the_same_wherever_norms_would_stand() -> None:
-    first = spec("norm=none")
-    play(StoreSink(Store()), [first])
-    found = initial_weights(spec("norm=none", "norm.placement=both", f"train.init_from='{first.run_id}'"), Store())
-    assert found is not None
-    np.testing.assert_array_equal(found["conv1.weight"], np.arange(4))
 
 
 def test_a_run_fails_with_the_one_that_it_starts_from_and_takes_no_other_along(shared_cache: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import bnexp
 from bnexp.metrics import RunFinished, StepMetrics
 from bnexp.tracking.store import RecordedRun, Store, StoreSink, runs_dir, write_atomic, write_if_allowed
 from bnexp.tracking.tables import prediction_frame
@@ -218,3 +221,48 @@ def test_the_runs_directory_follows_the_variable(monkeypatch: pytest.MonkeyPatch
     assert runs_dir() == tmp_path
     monkeypatch.delenv("BNEXP_RUNS_DIR")
     assert runs_dir() == Path("runs")
+
+
+def test_a_summary_says_all_that_is_known_of_a_run(store: Store) -> None:
+    spec = make_spec(seed=2)
+    play(StoreSink(store, command="bnexp train"), [spec])
+    summary = json.loads((store.root / "demo" / spec.run_id / "summary.json").read_text())
+    found = {name: summary[name] for name in ("run_id", "study", "data", "model", "batch_size", "arm", "levels", "seed")}
+    assert found == {
+        "run_id": spec.run_id,
+        "study": "demo",
+        "data": "mnist",
+        "model": "lenet",
+        "batch_size": 64,
+        "arm": "batch",
+        "levels": {"optim.lr": 0.1},
+        "seed": 2,
+    }
+    found = {name: summary[name] for name in ("status", "diverged_at", "seconds", "command", "device", "execution")}
+    assert found == {
+        "status": "finished",
+        "diverged_at": None,
+        "seconds": 1.5,
+        "command": "bnexp train",
+        "device": "cpu",
+        "execution": "eager: no CUDA device",
+    }
+    assert (summary["num_parameters"], summary["num_steps"]) == (123, 30)
+    assert summary["metrics"] == {"train/loss": pytest.approx(0.8), "test/loss": 0.7, "test/accuracy": 0.8}
+    ended = datetime.strptime(summary["finished_at"], "%Y-%m-%dT%H:%M:%S%z")
+    assert abs((datetime.now(UTC) - ended).total_seconds()) < 3600
+    environment = summary["environment"]
+    assert environment.keys() == {"bnexp", "python", "system", "torch", "numpy", "cpus"}
+    assert (environment["bnexp"], environment["numpy"]) == (bnexp.__version__, np.__version__)
+    assert environment["cpus"] == str(os.cpu_count())
+    assert list(store.root.rglob("*.tmp")) == []
+
+
+def test_the_latest_runs_are_those_that_finished_last(store: Store) -> None:
+    specs = [make_spec(seed) for seed in range(4)]
+    play(StoreSink(store), specs)
+    for age, spec in zip((30, 10, 40, 20), specs, strict=True):
+        os.utime(store.run_path(spec) / "summary.json", (1e9 - age, 1e9 - age))
+    assert [run.run_id for run in store.latest(2)] == [specs[3].run_id, specs[1].run_id]
+    assert len(store.latest(9)) == 4
+    assert Store(store.root / "nowhere").latest(3) == []
