@@ -139,6 +139,11 @@ PROBED = {
             {"probe.statistics": True, "norm.kind": NormKind.batch, "norm.track_running_stats": False},
             [*LOSSES, *REST, *BATCHES, *TRAINING],
         ),
+        (
+            {"probe.statistics": True, "probe.gap": True, "data.val_fraction": 0.0}
+            | {"norm.kind": NormKind.batch, "norm.linear": True, "norm.track_running_stats": False},
+            [*LOSSES[:2], *LOSSES[4:], *REST, *BATCHES[1:], *TRAINING, *GAPS[:2], "gap/mode_accuracy"],
+        ),
     ],
 )
 def test_a_study_can_compare_what_a_run_records(values: dict[str, Any], metrics: list[str]) -> None:
