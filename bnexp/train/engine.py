@@ -111,15 +111,11 @@ class _Cohort:
         if self.data.device.type == "cuda":
             x, _ = self.loop.gather(self.loop.sizes[0])
             tried = "; " + choose_convolutions(self.network, x, self.train.precision)
-        sizes, functions = list(self.loop.functions), list(self.loop.functions.values())
-        if self.data.num_images("val"):
-            functions.append(self.validation)
-        self.network.train()
+        validations = [self.validation] if self.data.num_images("val") else []
         state = [*self.loop.state, *self.validation.state]
-        replays, execution = captured(functions, state, self.data.device)
-        self.loop.functions = dict(zip(sizes, replays, strict=False))
-        if self.data.num_images("val"):
-            self.validate = replays[-1]
+        replays, execution = captured([*self.loop.functions.values(), *validations], state, self.data.device)
+        self.loop.functions = dict(zip(self.loop.functions, replays, strict=False))
+        self.validate = replays[-1]  # the last step's without validation images, and not called
         return execution + tried
 
     def records(self) -> Iterator[Record]:
@@ -127,15 +123,14 @@ class _Cohort:
         device, execution = device_name(self.data.device), self._capture()
         for spec in self.specs:
             yield RunStarted(spec.run_id, self.network.num_parameters, num_steps, device, execution)
-        for number in range(1, self.train.epochs + 1):
+        number = 0
+        while self.active:
+            number += 1
             epoch = self._epoch(number)
             for run in list(self.active):
                 yield from self._report(run, epoch)
-            if not self.active:
-                return
 
     def _epoch(self, number: int) -> _Epoch:
-        self.network.train()
         validations: dict[int, Evaluation] = {}
         seconds, begin = 0.0, time.perf_counter()
         t = (number - 1) * self.steps_per_epoch
@@ -199,7 +194,8 @@ class _Cohort:
         predictions = None
         if diverged_at is not None:
             metrics = metrics | {"test/accuracy": self.chance}
-        elif epoch.test is not None:
+        else:
+            assert epoch.test is not None
             metrics = metrics | _named("test", epoch.test, run)
             labels, probabilities = epoch.test.labels, epoch.test.probabilities
             assert labels is not None

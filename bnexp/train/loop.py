@@ -92,7 +92,7 @@ class EpochLoop:
         """The totals of the epoch; the loss is weighted by batch size, so that a smaller last batch counts for its images."""
         losses = self.losses.cpu().double().numpy()
         correct = self.correct.sum(0).cpu().double().numpy()
-        sizes = np.array(self.sizes, dtype=np.float64)
+        sizes = np.array(self.sizes)
         with np.errstate(invalid="ignore", over="ignore"):
             loss = sizes @ losses / sizes.sum()
         return EpochTotals(losses, loss, correct / sizes.sum())

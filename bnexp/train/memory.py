@@ -5,6 +5,7 @@ Memory is a line, ``fixed + per_run * runs``: data and libraries once, parameter
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 USABLE = 0.85  # of the free memory; the rest is for fragments, for cuDNN's workspaces and for the graphs themselves
 TRIAL_SIZES = (2, 6)  # runs of the two cohorts that are measured; smaller cohorts are tried as they are
+NUM_STEPS = 2  # of each: the first takes what is kept, the second finds it taken
 
 HUNGRIEST = Strategy("im2col", "im2col", "im2col")  # the patches have k*k times the values of the input
 
@@ -48,12 +50,12 @@ class MemoryLine:
 
     def max_runs(self, available: float) -> int:
         """Runs that ``available`` bytes hold; at least 1, since a run that is too large is for the device to refuse."""
-        return max(1, int((available - self.fixed) / self.per_run)) if self.per_run > 0 else 2**31
+        return max(1, int((available - self.fixed) / self.per_run)) if self.per_run > 0 else sys.maxsize
 
 
 def fit_memory(measured: Mapping[int, float]) -> MemoryLine:
     """The least-squares line through peak bytes by number of runs, from at least two numbers; no part of it is negative."""
-    runs, peak = np.array(list(measured), dtype=float), np.array(list(measured.values()), dtype=float)
+    runs, peak = np.array(list(measured)), np.array(list(measured.values()))
     per_run = max(float(np.polyfit(runs, peak, 1)[0]), 0.0)
     return MemoryLine(max(float((peak - per_run * runs).mean()), 0.0), per_run)
 
@@ -80,7 +82,7 @@ def _measure(specs: Sequence[RunSpec], data: DeviceData) -> float:
     network, step = _build(configs, (data.in_channels, data.size, data.num_classes), data.device)
     make_hungry(network, train.precision)
     loop = EpochLoop(step, data, [config.seed for config in configs], train.batch_size)
-    for _ in range(2):
+    for _ in range(NUM_STEPS):
         loop.begin(1)
         loop.functions[loop.sizes[0]]()
     with torch.no_grad():
@@ -90,8 +92,10 @@ def _measure(specs: Sequence[RunSpec], data: DeviceData) -> float:
 
 def make_hungry(network: Network, precision: Precision) -> None:
     """Give the convolutions the strategy that takes most memory, if they may have one."""
+    if not is_tried(precision):
+        return
     for layer in network.children():
-        if isinstance(layer, RunConv2d) and is_tried(precision):
+        if isinstance(layer, RunConv2d):
             layer.strategy = HUNGRIEST
 
 
@@ -100,7 +104,7 @@ def _build(
 ) -> tuple[Network, TrainStep]:
     train = configs[0].train
     network = build_network(configs, *images, device, compute_dtype(train.precision))
-    optimiser = build_optimiser([config.optim for config in configs], network.flat, 1, 1)
+    optimiser = build_optimiser([config.optim for config in configs], network.flat, 1, NUM_STEPS)
     return network, TrainStep(network, optimiser, train.precision)
 
 
@@ -113,8 +117,8 @@ def estimate(config: RunConfig, in_channels: int, size: int, num_classes: int) -
     """
     network, _ = _build([config], (in_channels, size, num_classes))
     images = torch.zeros(4, in_channels, size, size, dtype=network.flat.dtype)
-    image_bytes = images[0].nbytes
-    small, large = (saved_bytes(network.train(), images[:count]) for count in (2, 4))
+    image_bytes = images[:1].nbytes
+    small, large = (saved_bytes(network.train(), batch) for batch in (images[:2], images))
     per_image = image_bytes + (large - small) / 2
     outputs = [image_bytes, *_output_bytes(network, in_channels, size)]
     parameters = network.flat.numel() * network.flat.element_size()
@@ -145,13 +149,9 @@ def saved_bytes(network: Network, x: Tensor) -> int:
 def _output_bytes(network: Network, in_channels: int, size: int) -> list[float]:
     """Bytes of each layer's output for one image."""
     found: list[float] = []
-
-    def note(_: torch.nn.Module, __: object, y: Tensor) -> None:
-        found.append(y.numel() * y.element_size() / len(y))
-
-    handles = [layer.register_forward_hook(note) for layer in network.children()]
+    x = torch.zeros(2, in_channels, size, size, dtype=network.flat.dtype)
     with torch.no_grad():
-        network.eval()(torch.zeros(2, in_channels, size, size, dtype=network.flat.dtype))
-    for handle in handles:
-        handle.remove()
+        for layer in network.eval().children():
+            x = layer(x)
+            found.append(x.nbytes / len(x))
     return found

@@ -98,7 +98,7 @@ def build_optimiser(configs: Sequence[OptimConfig], parameters: Tensor, epochs: 
     """The optimiser of a cohort: one configuration for each row of ``parameters`` (R, P), all of the same kind."""
 
     def vector(value: Callable[[OptimConfig], float]) -> Float64:
-        return np.array([value(config) for config in configs], dtype=np.float64)
+        return np.array([value(config) for config in configs])
 
     lr = np.stack([learning_rates(config, epochs, steps_per_epoch) for config in configs], axis=1)
     weight_decay = vector(lambda c: c.weight_decay)
@@ -136,8 +136,8 @@ def _one_cycle(t: Float64, rising: float, start: float = 1 / 25, end: float = 1 
     """Factors of the peak rate: half a cosine from ``start`` to 1 over the part ``rising`` of the steps, another to ``end``."""
     last = len(t) - 1
     peak = min(max(rising * len(t) - 1, 0.0), last)
-    up = np.minimum(t / peak, 1) if peak else np.ones_like(t)
-    down = np.maximum(t - peak, 0) / (last - peak) if last > peak else np.zeros_like(t)
+    up = t / peak if peak else np.ones_like(t)
+    down = (t - peak) / (last - peak) if last > peak else np.zeros_like(t)
     return np.where(t <= peak, _anneal(start, 1, up), _anneal(1, end, down))
 
 

@@ -34,10 +34,10 @@ def prepare_start(network: Network, specs: Sequence[RunSpec], data: DeviceData) 
     for run, spec in enumerate(specs):
         if spec.initial is not None:
             load_start(network, run, spec)
-    train, norms = specs[0].config.train, running_norms(network)
-    if norms and train.norm_statistics is NormStatistics.recomputed:
+    train = specs[0].config.train
+    if train.norm_statistics is NormStatistics.recomputed:
         precise_statistics(network, statistics_batches(data), train.precision)
-    for layer in norms:
+    for layer in running_norms(network):
         layer.frozen = train.norm_statistics is not NormStatistics.live
 
 
@@ -74,15 +74,14 @@ def head_name(network: Network) -> str:
 
 
 def held_columns(network: Network, trainable: Trainable) -> Tensor:
-    """The columns of ``network.flat`` whose parameters are not trained, in order: (H,)."""
-    trained = set()
+    """The columns of ``network.flat`` whose parameters are not trained, in order: (H,); ``trainable`` is not ``all``."""
+    trained: set[str] = set()
     if trainable in (Trainable.norm, Trainable.norm_head):
-        trained |= {name for name, layer in network.named_children() if isinstance(layer, RunNorm)}
+        trained.update(name for name, layer in network.named_children() if isinstance(layer, RunNorm))
     if trainable in (Trainable.head, Trainable.norm_head):
         trained.add(head_name(network))
     held = [
-        torch.full((parameter[0].numel(),), trainable is not Trainable.all and name.split(".")[0] not in trained)
-        for name, parameter in network.named_parameters()
+        torch.full((parameter[0].numel(),), name.split(".")[0] not in trained) for name, parameter in network.named_parameters()
     ]
     return torch.cat(held).nonzero().flatten().to(network.flat.device)
 

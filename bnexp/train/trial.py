@@ -43,7 +43,7 @@ def choose_convolutions(network: Network, x: Tensor, precision: Precision) -> st
                 _chosen[key] = _try(layer, inputs[name])
             layer.strategy = _chosen[key]
             said.append(f"{name} {layer.strategy}")
-    return ", ".join(said)
+    return ", ".join(said) or "no convolutions"
 
 
 def _inputs(network: Network, x: Tensor) -> dict[str, Tensor]:

@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from epochs import epoch_batches
 from fake_data import FakeData, make_spec
 from reference import reference_network
 
 from bnexp.config import ConfigError, InitConfig
 from bnexp.metrics import EpochMetrics, Record, RunFinished, RunStarted, StepMetrics
-from bnexp.options import InitScheme, Schedule
+from bnexp.model.networks import build_network
+from bnexp.options import InitScheme, NormKind, Precision, Schedule
 from bnexp.plan import RunSpec
 from bnexp.train import engine, probes
 from bnexp.train.engine import fit
 from bnexp.train.evaluate import SplitScores
+from bnexp.train.optim import build_optimiser
+from bnexp.train.precision import configure_precision
 from bnexp.train.step import TrainStep
 
 DATA = FakeData()
@@ -129,9 +133,13 @@ def test_training_learns() -> None:
     assert finished(make_spec(0, {}, train={"epochs": 12})).metrics["test/accuracy"] > 0.8
 
 
-def test_without_validation_images_there_are_no_validation_metrics() -> None:
-    end = finished(make_spec(0), FakeData(num_val=0))
-    assert not [name for name in end.metrics if name.startswith("val/")]
+@pytest.mark.parametrize("norm", [None, {"linear": True, "track_running_stats": False}])
+def test_without_validation_images_there_are_no_validation_metrics(norm: dict[str, Any] | None) -> None:
+    spec = make_spec(0, norm, train={"evals_per_epoch": 3, "batch_size": 11, "eval_batch_size": 5})
+    found = records([spec], FakeData(num_val=0))[spec.run_id]
+    assert [type(record) for record in found] == [RunStarted, EpochMetrics, EpochMetrics, RunFinished]
+    assert isinstance(found[-1], RunFinished)
+    assert found[-1].metrics.keys() & {"val/loss", "val/accuracy", "test/loss"} == {"test/loss"}
 
 
 def test_learning_rate_is_that_of_the_epochs_last_step() -> None:
@@ -189,6 +197,27 @@ def test_a_run_that_only_evaluation_shows_to_be_lost_has_diverged() -> None:
     end = finished(spec)
     assert end.diverged_at == 1
     assert "test/loss" not in end.metrics
+
+
+def test_a_run_that_only_test_images_show_to_be_lost_has_diverged() -> None:
+    spec = make_spec(0, optim={"lr": 1e200}, train={"epochs": 1, "batch_size": 44})
+    end = finished(spec, FakeData(num_val=0))
+    assert end.diverged_at == 1
+    assert values(end.metrics) == {"train/accuracy": 0.25, "test/accuracy": 0.25, "learning_rate": 1e200}
+
+
+def test_a_run_that_diverges_in_a_later_epoch_is_recorded_with_its_step_of_the_whole_training() -> None:
+    """Its learning rate is 0.01 in the first epoch, of 4 steps, and absurd from the fifth step on, whose loss is the last."""
+    absurd = {"lr": 0.01, "schedule": Schedule.step, "step_epochs": 1.0, "step_gamma": 1e150}
+    spec = make_spec(0, optim=absurd, train={"log_every": 1, "evals_per_epoch": 4})
+    found = records([spec])[spec.run_id]
+    assert [type(record) for record in found] == [RunStarted, *[StepMetrics, EpochMetrics] * 2, RunFinished]
+    assert isinstance(found[-1], RunFinished)
+    assert found[-1].diverged_at == 6
+    inside = {step: row for record in found if isinstance(record, StepMetrics) for step, row in record.values.items()}
+    assert list(inside) == [1, 2, 3, 4, 5]
+    assert all(math.isfinite(value) for row in inside.values() for value in row.values())
+    assert [step for step, row in inside.items() if "val/loss" in row] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -252,6 +281,35 @@ def test_an_epochs_seconds_are_those_of_its_steps_alone(monkeypatch: pytest.Monk
     assert found[-1].seconds == 2 * (4 + 3 * 100 + 2 * 10_000) + 100  # and the test images
 
 
-def test_more_validations_than_steps_are_one_a_step() -> None:
+def test_more_validations_than_steps_are_one_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+    call = SplitScores.__call__
+    monkeypatch.setattr(SplitScores, "__call__", lambda scores, *keep: looked_at.append(scores.split) or call(scores, *keep))
     spec = make_spec(0, train={"evals_per_epoch": 100, "epochs": 1})
     assert [list(r.values) for r in records([spec])[spec.run_id] if isinstance(r, StepMetrics)] == [[1, 2, 3]]
+    assert looked_at == [*["val"] * 4, "test"]
+
+
+def test_batch_renorms_limits_open_over_the_whole_training() -> None:
+    spec = make_spec(0, {}, train={"epochs": 4})
+    spec.config.norm.kind = NormKind.batch_renorm
+    expected, too_fast = (by_hand(spec, num_steps) for num_steps in (16, 4))
+    found = finished(spec).weights
+    assert all(np.array_equal(found[name], weight) for name, weight in expected.items())
+    assert not np.array_equal(found["conv1.weight"], too_fast["conv1.weight"])
+
+
+def by_hand(spec: RunSpec, num_steps: int) -> dict[str, Any]:
+    """The weights after 16 steps with a network that is built for ``num_steps``."""
+    network = build_network([spec.config], DATA.in_channels, DATA.size, DATA.num_classes, None, DATA.dtype, num_steps)
+    step = TrainStep(network, build_optimiser([spec.config.optim], network.flat, 4, 4), spec.config.train.precision)
+    for epoch in range(1, 5):
+        for x, y in epoch_batches(DATA, [spec.seed], epoch, 12):
+            step(x, y)
+    return dict(network.export(0))
+
+
+def test_number_formats_are_those_asked_for_whatever_ran_before() -> None:
+    configure_precision(Precision.tf32)
+    next(fit([make_spec(0)], DATA))
+    assert not torch.backends.cuda.matmul.allow_tf32

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from epochs import epoch_batches
+from fake_cuda import CUDA
 from fake_data import FakeData, make_config
 
 from bnexp.config import RunConfig
 from bnexp.model.networks import build_network
-from bnexp.options import OptimName, Schedule
-from bnexp.train import capture
-from bnexp.train.capture import Function, captured
+from bnexp.options import OptimName, Precision, Schedule
+from bnexp.train.capture import captured
+from bnexp.train.evaluate import SplitScores
 from bnexp.train.loop import EpochLoop, shared_orders
 from bnexp.train.optim import build_optimiser
 from bnexp.train.step import TrainStep
@@ -49,6 +52,10 @@ def test_fixed_tensors_give_the_bits_of_the_plain_loop(optim: dict[str, Any]) ->
         found = [plain(x, y) for x, y in epoch_batches(DATA, [0, 1, 2], epoch, BATCH)]
         assert torch.equal(loop.losses, torch.stack([losses for losses, _ in found]))
         assert torch.equal(loop.correct, torch.stack([correct for _, correct in found]))
+        totals = loop.read()
+        np.testing.assert_array_equal(totals.losses, loop.losses)
+        np.testing.assert_allclose(totals.loss, np.average(loop.losses, axis=0, weights=[6, 6, 6, 4]), rtol=1e-14)
+        np.testing.assert_array_equal(totals.accuracy, loop.correct.sum(0).numpy() / 22)
     assert all(torch.equal(a, b) for a, b in zip(loop.step.state, plain.state, strict=True))
     assert loop.sizes == [6, 6, 6, 4]
     assert int(plain.t) == 12
@@ -86,62 +93,60 @@ def test_epochs_drawn_ahead_are_the_same() -> None:
     assert not torch.equal(first.draws, DATA.epoch_draws([0], 1))
 
 
-CUDA = torch.device("cuda")
+def test_each_step_sees_its_batch_and_is_remembered_in_its_row() -> None:
+    """By a step that learns nothing: its loss is the number of images, its correct ones those of the first class."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append((x, y))
+        return torch.full((3,), float(len(x))), (y == 0).sum(1)
+
+    step.network = SimpleNamespace(flat=torch.zeros(3, 1))  # type: ignore[attr-defined]
+    loop = EpochLoop(step, DATA, [5, 5, 7], BATCH)  # type: ignore[arg-type]
+    for epoch in (1, 2):
+        seen.clear()
+        loop.begin(epoch)
+        for size in loop.sizes:
+            loop.functions[size]()
+        for (x, y), (expected_x, expected_y) in zip(seen, epoch_batches(DATA, [5, 5, 7], epoch, BATCH), strict=True):
+            assert torch.equal(x, expected_x)
+            assert torch.equal(y, expected_y)
+        totals = loop.read()
+        assert totals.losses.tolist() == [[6] * 3, [6] * 3, [6] * 3, [4] * 3]
+        assert totals.loss == pytest.approx([(3 * 36 + 16) / 22] * 3)
+        assert totals.accuracy == pytest.approx((torch.cat([y for _, y in seen], 1) == 0).double().mean(1).numpy())
 
 
-@pytest.fixture
-def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Warm-up and recording as on a GPU, but for the stream and the graph; replaying is calling."""
-
-    def warm_up(functions: Sequence[Function], restore: Function) -> None:
-        for function in functions:
-            for _ in range(capture.WARM_UP_CALLS):
-                function()
-                restore()
-
-    monkeypatch.setattr(capture, "_warm_up", warm_up)
-    monkeypatch.setattr(capture, "_record", lambda function, _: function)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+def test_losses_that_are_no_numbers_are_totalled_without_a_warning() -> None:
+    loop = make_loop(configs(0, 1, 2, 3))
+    loop.losses[:] = torch.tensor([1.0, 1e308, torch.inf, torch.nan])
+    loop.losses[1, 2] = -torch.inf
+    assert loop.read().loss.tolist() == pytest.approx([1, np.inf, np.nan, np.nan], nan_ok=True)
 
 
-@pytest.mark.usefixtures("fake_cuda")
-def test_a_capture_leaves_no_trace_of_its_warm_up() -> None:
+def test_what_steps_and_validations_write_lies_beside_the_parameters_in_their_number_format() -> None:
+    """On a device without memory, which refuses nothing."""
+    flat = torch.zeros(2, 5, dtype=torch.float64, device="meta")
+    network: Any = SimpleNamespace(flat=flat, num_runs=2, parameters=lambda: [], buffers=lambda: [])
+    optimiser: Any = SimpleNamespace(state=())
+    step = TrainStep(network, optimiser, Precision.fp64)
+    loop, scores = EpochLoop(step, DATA, [0, 1], BATCH), SplitScores(network, DATA, "test", 7, Precision.fp64)
+    floats, counts = torch.float64, torch.int64
+    expected = [(flat.shape, floats), ((1,), counts), ((1,), counts), ((4, 2), floats), ((4, 2), counts)]
+    assert [(tensor.shape, tensor.dtype) for tensor in loop.state] == expected
+    assert [(tensor.shape, tensor.dtype) for tensor in scores.state] == [((3, 2), floats), ((3, 2), counts)]
+    assert {tensor.device.type for tensor in (*loop.state, *scores.state, loop.offsets, step.gradient)} == {"meta"}
+
+
+@pytest.mark.usefixtures("cuda")
+def test_a_captured_epoch_has_the_bits_of_an_eager_one() -> None:
+    """No trace of the warm-up; nothing that a replay would not do again."""
     loop, expected = make_loop(configs(0, 1)), make_loop(configs(0, 1))
-    functions = dict(zip(loop.functions, captured(list(loop.functions.values()), loop.state, CUDA)[0], strict=True))
-    for each, steps in ((loop, functions), (expected, expected.functions)):
-        each.begin(1)
-        for size in each.sizes:
-            steps[size]()
+    replays, _ = captured(list(loop.functions.values()), loop.state, CUDA)
+    functions = dict(zip(loop.functions, replays, strict=True))
+    for epoch in (1, 2):
+        for each, steps in ((loop, functions), (expected, expected.functions)):
+            each.begin(epoch)
+            for size in each.sizes:
+                steps[size]()
     assert all(torch.equal(a, b) for a, b in zip(loop.state, expected.state, strict=True))
-
-
-@pytest.mark.usefixtures("fake_cuda")
-def test_what_cannot_be_captured_runs_eagerly_for_a_recorded_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> Function:
-        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nMore lines follow.")
-
-    monkeypatch.setattr(capture, "_record", refuse)
-    loop = make_loop(configs(0))
-    functions = list(loop.functions.values())
-    before = [tensor.clone() for tensor in loop.state]
-    found, execution = captured(functions, loop.state, CUDA)
-    assert found == functions
-    assert execution == "eager: CUDA error: operation not permitted when stream is capturing"
-    assert all(torch.equal(a, b) for a, b in zip(loop.state, before, strict=True))
-
-
-@pytest.mark.usefixtures("fake_cuda")
-def test_memory_that_runs_out_in_a_capture_is_no_reason_for_eager_execution(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> Function:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    monkeypatch.setattr(capture, "_record", full)
-    loop = make_loop(configs(0))
-    with pytest.raises(torch.OutOfMemoryError):
-        captured(list(loop.functions.values()), loop.state, CUDA)
-
-
-def test_elsewhere_functions_are_called_as_they_are() -> None:
-    functions = list(make_loop(configs(0)).functions.values())
-    assert captured(functions, [], torch.device("cpu")) == (functions, "eager: no CUDA device")

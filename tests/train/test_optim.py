@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -81,6 +82,38 @@ def test_schedules_are_torchs(config: OptimConfig, make: Any) -> None:
     config = replace(config, warmup=config.warmup / 6)
     expected = torch_rates(make, config.lr, epochs * steps)
     np.testing.assert_allclose(learning_rates(config, epochs, steps), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.3, 1.25, 2.9])
+@pytest.mark.parametrize("schedule", [Schedule.constant, Schedule.cosine, Schedule.step])
+def test_schedules_with_warmup_are_their_formulas(schedule: Schedule, warmup: float) -> None:
+    config = OptimConfig(lr=0.2, schedule=schedule, warmup=warmup, step_epochs=0.75, step_gamma=0.5)
+    rising, expected = round(8 * warmup), []
+    for t in range(24):
+        rate = 0.2 * min(1, (t + 1) / rising) if rising else 0.2
+        if schedule is Schedule.cosine and t >= rising:
+            rate *= (1 + math.cos(math.pi * (t - rising) / (24 - rising))) / 2
+        if schedule is Schedule.step:
+            rate *= 0.5 ** (t // 6)
+        expected.append(rate)
+    np.testing.assert_allclose(learning_rates(config, epochs=3, steps_per_epoch=8), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_steps", [3, 8, 24])
+@pytest.mark.parametrize("rising", [0.35, 0.5, 0.95])
+def test_one_cycle_rises_over_its_warmup_epochs(num_steps: int, rising: float) -> None:
+    config = OptimConfig(lr=0.2, schedule=Schedule.one_cycle, warmup=rising * num_steps)
+    expected = torch_rates(lambda o: lr_scheduler.OneCycleLR(o, 0.2, num_steps, pct_start=rising), 0.2, num_steps)
+    np.testing.assert_allclose(learning_rates(config, epochs=num_steps, steps_per_epoch=1), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "expected"), [(0.0, [1.0, 4e-6]), (1.0, [1.0, 4e-6]), (2.0, [0.04, 1.0])], ids=["none", "half", "all"]
+)
+def test_one_cycle_of_two_steps_has_its_peak_and_its_end(warmup: float, expected: list[float]) -> None:
+    config = OptimConfig(lr=1.0, schedule=Schedule.one_cycle, warmup=warmup)
+    np.testing.assert_allclose(learning_rates(config, epochs=2, steps_per_epoch=1), expected, rtol=1e-12)
+    assert learning_rates(config, epochs=1, steps_per_epoch=1) == [1.0]
 
 
 @pytest.mark.parametrize("schedule", [Schedule.constant, Schedule.cosine, Schedule.step])

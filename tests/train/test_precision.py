@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fake_cuda import CPU, CUDA, FakeCuda
 from fake_data import FakeData, make_spec
 
 from bnexp.config import ConfigError, TrainConfig
 from bnexp.metrics import RunFinished
+from bnexp.model.networks import build_network
 from bnexp.options import Device, Precision
 from bnexp.train.engine import fit
-from bnexp.train.precision import compute_dtype, configure_precision, resolve_device
+from bnexp.train.optim import build_optimiser
+from bnexp.train.precision import autocast, compute_dtype, configure_precision, device_name, resolve_device, synchronise
+from bnexp.train.step import TrainStep, image_losses
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +75,40 @@ def test_tf32_is_on_only_where_asked_for_and_denormals_are_flushed() -> None:
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
     assert (torch.full((8,), 1e-38) * 0.01 == 0).all()
+
+
+def test_bf16_computes_products_in_bfloat16_and_losses_in_float32() -> None:
+    config = make_spec(0, {}, train={"precision": Precision.bf16}).config
+    network = build_network([config], 1, 20, 4)
+    x, y = FakeData(dtype=torch.float32).splits["train"]
+    with autocast(Precision.bf16, CPU):
+        logits = network(x)
+    losses = image_losses(logits, y[None])
+    assert (logits.dtype, losses.dtype) == (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(losses, image_losses(logits.float(), y[None]), rtol=0, atol=0)
+    step = TrainStep(network, build_optimiser([config.optim], network.flat, 1, 1), Precision.bf16)
+    assert step(x, y[None])[0] == losses.mean()
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_autocast_is_to_bfloat16_on_every_device(monkeypatch: pytest.MonkeyPatch, precision: Precision) -> None:
+    asked: list[tuple[str, torch.dtype | None]] = []
+    monkeypatch.setattr(torch, "autocast", lambda device, dtype=None: asked.append((device, dtype)))
+    autocast(precision, CUDA)
+    assert asked == ([("cuda", torch.bfloat16)] if precision is Precision.bf16 else [])
+
+
+def test_only_devices_that_work_on_their_own_are_waited_for(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: cuda.log.append("synchronize mps"))
+    found = []
+    for name in ("cpu", "cuda", "mps"):
+        synchronise(torch.device(name))
+        found.append(list(cuda.log))
+    assert found == [[], ["synchronize"], ["synchronize", "synchronize mps"]]
+
+
+def test_a_gpu_is_named_with_its_model(cuda: FakeCuda) -> None:
+    assert [device_name(torch.device(name)) for name in ("cpu", "cuda", "mps")] == ["cpu", "cuda (Fake 100)", "mps"]
 
 
 @pytest.mark.parametrize("precision", [Precision.fp32, Precision.fp64, Precision.bf16])

@@ -1,7 +1,8 @@
-"""Every quantity that a probe measures, against plain PyTorch and by its definition."""
+"""Every quantity that a probe measures of a step, against plain PyTorch and by its definition."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,26 +13,19 @@ import torch
 import torch.nn.functional as F
 from epochs import epoch_batches
 from fake_data import FakeData, make_config
-from hypothesis import given
-from hypothesis import strategies as st
 from reference import ACTIVATIONS, reference_network
 from torch import Tensor, nn
 
 from bnexp.config import InitConfig, RunConfig
 from bnexp.model.networks import Network, build_network
 from bnexp.options import Activation, InitScheme, ModelName, NormKind, Precision
-from bnexp.train.evaluate import evaluate
-from bnexp.train.memory import saved_bytes
+from bnexp.rng import torch_generator
 from bnexp.train.optim import build_optimiser
-from bnexp.train.probes.activations import Activations
-from bnexp.train.probes.images import chosen, in_full_parts
-from bnexp.train.probes.losses import EvaluationGap, oscillation
-from bnexp.train.probes.readings import Readings
+from bnexp.train.probes.activations import Activations, dead, percentiles
 from bnexp.train.probes.similar import SimilarImages
 from bnexp.train.probes.steps import MULTIPLES, Step, Values, covariate_shift, decoupling, gradients, landscape
 from bnexp.train.probes.twin import State, Twin
-from bnexp.train.statistics import precise_statistics
-from bnexp.train.step import EpochTotals, TrainStep
+from bnexp.train.step import TrainStep
 
 DATA = FakeData(num_test=48)
 LAYERS = ["conv1", "norm1", "conv2", "norm2", "fc1", "norm3", "fc2", "norm4", "fc3"]
@@ -55,7 +49,7 @@ def made_step(configs: Sequence[RunConfig], num_before: int = 2) -> tuple[Step, 
     before, exported = State.of(network), [network.export(r) for r in runs]
     train(x, y)
     rates = torch.tensor([c.optim.lr for c in configs], dtype=torch.float64)
-    step = Step(Twin(network, Precision.fp64), before, State.of(network), x, y, rates)
+    step = Step(Twin(made_network(configs), Precision.fp64), before, State.of(network), x, y, rates)
     return step, exported, [network.export(r) for r in runs]
 
 
@@ -233,6 +227,27 @@ def dead_units(activation: str, pre: np.ndarray[Any, Any]) -> np.ndarray[Any, An
     return (slope < 1e-3).all(1)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 20, 101])
+def test_percentiles_are_numpys_and_undefined_where_a_value_is_not_finite(size: int) -> None:
+    values = torch.randn(2, 3, size, dtype=torch.float64, generator=torch.Generator().manual_seed(size))
+    expected = np.moveaxis(np.percentile(values, (15, 50, 85), axis=-1), 0, -1)
+    np.testing.assert_allclose(percentiles(values), expected, rtol=1e-12)
+    values[0, 1, 0], values[1, 2, -1] = torch.nan, torch.inf
+    expected[0, 1], expected[1, 2] = np.nan, np.nan
+    np.testing.assert_allclose(percentiles(values), expected, rtol=1e-12)
+
+
+def test_a_unit_is_dead_where_every_slope_is_below_a_thousandth() -> None:
+    for slopes, is_dead in (([0.9e-3, -0.5e-3, 0.0], 1.0), ([0.9e-3, 0.5e-3, 1e-3], 0.0), ([-1.1e-3, 0.0, 0.0], 0.0)):
+        layer: Any = functools.partial(torch.mul, torch.tensor(slopes, dtype=torch.float64))
+        pre = torch.ones(2, 1, 3, dtype=torch.float64)
+        assert dead(layer, pre).tolist() == [[is_dead], [is_dead]]
+        pre[1, 0, 2] = torch.inf
+        found = dead(layer, pre)
+        assert found[0] == is_dead
+        assert found[1].isnan()
+
+
 def test_a_network_that_stands_still_does_not_drift() -> None:
     step, _, _ = made_step([make_config(0)])
     activations = Activations(step.twin, DATA.images("train", torch.arange(9))[0], step.before)
@@ -243,138 +258,34 @@ def test_a_network_that_stands_still_does_not_drift() -> None:
 @pytest.mark.parametrize("jitter", [1.0, 1e-6])
 def test_similar_images_gain_the_inverse_deviation_and_at_most_that_of_eps(jitter: float) -> None:
     model = {"name": ModelName.mlp, "depth": 2, "width": 40}
-    config = make_config(0, {"placement": "before_activation"}, model=model)
-    step, _, after = made_step([config])
-    probe = SimilarImages(step.twin, DATA.images("train", torch.tensor([3]))[0][0], 50, jitter)
-    found = {name: value.item() for name, value in probe(step).items()}
-    network = reference_network(config, after[0], DATA.in_channels, DATA.size, DATA.num_classes).train()
-    assert isinstance(network.fc1, nn.Linear)
-    assert isinstance(network.norm1, nn.BatchNorm1d)
-    x = network.fc1(probe.images.flatten(1)).detach()
-    y = network.norm1(x).detach()
-    deviation = (y.var(0, correction=0).mean() / x.var(0, correction=0).mean()).sqrt().item()
-    assert found["similar/output_deviation"] == pytest.approx(deviation)
-    scale = (network.norm1.weight**2 / (x.var(0, correction=0) + 1e-5)).mean().sqrt().item()
-    assert found["similar/backward_gain"] == pytest.approx(scale, rel=0.05)  # a random gradient, of 50 images
-    if jitter < 1e-3:
-        assert found["similar/output_deviation"] == pytest.approx(1e-5**-0.5, rel=0.02)
+    configs = [make_config(seed, {"placement": "before_activation"}, model=model) for seed in (0, 1)]
+    step, _, after = made_step(configs)
+    image = DATA.images("train", torch.tensor([3]))[0][0]
+    images = image + jitter * gaussian("probe/jitter", 50, *image.shape)
+    dy = gaussian("probe/gradient", 50, 1, 40)[:, 0]
+    expected = []
+    for config, weights in zip(configs, after, strict=True):
+        network = reference_network(config, weights, DATA.in_channels, DATA.size, DATA.num_classes).train()
+        assert isinstance(network.fc1, nn.Linear)
+        assert isinstance(network.norm1, nn.BatchNorm1d)
+        x = network.fc1(images.flatten(1)).detach().requires_grad_()
+        y = network.norm1(x)
+        (dx,) = torch.autograd.grad(y, x, dy)
+        variances = [values.detach().var(0, correction=0) for values in (x, y)]
+        deviation = (variances[1].mean() / variances[0].mean()).sqrt()
+        expected.append({"similar/output_deviation": deviation, "similar/backward_gain": dx.norm() / dy.norm()})
+        gain = (network.norm1.weight**2 / (variances[0] + 1e-5)).mean().sqrt().item()
+        assert expected[-1]["similar/backward_gain"].item() == pytest.approx(gain, rel=0.05)  # a random gradient, of 50 images
+        assert jitter == 1 or deviation.item() == pytest.approx(1e-5**-0.5, rel=0.02)
+    assert_values(SimilarImages(step.twin, image, 50, jitter)(step), expected)
+
+
+def gaussian(stream: str, *shape: int) -> Tensor:
+    """The numbers that every run of every version sees."""
+    return torch.randn(shape, generator=torch_generator(0, stream), dtype=torch.float64)
 
 
 def test_without_norm_similar_images_stay_as_similar() -> None:
     step, _, _ = made_step([make_config(0)])
     found = SimilarImages(step.twin, DATA.images("train", torch.tensor([3]))[0][0], 6, 0.1)(step)
     assert_values(found, [{"similar/output_deviation": 1, "similar/backward_gain": 1}])
-
-
-def made_readings(config: RunConfig) -> tuple[dict[str, float], nn.Module, Network]:
-    network = made_network([config])
-    train = TrainStep(network, build_optimiser([config.optim], network.flat, 1, 30), Precision.fp64)
-    for epoch in range(1, 6):
-        for x, y in epoch_batches(DATA, [config.seed], epoch, 12):
-            train(x, y)
-    found = Readings(Twin(network, Precision.fp64), DATA, config.train)(State.of(network))
-    plain = reference_network(config, network.export(0), DATA.in_channels, DATA.size, DATA.num_classes)
-    return {name.removeprefix("statistics/"): value.item() for name, value in found.items()}, plain, network
-
-
-@pytest.mark.parametrize("linear", [False, True])
-def test_readings_are_accuracies_by_the_statistics_they_name(linear: bool) -> None:
-    config = make_config(0, {"linear": linear, "placement": "before_activation"}, train={"eval_batch_size": 1000})
-    found, plain, network = made_readings(config)
-    order = chosen(DATA, "test", 48)
-    x, y = DATA.images("test", order)
-
-    def accuracy(size: int = 48) -> float:
-        with torch.no_grad():
-            right = [plain(images).argmax(1) for images in x.split(size)]
-        return (torch.cat(right) == y).double().mean().item()
-
-    plain.eval()
-    expected = {"running": accuracy()}
-    norms = [m for m in plain.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
-    for norm in norms:
-        norm.train()
-    batch = {size: accuracy(size) for size in (2, 8, 48) + ((1,) if not linear else ())}
-    expected |= {f"batch_{size}": batch[min(size, 48)] for size in (1, 2, 8, 64, 1000) if size > 1 or not linear}
-    plain = reference_network(config, network.export(0), DATA.in_channels, DATA.size, DATA.num_classes).train()
-    expected["training_mode"] = accuracy()
-    plain.eval()
-    expected["after_training_mode"] = accuracy()
-    precise_statistics(network, [DATA.splits["train"]], Precision.fp64)
-    expected["precise"] = float(evaluate(network, DATA, "test", 48, Precision.fp64).accuracy[0])
-    assert found == pytest.approx(expected)
-    assert len(set(expected.values())) > 3
-
-
-def test_training_mode_drops_units() -> None:
-    with_dropout = make_config(0, {}, model={"dropout": 0.9})
-    found, _, _ = made_readings(with_dropout)
-    assert found["training_mode"] != found["batch_64"]
-
-
-@pytest.mark.parametrize("norm", [None, NormKind.layer])
-def test_without_batch_statistics_all_readings_are_the_same(norm: NormKind | None) -> None:
-    config = make_config(0) if norm is None else of_kind(norm, make_config(0, {}))
-    found, plain, _ = made_readings(config)
-    x, y = DATA.splits["test"]
-    assert found.keys() == {"running", "precise", "training_mode", "after_training_mode"} | {
-        f"batch_{size}" for size in (1, 2, 8, 64, 1000)
-    }
-    assert set(found.values()) == {(plain.eval()(x).argmax(1) == y).double().mean().item()}
-
-
-def test_without_running_statistics_there_are_no_readings_by_them() -> None:
-    found, _, _ = made_readings(make_config(0, {"track_running_stats": False}))
-    assert found.keys() == {"training_mode"} | {f"batch_{size}" for size in (1, 2, 8, 64, 1000)}
-
-
-@given(st.integers(1, 40), st.integers(1, 50))
-def test_parts_are_full_and_every_image_counts_once(num_images: int, size: int) -> None:
-    order = torch.randperm(num_images, generator=torch.Generator().manual_seed(0))
-    positions, counted = in_full_parts(order, size)
-    assert len(positions) % min(size, num_images) == 0
-    assert positions[counted].tolist() == order.tolist()
-    assert all(len(part.unique()) == len(part) for part in positions.split(min(size, num_images)))
-
-
-def test_the_gap_is_between_training_and_validation_images_in_evaluation_mode() -> None:
-    config = make_config(0, {}, model={"dropout": 0.5}, train={"eval_batch_size": 5})
-    network = made_network([config])
-    validation = evaluate(network, DATA, "val", 7, Precision.fp64)
-    gap = EvaluationGap(Twin(network, Precision.fp64), DATA, config)
-    totals = EpochTotals(np.ones((1, 1)), np.ones(1), np.array([0.75]))
-    found = gap(State.of(network), totals, validation)
-    plain = reference_network(config, network.export(0), DATA.in_channels, DATA.size, DATA.num_classes).eval()
-    loss, accuracy = {}, {}
-    for split in ("train", "val"):
-        x, y = DATA.splits[split]
-        logits = plain(x).detach()
-        loss[split], accuracy[split] = F.cross_entropy(logits, y).item(), (logits.argmax(1) == y).double().mean().item()
-    assert {name: value.item() for name, value in found.items()} == pytest.approx(
-        {
-            "train_eval/loss": loss["train"],
-            "train_eval/accuracy": accuracy["train"],
-            "gap/loss": loss["val"] - loss["train"],
-            "gap/accuracy": accuracy["train"] - accuracy["val"],
-            "gap/mode_accuracy": 0.75 - accuracy["train"],
-        }
-    )
-    assert gap(State.of(network), totals, None).keys() == found.keys() - {"gap/loss", "gap/accuracy"}
-
-
-def test_oscillation_is_the_spread_about_the_trend() -> None:
-    rng = np.random.default_rng(0)
-    line = np.linspace(3, 1, 4000)[:, None]
-    noise = rng.normal(0, [0.1, 0.02], (4000, 2))
-    assert oscillation(line + noise) == pytest.approx([0.1, 0.02], rel=0.05)
-    assert oscillation(line[:60]) == pytest.approx([0], abs=1e-12)
-    assert oscillation(np.array([[1.0], [4.0], [1.0]])) == pytest.approx([2 / (2 / 3) ** 0.5])
-    assert np.isnan(oscillation(line[:2])).all()
-
-
-def test_saved_bytes_are_the_activations_that_the_backward_pass_reads() -> None:
-    model = {"name": ModelName.mlp, "depth": 2, "width": 5, "activation": Activation.sigmoid}
-    x, _ = DATA.images("train", torch.arange(12))
-    assert saved_bytes(made_network([make_config(0, model=model)]), x) == 2 * 12 * 5 * 8
-    normalised = made_network([make_config(0, {}, model=model)])
-    assert saved_bytes(normalised, x) >= 4 * 12 * 5 * 8

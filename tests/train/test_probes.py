@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fake_data import FakeData, make_spec
 
 from bnexp.metrics import EpochMetrics, Record, RunFinished, StepMetrics
 from bnexp.model.networks import build_network
 from bnexp.options import NormKind, OptimName, Statistics
 from bnexp.plan import RunSpec
-from bnexp.schema import PROBE_METRICS, final_metrics
+from bnexp.schema import PROBE_METRICS, READING_SIZES, final_metrics
 from bnexp.train.engine import fit
 from bnexp.train.probes import build_probes
+from bnexp.train.probes.images import chosen
+from bnexp.train.probes.similar import SimilarImages
 
 DATA = FakeData()
 ALL = dict.fromkeys(PROBE_METRICS, True) | {"images": 6}
@@ -160,6 +163,47 @@ def test_steps_are_measured_at_the_same_places_of_each_epoch(every: int, measure
     probes = build_probes([config], network, DATA)
     assert probes is not None
     assert [t for t in range(8) if probes.is_measured(t)] == measured
+
+
+def test_where_a_batch_holds_all_images_every_step_is_measured() -> None:
+    config = make_spec(0, probe={"gradients": True}, train={"batch_size": 100}).config
+    probes = build_probes([config], build_network([config], 1, 20, 4), DATA)
+    assert probes is not None
+    assert all(probes.is_measured(t) for t in range(3))
+
+
+def test_a_step_is_measured_at_the_learning_rates_that_it_was_made_with() -> None:
+    optims = ({"lr": 0.1}, {"lr": 0.2, "warmup": 0.5})
+    configs = [make_spec(0, probe={"landscape": True}, optim=optim).config for optim in optims]
+    probes = build_probes(configs, build_network(configs, 1, 20, 4), DATA)
+    assert probes is not None
+    expected = torch.tensor([[0.1, 0.1], [0.1, 0.2], *[[0.1, 0.2]] * 6])  # of 8 steps
+    torch.testing.assert_close(probes.rates, expected)
+
+
+@pytest.mark.parametrize("probe", PROBE_METRICS)
+def test_a_probe_alone_gives_its_metrics_alone(probe: str) -> None:
+    spec = make_spec(0, {}, probe={probe: True, "images": 6}, train={"epochs": 1})
+    found = probed(finished(records([spec])[0]).metrics)
+    assert set(PROBE_METRICS[probe]) <= found.keys() | {f"statistics/batch_{size}" for size in READING_SIZES}
+    assert {name.split("/")[0] for name in found} == {name.split("/")[0] for name in PROBE_METRICS[probe]}
+
+
+def test_what_is_undefined_is_left_out() -> None:
+    spec = make_spec(0, {}, probe={"similar": True, "jitter": 0.0, "images": 6})
+    for record in records([spec])[0]:
+        if isinstance(record, EpochMetrics | RunFinished):
+            assert probed(record.metrics).keys() == {"similar/backward_gain"}
+
+
+def test_similar_images_are_the_first_of_those_that_probes_see() -> None:
+    config = make_spec(0, {}, probe={"similar": True, "jitter": 0.0, "images": 6}).config
+    probes = build_probes([config], build_network([config], 1, 20, 4), DATA)
+    assert probes is not None
+    (measure,) = probes.measures
+    assert isinstance(measure, SimilarImages)
+    first, _ = DATA.images("train", chosen(DATA, "train", 1))
+    assert torch.equal(measure.images, first.expand(6, -1, -1, -1))
 
 
 def test_without_probes_nothing_is_built() -> None:

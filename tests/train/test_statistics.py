@@ -17,6 +17,7 @@ from bnexp.model.networks import Network, build_network
 from bnexp.model.norms import RunningNorm, running_norms
 from bnexp.options import NormKind, Placement, Precision, Statistics
 from bnexp.plan import RunSpec
+from bnexp.rng import torch_generator
 from bnexp.train.engine import fit
 from bnexp.train.evaluate import evaluate
 from bnexp.train.statistics import by_precise_statistics, kept_statistics, precise_statistics, statistics_batches
@@ -147,6 +148,8 @@ def test_batches_have_every_image_once_and_are_as_equal_as_can_be(num_images: in
     assert torch.equal(order.sort().values, key.sort().values)
     assert not torch.equal(order, key)
     assert torch.equal(torch.cat([part for _, part in found]).bincount(), y.bincount())
+    drawn = torch.randperm(num_images, generator=torch_generator(0, "statistics"))  # else records of one run id would differ
+    assert torch.equal(order, key[drawn])
 
 
 def finished(**norm: Any) -> tuple[list[EpochMetrics], RunFinished]:
@@ -172,7 +175,17 @@ def test_training_does_not_feel_how_it_is_evaluated(kind: NormKind) -> None:
     assert precise.metrics["test/loss"] == pytest.approx(float(expected.loss[0]), abs=1e-12)
 
 
+def test_nothing_of_the_measurement_stays_in_the_layers() -> None:
+    network = build()
+    precise_statistics(network, batches(40), Precision.fp64)
+    assert all(norm.track_running_stats and not norm._forward_pre_hooks for norm in running_norms(network))
+
+
 def test_layers_without_running_statistics_need_no_pass() -> None:
+    network = build_network([replace(make_config(0), norm=NormConfig(kind=NormKind.layer))], 1, 20, 4)
+    images = iter(batches(40))
+    precise_statistics(network, images, Precision.fp64)
+    assert next(images, None) is not None
     _, running = finished(kind=NormKind.layer)
     _, precise = finished(kind=NormKind.layer, statistics=Statistics.precise)
     assert running.metrics["test/loss"] == precise.metrics["test/loss"]

@@ -140,11 +140,44 @@ def test_an_output_layer_for_other_classes_is_newly_drawn(start: Weights) -> Non
         np.testing.assert_array_equal(value, drawn[name] if name.startswith("fc3.") else start[name])
 
 
-def test_weights_that_do_not_fit_are_refused(start: Weights) -> None:
-    with pytest.raises(
-        ConfigError, match=r"train.init_from=start: it was trained on images of 1 channels, not 3; .*data.channels=3"
-    ):
-        load_start(network(spec_from(start), channels=3), 0, spec_from(start))
-    without = make_spec(0)
+@pytest.mark.parametrize("missing", [(), ("fc3.weight", "fc3.bias"), ("fc3.bias",)], ids=str)
+def test_an_output_layer_is_taken_over_where_it_is_there_whole(start: Weights, missing: tuple[str, ...]) -> None:
+    spec = spec_from({name: value for name, value in start.items() if name not in missing})
+    net = network(spec)
+    drawn = net.export(0)
+    load_start(net, 0, spec)
+    for name, value in net.export(0).items():
+        np.testing.assert_array_equal(value, drawn[name] if missing and name.startswith("fc3.") else start[name])
+
+
+@pytest.mark.parametrize(
+    ("channels", "change", "message"),
+    [
+        (3, {}, r"it was trained on images of 1 channels, not 3; train both runs with data.channels=3\.$"),
+        (1, {"conv1.weight": (6, 3, 5, 5)}, r"it was trained on images of 3 channels, not 1; .*data.channels=3\.$"),
+        (2, {}, r".*conv1.weight.*\(6, 1, 5, 5\).*\(6, 2, 5, 5\)"),
+        (1, {"conv1.weight": (6, 3, 3, 3)}, r".*conv1.weight.*\(6, 3, 3, 3\).*\(6, 1, 5, 5\)"),
+        (3, {"fc1.weight": (120, 400)}, r".*conv1.weight.*\(6, 1, 5, 5\).*\(6, 3, 5, 5\)"),
+        (1, {"fc1.weight": (120, 400)}, r".*fc1.weight.*\(120, 400\)"),
+        (3, {"more.weight": (1,)}, r".*more.weight.*only in one of them"),
+        (3, {"norm1.weight": None}, r".*norm1.weight.*only in one of them"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    start: Weights, channels: int, change: dict[str, tuple[int, ...] | None], message: str
+) -> None:
+    """What to do is said where images of another number of channels are all that differs."""
+    weights = dict(start)
+    for name, shape in change.items():
+        if shape is None:
+            del weights[name]
+        else:
+            weights[name] = np.zeros(shape)
+    spec = spec_from(weights)
+    with pytest.raises(ConfigError, match="^train.init_from=start: " + message):
+        load_start(network(spec, channels=channels), 0, spec)
+
+
+def test_weights_with_norms_do_not_fit_a_network_without(start: Weights) -> None:
     with pytest.raises(ConfigError, match=r"train.init_from=start: .*norm1.*only in one of them"):
-        load_start(network(without), 0, spec_from(start))
+        load_start(network(make_spec(0)), 0, spec_from(start))

@@ -83,8 +83,6 @@ class Probes:
             "decoupling": decoupling,
         }
         measures: list[Callable[[Step], Values]] = [f for name, f in functions.items() if getattr(self.probe, name)]
-        if not (self.probe.activations or self.probe.similar):
-            return measures
         images, _ = self.data.images("train", chosen(self.data, "train", self.probe.images))
         if self.probe.activations:
             measures.append(Activations(self.twin, images, State.of(self.network)))
@@ -138,7 +136,7 @@ class Probes:
 
     def summary(self) -> list[dict[str, float]]:
         """For each run the mean over its epochs of each metric of ``PROBE_METRICS``, but for ``gap``: there the end counts."""
-        probes = [name for name in PROBE_METRICS if getattr(self.probe, name) and name != "gap"]
+        probes = [name for name in PROBE_METRICS if name != "gap"]
         courses = {
             metric: [epoch[metric] for epoch in self.epochs if metric in epoch]
             for probe in probes

@@ -41,10 +41,11 @@ class Activations:
         values: Values = {}
         drifts, dead_units = [], []
         for name, (layer, pre) in self._pre_activations(step.after).items():
-            by_percentile = percentiles(pre.flatten(1)).unbind(-1)
+            by_percentile = percentiles(pre.flatten(1)).T
             values |= {f"activations/{name}/p{q}": value for q, value in zip(PERCENTILES, by_percentile, strict=True)}
             now, before = percentiles(pre), self.last[name]
-            spread = (now + before).diff(dim=-1).sum(-1) / 2
+            both = now + before
+            spread = (both[..., 2] - both[..., 0]) / 2
             move = (now - before).abs().mean((1, 2))
             drifts.append(
                 torch.where(move == 0, move, move / spread.mean(1))
@@ -73,7 +74,7 @@ class Activations:
 def percentiles(values: Tensor) -> Tensor:
     """The 15th, 50th and 85th percentile over the last axis, as a new last axis, interpolated linearly; NaN where any value is
     not finite. (``torch.quantile`` does not take inputs as large as these.)"""
-    ordered = values.sort(dim=-1).values
+    ordered = values.sort().values
     last = values.shape[-1] - 1
     found = []
     for q in PERCENTILES:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WARM_UP_STEPS = 4
 ROUNDS = 20
+NUM_STEPS = WARM_UP_STEPS + 2 * ROUNDS
 
 
 def measure_cost(config: RunConfig, data: DeviceData) -> dict[str, float]:
@@ -52,13 +53,12 @@ def measure_cost(config: RunConfig, data: DeviceData) -> dict[str, float]:
 def _network(config: RunConfig, data: DeviceData) -> Network:
     dtype = compute_dtype(config.train.precision)
     images = data.in_channels, data.size, data.num_classes
-    return build_network([config], *images, data.device, dtype, WARM_UP_STEPS + 2 * ROUNDS).train()
+    return build_network([config], *images, data.device, dtype, NUM_STEPS).train()
 
 
 def _step(network: Network, config: RunConfig, x: Tensor, y: Tensor) -> Callable[[], object]:
     """A whole training step on the batch ``x`` (N, C, S, S), ``y`` (N,)."""
-    num_steps = WARM_UP_STEPS + 2 * ROUNDS
-    optimiser = build_optimiser([config.optim], network.flat, config.train.epochs, num_steps)
+    optimiser = build_optimiser([config.optim], network.flat, config.train.epochs, NUM_STEPS)
     step = TrainStep(network, optimiser, config.train.precision)
     return lambda: step(x, y[None])
 

@@ -53,7 +53,7 @@ class Readings:
         self.twin.load(state)
         self.network.eval()
         if not self.norms:
-            return dict.fromkeys(PROBE_METRICS["statistics"], self._accuracy(1))
+            return dict.fromkeys(PROBE_METRICS["statistics"], self._accuracy())
         values: Values = {}
         for size in READING_SIZES:
             if all(min(size, len(self.order)) * norm.map_size > 1 for norm in self.norms):
@@ -61,17 +61,17 @@ class Readings:
                     values[f"statistics/batch_{size}"] = self._accuracy(size)
         tracking = all(norm.track_running_stats for norm in self.norms)
         if tracking:
-            values["statistics/running"] = self._accuracy(1)
+            values["statistics/running"] = self._accuracy()
         self.network.train()
         values["statistics/training_mode"] = self._accuracy(FORGOTTEN_SIZE, FORGOTTEN_SIZE)
         if tracking:
             self.network.eval()
-            values["statistics/after_training_mode"] = self._accuracy(1)
+            values["statistics/after_training_mode"] = self._accuracy()
             precise_statistics(self.network, statistics_batches(self.data), self.twin.precision)
-            values["statistics/precise"] = self._accuracy(1)
+            values["statistics/precise"] = self._accuracy()
         return values
 
-    def _accuracy(self, part: int, batch_size: int | None = None) -> Tensor:
+    def _accuracy(self, part: int = 1, batch_size: int | None = None) -> Tensor:
         """Over all test images in full parts of ``part``; in batches of ``batch_size``, else near ``train.eval_batch_size``."""
         positions, counted = in_full_parts(self.order, part)
         size = batch_size or max(self.train.eval_batch_size // part, 1) * part
@@ -99,7 +99,7 @@ def _by_parts(size: int) -> Normalise:
         x = norm.values(inputs[0])
         x = x.view(-1, size, *x.shape[1:])
         weight, bias = norm.affine(1, *norm.shape, 1)
-        y, _, _ = standardise(x, weight, bias, norm.eps.unsqueeze(-1), (-4, -1), norm.backward)
+        y, _, _ = standardise(x, weight, bias, norm.eps[..., None], (-4, -1), norm.backward)
         return y.reshape(inputs[0].shape)
 
     return normalise

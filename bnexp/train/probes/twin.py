@@ -48,7 +48,7 @@ def weight_layers(network: Network) -> list[WeightLayer]:
     starts: list[tuple[str, int, int]] = []
     column = 0
     for layer_name, layer in network.named_children():
-        for name, parameter in layer.named_parameters(recurse=False):
+        for name, parameter in layer.named_parameters():
             size = parameter[0].numel()
             if name == "weight" and isinstance(layer, RunConv2d | RunLinear):
                 starts.append((layer_name, column, column + size))
