@@ -63,6 +63,16 @@ def test_texts_for_people_annotations_and_docstrings_are_left_alone(
     assert mutate.mutants_of("code.py") == []
 
 
+def test_every_mutant_named_as_equivalent_is_one_of_the_code(mutate: ModuleType) -> None:
+    named = set(mutate.known_equivalents())
+    made = {
+        (m.path, m.code, mutate.one_line(m.before), mutate.one_line(m.after))
+        for path in {n[0] for n in named}
+        for m in mutate.mutants_of(path)
+    }
+    assert named - made == set()
+
+
 @pytest.mark.slow
 def test_a_test_that_notices_kills_and_one_that_does_not_lets_live() -> None:
     test = "tests/data/test_batches.py::test_augmentation_draws_what_its_name_says"
