@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from bnexp.config import ConfigError, DataConfig
 from bnexp.executors.arrange import arrange
@@ -22,6 +21,7 @@ from bnexp.executors.ray import RayPool
 from bnexp.metrics import Record, RunFailed
 from bnexp.options import DataName, ExecutorName
 from bnexp.plan import RunSpec, digest, plain, unique
+from bnexp.terminal import SafeConsole
 from bnexp.tracking.initial import initial_weights
 from bnexp.tracking.progress import ProgressSink
 from bnexp.tracking.sink import Fanout
@@ -49,7 +49,7 @@ def run(specs: Sequence[RunSpec], store: Store | None = None) -> dict[str, Recor
     for spec in specs:
         requested_mode(spec.config.track.wandb)  # a mode that W&B does not know is refused before anything trains
     errors: dict[str, RunError] = {}
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     tried: set[str] = set()
     with ProgressSink(console) as progress:
         while todo := _startable([spec for spec in unfinished(specs, store) if spec.run_id not in tried]):
@@ -58,7 +58,7 @@ def run(specs: Sequence[RunSpec], store: Store | None = None) -> dict[str, Recor
                 tried |= {spec.run_id for spec in mine}
                 errors |= _train(mine, store, progress, console)
             if not claimed:
-                console.print(f"{len(todo)} runs are training in another process; waiting for them.", highlight=False)
+                console.print(f"{len(todo)} runs are training in another process; waiting for them.")
                 store.wait_for(todo[0].run_id)
     found = {spec.run_id: store.find(spec.run_id) for spec in unique(specs)}
     lost = RunError("trained, but its record cannot be read back")
@@ -130,7 +130,7 @@ def _data_key(config: DataConfig) -> str:
     return digest(plain(vars(config)))
 
 
-def _train(specs: Sequence[RunSpec], store: Store, progress: ProgressSink, console: Console) -> dict[str, RunError]:
+def _train(specs: Sequence[RunSpec], store: Store, progress: ProgressSink, console: SafeConsole) -> dict[str, RunError]:
     """Train the runs of each data set; run id -> why it failed. Data out of reach fail their runs, and no others."""
     from bnexp.data.sources import DataError
 
@@ -142,12 +142,12 @@ def _train(specs: Sequence[RunSpec], store: Store, progress: ProgressSink, conso
         except DataError as error:
             if len(groups) == 1:
                 raise
-            console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+            console.print(str(error), markup=False, soft_wrap=True)
             errors |= {spec.run_id: RunError(str(error)) for spec in group}
     return errors
 
 
-def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, console: Console) -> dict[str, RunError]:
+def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, console: SafeConsole) -> dict[str, RunError]:
     """Train runs that share a data set; run id -> why it failed, for those that did."""
     resident = prepare_data(specs[0].config.data, console)
     by_id = {spec.run_id: spec for spec in specs}
@@ -164,7 +164,7 @@ def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, conso
             if isinstance(record, RunFailed):
                 errors[record.run_id] = RunError(record.error)
     for line in wandb.messages:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, soft_wrap=True)
     return errors
 
 
@@ -188,7 +188,7 @@ def _execute(specs: Sequence[RunSpec], resident: Resident) -> Iterator[Record]:
     return Pool(resident, plan.workers).run(plan.cohorts)
 
 
-def prepare_data(config: DataConfig, console: Console) -> Resident:
+def prepare_data(config: DataConfig, console: SafeConsole) -> Resident:
     """The data set, downloaded, packed and verified where that has not been done, with a progress bar."""
     from rich.progress import Progress
 
@@ -201,7 +201,7 @@ def prepare_data(config: DataConfig, console: Console) -> Resident:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total or None)
                 if not console.is_terminal:
-                    console.print(f"{what} ...", highlight=False, markup=False)
+                    console.print(f"{what} ...", markup=False)
             bar.update(tasks[what], completed=done, total=total or None)
 
         return prepare(config, show)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 import sys
 import traceback
 from typing import Annotated
@@ -12,7 +13,7 @@ import typer
 
 import bnexp
 from bnexp.cli import bench, config, data, report, runs, study, train
-from bnexp.cli.output import message
+from bnexp.cli.output import LogMessages, message
 from bnexp.config import ConfigError
 
 OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -55,6 +56,7 @@ app.command("bench")(bench.bench)
 def main() -> None:
     """Entry point: every error that a user can cause ends in one sentence and an exit code, without a traceback."""
     atexit.register(gc.freeze)  # else Python looks at every object that is left once more, for a quarter of a second
+    logging.lastResort = LogMessages(logging.WARNING)  # used unless a program that calls bnexp has handlers of its own
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     code = OK
@@ -89,6 +91,6 @@ def main() -> None:
 
 def _fail(text: str, code: int, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
+        message(traceback.format_exc())
     message(text)
     return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,11 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bnexp.config import ConfigError
+from bnexp.terminal import SafeConsole, visible_line
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 CsvFlag = Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")]
@@ -40,22 +41,22 @@ def pick_format(json: bool = False, csv: bool = False, md: bool = False) -> Form
     return asked[0] if asked else Format.table
 
 
-class _Stdout(Console):
+class _Stdout(SafeConsole):
     def on_broken_pipe(self) -> None:
         """The reader, like ``head``, has left: nothing more is printed, but the work goes on (Rich would end it)."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def stdout() -> Console:
+def stdout() -> SafeConsole:
     """Console for data. Off a terminal lines are as long as they need to be."""
-    console = _Stdout(highlight=False)
-    return console if console.is_terminal else _Stdout(highlight=False, width=240)
+    console = _Stdout()
+    return console if console.is_terminal else _Stdout(width=240)
 
 
-def stderr() -> Console:
+def stderr() -> SafeConsole:
     """Console for progress and messages."""
-    return Console(stderr=True, highlight=False)
+    return SafeConsole(stderr=True)
 
 
 def message(text: str) -> None:
@@ -63,31 +64,42 @@ def message(text: str) -> None:
     stderr().print(text, markup=False, soft_wrap=True)
 
 
+class LogMessages(logging.Handler):
+    """Shows what the library logs as messages."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message(self.format(record))
+
+
 def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
 
 
 def print_rows(rows: Sequence[Row], format: Format, *, right: Sequence[str] = ()) -> None:
-    """Rows with equal keys in the chosen format; ``right`` names the columns that are aligned right in a table."""
+    """Rows with equal keys in the chosen format; ``right`` names the columns that are aligned right in a table.
+
+    Columns have the same names in every format.
+    """
     if format is Format.json:
         print_json(list(rows))
-    elif format is Format.csv and rows:
-        writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    elif format is Format.md and rows:
-        lines = [list(rows[0]), ["---:" if name in right else "---" for name in rows[0]]]
-        lines += [[_cell(value).replace("|", "\\|") for value in row.values()] for row in rows]
-        sys.stdout.write("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
-    elif format is Format.table and rows:
+        return
+    if not rows:
+        return
+    names, lines = [_cell(name) for name in rows[0]], [[_cell(value) for value in row.values()] for row in rows]
+    if format is Format.csv:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *lines])
+    elif format is Format.md:
+        rule = ["---:" if name in right else "---" for name in names]
+        escaped = [[cell.replace("|", "\\|") for cell in line] for line in [names, rule, *lines]]
+        sys.stdout.write("\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n")
+    else:
         table = Table(box=None, pad_edge=False)
-        for name in rows[0]:
-            widest = max(len(_cell(row[name])) for row in rows)  # short cells, like run ids, are never broken
+        for name, *cells in zip(names, *lines, strict=True):
+            least = min(max(map(len, cells)), 12)  # short cells, like run ids, are never broken
             align: Literal["left", "right"] = "right" if name in right else "left"
-            header = name.replace("_", " ")
-            table.add_column(header, justify=align, header_style="dim", min_width=min(widest, 12), overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(_cell(value), style=VERDICT_STYLES.get(_cell(value), "")) for value in row.values()))
+            table.add_column(Text(name), justify=align, header_style="dim", min_width=least, overflow="fold")
+        for line in lines:
+            table.add_row(*(Text(cell, style=VERDICT_STYLES.get(cell, "")) for cell in line))
         stdout().print(table)
 
 
@@ -98,7 +110,7 @@ def table_width(rows: Sequence[Row]) -> int:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else visible_line(str(value))
 
 
 VERDICT_STYLES = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from bnexp.metrics import EpochMetrics, Record, RunFailed, RunFinished, RunStarted
 from bnexp.plan import RunSpec
+from bnexp.terminal import SafeConsole, visible_line
 from bnexp.tracking.sink import Sink
 
 WIDE = 100  # columns that a line with everything in it takes
@@ -21,7 +21,7 @@ PLAIN_SECONDS = 15.0  # between two plain lines of one run that is still trainin
 class ProgressSink(Sink):
     """Shows what is training. ``console`` decides whether lines are live: a terminal that can move its cursor."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: SafeConsole) -> None:
         self.console = console
         self.live = console.is_terminal and not console.is_dumb_terminal
         roomy = console.width >= WIDE
@@ -55,7 +55,7 @@ class ProgressSink(Sink):
         match record:
             case RunStarted():
                 self._forget(spec)  # a run that is tried again starts over
-                task = self._progress.add_task(escape(spec.label), total=spec.config.train.epochs, text="epochs")
+                task = self._progress.add_task(_label(spec), total=spec.config.train.epochs, text="epochs")
                 self._tasks[spec.run_id] = task
                 self._last_line[spec.run_id] = time.monotonic()
             case EpochMetrics():
@@ -76,7 +76,7 @@ class ProgressSink(Sink):
         now = time.monotonic()
         if not self.live and now - self._last_line[spec.run_id] >= PLAIN_SECONDS:
             self._last_line[spec.run_id] = now
-            self.console.print(f"{escape(spec.label)}: epoch {record.epoch}/{spec.config.train.epochs}, {text}", soft_wrap=True)
+            self.console.print(f"{_label(spec)}: epoch {record.epoch}/{spec.config.train.epochs}, {text}", soft_wrap=True)
 
     def _done(self, spec: RunSpec, text: str) -> None:
         self._num_done += 1
@@ -84,8 +84,8 @@ class ProgressSink(Sink):
         if self._total is not None:
             self._progress.advance(self._total, spec.config.train.epochs - epochs)
         width = len(str(self._num_runs))
-        line = f"[dim]{self._num_done:>{width}}/{self._num_runs}[/]  {escape(spec.label)}  {text}"
-        self.console.print(line, soft_wrap=True, highlight=False)
+        line = f"[dim]{self._num_done:>{width}}/{self._num_runs}[/]  {_label(spec)}  {text}"
+        self.console.print(line, soft_wrap=True)
 
     def _forget(self, spec: RunSpec) -> int:
         """Remove a run's line; its number of epochs done."""
@@ -95,6 +95,11 @@ class ProgressSink(Sink):
         done = next((int(item.completed) for item in self._progress.tasks if item.id == task), 0)
         self._progress.remove_task(task)
         return done
+
+
+def _label(spec: RunSpec) -> str:
+    """The run's name as markup that shows it."""
+    return escape(visible_line(spec.label))
 
 
 def _cut(width: int | None) -> Column:

@@ -1,15 +1,26 @@
-"""What a terminal shows of a verdict: as many columns as fit, and no cell broken."""
+"""What a terminal shows: as many columns as fit, no cell broken, names as they are, and nothing that steers it."""
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
+from bnexp import compose
 from bnexp.cli import study
-from bnexp.cli.output import Format
+from bnexp.cli.output import Format, print_rows
 from bnexp.compare.result import Outcome, Status, Verdict
 from bnexp.compare.verdict import analyse
 from bnexp.config import StudyConfig
+from bnexp.tracking.store import Store
+from tests.cli.conftest import Cli
 
 ARMS = ("before_activation", "after_activation", "after_pool")
 
@@ -32,3 +43,79 @@ def test_a_narrow_terminal_has_fewer_columns_and_whole_verdicts(
     (at,) = [i for i, line in enumerate(lines) if "baseline" in line]
     assert lines[at].removesuffix("verdict".ljust(12)).rstrip().endswith(last)
     assert all(row.rstrip().endswith(tuple(Verdict)) for row in lines[at + 1 : at + 4])
+
+
+def test_columns_have_their_names_with_underscores_and_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"d_z": "1", "train.batch_size": "64", "statistics/batch_8": ".5", "[bold]": "x"}
+    for format in (Format.table, Format.csv, Format.md):
+        print_rows([row], format)
+        header = capsys.readouterr().out.splitlines()[0]
+        assert re.findall(r"[^\s|,]+", header) == list(row)
+
+
+STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")  # of what a terminal obeys, all that these tests write
+HOSTILE_STUDY = r"""# @package _global_
+defaults: [{override /hydra/sweeper: study}]
+study:
+  name: hostile
+  question: "Is \e[31mthis\e]0;owned\a or \u202enot?"
+  arms: {none: [norm=none], batch: [norm=batch]}
+  factors: {rate: {"high\e[2J\r\x9b": [optim.lr=0.1]}}
+"""
+LEVEL = r"high\x1b[2J\r\x9b"
+COMMANDS = (  # each with what it shows
+    (("study",), r"Is \x1b[31mthis\x1b]0;owned\x07"),
+    (("study", "hostile", "--dry-run"), LEVEL),
+    (("study", "hostile"), rf"none rate={LEVEL} seed=0"),
+    (("report", "hostile", "--md"), LEVEL),
+    (("runs",), LEVEL),
+    (("runs", "--csv"), LEVEL),
+)
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "hostile.yaml").write_text(HOSTILE_STUDY)
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
+    known = compose.groups() | {"study": ["hostile"]}  # the list of studies is quicker with one
+    monkeypatch.setattr(compose, "groups", lambda: known)
+
+
+@pytest.mark.usefixtures("hostile")
+def test_what_is_asked_and_recorded_cannot_steer_the_terminal(cli: Cli) -> None:
+    for arguments, shown in COMMANDS:
+        more = ("budget=smoke", "study.seeds=1") if arguments[1:2] == ("hostile",) and arguments[0] == "study" else ()
+        result = cli(*arguments, *more)
+        assert shown in result.out + result.err, arguments
+        assert not STEERING.search(result.out + result.err), arguments
+    path = next(Store().root.glob("*/*/summary.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"study": "\x1b]0;owned\x07", "arm": "a\nb"}, ensure_ascii=False))
+    for arguments in (("runs",), ("runs", "--md"), ("show", path.parent.name)):
+        result = cli(*arguments)
+        assert "0;owned" in result.out
+        assert not STEERING.search(result.out), arguments
+    assert r"a\nb" in cli("runs").out
+
+
+def test_names_of_classes_and_files_cannot_steer_the_terminal(cli: Cli, tmp_path: Path) -> None:
+    for k, name in enumerate(["a\x1b[31mred", ":cat:", "left\u202e\r[bold]right"]):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(6):
+            pixels = np.random.default_rng([k, i]).integers(0, 255, (16, 16), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
+    root = f"data.root={tmp_path / 'images'}"
+    for format in ((), ("--csv",), ("--md",)):
+        result = cli("data", "image_folder", root, "data.val_fraction=0.3", *format)
+        assert r":cat:, a\x1b[31mred, left\u202e\r[bold]right" in result.out
+        assert not STEERING.search(result.out + result.err)
+    (tmp_path / "images" / "a\x1b[31mred" / "0.png").write_bytes(b"")
+    result = cli("train", "data=image_folder", root)
+    assert r"a\x1b[31mred/0.png cannot be read as an image" in result.err
+    assert not STEERING.search(result.err)
+    assert not STEERING.search(cli("train", "data=image_folder", root, "--debug").err)
+    (tmp_path / "runs" / "\x1b[31m" / "1").mkdir(parents=True)
+    (tmp_path / "runs" / "\x1b[31m" / "1" / "summary.json").write_text("")
+    logged = subprocess.run([sys.executable, "-m", "bnexp", "runs"], capture_output=True, text=True, timeout=60, check=True)
+    assert r"\x1b[31m/1/summary.json is damaged" in logged.stderr
+    assert not STEERING.search(logged.stderr)

@@ -1,0 +1,37 @@
+"""The console that everything is printed on: text from files, data and records is shown, and never steers the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+# Control characters but tab and newline, marks that reverse the direction of text, line separators, halves of a character.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    r"""``text`` with every character that would steer a terminal as its escape: ``\x1b``, ``\r``, ``\u202e``."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def visible_line(text: str) -> str:
+    """``visible`` for what must stay on one line, like the cell of a table."""
+    return visible(text).replace("\n", r"\n").replace("\t", r"\t")
+
+
+class SafeConsole(Console):
+    """A Rich console that shows all text as ``visible`` does; only Rich itself sets colours and moves the cursor.
+
+    Rich measures a text before this class replaces characters in it, so that cells of tables are to be ``visible_line`` before.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, emoji=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
