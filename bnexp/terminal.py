@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 # Control characters but tab and newline, marks that reverse the direction of text, line separators, halves of a character.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -26,11 +27,14 @@ def visible_line(text: str) -> str:
 class SafeConsole(Console):
     """A Rich console that shows all text as ``visible`` does; only Rich itself sets colours and moves the cursor.
 
-    Rich measures a text before this class replaces characters in it, so that cells of tables are to be ``visible_line`` before.
+    A ``Text`` is measured before characters in it are replaced and may be cut, so make one of what ``visible_line`` gives.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

@@ -41,12 +41,18 @@ def terminal(width: int = 120) -> tuple[SafeConsole, io.StringIO]:
 
 def test_a_console_shows_whatever_it_is_given() -> None:
     console, out = terminal()
-    console.print("a\x1b[2J", Text("b\x1b]0;"), ":cat:", markup=False)
+    console.print("a\x1b[2J\r", Text("b\x1b]0;"), ":cat:", markup=False)
     with Progress(TextColumn("{task.description}"), console=console, auto_refresh=False) as progress:
         progress.add_task("c\x9b31m")
-    assert r"a\x1b[2J b\x1b]0; :cat:" in out.getvalue()
+    assert r"a\x1b[2J\r b\x1b]0; :cat:" in out.getvalue()
     assert r"c\x9" in out.getvalue()  # cut to the room that Rich measured
     assert not [code for code in ("\x1b[2J", "\x1b]", "\x9b") if code in out.getvalue()]
+
+
+def test_a_long_line_is_broken_after_what_it_shows() -> None:
+    console, out = terminal(width=40)
+    console.print("\x1b[31m" * 3 + " six words that must all be shown")
+    assert out.getvalue().split() == [r"\x1b[31m" * 3, "six", "words", "that", "must", "all", "be", "shown"]
 
 
 def test_a_run_in_progress_is_named_by_what_can_be_read() -> None:
