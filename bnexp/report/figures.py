@@ -17,13 +17,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bnexp.compare.result import Comparison
-from bnexp.compare.text import RATIO
+from bnexp.compare.text import RATIO, interval, quantity
 from bnexp.report.sections import CURVES, Factor
 from bnexp.schema import metric_unit
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b98000", "#3a97cb", "#808080", "#6a5acd")
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (10, 4), (4, 4), (1, 3), (12, 3, 3, 3))
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+INTERVAL = "95 % interval"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 INK, QUIET, RULE = "#3d4350", "#6b7280", "#d9dce2"
 
@@ -84,14 +85,6 @@ def _course(
 ) -> alt.LayerChart:
     """Rows of ``arm level epoch n mean low high`` as lines with bands; ``bounds``: what low and high are."""
     scale = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=False)
-    tooltip = [
-        alt.Tooltip("arm:N"),
-        alt.Tooltip("epoch:Q", format="d"),
-        alt.Tooltip("mean:Q", format=".4~g", title=title),
-        alt.Tooltip("low:Q", format=".4~g", title=bounds[0]),
-        alt.Tooltip("high:Q", format=".4~g", title=bounds[1]),
-        alt.Tooltip("n:Q", title="seeds"),
-    ]
     hover = alt.selection_point(nearest=True, on="pointerover", fields=["epoch", "arm"], empty=False)
     axis = alt.Axis(values=_epoch_ticks(frame["epoch"]), format="d", grid=False)
     base = alt.Chart(_data(frame)).encode(alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(nice=False)))
@@ -100,10 +93,23 @@ def _course(
     band = base.mark_area(opacity=0.16).encode(alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q"), _fill(arms))
     line = base.mark_line(strokeWidth=2).encode(y, _stroke(arms), _dash(arms))
     points = base.mark_point(filled=True, size=70).encode(
-        y, _fill(arms), opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=tooltip
+        y, _fill(arms), opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=_course_tooltip(title, *bounds)
     )
     layers = alt.layer(band, line, points.add_params(hover)).add_params(*_arm_params(), alt.param(name="level", value=level))
     return _finish(layers, name, 260, symbol="stroke")
+
+
+def _course_tooltip(mean: str, low: str, high: str) -> Any:
+    """What the nearest point shows, its values under these titles.
+
+    The pointer meets the Voronoi cell around the point. Of a cell Vega-Lite 6.4 itself reads numbers off the point, but texts
+    like ``arm`` off the cell, where they are undefined; hence an expression.
+    """
+    point = "(datum.datum || datum)"
+    shown = {"arm": f"{point}.arm", "epoch": f"{point}.epoch"}
+    shown |= {title: f"format({point}.{name}, '.4~g')" for title, name in ((mean, "mean"), (low, "low"), (high, "high"))}
+    shown |= {"seeds": f"{point}.n"}
+    return alt.value(alt.ExprRef("{" + ", ".join(f"{json.dumps(title)}: {value}" for title, value in shown.items()) + "}"))
 
 
 def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison], arms: Sequence[str]) -> alt.LayerChart:
@@ -130,16 +136,15 @@ def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison]
     zero = alt.Chart(_data([{"zero": 0}])).mark_rule(color=QUIET)
     spread = alt.Chart(_data(dots)).mark_point(filled=True, size=34, opacity=0.65, yOffset=-3)
     means = alt.Chart(_data(rows))
-    shown = [alt.Tooltip("pair:N"), *(alt.Tooltip(f"{k}:Q", format="+.4~g") for k in ("mean", "low", "high"))]
+    one = [alt.Tooltip("pair:N"), alt.Tooltip("seed:Q"), alt.Tooltip("text:N", title="difference")]
+    shown = [one[0], one[2], alt.Tooltip("interval:N", title=INTERVAL), alt.Tooltip("n:Q")]
     layers = alt.layer(
         margin.encode(x("low"), alt.X2("high:Q")),
         zero.encode(x("zero")),
-        spread.encode(x("difference"), y, _fill(arms), _shape(arms), tooltip=["pair:N", "seed:Q", "difference:Q"]),
-        means.mark_rule(strokeWidth=2.5, yOffset=11).encode(
-            x("low"), alt.X2("high:Q"), y, _stroke(arms), tooltip=[*shown, "n:Q"]
-        ),
+        spread.encode(x("difference"), y, _fill(arms), _shape(arms), tooltip=one),
+        means.mark_rule(strokeWidth=2.5, yOffset=11).encode(x("low"), alt.X2("high:Q"), y, _stroke(arms), tooltip=shown),
         means.mark_point(filled=True, size=90, opacity=1, yOffset=11).encode(
-            x("mean"), y, _fill(arms), _shape(arms), tooltip=[*shown, "n:Q"]
+            x("mean"), y, _fill(arms), _shape(arms), tooltip=shown
         ),
     )
     return _finish(layers, f"Paired differences in {first.measure}", 64 * len(rows))
@@ -153,12 +158,17 @@ def _difference_rows(
         (c.arm, c.baseline, c.level): "\n".join([f"{c.arm} −", c.baseline, *filter(None, [c.level])]) for c in comparisons
     }
     known = {key: {"row": label, "pair": label.replace(" −\n", " − ").replace("\n", ", ")} for key, label in labels.items()}
+    unit = comparisons[0].unit
     rows = [
-        known[c.arm, c.baseline, c.level] | {"arm": c.arm, "n": c.n, "mean": c.difference, "low": c.low, "high": c.high}
+        known[c.arm, c.baseline, c.level]
+        | {"arm": c.arm, "n": c.n, "mean": c.difference, "low": c.low, "high": c.high}
+        | {"text": quantity(c.difference, unit, sign=True), "interval": interval(c.low, c.high, unit) or "–"}
         for c in comparisons
     ]
     dots = [
-        known[key] | {"arm": d["arm"], "seed": d["seed"], "difference": d["difference"]}
+        known[key]
+        | {name: d[name] for name in ("arm", "seed", "difference")}
+        | {"text": quantity(d["difference"], unit, sign=True)}
         for d in differences.to_dicts()
         if d["measure"] == comparisons[0].measure and (key := (d["arm"], d["baseline"], d["level"])) in known
     ]
@@ -175,13 +185,15 @@ def factor_plot(factor: Factor, panel: str, arms: Sequence[str], metric: str, un
     limits = (0.0, 100.0) if unit == "pp" and not factor.baseline else (-np.inf, np.inf)
     whole = factor.frame.with_columns(bottom=pl.col("low").clip(*limits), top=pl.col("high").clip(*limits))
     frame = whole.filter(pl.col("panel") == panel).drop("panel")
+    shown = [interval(row["low"], row["high"], unit) or "–" for row in frame.iter_rows(named=True)]
+    frame = frame.with_columns(interval=pl.Series(shown, dtype=pl.String))
     title = f"{metric} ({'%' if unit == 'pp' and not factor.baseline else unit})".removesuffix(" ()")
     zero = [{"zero": 0.0}] if factor.baseline else []
     low, high = _extent(*(whole[column] for column in ("mean", "bottom", "top")), pl.Series([row["zero"] for row in zero]))
     pad = 0.05 * (high - low) or 1.0
     domain = alt.Scale(domain=[max(limits[0], low - pad), min(limits[1], high + pad)], nice=False, clamp=True)
     tooltip = [alt.Tooltip("arm:N"), alt.Tooltip("x", type="quantitative" if factor.numeric else "nominal", title=factor.name)]
-    tooltip += [alt.Tooltip(f"{key}:Q", format=".4~g") for key in ("mean", "low", "high")]
+    tooltip += [alt.Tooltip("mean:Q", format=".4~g"), alt.Tooltip("interval:N", title=INTERVAL)]
     tooltip += [alt.Tooltip("n:Q"), alt.Tooltip("diverged:Q")]
     base = alt.Chart(_data(frame)).transform_filter("indexof(hidden_arms, datum.arm) < 0")
     y = alt.Y("mean:Q", title=title, scale=domain)
@@ -191,27 +203,26 @@ def factor_plot(factor: Factor, panel: str, arms: Sequence[str], metric: str, un
         ticks = sorted(set(frame["x"]))
         axis = alt.Axis(values=ticks, format="~g", grid=False, labelOverlap="greedy")
         x = alt.X("x:Q", title=factor.name, axis=axis, scale=alt.Scale(type="log" if factor.log else "linear", nice=False))
-        layers = alt.layer(
+        layers = [
             base.mark_area(opacity=0.16).encode(x, y_low, y_high, _fill(arms)),
             base.mark_line(strokeWidth=2).encode(x, y, _stroke(arms), _dash(arms)),
             point.encode(x, y, _fill(arms), _shape(arms), tooltip=tooltip),
-        )
+        ]
     else:
         order = list(dict.fromkeys(frame["x"]))
         x = alt.X(
             "x:N", title=factor.name, sort=order, axis=alt.Axis(labelAngle=0, grid=False), scale=alt.Scale(paddingInner=0.4)
         )
         offset = alt.XOffset("arm:N", sort=list(arms))
-        layers = alt.layer(
+        layers = [
             base.mark_rule(strokeWidth=2.5).encode(x, y_low, y_high, offset, _stroke(arms), tooltip=tooltip),
             point.encode(x, y, offset, _fill(arms), _shape(arms), tooltip=tooltip),
-        )
+        ]
     if zero:
-        rule = alt.Chart(_data(zero)).mark_rule(color=QUIET).encode(alt.Y("zero:Q", title=title, scale=domain))
-        layers = alt.layer(rule, *layers.layer)
+        layers.insert(0, alt.Chart(_data(zero)).mark_rule(color=QUIET).encode(alt.Y("zero:Q", title=title, scale=domain)))
     what = f"{metric}, difference from {factor.baseline}," if factor.baseline else metric
     name = f"{what} over {factor.name}" + (f", {panel}" if panel else "")
-    return _finish(layers.add_params(*_arm_params()), name, 300)
+    return _finish(alt.layer(*layers).add_params(*_arm_params()), name, 300)
 
 
 def confusion_heatmap(matrix: NDArray[np.floating[Any]], class_names: Sequence[str], title: str) -> alt.LayerChart:
