@@ -86,6 +86,18 @@ def test_is_accessible_in_structure(reports: Get) -> None:
     assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
+def test_a_right_prediction_has_the_colour_of_what_is_good(reports: Get) -> None:
+    html = render(reports("batchnorm"))
+    style = re.search(r"<style>(.*?)@media \(max-width", html, re.S)
+    assert style
+    rules = re.findall(r"^([^\s@{}][^{}\n]*) \{(.*)\}$", style[1], re.M)
+    assert len(rules) == len({selector for selector, _ in rules}), "a selector that stands twice undoes itself"
+    colours = {selector: body for selector, body in rules if ".mark" in selector and "color" in body}
+    assert colours == {".right .mark": " color: var(--good); ", ".wrong .mark": " color: var(--bad); "}
+    shown = set(re.findall(r'<li class="(\w+)".*?<span class="mark" aria-hidden="true">(.)</span>', html))
+    assert shown == {("right", "✓"), ("wrong", "✕")}
+
+
 def test_hostile_strings_stay_text(hostile: str) -> None:
     page = Page(hostile)
     assert "document.documentElement.dataset.pwned=1</script>" not in hostile
@@ -143,6 +155,8 @@ setTimeout(() => {
   const shown = () => document.querySelectorAll(".gallery > li:not([hidden])").length;
   const lines = () => document.querySelectorAll("#curves .mark-line path").length;
   const out = {all: shown(), lines: lines()};
+  const colours = (of) => [...new Set([...document.querySelectorAll(of)].map((mark) => getComputedStyle(mark).color))];
+  out.colours = [colours(".right .mark"), colours(".wrong .mark"), colours(".badge.supported")];
   const form = document.getElementById("filters");
   const set = (name, value) => { form.elements[name].value = value; form.dispatchEvent(new Event("change")); };
   set("outcome", "disagree"); out.disagree = shown(); out.status = document.getElementById("shown").textContent;
@@ -180,6 +194,9 @@ def test_controls_work(reports: Get, tmp_path: Path) -> None:
     assert (out["all"], out["disagree"]) == (len(gallery), disagreeing)
     assert out["status"] == f"{disagreeing} of {len(gallery)} images"
     assert out["wrong3"] == sum(image.truth == 3 and any(not row.correct for row in image.rows) for image in gallery)
+    right, wrong, supported = out["colours"]
+    assert (len(right), len(wrong)) == (1, 1)
+    assert right == supported != wrong
     assert out["moved"]
     assert (out["lines"], out["hidden"]) == (8, 4)
     assert out["pressed"] == 2
