@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bnexp.cohorts import Cohort, cost, num_train_images, relative_cost, split
@@ -24,6 +24,9 @@ IMAGES_PER_SECOND = 11_000
 
 # By data set, network and whether on an accelerator: images a second, as they would be in large batches.
 Speeds = dict[tuple[str, str, bool], float]
+
+# Keys on which the time of a run depends most, beside the network.
+TIMED = ("data.train_size", "train.batch_size", "train.epochs")
 
 # Python and torch in memory: what all processes have in common, and what each of them adds (measured with 1, 2 and 4 workers).
 SHARED_BYTES = 280 * 2**20
@@ -138,6 +141,18 @@ def _row(numbers: Sequence[int], parts: Sequence[Part]) -> dict[str, Any]:
         "time": "unknown" if seconds is None else duration_text(seconds),
         "memory": f"{together / 2**20:,.0f} MiB",
     }
+
+
+def changed(spec: RunSpec, overrides: Sequence[str]) -> RunSpec:
+    """A run that takes as long as ``spec`` with these overrides; quicker to have than the run itself."""
+    config = spec.config
+    for item in overrides:
+        name, value = item.split("=", 1)
+        if name in TIMED and (value == "null" or value.isdecimal()):
+            group, key = name.split(".")
+            part = replace(getattr(config, group), **{key: None if value == "null" else int(value)})
+            config = replace(config, **{group: part})
+    return RunSpec(config)
 
 
 def estimate_seconds(specs: Sequence[RunSpec], store: Store) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,12 @@ def pretraining_job(study: StudyConfig, job: Sequence[str]) -> list[str]:
     marks = [f"study.arm='{PRETRAINING}'", "+study.levels={}"]
     untuned = [item for item in job if not study.tune.grid or key_of(item) != study.tune.setting]
     return merge(merge(untuned, [*own, *marks]), study.pretrain)
+
+
+def trained(jobs: Iterable[list[str]]) -> list[list[str]]:
+    """The overrides of the runs behind ``jobs``, each run once: arms may be readings of the same runs."""
+    runs = dict.fromkeys(tuple(item for item in job if not item.startswith(("study.", "+study."))) for job in jobs)
+    return [list(run) for run in runs]
 
 
 def key_of(override: str) -> str:

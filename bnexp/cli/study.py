@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from math import prod
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,7 +23,7 @@ from bnexp.cli.output import (
 )
 from bnexp.config import ConfigError, StudyConfig, WandbConfig
 from bnexp.options import Analysis
-from bnexp.study import budgeted
+from bnexp.study import budgeted, jobs, pretraining_job, trained, tuning_jobs
 from bnexp.validate import resolve_seeds
 
 if TYPE_CHECKING:
@@ -149,7 +148,9 @@ def _announce(plan: StudyPlan, store: Store) -> bool:
     time_left = f", about {duration_text(seconds)}" if todo and seconds is not None else ""
     arms = ", ".join(plan.study.arms)
     after = f", after {len(first)} that they start from" if first else ""
-    message(f"{len(own)} runs: {arms}{_times(plan.study)}{after}{known}{time_left}; study {plan.study.name}-{plan.study_id}")
+    read = f", {len(plan.configs)} readings" if len(own) < len(plan.configs) else ""
+    what = f"{len(own)} run{'s' * (len(own) != 1)}{read}: {arms}{_times(plan.study)}"
+    message(f"{what}{after}{known}{time_left}; study {plan.study.name}-{plan.study_id}")
     return bool(todo)
 
 
@@ -229,7 +230,7 @@ def _print_plan(plan: StudyPlan, store: Store, format: Format) -> None:
 
 def _list_studies(format: Format, overrides: list[str]) -> None:
     from bnexp.compose import compose, groups
-    from bnexp.forecast import duration_text, estimate_seconds
+    from bnexp.forecast import changed, duration_text, estimate_seconds
     from bnexp.plan import RunSpec
     from bnexp.tracking.store import Store
 
@@ -243,14 +244,13 @@ def _list_studies(format: Format, overrides: list[str]) -> None:
             continue
         study = spec.config.study
         study.factors = budgeted(study)
-        trained = {tuple(changes) for changes in study.arms.values()}  # arms may be readings of the same runs
-        count = len(trained) * prod(len(levels) for levels in study.factors.values()) * len(resolve_seeds(study.seeds))
-        seconds = estimate_seconds([spec] * count, store)
+        text, runs = _runs(study)
+        seconds = estimate_seconds([changed(spec, overrides) for overrides in runs], store)
         rows.append(
             {
                 "study": name,
                 "question": study.question,
-                "runs": f"{len(study.arms)} arms{_times(study)} = {count}",
+                "runs": text,
                 "data": spec.config.data.name.value,
                 "estimated_time": "unknown" if seconds is None else duration_text(seconds),
             }
@@ -260,3 +260,14 @@ def _list_studies(format: Format, overrides: list[str]) -> None:
         "\nRun one with bnexp study NAME, all with bnexp study --all; add data=digits or budget=quick for a faster answer, "
         "--dry-run to see its runs."
     )
+
+
+def _runs(study: StudyConfig) -> tuple[str, list[list[str]]]:
+    """How many runs a study has, in words that show the arithmetic, and the overrides of each."""
+    planned, tuning = list(jobs(study)), tuning_jobs(study, study.tune.grid)
+    own, first = trained(planned), trained(pretraining_job(study, job) for job in [*tuning, *planned] if study.pretrain)
+    text = f"{len(study.arms)} arms{_times(study)} = {len(planned)}"
+    text += f" readings of {len(own)} runs" if len(own) < len(planned) else ""
+    parts = [f"{len(tuning)} that tune" if tuning else "", f"{len(first)} to start from" if first else ""]
+    after = " and ".join(part for part in parts if part)
+    return text + (f", after {after}" if after else ""), [*trained(tuning), *first, *own]

@@ -127,4 +127,29 @@ def test_wrong_use_is_answered_in_one_sentence(cli: Cli, arguments: list[str], s
 def test_the_list_of_studies_takes_a_budget(cli: Cli) -> None:
     rows = {row["study"]: row for row in json.loads(cli("study", "--budget", "quick", "--json").out)}
     assert rows["learning_rate"]["runs"] == "2 arms x 5 optim.lr x 6 seeds = 60"
-    assert rows["running_statistics"]["runs"].endswith("= 6")  # five readings of the same runs
+    assert rows["running_statistics"]["runs"] == "5 arms x 6 seeds = 30 readings of 6 runs"
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "arithmetic", "runs"),
+    [
+        ("running_statistics", "smoke", "5 arms x 2 seeds = 10 readings of 2 runs", 2),
+        ("batch_size", "smoke", "6 arms x 3 train.batch_size x 2 seeds = 36", 36),
+        ("transfer", "standard", "5 arms x 2 shift x 2 data.train_size x 10 seeds = 200, after 10 to start from", 210),
+        ("batchnorm", "tuned", "2 arms x 10 seeds = 20, after 36 that tune", 56),
+    ],
+)
+def test_the_list_counts_and_times_what_a_dry_run_does(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, budget: str, arithmetic: str, runs: int
+) -> None:
+    only(monkeypatch, name)
+    (row,) = json.loads(cli("study", "--budget", budget, "--json").out)
+    assert row["runs"] == arithmetic
+    assert cli("study", name, "--budget", budget, "--dry-run").err.endswith(
+        f"{runs} runs, {runs} to train, about {row['estimated_time']}\n"
+    )
+
+
+def test_a_study_of_readings_says_how_many_runs_they_are_of(cli: Cli) -> None:
+    result = cli("study", "running_statistics", *ONE)
+    assert "1 run, 5 readings: running, batch_1, batch_2, batch_8, training_mode x 1 seed" in result.err
