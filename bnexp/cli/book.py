@@ -10,7 +10,6 @@ import typer
 from bnexp.cli.output import Format, Row, message, print_rows
 from bnexp.cli.study import SOME_FAILED, run_study, went_wrong
 from bnexp.config import ConfigError
-from bnexp.options import WandbMode
 
 if TYPE_CHECKING:
     from bnexp.compare.record import StudyRecord
@@ -59,12 +58,13 @@ def run_all(overrides: list[str], dry_run: bool, format: Format) -> None:
 def _run_one(name: str, overrides: list[str], store: Store) -> tuple[StudyRecord, StudyResult]:
     from bnexp.compare.conclude import conclude
     from bnexp.report.publish import publish
-    from bnexp.tracking.wandb_session import requested_mode
+    from bnexp.tracking.wandb_session import WandbSession
 
     record, wandb = run_study(name, overrides, store, Format.json)
     result = conclude(record, store)
-    if wandb is not None and requested_mode(wandb) != WandbMode.disabled:
-        for line in publish(record, result, store, wandb)[1]:
+    if wandb is not None:
+        session = WandbSession(wandb)
+        for line in session.messages if session.disabled else publish(record, result, store, wandb):
             message(line)
     return record, result
 

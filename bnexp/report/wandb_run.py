@@ -25,7 +25,7 @@ def log(report: Report, store: Store, images: Images, config: WandbConfig) -> li
     result = report.result
     session = WandbSession(config)
     if session.disabled:
-        return []
+        return session.messages
     log_study(
         session,
         study=report.title,

@@ -218,7 +218,7 @@ def log_study(
     ``session.messages``.
     """
     try:
-        if requested_mode(session.config) == "disabled" or session.disabled:
+        if session.disabled:
             return
         import wandb
 

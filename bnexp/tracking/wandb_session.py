@@ -92,6 +92,8 @@ class WandbSession:
     ``messages`` collects what the user should know; :meth:`report` adds where the runs are and how to sync them.
     """
 
+    _told_unusable = False  # the line is said once in a process, whichever session finds out
+
     def __init__(self, config: WandbConfig, directory: Path | None = None) -> None:
         self.config = config
         self.directory = directory
@@ -103,28 +105,51 @@ class WandbSession:
 
     @property
     def disabled(self) -> bool:
-        """Whether nothing is recorded. Imports wandb only where neither variable nor configuration says so."""
-        return requested_mode(self.config) == "disabled" or self._configured_mode == "disabled"
+        """Whether nothing is recorded, also because wandb cannot be used.
+
+        Imports wandb only where neither variable nor configuration switches it off, and asks no server.
+        """
+        return requested_mode(self.config) == "disabled" or self._settings_mode == "disabled"
 
     @property
     def online(self) -> bool:
         return self._configured_mode == "online" and not self._went_offline
 
     @cached_property
+    def _settings(self) -> wandb.Settings | None:
+        """W&B's settings after a look at its settings files; None where wandb is not there, or broken."""
+        try:
+            import wandb
+
+            wanted = _lean_settings()
+            requested = requested_mode(self.config)
+            if requested != "auto" and not os.environ.get("WANDB_MODE"):
+                wanted["mode"] = requested
+            return wandb.setup(wandb.Settings(**wanted)).settings
+        except (Exception, SystemExit) as error:  # a damaged package can raise anything while it is imported
+            if not WandbSession._told_unusable:
+                WandbSession._told_unusable = True
+                self.messages.append(
+                    f"W&B: wandb cannot be used ({type(error).__name__}: {one_line(error)}), so runs are recorded here only; "
+                    "repair it with pip install --force-reinstall wandb, or do without it by track.wandb.mode=disabled."
+                )
+            return None
+
+    @property
+    def _settings_mode(self) -> str:
+        mode = self._settings.mode if self._settings is not None else "disabled"
+        return _PLAIN_MODE.get(mode, mode)
+
+    @cached_property
     def _configured_mode(self) -> str:
-        """The mode after a look at W&B's settings files, at the key, and whether the server takes it (10 s at most)."""
+        """The mode after a look at the key, and whether the server takes it (10 s at most)."""
+        settings, mode = self._settings, self._settings_mode
+        if settings is None or mode != "online":
+            return mode
         import wandb
 
-        requested = requested_mode(self.config)
-        wanted = _lean_settings()
-        if requested != "auto" and not os.environ.get("WANDB_MODE"):
-            wanted["mode"] = requested
-        settings = wandb.setup(wandb.Settings(**wanted)).settings
-        mode = _PLAIN_MODE.get(settings.mode, settings.mode)
-        if mode != "online":
-            return mode
         if not (settings.api_key or key_configured(settings.base_url)):
-            if requested == "online":
+            if requested_mode(self.config) == "online":
                 self.messages.append("W&B: no API key is configured, so runs are recorded offline; log in with `wandb login`.")
             return "offline"
         try:
@@ -142,7 +167,9 @@ class WandbSession:
         import wandb
 
         given = self._arguments(arguments, alone)
-        if self.online:
+        with self._lock:  # threads open runs side by side; one of them asks the server
+            online = self.online
+        if online:
             try:
                 run = wandb.init(**given)
             except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from markupsafe import escape
 from bnexp import compose
 from bnexp.report.published import ERRATA
 from bnexp.tracking.store import Store
+from bnexp.tracking.wandb_session import WandbSession
 from tests.cli.conftest import Cli
 from tests.tracking.conftest import wandb_home  # noqa: F401
 
@@ -106,8 +108,34 @@ def test_each_study_is_logged_where_wandb_is_on(cli: Cli, wandb_home: Path, monk
     result = cli("study", "--all", *ONE, "optim.lr=0.02")
     assert result.code == 0
     assert "wandb sync" in result.err
-    assert len(list(Store().root.glob("*/study-*/report.html"))) == 1
+    (report,) = Store().root.glob("*/study-*/report.html")
+    assert f"Report: {report}" in result.err.splitlines()
     assert len(list(wandb_home.glob("offline-run-*"))) == 3  # two runs and the study
+
+
+def test_every_study_runs_where_a_settings_file_switches_wandb_off(
+    cli: Cli,
+    wandb_home: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    only(monkeypatch, "batchnorm")
+    (wandb_home.parent / "config_dir").mkdir()
+    (wandb_home.parent / "config_dir" / "settings").write_text("[default]\nmode = disabled\n")
+    result = cli("study", "--all", *ONE, "track.wandb.mode=auto", "--json")
+    assert result.code == 0, result.err
+    assert [row["study"] for row in json.loads(result.out)] == ["batchnorm"]
+    assert not list(Store().root.glob("*/study-*/report.html"))
+
+
+def test_every_study_runs_where_wandb_is_not_installed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "batchnorm", "placement")
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr(WandbSession, "_told_unusable", False)
+    result = cli("study", "--all", *ONE, "track.wandb.mode=auto", "--json")
+    assert result.code == 0, result.err
+    assert [row["study"] for row in json.loads(result.out)] == ["batchnorm", "placement"]
+    assert result.err.count("W&B") == 1
 
 
 @pytest.mark.parametrize(
