@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from bnexp.config import DataConfig
+from bnexp.data.amount import NUM_IMAGES, num_available
 from bnexp.plan import RunSpec
 
 Cohort = tuple[RunSpec, ...]
@@ -20,23 +21,12 @@ Cohort = tuple[RunSpec, ...]
 # A step takes the time of so many more images (measured with LeNet on a CPU: 65 µs an image and 1.4 ms a step).
 STEP_IMAGES = 21
 
-# Training images of each data set that has a fixed size.
-NUM_IMAGES = {
-    "digits": 1437,
-    "mnist": 60_000,
-    "fashion_mnist": 60_000,
-    "kmnist": 60_000,
-    "cifar10": 50_000,
-    "cifar100": 50_000,
-    "svhn": 73_257,
-}
 
-
-def num_train_images(data: DataConfig) -> float | None:
+def num_train_images(data: DataConfig) -> int | None:
     """Images that a run trains on, without those held out for validation; None where only the files tell."""
     if data.train_size is not None:
         return data.train_size
-    return NUM_IMAGES[data.name] * (1 - data.val_fraction) if data.name in NUM_IMAGES else None
+    return num_available(data) if data.name in NUM_IMAGES else None
 
 
 def relative_cost(batch_size: int) -> float:

@@ -31,9 +31,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bnexp.checks import check, check_pretraining, check_runs
 from bnexp.config import ConfigError, RunConfig, StudyConfig
+from bnexp.data.amount import budget_note, fit_train_size
 from bnexp.overrides import check_overrides, translated
 from bnexp.plan import digest, identity, plain
-from bnexp.study import Choice, budgeted, merge, pretraining_job
+from bnexp.study import TRAIN_SIZE, Choice, budgeted, fitting, merge, pretraining_job
 from bnexp.study import jobs as study_jobs
 from bnexp.validate import validate
 
@@ -86,7 +87,7 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def to_config(tree: DictConfig) -> RunConfig:
-    """Hydra's tree -> validated dataclasses. Raises ConfigError."""
+    """Hydra's tree -> validated dataclasses. Raises ConfigError, and DataError where the user's own files cannot be read."""
     with translated():
         tree = tree.copy()
         with open_dict(tree):
@@ -94,6 +95,7 @@ def to_config(tree: DictConfig) -> RunConfig:
         config = OmegaConf.to_object(tree)
     assert isinstance(config, RunConfig)
     validate(config)
+    fit_train_size(config)
     return config
 
 
@@ -227,7 +229,8 @@ class Batch:
 @dataclass(frozen=True)
 class StudyPlan:
     """A study, expanded: its definition and its runs. ``batch`` composes other runs of it; ``choices``: the tuned values;
-    ``launcher``: the name of Hydra's launcher."""
+    ``launcher``: the name of Hydra's launcher; ``note``: how it was fitted to
+    the data, where it was."""
 
     study: StudyConfig
     study_id: str
@@ -235,6 +238,7 @@ class StudyPlan:
     batch: Callable[[Iterable[list[str]]], Batch] = field(repr=False, compare=False)
     choices: list[Choice] = field(default_factory=list)
     launcher: str = "cohort"
+    note: str = ""
 
     @property
     def jobs(self) -> list[list[str]]:
@@ -270,7 +274,8 @@ def expand(loader: ConfigLoader, overrides: Sequence[str]) -> StudyPlan:
         master = loader.load_configuration(CONFIG_NAME, fixed_lines, RunMode.MULTIRUN)
     base = to_config(master)
     study = deepcopy(base.study)
-    study.factors = budgeted(study) | swept
+    factors, note = fitting(study, base.data) if TRAIN_SIZE not in swept else (budgeted(study), "")
+    study.factors = factors | swept
     if not study.name:
         names = groups().get("study", [])
         raise ConfigError(f"no study was chosen: allowed is one of {', '.join(names)}; try bnexp study {names[0]}.")
@@ -285,7 +290,8 @@ def expand(loader: ConfigLoader, overrides: Sequence[str]) -> StudyPlan:
     check_runs(study, runs.configs)
     study_id = digest([_definition(study), study.margin or base.data.margin, sorted(map(_run_id, runs.configs))], 8)
     launcher = str(master.hydra.runtime.choices["hydra/launcher"])
-    return StudyPlan(study, study_id, runs.marked(study_id), batch, launcher=launcher)
+    note = note if TRAIN_SIZE in study.factors else budget_note(base)
+    return StudyPlan(study, study_id, runs.marked(study_id), batch, launcher=launcher, note=note)
 
 
 def _definition(study: StudyConfig) -> dict[str, Any]:

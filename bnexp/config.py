@@ -67,7 +67,9 @@ class DataConfig:
     root: str | None = key(None, "where the raw files are; for image_folder and npz the folder or file itself")
     size: int = key(32, "side of the square input image, pixels", low=16, high=256)
     channels: int | None = key(None, "channels of the input; null: as the images have, 3 repeats grey", choices=(1, 3))
-    train_size: int | None = key(None, "training images used, stratified; null uses all", low=10)
+    train_size: int | None = key(
+        None, "training images used, stratified, no more than there are (but see budget.train_size); null uses all", low=10
+    )
     val_fraction: float = key(0.05, "part of the training images kept for validation, stratified", low=0.0, below=0.9)
     test_fraction: float = key(0.2, "part used as test set where the source has no test set", above=0.0, below=0.9)
     split_seed: int = key(0, "seed of the train/validation split, the same for every run", low=0)
@@ -245,6 +247,19 @@ class ExecutorConfig:
 
 
 @dataclass
+class BudgetConfig:
+    """What a budget allows. Its values of other keys are in its file."""
+
+    train_size: int | None = key(
+        None,
+        "the data.train_size of a budget, which means at most: where there are fewer, all are used, as with "
+        "data.train_size=null; no effect where data.train_size is another",
+        low=10,
+        identity=False,
+    )
+
+
+@dataclass
 class TuneConfig:
     """How each arm gets its own best value of one key before a study: chosen on validation, with seeds of their own."""
 
@@ -308,4 +323,5 @@ class RunConfig:
     probe: ProbeConfig = key(factory=ProbeConfig)
     track: TrackConfig = key(factory=TrackConfig, identity=False)
     executor: ExecutorConfig = key(factory=ExecutorConfig, identity=False)
+    budget: BudgetConfig = key(factory=BudgetConfig, identity=False)
     study: StudyConfig = key(factory=StudyConfig, identity=False)

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.config import ConfigError, DataConfig
+from bnexp.data.shown import prepare_shown
 from bnexp.executors.arrange import arrange
 from bnexp.executors.local import Pool, run_inline
 from bnexp.executors.ray import RayPool
@@ -149,7 +150,7 @@ def _train(specs: Sequence[RunSpec], store: Store, progress: ProgressSink, conso
 
 def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, console: SafeConsole) -> dict[str, RunError]:
     """Train runs that share a data set; run id -> why it failed, for those that did."""
-    resident = prepare_data(specs[0].config.data, console)
+    resident = prepare_shown(specs[0].config.data, console)
     by_id = {spec.run_id: spec for spec in specs}
     errors = {}
     wandb = wandb_sink(specs[0], resident)
@@ -186,25 +187,6 @@ def _execute(specs: Sequence[RunSpec], resident: Resident) -> Iterator[Record]:
     if plan.place is ExecutorName.inline:
         return run_inline(plan.cohorts, resident)
     return Pool(resident, plan.workers).run(plan.cohorts)
-
-
-def prepare_data(config: DataConfig, console: SafeConsole) -> Resident:
-    """The data set, downloaded, packed and verified where that has not been done, with a progress bar."""
-    from rich.progress import Progress
-
-    from bnexp.data.resident import prepare
-
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total or None)
-                if not console.is_terminal:
-                    console.print(f"{what} ...", markup=False)
-            bar.update(tasks[what], completed=done, total=total or None)
-
-        return prepare(config, show)
 
 
 def wandb_sink(spec: RunSpec, resident: Resident) -> WandbSink:

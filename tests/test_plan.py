@@ -58,6 +58,14 @@ def test_what_changes_the_experiment_changes_the_id(other: str) -> None:
     assert run_id(other) != run_id()
 
 
+def test_a_budget_is_its_values_and_on_smaller_data_all_images() -> None:
+    rest = ["data.val_fraction=0.02", "train.epochs=5"]
+    assert run_id("budget=quick") == run_id("data.train_size=2000", *rest) != run_id(*rest)
+    assert run_id("budget=quick", "data.train_size=500") == run_id("data.train_size=500", *rest)
+    assert run_id("budget=quick", "data.train_size=null") == run_id(*rest)
+    assert run_id("budget=quick", "data=digits") == run_id("data=digits", *rest)
+
+
 def test_the_evaluation_batch_is_part_of_the_experiment_where_norms_go_by_it() -> None:
     by_batch = ["norm=batch", "norm.track_running_stats=false"]
     assert run_id(*by_batch, "train.eval_batch_size=10") != run_id(*by_batch)

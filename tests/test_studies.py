@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from bnexp import compose as c
-from bnexp.config import StudyConfig
+from bnexp.config import ConfigError, StudyConfig
 from bnexp.options import Analysis, Direction
 from bnexp.plan import RunSpec
 from bnexp.study import budgeted
@@ -82,6 +82,34 @@ def test_a_budget_thins_levels_evenly_and_drops_what_is_beyond_its_limits() -> N
     assert budgeted(study) == {"a": [0, 5, 10], "b": [200, 1000, 5000], "c": {"x": [], "y": []}}
     study.max_levels, study.limits = 2, {"b": 4000, "a": 7}
     assert budgeted(study) == {"a": [0, 7], "b": [200, 1000], "c": {"x": [], "y": []}}
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "levels", "there"),
+    [
+        ("regularization", [], [200, 1000, None], "1,366"),
+        ("regularization", ["budget=quick"], [200, 1000, None], "1,409"),  # null: all of them, which the budget allows
+        ("regularization", ["budget=smoke"], [200, 1000], ""),  # which allows no 5,000
+        ("transfer", ["budget=quick"], [500], "1,409"),
+    ],
+)
+def test_levels_beyond_the_data_are_left_out_and_named(
+    name: str, budget: list[str], levels: list[int | None], there: str
+) -> None:
+    plan = c.expand_study([f"study={name}", "data=digits", "study.seeds=1", *budget])
+    assert plan.study.factors["data.train_size"] == levels
+    assert {config.data.train_size for config in plan.configs} == set(levels)
+    assert plan.note == (f"digits has {there} training images, so that data.train_size=5000 is left out." if there else "")
+    assert c.expand_study([f"study={name}", "study.seeds=1", *budget, "data=mnist"]).note == ""
+
+
+def test_a_study_of_more_images_than_there_are_says_which_levels_to_give() -> None:
+    many = ["study=transfer", "data=digits", "data.val_fraction=0.8"]
+    with pytest.raises(ConfigError, match=r"over 500, 5000, but digits has 288 training images; give its levels, like"):
+        c.expand_study(many)
+    assert len(c.expand_study([*many, "data.train_size=144,288", "study.seeds=1"]).configs) == 5 * 2 * 2
+    with pytest.raises(ConfigError, match=r"data.train_size=289 is more than there is"):
+        c.expand_study([*many, "data.train_size=144,289"])
 
 
 def test_levels_that_a_user_gives_are_all_used() -> None:

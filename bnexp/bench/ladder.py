@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bnexp.bench.work import RungResult, RunResult, Work
-from bnexp.cohorts import NUM_IMAGES
+from bnexp.data.amount import NUM_IMAGES
 from bnexp.executors.local import num_cores
 from bnexp.options import Device
 from bnexp.tracking.store import Store

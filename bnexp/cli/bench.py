@@ -61,11 +61,11 @@ def bench(
     """
     format = pick_format(json, csv, md)
     from bnexp.bench.page import render
-    from bnexp.runner import prepare_data
+    from bnexp.data.shown import prepare_shown
     from bnexp.tracking.store import runs_dir, write_atomic
 
     plan = _plan(rungs, num_runs, repeats, _work(data, train_size, epochs, device), 60 * limit)
-    resident = prepare_data(plan.work.configs()[0].data, stderr())
+    resident = prepare_shown(plan.work.configs()[0].data, stderr())
     facts = _facts()
     _announce(plan, len(resident.train_index))
     stem = runs_dir() / "bench" / time.strftime("%Y-%m-%d-%H%M%S")

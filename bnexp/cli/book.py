@@ -107,17 +107,24 @@ def _list_runs(names: list[str], overrides: list[str], store: Store, format: For
 
     rows: list[Row] = []
     todo: dict[str, RunSpec] = {}
+    notes: dict[str, None] = {}
     for name in names:
         try:
-            specs = planned_runs(expand_study([f"study={name}", *overrides]))
+            plan = expand_study([f"study={name}", *overrides])
+            specs = planned_runs(plan)
         except ConfigError as error:
             message(f"study {name} cannot run: {error}")
             continue
+        notes |= {plan.note: None} if plan.note else {}
         new = {s.run_id: s for s in specs if s.run_id not in todo and store.find(s.run_id) is None}
         todo |= new
         seconds = estimate_seconds(list(new.values()), store)
         time = "unknown" if seconds is None else duration_text(seconds) if new else "-"
         rows.append({"study": name, "runs": len(specs), "to_train": len(new), "estimated_time": time})
+    if not rows:
+        raise ConfigError("no study can run with these overrides, for the reasons above.")
     print_rows(rows, format, right=("runs", "to_train", "estimated_time"))
+    for note in notes:
+        message(note)
     seconds = estimate_seconds(list(todo.values()), store)
     message(f"{len(todo)} runs to train" + (f", about {duration_text(seconds)}" if seconds is not None else ""))

@@ -48,9 +48,9 @@ def data(
         )
         return
     from bnexp.compose import compose
-    from bnexp.runner import prepare_data
+    from bnexp.data.shown import prepare_shown
 
-    resident = prepare_data(compose([f"data={name}", *(overrides or [])]).data, stderr())
+    resident = prepare_shown(compose([f"data={name}", *(overrides or [])]).data, stderr())
     counts = {"train": len(resident.train_index), "validation": len(resident.val_index), "test": len(resident.test_labels)}
     facts: dict[str, Any] = {
         "data": resident.name,

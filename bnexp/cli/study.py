@@ -23,7 +23,7 @@ from bnexp.cli.output import (
 )
 from bnexp.config import ConfigError, StudyConfig, WandbConfig
 from bnexp.options import Analysis
-from bnexp.study import budgeted, jobs, pretraining_job, trained, tuning_jobs
+from bnexp.study import fitting, jobs, pretraining_job, trained, tuning_jobs
 from bnexp.validate import resolve_seeds
 
 if TYPE_CHECKING:
@@ -151,6 +151,8 @@ def _announce(plan: StudyPlan, store: Store) -> bool:
     read = f", {len(plan.configs)} readings" if len(own) < len(plan.configs) else ""
     what = f"{len(own)} run{'s' * (len(own) != 1)}{read}: {arms}{_times(plan.study)}"
     message(f"{what}{after}{known}{time_left}; study {plan.study.name}-{plan.study_id}")
+    if plan.note:
+        message(plan.note)
     return bool(todo)
 
 
@@ -225,11 +227,14 @@ def _print_plan(plan: StudyPlan, store: Store, format: Format) -> None:
     print_dry_run(rows, specs, store, format)
     todo = [spec for spec, row in zip(specs, rows, strict=True) if row["state"] != "finished"]
     seconds = estimate_seconds(todo, store)
+    if plan.note:
+        message(plan.note)
     message(f"{len(rows)} runs, {len(todo)} to train" + (f", about {duration_text(seconds)}" if seconds is not None else ""))
 
 
 def _list_studies(format: Format, overrides: list[str]) -> None:
     from bnexp.compose import compose, groups
+    from bnexp.data.download import DataError
     from bnexp.forecast import changed, duration_text, estimate_seconds
     from bnexp.plan import RunSpec
     from bnexp.tracking.store import Store
@@ -239,11 +244,11 @@ def _list_studies(format: Format, overrides: list[str]) -> None:
     for name in groups().get("study", []):
         try:
             spec = RunSpec(compose([f"study={name}", *overrides]))
-        except ConfigError as error:
+            study = spec.config.study
+            study.factors, _ = fitting(study, spec.config.data)
+        except (ConfigError, DataError) as error:
             message(f"study {name} cannot be read: {error}")
             continue
-        study = spec.config.study
-        study.factors = budgeted(study)
         text, runs = _runs(study)
         seconds = estimate_seconds([changed(spec, overrides) for overrides in runs], store)
         rows.append(

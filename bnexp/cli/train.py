@@ -40,14 +40,17 @@ def train(
     chosen = resolve_starts(overrides or [], store)
     if dry_run:
         configs = expand_multirun(chosen) if multirun else [compose(chosen)]
+        _tell_notes(configs)
         planned = unique([RunSpec(config) for config in configs])
         rows = [{**_row(spec), "state": "finished" if store.find(spec.run_id) else "to train"} for spec in planned]
         print_dry_run(rows, planned, store, format)
         return
     if not multirun:
-        compose(chosen)  # every mistake is answered before Hydra starts
+        _tell_notes([compose(chosen)])  # every mistake is answered before Hydra starts
     jobs = launch(run_job, chosen, multirun=multirun)
     specs = unique([RunSpec(_config(job.cfg)) for job in jobs])
+    if multirun:
+        _tell_notes([spec.config for spec in specs])
     if not specs:
         raise ConfigError("the multirun has no jobs; give at least one value for each key.")
     rows = []
@@ -64,6 +67,15 @@ def train(
     if missing:
         message(f"{len(missing)} of {len(specs)} runs failed; the reasons are above and in failure.json in each run's folder.")
         raise typer.Exit(SOME_FAILED if rows else FAILED)
+
+
+def _tell_notes(configs: list[RunConfig]) -> None:
+    """Say which data have fewer images than their budget."""
+    from bnexp.data.amount import budget_note
+
+    for note in dict.fromkeys(budget_note(config) for config in configs):
+        if note:
+            message(note)
 
 
 def _config(tree: Any) -> RunConfig:

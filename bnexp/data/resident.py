@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.config import ConfigError, DataConfig
+from bnexp.data.amount import too_large
 from bnexp.data.cache import Packed, open_packed
 from bnexp.data.images import Int64, UInt8
 from bnexp.data.sources import Progress, load
@@ -143,10 +144,7 @@ def _split(config: DataConfig, labels: Int64, class_names: tuple[str, ...]) -> t
     _require_every_class(labels[train], class_names, f"data.val_fraction={config.val_fraction:g}", "lower it or add images")
     if config.train_size is not None:
         if config.train_size > len(train):
-            raise ConfigError(
-                f"data.train_size={config.train_size} is more than there is: {config.name} has {len(train)} training images "
-                f"besides the {len(val)} for validation; allowed is at most {len(train)} or null (all)."
-            )
+            raise too_large(config, len(train), len(val))
         generator = numpy_generator(config.split_seed, "split/train_size")
         train = train[stratified_choice(labels[train], config.train_size, generator)]
         _require_every_class(labels[train], class_names, f"data.train_size={config.train_size}", "raise it")

@@ -120,6 +120,11 @@ def test_divergence_is_counted_at_chance_and_flagged(cli: Cli) -> None:
         (["study", "data=digits"], "the study's name comes first: bnexp study batchnorm data=digits"),
         (["train", "optim.lr=-1"], "optim.lr=-1 is out of range"),
         (["train", "optim.lr=0.1,0.2"], "add -m"),
+        (["train", "data=digits", "data.train_size=5000", "--dry-run"], "digits has 1366 training images"),
+        (["train", "-m", "data=digits", "data.train_size=50,5000"], "data.train_size=5000 is more than there is"),
+        (["study", "batchnorm", "data=digits", "data.train_size=5000"], "allowed is at most 1366 or null (all)"),
+        (["study", "batchnorm", "data=digits", "budget=quick", "data.train_size=5000", "--dry-run"], "is more than there is"),
+        (["study", "--all", "data=digits", "data.train_size=5000", "--dry-run"], "no study can run with these overrides"),
         (["train", "--json", "--csv"], "--json and --csv exclude each other"),
         (["train", "train.device=mps", *QUICK], "train.device=mps does not exist here"),
         (["data", "mnst"], "Did you mean mnist?"),
@@ -215,6 +220,24 @@ def test_two_processes_share_the_work_and_repeat_nothing(shared_cache: Path, tmp
     assert results[0][0] == results[1][0]
     trained = sum(err.count("test accuracy") for _, err in results)
     assert trained == 4
+
+
+def test_a_budget_uses_all_images_of_smaller_data_and_says_so(cli: Cli, tmp_path: Path) -> None:
+    said = "has {} training images, fewer than the 2,000 of the budget: all of them are used."
+    digits = ("study", "batchnorm", "data=digits", "budget=quick", "study.seeds=1", "train.epochs=1", "executor=inline")
+    assert said.format("1,409") in cli(*digits, "--dry-run").err
+    result = cli(*digits)
+    assert (result.code, said.format("1,409") in result.err) == (0, True)
+    assert "finished before" in cli(*digits, "data.train_size=null").err  # the same runs
+    images, labels = np.random.default_rng(0).integers(0, 255, (80, 16, 16), np.uint8), np.arange(80) % 2
+    np.savez(tmp_path / "mine.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
+    own = ("data=npz", f"data.root={tmp_path / 'mine.npz'}", "data.val_fraction=0.1", "train.epochs=1", "executor=inline")
+    result = cli("train", *own, "budget=quick", "--json")
+    assert (result.code, said.format(72) in result.err) == (0, True)
+    (row,) = json.loads(cli("train", *own, "--json").out)
+    assert row == json.loads(result.out)[0]
+    refused = cli("study", "batchnorm", *own, "data.train_size=73", "--dry-run")
+    assert (refused.code, "npz has 72 training images" in refused.err) == (2, True)
 
 
 def test_changed_contents_of_the_users_file_train_anew(cli: Cli, tmp_path: Path) -> None:
