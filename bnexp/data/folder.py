@@ -43,26 +43,25 @@ def scan(root: Path) -> list[ImageFile]:
     """Every file below ``root`` that is not hidden, ordered by path. Opens none, so that 60,000 take some 0.2 s."""
     files: list[ImageFile] = []
     visits: Counter[tuple[int, int]] = Counter()
-
-    def visit(directory: str, prefix: str) -> None:
-        about = os.stat(directory)
-        visits[about.st_dev, about.st_ino] += 1
-        if visits[about.st_dev, about.st_ino] > MAX_VISITS:
-            raise DataError(f"{_shown(directory)} is reached again and again through links: remove the links.")
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    visit(entry.path, f"{prefix}{entry.name}/")
-                else:
+    waiting = [(os.fspath(root), "")]
+    try:
+        while waiting:
+            directory, prefix = waiting.pop()
+            about = os.stat(directory)
+            visits[about.st_dev, about.st_ino] += 1
+            if visits[about.st_dev, about.st_ino] > MAX_VISITS:
+                raise DataError(f"{_shown(directory)} is reached again and again through links: remove the links.")
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        waiting.append((entry.path, f"{prefix}{entry.name}/"))
+                        continue
                     about = entry.stat()
                     if not stat.S_ISREG(about.st_mode):
                         raise DataError(f"{_shown(entry.path)} is neither a file nor a folder: remove it.")
                     files.append(ImageFile(prefix + entry.name, about.st_size, about.st_mtime_ns))
-
-    try:
-        visit(os.fspath(root), "")
     except OSError as error:
         raise DataError(
             f"{_shown(error.filename)} cannot be read ({error.strerror}): make it readable or remove it."

@@ -36,7 +36,7 @@ def test_what_rounding_leaves_goes_to_the_classes_that_lost_most_by_it() -> None
     assert shares([1, 2, 4], 3) == [0, 1, 2]  # of 0.43, 0.86 and 1.71
     assert shares([4, 2, 1], 3) == [2, 1, 0]
     assert shares([3, 6, 11], 5) == [1, 1, 3]  # of 0.75, 1.5 and 2.75
-    assert shares([1] * 40, 15) == [1] * 15 + [0] * 25  # the first where all lost alike
+    assert shares([1, 2] * 20, 30) == [1, 1] * 10 + [0, 1] * 10  # the first where all lost alike
 
 
 def test_the_members_are_those_of_earlier_versions() -> None:
