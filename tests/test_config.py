@@ -11,15 +11,16 @@ import pytest
 
 from bnexp.config import ConfigError, NormConfig, RunConfig
 from bnexp.options import NormKind, Placement
-from bnexp.schema import did_you_mean, final_metrics, metric_unit, schema_keys
+from bnexp.schema import KeyInfo, did_you_mean, final_metrics, metric_unit, schema_keys
 from bnexp.validate import check_range, resolve_seeds, validate
 from tests.changed import changed
 
 
 def test_the_defaults_are_valid_and_every_key_has_a_meaning() -> None:
     validate(RunConfig())
-    assert all(info.help for info in schema_keys())
-    assert len({info.name for info in schema_keys()}) == len(list(schema_keys()))
+    names = [info.name for info in schema_keys() if info.help]
+    assert len(set(names)) == len(names) == len(schema_keys()) > 100
+    assert {"seed", "data.name", "model.init.gain", "track.wandb.mode", "study.tune.grid"} <= set(names)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,11 @@ def test_every_bound_is_kept_and_named() -> None:
 )
 def test_what_a_key_allows_is_a_phrase(name: str, allowed: str) -> None:
     assert {info.name: info.allowed() for info in schema_keys()}[name] == allowed
+
+
+def test_a_number_without_bounds_is_any_number() -> None:
+    metadata = dict.fromkeys(("low", "above", "high", "below")) | {"choices": ()}
+    assert [KeyInfo("x", type, "", metadata).allowed() for type in (float, int | None)] == ["a number", "an integer or null"]
 
 
 LOSSES = ["train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy"]
@@ -184,8 +190,10 @@ def test_auto_bias_goes_only_where_an_affine_norm_follows_directly() -> None:
 
 MEANT = {"optim.lrr": "optim.lr", "modl.widht": "model.width", "lr": "optim.lr", "epochs": "train.epochs", "eps": "norm.eps"}
 
+ALIKE = [("kinds", "norm.kind"), ("optin.momentum", "optim.momentum"), ("somewhere.epochs", "train.epochs")]
 
-@pytest.mark.parametrize(("word", "meant"), [*MEANT.items(), ("kinds", "norm.kind"), ("widest", ""), ("qqqqq", "")])
+
+@pytest.mark.parametrize(("word", "meant"), [*MEANT.items(), *ALIKE, ("widest", ""), ("qqqqq", "")])
 def test_a_misspelt_key_gets_the_closest_one(word: str, meant: str) -> None:
     hint = did_you_mean(word, [info.name for info in schema_keys()])
     assert hint == (f" Did you mean {meant}?" if meant else "")
