@@ -76,9 +76,10 @@ def _speeds(store: Store) -> Speeds:
     recorded: dict[tuple[str, str, bool], list[float]] = {}
     for run in store.latest(50):
         summary = run.summary
-        key = summary["data"], summary.get("model", ModelName.lenet), summary["device"] != "cpu"
-        speed = summary["metrics"]["time/images_per_second"] * relative_cost(summary.get("batch_size", 64))
-        recorded.setdefault(key, []).append(speed)
+        speed, batch_size = summary.metric("time/images_per_second"), summary.batch_size or 64
+        if 0 < speed < math.inf and batch_size > 0:
+            key = summary.data, summary.model or ModelName.lenet, summary.device != "cpu"
+            recorded.setdefault(key, []).append(speed * relative_cost(batch_size))
     return {key: statistics.median(values) for key, values in recorded.items()}
 
 

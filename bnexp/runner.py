@@ -25,8 +25,9 @@ from bnexp.plan import RunSpec, digest, plain, unique
 from bnexp.terminal import SafeConsole
 from bnexp.tracking.initial import initial_weights
 from bnexp.tracking.progress import ProgressSink
+from bnexp.tracking.records import DataFacts, RecordedRun
 from bnexp.tracking.sink import Fanout
-from bnexp.tracking.store import RecordedRun, Store, StoreSink
+from bnexp.tracking.store import Store, StoreSink
 from bnexp.tracking.wandb import WandbSink
 from bnexp.tracking.wandb_session import requested_mode
 
@@ -88,7 +89,7 @@ def unfinished(specs: Sequence[RunSpec], store: Store) -> list[RunSpec]:
             key = _data_key(data)
             if key not in fingerprints:
                 fingerprints[key] = prepare(data).fingerprint
-            if record.summary.get("data_fingerprint") != fingerprints[key]:
+            if record.summary.data_fingerprint != fingerprints[key]:
                 record = None
         if record is None:
             todo.append(spec)
@@ -110,8 +111,8 @@ def objective(result: RecordedRun | RunError) -> float:
     """
     if isinstance(result, RunError):
         return math.nan
-    metrics = result.summary["metrics"]
-    return float(metrics.get("val/accuracy", metrics["test/accuracy"]))
+    summary = result.summary
+    return summary.metric("val/accuracy" if "val/accuracy" in summary.metrics else "test/accuracy")
 
 
 def command_line() -> str:
@@ -155,7 +156,8 @@ def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, conso
     errors = {}
     wandb = wandb_sink(specs[0], resident)
     progress.begin(specs)
-    with Fanout([StoreSink(store, command_line(), resident.fingerprint), wandb]) as fanout:
+    facts = DataFacts(list(resident.class_names), len(resident.test_labels), resident.fingerprint)
+    with Fanout([StoreSink(store, command_line(), facts), wandb]) as fanout:
         fanout.begin(specs)
         ready, lost = _with_weights(specs, store)
         for record in chain(lost, _execute(ready, resident) if ready else ()):

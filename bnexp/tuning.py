@@ -17,7 +17,8 @@ from bnexp.plan import RunSpec
 from bnexp.runner import objective, unfinished
 from bnexp.schema import schema_keys
 from bnexp.study import Choice, cells, tuning_jobs
-from bnexp.tracking.store import RecordedRun, Store
+from bnexp.tracking.records import RecordedRun
+from bnexp.tracking.store import Store
 from bnexp.validate import check_range
 
 

@@ -24,6 +24,7 @@ from bnexp.forecast import (
 )
 from bnexp.options import DataName, Device
 from bnexp.plan import RunSpec
+from bnexp.tracking.records import Summary
 from bnexp.tracking.store import Store
 from bnexp.train.memory import estimate
 
@@ -36,9 +37,10 @@ class MadeStore(Store):
         self.speeds = {device: speed if isinstance(speed, list) else [speed] for device, speed in speeds.items()}
 
     def latest(self, count: int) -> Any:
+        texts = dict.fromkeys(("run_id", "study", "arm", "finished_at"), "")
+        base = texts | {"data": "mnist", "levels": {}, "seed": 0, "status": "finished", "seconds": 1.0} | self.known
         for device, speed in [(device, speed) for device, speeds in self.speeds.items() for speed in speeds[-count:]]:
-            metrics = {"time/images_per_second": speed}
-            yield SimpleNamespace(summary={"data": "mnist", "device": device, "metrics": metrics} | self.known)
+            yield SimpleNamespace(summary=Summary(**base, device=device, metrics={"time/images_per_second": speed}))
 
 
 def specs(*overrides: str, seeds: int = 3) -> list[RunSpec]:

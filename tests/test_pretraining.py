@@ -16,7 +16,8 @@ from bnexp.config import ConfigError
 from bnexp.plan import RunSpec
 from bnexp.runner import RunError, run, run_job
 from bnexp.tracking.initial import initial_weights, resolve_starts
-from bnexp.tracking.store import RecordedRun, Store, write_json
+from bnexp.tracking.records import RecordedRun
+from bnexp.tracking.store import Store, write_json
 
 SMALL = ["data=digits", "data.train_size=100", "norm=batch", "train.epochs=1", "train.device=cpu", "executor=inline"]
 STUDY = """# @package _global_
@@ -80,7 +81,7 @@ def test_arms_share_the_pretraining_of_their_seed(shift: list[str]) -> None:
     ]
     config = first.config
     assert (config.data.contrast, config.train.trainable, config.train.norm_statistics) == (1.0, "all", "live")
-    assert {run["arm"] for run in from_plan(plan, []).runs} == {"head", "all"}
+    assert {run.arm for run in from_plan(plan, [], Store()).runs} == {"head", "all"}
     assert expand_study([*shift, "study.pretrain=['data.contrast=0.5']"]).study_id != plan.study_id
 
 
@@ -153,7 +154,8 @@ def test_the_beginning_of_an_id_is_enough(started: RunSpec) -> None:
 )
 def test_a_run_that_cannot_be_started_from_is_refused(state: dict[str, Any] | None, sentence: str) -> None:
     store = Store()
-    known = dict.fromkeys(("run_id", "study", "data", "arm", "levels", "seed", "metrics", "seconds", "finished_at"))
+    texts = dict.fromkeys(("run_id", "study", "data", "arm", "finished_at"), "")
+    known = texts | {"levels": {}, "seed": 0, "metrics": {}, "seconds": 1.0}
     if state is not None:
         (store.root / "train" / "abc123").mkdir(parents=True)
     for name, content in (state or {}).items():

@@ -9,7 +9,7 @@ import pytest
 
 from bnexp.cli.planned import planned_rows
 from bnexp.compare.record import from_plan, load
-from bnexp.compare.tuned import choice_entry, tuning_notes, tuning_rows
+from bnexp.compare.tuned import tuning_notes, tuning_rows
 from bnexp.compose import StudyPlan, expand_multirun, expand_study, launch, to_config
 from bnexp.config import ConfigError
 from bnexp.plan import RunSpec
@@ -64,7 +64,7 @@ def test_the_edge_moves_for_all_arms_until_the_best_lies_inside_or_the_extension
         ("none", 0.27, True),
         ("after_pool", 0.01, False),
     ]
-    assert tuning_notes([choice_entry(choice) for choice in tuned.choices], plan.study.tune)[1:] == [
+    assert tuning_notes(tuned.choices, plan.study.tune)[1:] == [
         "none: the best optim.lr, 0.27, lies at the edge of what was tried; a better one may lie beyond. "
         "Raise study.tune.extensions."
     ]
@@ -105,8 +105,7 @@ def test_the_study_id_hashes_how_values_are_chosen() -> None:
 def test_levels_are_tuned_apart() -> None:
     plan, store = tuned_plan("[0.01,0.02]", "train.batch_size=32,64", "study.tune.extensions=0"), Store()
     tuned = tune(plan, store, Pretended(plan, store, lambda arm, lr: lr if arm == "none" else -lr))
-    entries = [choice_entry(choice) for choice in tuned.choices]
-    assert [(row["arm"], row["level"], row["optim.lr"], row["edge"]) for row in tuning_rows(entries)] == [
+    assert [(row["arm"], row["level"], row["optim.lr"], row["edge"]) for row in tuning_rows(tuned.choices)] == [
         ("none", "batch_size=32", "0.02", "yes"),
         ("after_pool", "batch_size=32", "0.01", "yes"),
         ("none", "batch_size=64", "0.02", "yes"),
@@ -138,11 +137,11 @@ def test_a_dry_run_lists_the_search_then_runs_that_are_open() -> None:
 def test_the_record_keeps_what_was_chosen_and_says_so() -> None:
     plan, store = tuned_plan(), Store()
     tuned = tune(plan, store, Pretended(plan, store, lambda arm, lr: 0.9 - abs(lr - 0.02)))
-    record = from_plan(tuned, [])
+    record = from_plan(tuned, [], store)
     assert record.settings["optim.lr"] == "tuned (none 0.02, after_pool 0.02)"
-    assert {run["seed"] for run in record.runs} == {0}
-    record.save(store)
-    again = load(record.path(store))
+    assert {run.seed for run in record.runs} == {0}
+    record.save()
+    again = load(record.folder)
     assert again == record
     assert tuning_notes(again.tuning, again.study.tune) == [
         "optim.lr was chosen for each by the mean validation accuracy of seeds 7, 8, the same 3 values from 0.01 to 0.04 tried "
@@ -178,7 +177,7 @@ def test_a_tuned_study_trains_end_to_end_under_the_sweeper(shared_cache: Path) -
     done = launch(run_job, chosen, multirun=True)
     store = Store()
     assert len(done) == 2
-    tried = {(run.summary["arm"], run.config["optim"]["lr"], run.summary["seed"]) for run in store.runs()}
+    tried = {(run.summary.arm, run.config["optim"]["lr"], run.summary.seed) for run in store.runs()}
     tuning = {(arm, lr) for arm, lr, seed in tried if seed == 7}
     values = sorted({lr for _, lr in tuning})
     assert len(values) == 3
@@ -191,9 +190,9 @@ def test_a_tuned_study_trains_end_to_end_under_the_sweeper(shared_cache: Path) -
     assert {RunSpec(config).run_id for config in plan.configs} == {RunSpec(to_config(job.cfg)).run_id for job in done}
     for choice in plan.choices:
         measured = {
-            run.config["optim"]["lr"]: run.summary["metrics"]["val/accuracy"]
+            run.config["optim"]["lr"]: run.summary.metric("val/accuracy")
             for run in store.runs()
-            if (run.summary["arm"], run.summary["seed"]) == (choice.arm, 7)
+            if (run.summary.arm, run.summary.seed) == (choice.arm, 7)
         }
         assert choice.accuracies == measured
         assert choice.value == min(lr for lr, accuracy in measured.items() if accuracy == max(measured.values()))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bnexp.cli.output import Format, Row, message, print_rows
+from bnexp.cli.report import first_readable
 from bnexp.cli.study import SOME_FAILED, run_study, went_wrong
 from bnexp.config import ConfigError
 
@@ -26,7 +27,7 @@ def run_all(overrides: list[str], dry_run: bool, format: Format) -> None:
     from bnexp.compose import groups
     from bnexp.data.sources import DataError
     from bnexp.overrides import check_overrides
-    from bnexp.report.book import Book
+    from bnexp.report.book import planned
     from bnexp.tracking.store import Store
 
     check_overrides(overrides, groups())
@@ -34,7 +35,7 @@ def run_all(overrides: list[str], dry_run: bool, format: Format) -> None:
     if dry_run:
         _list_runs(names, overrides, store, format)
         return
-    book = Book(overrides)
+    book = planned(overrides, store)
     concluded: list[tuple[StudyRecord, StudyResult]] = []
     for number, name in enumerate(names, 1):
         message(f"\n[{number}/{len(names)}] {name}")
@@ -49,7 +50,7 @@ def run_all(overrides: list[str], dry_run: bool, format: Format) -> None:
             message(result.answer)
             concluded.append((record, result))
             book = replace(book, studies=[*book.studies, f"{name}-{record.study_id}"])
-        book.save(store)  # so that an interrupted book can be written from what there is
+        book.save()  # so that an interrupted book can be written from what there is
     _write(book, concluded, store, format)
     if book.missing or any(went_wrong(result) for _, result in concluded):
         raise typer.Exit(SOME_FAILED)
@@ -70,7 +71,10 @@ def _run_one(name: str, overrides: list[str], store: Store) -> tuple[StudyRecord
 
 
 def rebuild(name: str | None, format: Format) -> None:
-    """Compare the studies of a recorded book again, the latest or the one of this id, and write it; trains nothing."""
+    """Compare the studies of a recorded book again, the latest or the one of this id, and write it; trains nothing.
+
+    A study whose record cannot be used is named there, like one that could not run.
+    """
     from bnexp.compare.conclude import conclude
     from bnexp.compare.record import load as load_record
     from bnexp.report.book import load
@@ -83,9 +87,20 @@ def rebuild(name: str | None, format: Format) -> None:
         raise ConfigError(f"no book is recorded in {store.root}; make one first: bnexp study --all --budget smoke.")
     if name is not None and name not in ids:
         raise ConfigError(f"{name} is not a recorded book: allowed are {', '.join(ids)}.")
-    book = load(ids[name or list(ids)[-1]])
-    records = [load_record(store.study_path(*study.rsplit("-", 1))) for study in book.studies]
-    _write(book, [(record, conclude(record, store)) for record in records], store, format)
+    book = first_readable(load, [ids[name]] if name else [*reversed(ids.values())], "bnexp study --all")
+    concluded = []
+    for study in book.studies:
+        try:
+            record = load_record(store.study_path(*study.rsplit("-", 1)))
+            concluded.append((record, conclude(record, store)))
+        except ConfigError as error:
+            message(f"study {study} is left out: {error}")
+            book = replace(book, missing=book.missing | {study: str(error)})
+    if book.studies and not concluded:
+        raise ConfigError(
+            f"no study of the book {book.folder} can be shown; run bnexp study --all again: finished runs are kept."
+        )
+    _write(book, concluded, store, format)
 
 
 def _write(book: Book, studies: list[tuple[StudyRecord, StudyResult]], store: Store, format: Format) -> None:
@@ -95,7 +110,9 @@ def _write(book: Book, studies: list[tuple[StudyRecord, StudyResult]], store: St
         {"study": record.study.name, "verdict": result.verdict.value, "answer": result.answer} for record, result in studies
     ]
     print_rows(rows, format)
-    message(f"\nThe book of claims: {write(book, studies, store)}")
+    path = write(book, studies, store)
+    if path is not None:
+        message(f"\nThe book of claims: {path}")
 
 
 def _list_runs(names: list[str], overrides: list[str], store: Store, format: Format) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -72,7 +73,21 @@ class LogMessages(logging.Handler):
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
+    """Strict JSON, which has no numbers that are not finite: they become null."""
+    sys.stdout.write(json.dumps(_finite(value), indent=2, allow_nan=False, default=str) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def rounded(value: float, digits: int) -> float | None:
+    """A number for a table; None if it is not finite."""
+    return round(value, digits) if math.isfinite(value) else None
 
 
 def print_rows(rows: Sequence[Row], format: Format, *, right: Sequence[str] = ()) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
-from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, pick_format
+from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format
 from bnexp.config import ConfigError
 from bnexp.schema import did_you_mean
+from bnexp.tracking.reading import DamagedRecord
+
+T = TypeVar("T")
 
 
 def report(
@@ -33,7 +37,7 @@ def report(
         rebuild(study, format)
         return
     store = Store()
-    studies = sorted(store.root.glob("*/study-*/study.json"), key=_age)
+    studies = sorted(store.root.glob("[!.]*/study-*/study.json"), key=_age)
     names = {f"{path.parent.parent.name}-{path.parent.name.removeprefix('study-')}": path.parent for path in studies}
     if not names:
         raise ConfigError(f"no study is recorded in {store.root}; run one first: bnexp study batchnorm data=digits.")
@@ -41,7 +45,21 @@ def report(
     if not fitting:
         hint = did_you_mean(study or "", list(names))
         raise ConfigError(f"{study} is not a recorded study: allowed are {', '.join(names)}.{hint}")
-    show_verdict_and_report(load(names[fitting[-1]]), store, format)
+    folders = [names[name] for name in reversed(fitting)]
+    show_verdict_and_report(first_readable(load, folders, "the command that made it"), store, format)
+
+
+def first_readable(load: Callable[[Path], T], folders: Sequence[Path], remedy: str) -> T:
+    """The first record that can be used; damaged ones before it are named. Raises ConfigError if none can."""
+    damaged: DamagedRecord | None = None
+    for folder in folders:
+        if damaged:
+            message(f"{damaged} The one recorded before it is shown.")
+        try:
+            return load(folder)
+        except DamagedRecord as damage:
+            damaged = damage
+    raise ConfigError(f"{damaged} Run {remedy} again: finished runs are kept.")
 
 
 def _age(study: Path) -> tuple[bool, float]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, stdout
+from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, rounded, stdout
 from bnexp.config import ConfigError
 from bnexp.schema import did_you_mean
+from bnexp.study import levels_text
+from bnexp.tracking.reading import DamagedRecord
+
+if TYPE_CHECKING:
+    from bnexp.tracking.records import RecordedRun
+    from bnexp.tracking.store import Store
 
 
 def runs(json: JsonFlag = False, csv: CsvFlag = False, md: MdFlag = False) -> None:
@@ -23,14 +30,14 @@ def runs(json: JsonFlag = False, csv: CsvFlag = False, md: MdFlag = False) -> No
         rows.append(
             {
                 "run": run.run_id,
-                "study": summary["study"],
-                "arm": summary["arm"],
-                "levels": " ".join(f"{name}={level}" for name, level in summary["levels"].items()),
-                "seed": summary["seed"],
-                "test_accuracy": round(summary["metrics"]["test/accuracy"], 4),
-                "seconds": round(summary["seconds"], 1),
-                "status": summary["status"],
-                "finished_at": summary["finished_at"],
+                "study": summary.study,
+                "arm": summary.arm,
+                "levels": levels_text(summary.levels),
+                "seed": summary.seed,
+                "test_accuracy": rounded(summary.metric("test/accuracy"), 4),
+                "seconds": rounded(summary.seconds, 1),
+                "status": summary.status,
+                "finished_at": summary.finished_at,
             }
         )
     if not rows and format is Format.table:
@@ -42,25 +49,62 @@ def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, or the beginning of one.")],
     json: JsonFlag = False,
 ) -> None:
-    """Show one recorded run whole: configuration, metrics, files."""
+    """Show one recorded run whole: configuration, metrics, files. Of a failed or damaged one, what there is."""
     import yaml
 
     from bnexp.tracking.store import Store
 
-    store = Store()
-    known = {record.run_id: record for record in store.runs()}
-    found = [record for run_id, record in known.items() if run_id.startswith(run)]
-    if len(found) != 1:
-        some = ", ".join(record.run_id for record in found[:5]) + (", ..." if len(found) > 5 else "")
-        problem = f"fits several recorded runs: {some}" if found else f"is not a recorded run in {store.root}"
-        raise ConfigError(f"{run!r} {problem}.{did_you_mean(run, list(known))} See them with bnexp runs.")
-    record = found[0]
+    record = _find(run, Store())
+    parts, problems = _readable(record)
+    for problem in problems:
+        message(problem)
+    if not parts:
+        raise ConfigError(f"nothing of the run {record.path} can be read.")
     if json:
-        print_json({"summary": record.summary, "config": record.config, "metrics": record.metrics()})
+        print_json(parts)
         return
     out = stdout()
     out.print(f"{record.path}\n", markup=False, style="bold")
-    out.print(yaml.safe_dump(record.summary, sort_keys=False), markup=False)
-    out.print(yaml.safe_dump(record.config, sort_keys=False), markup=False, style="dim")
-    epochs = [row for row in record.metrics() if "epoch" in row]
-    print_rows([{name: f"{value:.4g}" for name, value in row.items()} for row in epochs], Format.table)
+    for name, style in (("summary", None), ("failure", None), ("config", "dim")):
+        if name in parts:
+            shown = parts[name] if isinstance(parts[name], dict) else {name: parts[name]}
+            out.print(yaml.safe_dump(shown, sort_keys=False), markup=False, style=style)
+    epochs = [row for row in parts.get("metrics", []) if "epoch" in row]
+    names = dict.fromkeys(name for row in epochs for name in row)
+    print_rows([{name: f"{row[name]:.4g}" if name in row else "" for name in names} for row in epochs], Format.table)
+
+
+def _find(beginning: str, store: Store) -> RecordedRun:
+    """The one run whose id begins so; of several records of it a finished one."""
+    known: dict[str, RecordedRun] = {}
+    for record in store.folders():
+        if record.run_id not in known or record.finished:
+            known[record.run_id] = record
+    found = [record for run_id, record in known.items() if run_id.startswith(beginning)]
+    if len(found) != 1:
+        some = ", ".join(record.run_id for record in found[:5]) + (", ..." if len(found) > 5 else "")
+        problem = f"fits several recorded runs: {some}" if found else f"is not a recorded run in {store.root}"
+        raise ConfigError(f"{beginning!r} {problem}.{did_you_mean(beginning, list(known))} See them with bnexp runs.")
+    return found[0]
+
+
+def _readable(record: RecordedRun) -> tuple[dict[str, Any], list[str]]:
+    """The parts of a record that can be read, by name, and a sentence for each that cannot."""
+    from dataclasses import asdict
+
+    readers: dict[str, Callable[[], Any]] = {
+        "summary": lambda: asdict(record.summary),
+        "config": lambda: record.config,
+        "metrics": record.metrics,
+        "failure": lambda: record.failure,
+    }
+    parts: dict[str, Any] = {}
+    problems = []
+    for name, read in readers.items():
+        try:
+            parts[name] = read()
+        except DamagedRecord as damage:
+            problems.append(str(damage))
+        except FileNotFoundError:
+            continue
+    return {name: part for name, part in parts.items() if part}, problems

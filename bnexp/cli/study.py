@@ -94,9 +94,9 @@ def run_study(name: str, overrides: list[str], store: Store, format: Format) -> 
     prepare_workers()
     chosen = resolve_starts([f"study={name}", *overrides], store)
     plan = _tuned(expand_study(chosen), chosen, store, format)
-    record = from_plan(plan, overrides)
-    published_before = (record.path(store) / "verdict.json").exists()
-    record.save(store)
+    record = from_plan(plan, overrides, store)
+    published_before = (record.folder / "verdict.json").exists()
+    record.save()
     if _announce(plan, store):
         _train(plan, chosen, store)
         published_before = False
@@ -117,7 +117,7 @@ def _train(plan: StudyPlan, chosen: list[str], store: Store) -> None:
 
 def _tuned(plan: StudyPlan, chosen: list[str], store: Store, format: Format) -> StudyPlan:
     """The plan with the tuned values, where the study tunes one; what was chosen is printed beside the verdict's table."""
-    from bnexp.compare.tuned import choice_entry, tuning_rows
+    from bnexp.compare.tuned import tuning_rows
     from bnexp.compose import launch
     from bnexp.runner import run_job
     from bnexp.tuning import tune
@@ -128,7 +128,7 @@ def _tuned(plan: StudyPlan, chosen: list[str], store: Store, format: Format) -> 
 
     plan = tune(plan, store, train)
     if format is Format.table:
-        print_rows(tuning_rows([choice_entry(choice) for choice in plan.choices]), format)
+        print_rows(tuning_rows(plan.choices), format)
     return plan
 
 
@@ -163,8 +163,8 @@ def _times(study: StudyConfig) -> str:
 
 
 def went_wrong(result: StudyResult) -> bool:
-    """Whether a run failed, is missing, or diverged where the study does not look for the rate at which runs do."""
-    bad = {"failed", "missing"} | (set() if result.study["analysis"] == Analysis.sensitivity else {"diverged"})
+    """Whether a run failed, is missing or damaged, or diverged where the study does not look for the rate at which runs do."""
+    bad = {"failed", "missing", "damaged"} | (set() if result.study["analysis"] == Analysis.sensitivity else {"diverged"})
     return any(outcome.status in bad for outcome in result.outcomes)
 
 

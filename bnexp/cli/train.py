@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bnexp.cli import complete
-from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format, print_rows
+from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format, print_rows, rounded
 from bnexp.config import ConfigError, RunConfig
 
 if TYPE_CHECKING:
@@ -60,9 +60,11 @@ def train(
         if record is None:
             missing.append(spec)
             continue
-        metrics = record.summary["metrics"]
-        accuracies = {name: round(metrics[name], 4) for name in ("val/accuracy", "test/accuracy") if name in metrics}
-        rows.append({**_row(spec), **accuracies, "status": record.summary["status"], "path": str(record.path)})
+        summary = record.summary
+        accuracies: dict[str, Any] = {
+            n: rounded(summary.metric(n), 4) for n in ("val/accuracy", "test/accuracy") if n in summary.metrics
+        }
+        rows.append({**_row(spec), **accuracies, "status": summary.status, "path": str(record.path)})
     print_rows(rows, format, right=("seed", "val/accuracy", "test/accuracy"))
     if missing:
         message(f"{len(missing)} of {len(specs)} runs failed; the reasons are above and in failure.json in each run's folder.")

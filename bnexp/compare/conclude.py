@@ -27,5 +27,5 @@ def conclude(record: StudyRecord, store: Store) -> StudyResult:
         records=StoreRecords(record.runs, store),
     )
     result = replace(result, notes=[*result.notes, *tuning_notes(record.tuning, record.study.tune)])
-    write_if_allowed(record.path(store) / "verdict.json", json_text(result.to_dict()))
+    write_if_allowed(record.folder / "verdict.json", json_text(result.to_dict()))
     return result

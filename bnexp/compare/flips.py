@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def predictions(asked: Inputs) -> Questions:
     right more often on the same images; it goes into the notes, for seeds share their images and so cannot be pooled.
     """
     results, contrasts, notes, unpaired = asked.results, [], [], []
-    known = {(arm, level): _read(asked, arm, level) for arm in results.arms for level in results.levels}
+    known = {(arm, level): runs for level in results.levels for arm, runs in _at_level(asked, level).items()}
     for arm, baseline in asked.pairs:
         for level in results.levels:
             ours, theirs = known[arm, level], known[baseline, level]
@@ -47,9 +48,16 @@ def predictions(asked: Inputs) -> Questions:
     return Questions(contrasts, notes, unpaired)
 
 
-def _read(asked: Inputs, arm: str, level: str) -> dict[int, Guesses]:
-    found = {seed: asked.guesses(run_id) for seed, run_id in asked.results.run_ids(arm, level).items()}
-    return {seed: guesses for seed, guesses in found.items() if guesses is not None}
+def _at_level(asked: Inputs, level: str) -> dict[str, dict[int, Guesses]]:
+    """Arm -> seed -> what the run says of the test images; only of runs with as many of them as most have."""
+    results = asked.results
+    found = {arm: {s: asked.guesses(run_id) for s, run_id in results.run_ids(arm, level).items()} for arm in results.arms}
+    sizes = Counter(len(guesses) for runs in found.values() for guesses in runs.values() if guesses is not None)
+    size = sizes.most_common(1)[0][0] if sizes else 0
+    return {
+        arm: {seed: guesses for seed, guesses in runs.items() if guesses is not None and len(guesses) == size}
+        for arm, runs in found.items()
+    }
 
 
 def _differing(one: Guesses, other: Guesses) -> float:

@@ -100,7 +100,7 @@ class Results:
             self._absent.setdefault((cell, _why_absent(outcome)), []).append(outcome.seed)
 
     def _value(self, outcome: Outcome) -> float | None:
-        if outcome.status in (Status.failed, Status.missing):
+        if outcome.status not in (Status.finished, Status.diverged):
             return None
         if outcome.value is not None and math.isfinite(outcome.value):
             return outcome.value * self.scale.factor
@@ -179,6 +179,8 @@ def _why_absent(outcome: Outcome) -> str:
         return "failed"
     if outcome.status is Status.missing:
         return "not run yet"
+    if outcome.status is Status.damaged:
+        return "with a damaged record"
     return f"{outcome.status} without a finite value of the metric"
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bnexp.compare.tuned import choice_entry, tuned_setting
-from bnexp.config import ConfigError, DataConfig, RunConfig, StudyConfig, TuneConfig
-from bnexp.options import Analysis, Augment, DataName, Direction, Order
+from bnexp.compare.result import PlannedRun
+from bnexp.compare.tuned import tuned_setting
+from bnexp.config import ConfigError, DataConfig, RunConfig, StudyConfig
 from bnexp.plan import RunSpec, flatten, identity, plain
+from bnexp.study import Choice
+from bnexp.tracking.reading import MIB, DamagedRecord, Level, as_type, read_as
 from bnexp.tracking.store import Store, write_json
+from bnexp.validate import check_name
 
 if TYPE_CHECKING:
     from bnexp.compose import StudyPlan
+
+STUDY = "study.json"
+MOST = 16 * MIB  # a hundred thousand runs
 
 # Named beside every verdict where all runs agree in them: the size of the effect depends on them. Those of the second group
 # only where they are not at their default.
@@ -40,18 +45,19 @@ ELSE_DEFAULT = (
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """``study.json``. ``runs``: one entry a planned run with ``run_id arm levels seed``; ``overrides`` reproduce it.
+    """``study.json`` of ``folder``. ``overrides`` reproduce the study; ``tuning``: the values that were tuned, one a cell.
 
-    ``tuning``: the values that were tuned, one entry a cell (``tuned.choice_entry``).
+    ``folder`` is where the record was read, or is to be written: what a record says of its own name decides no path.
     """
 
+    folder: Path
     study: StudyConfig
     study_id: str
     overrides: list[str]
     data: DataConfig
     settings: dict[str, str]
-    runs: list[dict[str, Any]]
-    tuning: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[PlannedRun]
+    tuning: list[Choice] = field(default_factory=list)
 
     @property
     def command(self) -> str:
@@ -60,41 +66,84 @@ class StudyRecord:
 
         return shlex.join(["bnexp", "study", self.study.name, *self.overrides])
 
-    def path(self, store: Store) -> Path:
-        return store.study_path(self.study.name, self.study_id)
+    def save(self) -> None:
+        tuning = [{**vars(choice), "accuracies": list(choice.accuracies.items())} for choice in self.tuning]
+        content = {name: value for name, value in asdict(self).items() if name != "folder"} | {"tuning": tuning}
+        write_json(self.folder / STUDY, plain(content))
 
-    def save(self, store: Store) -> None:
-        write_json(self.path(store) / "study.json", plain(asdict(self)))
 
-
-def from_plan(plan: StudyPlan, overrides: Sequence[str]) -> StudyRecord:
+def from_plan(plan: StudyPlan, overrides: Sequence[str], store: Store) -> StudyRecord:
     """The record of a study that is about to run; ``overrides`` are those besides ``study=NAME``."""
     specs = [RunSpec(config) for config in plan.configs]
-    runs = [{"run_id": s.run_id, "arm": s.arm, "levels": s.levels, "seed": s.seed} for s in specs]
-    data = plan.configs[0].data
-    tuning = [choice_entry(choice) for choice in plan.choices]
-    settings = shared_settings(plan.configs) | tuned_setting(tuning)
-    return StudyRecord(plan.study, plan.study_id, list(overrides), data, settings, runs, tuning)
+    return StudyRecord(
+        folder=store.study_path(plan.study.name, plan.study_id),
+        study=plan.study,
+        study_id=plan.study_id,
+        overrides=list(overrides),
+        data=plan.configs[0].data,
+        settings=shared_settings(plan.configs) | tuned_setting(plan.choices),
+        runs=[PlannedRun(spec.run_id, spec.arm, spec.levels, spec.seed) for spec in specs],
+        tuning=list(plan.choices),
+    )
 
 
-def load(path: Path) -> StudyRecord:
-    """Read ``study.json``. Raises ConfigError where it is damaged."""
+@dataclass(frozen=True)
+class _Choice:
+    """A ``study.Choice`` as JSON has it: ``accuracies`` are pairs of value and mean."""
+
+    arm: str
+    levels: dict[str, Level]
+    setting: str
+    value: float
+    accuracies: list[list[float]]
+    at_edge: bool
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What ``study.json`` holds."""
+
+    study: StudyConfig
+    study_id: str
+    overrides: list[str]
+    data: DataConfig
+    settings: dict[str, str]
+    runs: list[PlannedRun]
+    tuning: list[_Choice] = field(default_factory=list)
+
+
+def load(folder: Path) -> StudyRecord:
+    """Read the ``study.json`` of ``folder``. Raises DamagedRecord if it cannot be used."""
+    path = folder / STUDY
     try:
-        return _from_dict(json.loads((path / "study.json").read_text()))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path / 'study.json'} is damaged ({error}); run the study again with the command that made it: its runs are kept."
-        ) from error
+        content = read_as(_Content, path, MOST)
+    except FileNotFoundError:
+        raise DamagedRecord(path, "it is not there") from None
+    factors = as_type(dict[str, list[Level] | dict[str, list[str]]], content.study.factors, path, "study.factors")
+    try:
+        for name, what in ((content.study.name, "study.name"), (content.study_id, "study_id")):
+            check_name(name, what)
+        for run in content.runs:
+            check_name(run.run_id, "the run id")
+    except ConfigError as error:
+        raise DamagedRecord(path, str(error).removesuffix(".")) from error
+    return StudyRecord(
+        folder=folder,
+        study=replace(content.study, factors=factors),
+        study_id=content.study_id,
+        overrides=content.overrides,
+        data=content.data,
+        settings=content.settings,
+        runs=content.runs,
+        tuning=[_choice(path, entry) for entry in content.tuning],
+    )
 
 
-def _from_dict(raw: dict[str, Any]) -> StudyRecord:
-    study = StudyConfig(**raw["study"] | {"tune": TuneConfig(**raw["study"].get("tune", {}))})
-    study.direction = Direction(study.direction)
-    study.analysis = Analysis(study.analysis)
-    study.expect = {level: Direction(direction) for level, direction in study.expect.items()}
-    data = DataConfig(**raw["data"])
-    data.name, data.augment, data.order = DataName(data.name), Augment(data.augment), Order(data.order)
-    return StudyRecord(study, raw["study_id"], raw["overrides"], data, raw["settings"], raw["runs"], raw.get("tuning", []))
+def _choice(path: Path, entry: _Choice) -> Choice:
+    accuracies = {pair[0]: pair[1] for pair in entry.accuracies if len(pair) == 2}
+    if len(accuracies) < len(entry.accuracies) or entry.value not in accuracies:
+        raise DamagedRecord(path, "tuning.accuracies are no pairs of value and mean, one of them of the chosen value")
+    return Choice(entry.arm, entry.levels, entry.setting, entry.value, accuracies, entry.at_edge)
 
 
 def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:

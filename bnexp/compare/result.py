@@ -11,11 +11,14 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from bnexp.tracking.reading import Level
+
 
 class Status(StrEnum):
     finished = "finished"
     diverged = "diverged"
     failed = "failed"
+    damaged = "damaged"
     missing = "missing"
 
 
@@ -30,12 +33,22 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
+class PlannedRun:
+    """One run of a study as ``study.json`` lists it; ``levels``: factor key -> level."""
+
+    run_id: str
+    arm: str
+    levels: dict[str, Level]
+    seed: int
+
+
+@dataclass(frozen=True)
 class Outcome:
     """One planned run of a study and what came of it.
 
     ``level``: the factor levels as one text (``lr=0.01``; empty without factors); ``levels``: the same as key -> value.
     ``value``: the study's metric in its own unit (accuracy as a fraction, chance accuracy where the run diverged);
-    None where the run failed or is missing. ``run_id`` finds its records.
+    None where the run failed, is missing, or has a damaged record. ``run_id`` finds its records.
     """
 
     arm: str

@@ -1,22 +1,19 @@
-"""Recorded runs -> outcomes: the planned runs of a study, each found in the store, failed or missing."""
+"""Recorded runs -> outcomes: the planned runs of a study, each found in the store, failed, damaged or missing."""
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.compare.result import Outcome, Status
+from bnexp.compare.result import Outcome, PlannedRun, Status
 from bnexp.config import ConfigError
 from bnexp.schema import did_you_mean
-from bnexp.tracking.store import RecordedRun, Store
-
-log = logging.getLogger(__name__)
+from bnexp.tracking.reading import DamagedRecord
+from bnexp.tracking.records import SUMMARY, DataFacts, RecordedRun
+from bnexp.tracking.store import Store
 
 
 def value_text(value: Any) -> str:
@@ -32,77 +29,85 @@ def level_text(levels: Mapping[str, Any]) -> str:
 
 
 def study_outcomes(
-    study_runs: Sequence[Mapping[str, Any]], store: Store, metric: str, metrics: Mapping[str, str] | None = None
+    study_runs: Sequence[PlannedRun], store: Store, metric: str, metrics: Mapping[str, str] | None = None
 ) -> list[Outcome]:
-    """What came of each planned run (``run_id arm levels seed``), whichever study trained it, in the order given.
+    """What came of each planned run, whichever study trained it, in the order given.
 
-    ``metrics``: arm -> metric, where an arm has one of its own. A run with a summary is finished or diverged; one with only
-    ``failure.json`` failed; anything else is missing. Raises ConfigError where a finished run has not recorded its metric.
+    ``metrics``: arm -> metric, where an arm has one of its own. A run with a summary is finished or diverged. One without is
+    damaged if its summary cannot be used, failed if there is a ``failure.json``, else missing. A finished run that lacks its
+    metric is damaged too, but if no run has recorded that metric, ConfigError is raised.
     """
-    places = {run_id: [RecordedRun(path) for path in paths] for run_id, paths in _places(study_runs, store).items()}
-    found: dict[tuple[str, str], tuple[Status, float | None]] = {}
-    outcomes = []
-    for run in study_runs:
-        run_id, arm = str(run["run_id"]), str(run["arm"])
-        key = (run_id, (metrics or {}).get(arm, metric))
-        if key not in found:
-            found[key] = _result(places.get(run_id, []), key[1])
-        status, value = found[key]
-        levels = dict(run["levels"])
-        outcomes.append(Outcome(arm, level_text(levels), levels, int(run["seed"]), status, value, run_id))
-    return outcomes
+    places = store.locate([run.run_id for run in study_runs])
+    keys = [(run.run_id, (metrics or {}).get(run.arm, metric)) for run in study_runs]
+    for name in dict.fromkeys(name for _, name in keys):
+        _require_metric(name, [run for run_id, other in keys if other == name for run in places.get(run_id, [])])
+    found = {key: _result(places.get(key[0], []), key[1], store) for key in dict.fromkeys(keys)}
+    return [
+        Outcome(run.arm, level_text(run.levels), dict(run.levels), run.seed, *found[key], run.run_id)
+        for run, key in zip(study_runs, keys, strict=True)
+    ]
+
+
+def study_facts(study_runs: Sequence[PlannedRun], store: Store) -> DataFacts | None:
+    """What the runs of a study were tested on, by the first that tells."""
+    places = store.locate([run.run_id for run in study_runs])
+    runs = (run for planned in study_runs for run in places.get(planned.run_id, []))
+    return next((run.facts for run in runs if run.finished and run.facts), None)
 
 
 class StoreRecords:
-    """What the planned runs of a study have recorded beside their last metrics (``contrast.Records``)."""
+    """What the planned runs of a study have recorded beside their last metrics (``contrast.Records``).
 
-    def __init__(self, study_runs: Sequence[Mapping[str, Any]], store: Store) -> None:
-        self._places = _places(study_runs, store)
+    A damaged file is named in the log and counts as one that is not there, so that it cannot cost the study.
+    """
+
+    def __init__(self, study_runs: Sequence[PlannedRun], store: Store) -> None:
+        self._store = store
+        self._places = store.locate([run.run_id for run in study_runs])
 
     def history(self, run_id: str) -> list[dict[str, float]]:
-        run = self._run(run_id)
-        return run.metrics() if run else []
+        run = _finished(self._places.get(run_id, []))
+        try:
+            return run.metrics() if run else []
+        except DamagedRecord as damage:
+            self._store.report_damage(damage, "The course of that training counts as not recorded.")
+            return []
 
     def guesses(self, run_id: str) -> NDArray[Any] | None:
-        import polars as pl
-
-        run = self._run(run_id)
+        run = _finished(self._places.get(run_id, []))
         try:
             frame = run.predictions() if run else None
-            return None if frame is None else np.array(frame.sort("image_id").select("prediction", "label").to_numpy())
-        except (pl.exceptions.PolarsError, OSError) as error:  # one damaged file must not cost the study
-            log.warning("The predictions of run %s cannot be read (%s); they count as missing.", run_id, error)
+        except DamagedRecord as damage:
+            self._store.report_damage(damage, "These predictions count as not recorded.")
             return None
-
-    def _run(self, run_id: str) -> RecordedRun | None:
-        runs = [RecordedRun(path) for path in self._places.get(run_id, [])]
-        return next((run for run in runs if run.finished), None)
+        return None if frame is None else np.array(frame.select("prediction", "label").to_numpy())
 
 
-def _places(study_runs: Sequence[Mapping[str, Any]], store: Store) -> dict[str, list[Path]]:
-    """Run id -> its directories. One listing a study: a glob a run would take seconds for a thousand runs."""
-    run_ids = {str(run["run_id"]) for run in study_runs}
-    places: dict[str, list[Path]] = {}
-    for study in sorted(path for path in store.root.glob("[!.]*") if path.is_dir()):
-        for name in run_ids.intersection(os.listdir(study)):
-            places.setdefault(name, []).append(study / name)
-    return places
+def _finished(runs: Sequence[RecordedRun]) -> RecordedRun | None:
+    return next((run for run in runs if run.finished), None)
 
 
-def _result(runs: Sequence[RecordedRun], metric: str) -> tuple[Status, float | None]:
-    for run in runs:
-        if run.finished:
-            return Status(run.summary["status"]), _metric(run, metric)
-    return (Status.failed if any(run.failure for run in runs) else Status.missing), None
+def _require_metric(metric: str, runs: Sequence[RecordedRun]) -> None:
+    """Raise ConfigError if there are finished runs and none of them has recorded ``metric``."""
+    finished = [run for run in runs if run.finished and run.summary.status == "finished"]
+    if finished and not any(metric in run.summary.metrics for run in finished):
+        known = sorted(finished[0].summary.metrics)
+        raise ConfigError(
+            f"Run {finished[0].run_id} has not recorded the metric {metric}; it has {', '.join(known)}."
+            f"{did_you_mean(metric, known)}"
+        )
 
 
-def _metric(run: RecordedRun, metric: str) -> float | None:
-    metrics = run.summary["metrics"]
-    if metric in metrics:
-        return None if metrics[metric] is None else float(metrics[metric])
-    if run.summary["status"] == Status.diverged:
-        return None
-    known = sorted(metrics)
-    raise ConfigError(
-        f"Run {run.run_id} has not recorded the metric {metric}; it has {', '.join(known)}.{did_you_mean(metric, known)}"
-    )
+def _result(runs: Sequence[RecordedRun], metric: str, store: Store) -> tuple[Status, float | None]:
+    run = _finished(runs)
+    if run is None:
+        damages = [run.damage for run in runs if run.damage]
+        for damage in damages:
+            store.report_damage(damage, "Its run is left out.")
+        if damages:
+            return Status.damaged, None
+        return (Status.failed if any(run.failure is not None for run in runs) else Status.missing), None
+    if metric not in run.summary.metrics and run.summary.status == "finished":
+        store.report_damage(DamagedRecord(run.path / SUMMARY, f"it lacks the metric {metric}"), "Its run is left out.")
+        return Status.damaged, None
+    return Status(run.summary.status), run.summary.metrics.get(metric)

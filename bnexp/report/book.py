@@ -6,7 +6,6 @@ and why others are not there), ``book.html``, ``book.md`` and ``figures/``, whic
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import shutil
@@ -30,9 +29,11 @@ from bnexp.plan import digest
 from bnexp.report import figures, markdown
 from bnexp.report.html import Chart, page
 from bnexp.report.published import ERRATA, PUBLISHED, Reference, references
-from bnexp.report.sections import CURVES, DIFFERENCE_SCHEMA, run_curves, study_factor
+from bnexp.report.sections import CURVES, DIFFERENCE_SCHEMA, LEFT_OUT, histories, run_curves, study_factor
 from bnexp.study import varied_keys
-from bnexp.tracking.store import Store, write_atomic, write_json
+from bnexp.tracking.reading import MIB, DamagedRecord, read_as
+from bnexp.tracking.store import Store, write_atomic, write_if_allowed, write_json
+from bnexp.validate import check_name
 
 TEMPLATE = Path(__file__).parent / "book.html.jinja"
 COLUMNS = ("arm", "baseline", "level", "measure", "n", "difference", "95 % interval", "p adjusted", "verdict")
@@ -51,37 +52,53 @@ BESIDE = {
 
 
 @dataclass(frozen=True)
-class Book:
-    """Which studies a book is of: ``name-id`` each, and by name why others are missing; ``overrides`` of all of them."""
+class _Content:
+    """What ``book.json`` holds."""
 
     overrides: list[str]
     studies: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
+
+@dataclass(frozen=True)
+class Book(_Content):
+    """Which studies the book in ``folder`` is of: ``name-id`` each, and by name why others are missing; ``overrides`` of all.
+
+    ``folder`` is where ``book.json`` was read, or is to be written.
+    """
+
+    folder: Path = field(kw_only=True)
+
     @property
     def id(self) -> str:
-        return digest(sorted(self.overrides), 8)
+        return self.folder.name.removeprefix("book-")
 
     @property
     def command(self) -> str:
         """The command that runs the studies and writes the book again."""
         return shlex.join(["bnexp", "study", "--all", *self.overrides])
 
-    def path(self, store: Store) -> Path:
-        return store.root / "book" / f"book-{self.id}"
+    def save(self) -> None:
+        content = asdict(self)
+        del content["folder"]
+        write_json(self.folder / "book.json", content)
 
-    def save(self, store: Store) -> None:
-        write_json(self.path(store) / "book.json", asdict(self))
+
+def planned(overrides: list[str], store: Store) -> Book:
+    """The book of all studies with these overrides, still without any."""
+    return Book(overrides, folder=store.root / "book" / f"book-{digest(sorted(overrides), 8)}")
 
 
-def load(path: Path) -> Book:
-    """Read ``book.json``. Raises ConfigError where it is damaged."""
+def load(folder: Path) -> Book:
+    """Read the ``book.json`` of ``folder``. Raises DamagedRecord if it cannot be used."""
+    path = folder / "book.json"
+    content = read_as(_Content, path, MIB)
     try:
-        return Book(**json.loads((path / "book.json").read_text()))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(
-            f"{path / 'book.json'} is damaged ({error}); run bnexp study --all again: finished runs are kept."
-        ) from error
+        for study in content.studies:
+            check_name(study.replace("-", "", 1) if "-" in study else "", "the study")
+    except ConfigError as error:
+        raise DamagedRecord(path, str(error).removesuffix(".")) from error
+    return Book(**vars(content), folder=folder)
 
 
 @dataclass(frozen=True)
@@ -135,17 +152,20 @@ def _size(comparison: Comparison) -> float:
     return abs(comparison.effect) if math.isfinite(comparison.effect) else -1.0
 
 
-def write(book: Book, studies: Sequence[tuple[StudyRecord, StudyResult]], store: Store) -> Path:
-    """Write ``book.html``, ``book.md`` and the figures; the path of the page."""
-    path = book.path(store)
+def write(book: Book, studies: Sequence[tuple[StudyRecord, StudyResult]], store: Store) -> Path | None:
+    """Write ``book.html``, ``book.md`` and the figures; the path of the page, None where files may only be read."""
     claims = [tell(record, result, store) for record, result in studies]
-    shutil.rmtree(path / "figures", ignore_errors=True)
+    if not write_if_allowed(book.folder / "book.html", render(book, claims)):
+        return None
+    pictures = book.folder / "figures"
+    if pictures.is_symlink() or pictures.is_file():
+        pictures.unlink()  # a link could lead anywhere
+    shutil.rmtree(pictures, ignore_errors=True)
     for claim in claims:
         for figure in claim.figures:
-            write_atomic(path / "figures" / f"{figure.id}.png", figures.png(figure.chart))
-    write_atomic(path / "book.md", markdown.render(book.command, claims, book.missing))
-    write_atomic(path / "book.html", render(book, claims))
-    return path / "book.html"
+            write_atomic(pictures / f"{figure.id}.png", figures.png(figure.chart))
+    write_atomic(book.folder / "book.md", markdown.render(book.command, claims, book.missing))
+    return book.folder / "book.html"
 
 
 def render(book: Book, claims: Sequence[Claim]) -> str:
@@ -157,7 +177,11 @@ def render(book: Book, claims: Sequence[Claim]) -> str:
 def tell(record: StudyRecord, result: StudyResult, store: Store) -> Claim:
     """Gather what the book says of one study."""
     counts = Counter(outcome.status for outcome in result.outcomes)
-    bad = [f"{counts[status]} {status}" for status in (Status.diverged, Status.failed, Status.missing) if counts[status]]
+    bad = [
+        f"{counts[status]} {status}"
+        for status in (Status.diverged, Status.failed, Status.damaged, Status.missing)
+        if counts[status]
+    ]
     return Claim(
         result=result,
         setting=_setting(record, result),
@@ -205,7 +229,10 @@ def _figures(record: StudyRecord, result: StudyResult, store: Store) -> list[Fig
 def _curves(name: str, arms: list[str], result: StudyResult, store: Store) -> list[Figure]:
     """Training loss and validation accuracy by epoch."""
     runs = [(o, run) for o in result.outcomes if o.status is Status.finished and (run := store.find(o.run_id))]
-    summary = figures.summarise(run_curves(runs))
+    courses, problems = histories(runs)
+    for damage in problems:
+        store.report_damage(damage, LEFT_OUT)
+    summary = figures.summarise(run_curves(courses))
     return [
         Figure(
             f"{name}-{metric.replace('/', '-')}",

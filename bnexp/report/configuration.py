@@ -10,7 +10,8 @@ import numpy as np
 
 from bnexp.compare.result import Outcome
 from bnexp.schema import schema_keys
-from bnexp.tracking.store import RecordedRun
+from bnexp.tracking.reading import DamagedRecord
+from bnexp.tracking.records import RecordedRun
 
 
 @dataclass(frozen=True)
@@ -34,27 +35,17 @@ class Configuration:
     fixed: dict[str, str]
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as ``{dotted key: value}``; lists stay values."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
 def gather(
     study: Mapping[str, Any], outcomes: Sequence[Outcome], runs: Mapping[str, RecordedRun], arms: Sequence[str]
-) -> Configuration:
-    """Compare the recorded configurations of all runs that have one; keys of presentation are left out.
+) -> tuple[Configuration, list[DamagedRecord]]:
+    """Compare the recorded configurations of all runs that have one, and what is wrong with those that cannot be read.
 
-    ``study``: the study's definition, for the overrides of each arm; ``runs``: run id -> records.
+    ``study``: the study's definition, for the overrides of each arm; ``runs``: run id -> records. Keys of presentation are left
+    out.
     """
     overrides = study.get("arms") or {}
     shown = {info.name for info in schema_keys() if info.metadata["identity"]}
-    known = [(o, flatten(runs[o.run_id].config)) for o in outcomes if (runs[o.run_id].path / "config.yaml").exists()]
+    known, problems = _settings(outcomes, runs)
     differing, varied, fixed = {}, {}, {}
     for key in dict.fromkeys(key for _, config in known for key in config if key in shown):
         values = {text(config.get(key)): None for _, config in known}
@@ -65,10 +56,25 @@ def gather(
         else:
             varied[key] = ", ".join(values)
     facts = [
-        _facts(arm, [str(o) for o in overrides.get(arm, [])], [runs[o.run_id] for o in outcomes if o.arm == arm])
+        _facts(arm, overrides.get(arm, []), [runs[o.run_id] for o in outcomes if o.arm == arm and o.run_id in runs])
         for arm in arms
     ]
-    return Configuration(facts, differing, varied, fixed)
+    return Configuration(facts, differing, varied, fixed), problems
+
+
+def _settings(
+    outcomes: Sequence[Outcome], runs: Mapping[str, RecordedRun]
+) -> tuple[list[tuple[Outcome, dict[str, Any]]], list[DamagedRecord]]:
+    known, problems = [], []
+    for outcome in outcomes:
+        try:
+            if run := runs.get(outcome.run_id):
+                known.append((outcome, run.settings))
+        except DamagedRecord as damage:
+            problems.append(damage)
+        except FileNotFoundError:
+            continue
+    return known, problems
 
 
 def _arms_differ(key: str, known: Sequence[tuple[Outcome, dict[str, Any]]]) -> bool:
@@ -81,8 +87,8 @@ def _arms_differ(key: str, known: Sequence[tuple[Outcome, dict[str, Any]]]) -> b
 
 def _facts(arm: str, overrides: list[str], runs: Sequence[RecordedRun]) -> ArmFacts:
     summaries = [run.summary for run in runs if run.finished]
-    sizes = sorted({int(s["num_parameters"]) for s in summaries if s.get("num_parameters") is not None})
-    seconds = [float(s["seconds"]) for s in summaries if s.get("seconds") is not None]
+    sizes = sorted({summary.num_parameters for summary in summaries if summary.num_parameters is not None})
+    seconds = [summary.seconds for summary in summaries]
     return ArmFacts(arm, overrides, sizes, float(np.median(seconds)) if seconds else None)
 
 
@@ -90,9 +96,9 @@ def environments(runs: Sequence[RecordedRun]) -> dict[str, list[str]]:
     """Device, versions and machine of all runs: name -> the different values found."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
-        for name, value in {"device": run.summary.get("device"), **(run.summary.get("environment") or {})}.items():
+        for name, value in {"device": run.summary.device, **run.summary.environment}.items():
             if value is not None:
-                found.setdefault(str(name), {})[str(value)] = None
+                found.setdefault(name, {})[value] = None
     return {name: list(values) for name, values in found.items()}
 
 

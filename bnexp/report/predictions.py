@@ -12,19 +12,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bnexp.compare.pairing import place
 from bnexp.compare.result import Outcome
 from bnexp.tracking import tables
-from bnexp.tracking.store import RecordedRun
+from bnexp.tracking.reading import DamagedRecord
+from bnexp.tracking.records import PREDICTIONS, DataFacts, RecordedRun
 
 MAX_DISAGREEMENTS = 24
 MAX_PER_ARM = 16  # worst mistakes of an arm; the random sample that all arms share has as many
-
-COLUMNS = pl.Schema(
-    dict.fromkeys(("image_id", "label", "prediction"), pl.Int64)
-    | dict.fromkeys(("confidence", "loss"), pl.Float64)
-    | {"correct": pl.Boolean}
-)
 
 Images = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 Frames = dict[str, dict[int, pl.DataFrame]]  # arm -> seed -> predictions
@@ -94,23 +88,25 @@ class PredictionSection:
     num_images: int
 
 
-def load(runs: Sequence[tuple[Outcome, RecordedRun]], arms: Sequence[str]) -> tuple[Frames, list[str]]:
-    """The recorded predictions of ``runs``, arms in the order of ``arms``, and a sentence for each file that is damaged.
+def load(
+    runs: Sequence[tuple[Outcome, RecordedRun]], arms: Sequence[str], facts: DataFacts | None
+) -> tuple[Frames, list[DamagedRecord]]:
+    """The recorded predictions of ``runs``, arms in the order of ``arms``, and what is wrong with those that are left out.
 
-    A run with a damaged file counts as one without predictions, so that one file cannot cost the whole report.
+    All are of the test images that ``facts`` tells of; none without. A damaged file costs one run, not the whole report.
     """
     frames: Frames = {}
     problems = []
     for outcome, run in sorted(runs, key=lambda pair: arms.index(pair[0].arm)):
         try:
             frame = run.predictions()
-            if frame is not None:
-                frames.setdefault(outcome.arm, {})[outcome.seed] = frame.select(list(COLUMNS)).cast(COLUMNS).sort("image_id")
-        except (pl.exceptions.PolarsError, OSError):
-            problems.append(
-                f"{place(outcome.arm, outcome.level)}: seed {outcome.seed} is left out of the predictions, for "
-                f"{run.path / 'predictions.parquet'} cannot be read."
-            )
+            if frame is None or facts is None:
+                continue
+            if run.facts is None or not facts.like(run.facts):
+                raise DamagedRecord(run.path / PREDICTIONS, "it is of other test images than those of the study's first run")
+            frames.setdefault(outcome.arm, {})[outcome.seed] = frame
+        except DamagedRecord as damage:
+            problems.append(damage)
     return frames, problems
 
 

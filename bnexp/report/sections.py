@@ -5,7 +5,7 @@ HTML, PNG and W&B draw from the same ``Report``. Nothing here knows of markup or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,12 +19,18 @@ from bnexp.options import Analysis
 from bnexp.report.configuration import Configuration, environments, gather
 from bnexp.report.predictions import Images as Images
 from bnexp.report.predictions import PredictionSection, collect, load
-from bnexp.tracking.store import RecordedRun, Store
+from bnexp.tracking.reading import DamagedRecord
+from bnexp.tracking.records import DataFacts, RecordedRun
+from bnexp.tracking.store import Store
 
 CURVES = {"train/loss": "Training loss", "val/loss": "Validation loss"} | {
     "train/accuracy": "Training accuracy",
     "val/accuracy": "Validation accuracy",
 }
+MOST_CLASSES = 1000  # of a confusion matrix, which has a cell for each pair of them
+LEFT_OUT = "What it holds is left out of the report."
+Course = tuple[Outcome, list[dict[str, float]]]  # a run and its epochs
+
 CURVE_SCHEMA = {"arm": pl.String, "level": pl.String, "seed": pl.Int64, "epoch": pl.Int64} | {
     "metric": pl.String,
     "value": pl.Float64,
@@ -65,7 +71,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class Incident:
-    """A planned run that failed, diverged or is missing, and what is known of the reason."""
+    """A planned run that failed, diverged, is missing or has a damaged record, and what is known of the reason."""
 
     arm: str
     level: str
@@ -109,43 +115,62 @@ def build(
     result: StudyResult,
     store: Store,
     *,
-    class_names: Sequence[str],
+    facts: DataFacts | None,
     images: Images | None,
     command: str,
 ) -> Report:
     """Gather every section of the report on ``result`` from the records in ``store``.
 
-    ``images``: test image ids (N,) -> pixels (N, H, W, C) as uint8 with C 1 or 3; None leaves the gallery without
-    pictures. ``command``: what to type to get this study again.
+    Args:
+        result: what the comparison found.
+        store: where the runs are recorded. A damaged file costs its part of one run, is named in the log and in the notes.
+        facts: what the runs were tested on; None leaves the predictions out.
+        images: test image ids (N,) -> pixels (N, H, W, C) as uint8 with C 1 or 3; None leaves the gallery without pictures.
+        command: what to type to get this study again.
     """
-    title = str(result.study.get("name") or "study")
-    runs = {o.run_id: store.find(o.run_id) or RecordedRun(store.root / title / o.run_id) for o in result.outcomes}
+    runs = _records(result, store)
     finished = [(outcome, runs[outcome.run_id]) for outcome in result.outcomes if outcome.status is Status.finished]
     arms = list(dict.fromkeys(outcome.arm for outcome in result.outcomes))
     levels = list(dict.fromkeys(outcome.level for outcome in result.outcomes))
     focus = _focus(result.arms, levels)
-    shown = [pair for pair in finished if pair[0].level == focus]
-    frames, problems = load(shown, arms)
+    courses, unread = histories(finished)
+    class_names = facts.class_names if facts else []
+    too_many = len(class_names) > MOST_CLASSES
+    at_focus = [pair for pair in finished if pair[0].level == focus]
+    frames, unpredicted = load(at_focus, arms, None if too_many else facts)
+    configuration, unknown = gather(result.study, result.outcomes, runs, arms)
+    problems = [*unread, *unpredicted, *unknown]
+    for damage in problems:
+        store.report_damage(damage, LEFT_OUT)
+    notes = [f"{damage} {LEFT_OUT}" for damage in problems]
+    if too_many:
+        notes.append(f"Predictions are drawn for at most {MOST_CLASSES:,} classes; here are {len(class_names):,}.")
     return Report(
-        title=title,
+        title=str(result.study.get("name") or "study"),
         result=result,
-        class_names=list(class_names),
+        class_names=class_names,
         arms=arms,
         levels=levels,
         focus=focus,
         verdicts=_verdicts(result),
-        curves=run_curves(finished),
-        probes=run_probes(finished),
+        curves=run_curves(courses),
+        probes=run_probes(courses),
         differences=paired_differences(result),
         factor=study_factor(result),
-        advantage=study_advantage(result, len(class_names)),
-        predictions=collect(frames, shown[0][1].config["data"]["name"], len(class_names), images) if frames else None,
-        incidents=[_incident(o, runs[o.run_id]) for o in result.outcomes if o.status is not Status.finished],
-        notes=[*result.notes, *problems],
-        configuration=gather(result.study, result.outcomes, runs, arms),
+        advantage=study_advantage(result, facts.chance if facts else None),
+        predictions=collect(frames, at_focus[0][1].summary.data, len(class_names), images) if frames else None,
+        incidents=[_incident(o, runs.get(o.run_id)) for o in result.outcomes if o.status is not Status.finished],
+        notes=[*result.notes, *notes],
+        configuration=configuration,
         environment=environments([run for run in runs.values() if run.finished]),
         command=command,
     )
+
+
+def _records(result: StudyResult, store: Store) -> dict[str, RecordedRun]:
+    """Run id -> its record, a finished one before others, for the runs that have any."""
+    places = store.locate([outcome.run_id for outcome in result.outcomes])
+    return {run_id: next((run for run in runs if run.finished), runs[0]) for run_id, runs in places.items()}
 
 
 def _focus(summaries: Sequence[ArmSummary], levels: Sequence[str]) -> str:
@@ -161,29 +186,35 @@ def _verdicts(result: StudyResult) -> list[VerdictRow]:
     return [VerdictRow(summary, found.get((summary.arm, summary.level))) for summary in result.arms]
 
 
-def run_curves(finished: Sequence[tuple[Outcome, RecordedRun]]) -> pl.DataFrame:
+def histories(finished: Sequence[tuple[Outcome, RecordedRun]]) -> tuple[list[Course], list[DamagedRecord]]:
+    """The lines of each run's ``metrics.jsonl`` that end an epoch, and what is wrong with the files that cannot be read."""
+    found, problems = [], []
+    for outcome, run in finished:
+        try:
+            found.append((outcome, [line for line in run.metrics() if "epoch" in line]))
+        except DamagedRecord as damage:
+            problems.append(damage)
+    return found, problems
+
+
+def run_curves(courses: Sequence[Course]) -> pl.DataFrame:
     """Losses and accuracies of the runs by epoch: ``arm level seed epoch metric value``."""
-    rows = [
-        (outcome.arm, outcome.level, outcome.seed, int(line["epoch"]), metric, float(line[metric]))
-        for outcome, run in finished
-        for line in run.metrics()
-        if "epoch" in line
-        for metric in CURVES
-        if metric in line
-    ]
-    return pl.DataFrame(rows, schema=CURVE_SCHEMA, orient="row").filter(pl.col("value").is_finite())
+    return _by_epoch(courses, lambda metric: metric in CURVES)
 
 
-def run_probes(finished: Sequence[tuple[Outcome, RecordedRun]]) -> pl.DataFrame:
+def run_probes(courses: Sequence[Course]) -> pl.DataFrame:
     """What probes recorded of the runs by epoch, as ``run_curves``: every other metric but rates, times and steps."""
     known = {*CURVES, "epoch", "step", "learning_rate"}
+    return _by_epoch(courses, lambda metric: metric not in known and not metric.startswith("time/"))
+
+
+def _by_epoch(courses: Sequence[Course], wanted: Callable[[str], bool]) -> pl.DataFrame:
     rows = [
         (outcome.arm, outcome.level, outcome.seed, int(line["epoch"]), metric, float(value))
-        for outcome, run in finished
-        for line in run.metrics()
-        if "epoch" in line
+        for outcome, lines in courses
+        for line in lines
         for metric, value in line.items()
-        if metric not in known and not metric.startswith("time/") and value is not None
+        if wanted(metric)
     ]
     return pl.DataFrame(rows, schema=CURVE_SCHEMA, orient="row").filter(pl.col("value").is_finite())
 
@@ -198,7 +229,7 @@ def paired_differences(result: StudyResult) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=DIFFERENCE_SCHEMA, orient="row")
 
 
-def study_advantage(result: StudyResult, num_classes: int) -> Factor | None:
+def study_advantage(result: StudyResult, chance: float | None) -> Factor | None:
     """The paired difference of each arm from the baseline over the factor; only where the analysis asks how it changes.
 
     Without a baseline two arms are compared all the same, the second with the first; of more arms there is no one difference.
@@ -207,9 +238,7 @@ def study_advantage(result: StudyResult, num_classes: int) -> Factor | None:
     baseline, factor = result.study.get("baseline") or (arms[0] if len(arms) == 2 else None), study_factor(result)
     if result.study.get("analysis") not in (Analysis.interaction, Analysis.trend) or factor is None or baseline is None:
         return None
-    results = Results(
-        result.outcomes, str(result.study["metric"]), 1 / max(num_classes, 1), metrics=result.study.get("metrics") or {}
-    )
+    results = Results(result.outcomes, str(result.study["metric"]), chance, metrics=result.study.get("metrics") or {})
     rows = []
     for row in factor.frame.filter(pl.col("arm") != baseline).to_dicts():
         pairs = results.pair(row["arm"], baseline, row["level"])
@@ -251,12 +280,14 @@ def _is_numeric(values: Sequence[Any]) -> bool:
     return len(values) > 1 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
 
 
-def _incident(outcome: Outcome, run: RecordedRun) -> Incident:
-    if outcome.status is Status.diverged:
-        step = run.summary.get("diverged_at") if run.finished else None
+def _incident(outcome: Outcome, run: RecordedRun | None) -> Incident:
+    if run is None or outcome.status is Status.missing:
+        detail = "planned, but no record was found"
+    elif outcome.status is Status.diverged:
+        step = run.summary.diverged_at if run.finished else None
         detail = f"loss not finite from step {step}; counted at chance accuracy" if step else "counted at chance accuracy"
     elif outcome.status is Status.failed:
         detail = run.failure or "no reason was recorded"
     else:
-        detail = "planned, but no record was found"
+        detail = str(run.damage) if run.damage else "its record lacks the metric that is compared"
     return Incident(outcome.arm, outcome.level, outcome.seed, outcome.status, detail, outcome.run_id)

@@ -9,6 +9,7 @@ from bnexp.config import WandbConfig
 from bnexp.report import figures
 from bnexp.report.predictions import load
 from bnexp.report.sections import Images, Report
+from bnexp.tracking.records import DataFacts
 from bnexp.tracking.store import Store
 from bnexp.tracking.tables import disagreements
 from bnexp.tracking.wandb import log_study
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 MAX_DISAGREEMENTS = 128
 
 
-def log(report: Report, store: Store, images: Images, config: WandbConfig) -> list[str]:
+def log(report: Report, store: Store, facts: DataFacts, images: Images, config: WandbConfig) -> list[str]:
     """Log the study of ``report`` to W&B; what the user should know of it. Does nothing where W&B is disabled."""
     result = report.result
     session = WandbSession(config)
@@ -34,7 +35,7 @@ def log(report: Report, store: Store, images: Images, config: WandbConfig) -> li
         answer=result.answer,
         verdict=comparison_rows(result),
         figures=_figures(report),
-        disagreements=disagreements(_predictions(report, store), MAX_DISAGREEMENTS),
+        disagreements=disagreements(_predictions(report, store, facts), MAX_DISAGREEMENTS),
         class_names=report.class_names,
         images=images,
     )
@@ -59,10 +60,10 @@ def _figures(report: Report) -> dict[str, bytes]:
     return {name: figures.png(chart) for name, chart in charts.items()}
 
 
-def _predictions(report: Report, store: Store) -> dict[str, pl.DataFrame]:
+def _predictions(report: Report, store: Store, facts: DataFacts) -> dict[str, pl.DataFrame]:
     """Arm -> predictions of the first seed that every arm has, at the level in focus."""
     runs = [(o, run) for o in report.result.outcomes if o.level == report.focus and (run := store.find(o.run_id)) is not None]
-    frames, _ = load(runs, report.arms)
+    frames, _ = load(runs, report.arms, facts)
     if set(frames) != set(report.arms):
         return {}
     shared = set.intersection(*(set(seeds) for seeds in frames.values()))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bnexp.config import ConfigError
 from bnexp.plan import RunSpec, flatten
-from bnexp.tracking.store import RecordedRun, Store
+from bnexp.tracking.records import RecordedRun
+from bnexp.tracking.store import Store
 
 if TYPE_CHECKING:
     from bnexp.plan import Weights
@@ -32,8 +33,7 @@ def resolve_starts(overrides: Sequence[str], store: Store) -> list[str]:
 
 
 def _whole_id(beginning: str, store: Store) -> str:
-    found = sorted({path.name for path in store.root.glob("[!.]*/*") if path.name.startswith(beginning)})
-    found = [name for name in found if not name.startswith("study-")]
+    found = sorted({run.run_id for run in store.folders() if run.run_id.startswith(beginning)})
     if len(found) > 1:
         raise ConfigError(f"{KEY}={beginning} could be {' or '.join(found[:3])}; give more of the run's id.")
     return starting_run(found[0] if found else beginning, store).run_id
@@ -43,13 +43,14 @@ def starting_run(run_id: str, store: Store) -> RecordedRun:
     """The finished run of this id. Raises ConfigError where there is none, or its weights are not worth starting from."""
     run = store.find(run_id)
     if run is None:
-        places = [RecordedRun(path) for path in store.root.glob(f"[!.]*/{run_id}")]
+        places = store.locate([run_id]).get(run_id, [])
         if not places:
             raise ConfigError(f"{KEY}={run_id} is not recorded in {store.root}; see the ids of all runs: bnexp runs.")
         why = next((f"failed ({place.failure})" for place in places if place.failure), "has not finished")
+        why = next((f"has a damaged record ({place.damage})" for place in places if place.damage), why)
         raise ConfigError(f"{KEY}={run_id} names a run that {why}; train it first, or start from another.")
-    if run.summary["status"] != "finished":
-        raise ConfigError(f"{KEY}={run_id} names a run that {run.summary['status']}; start from another.")
+    if run.summary.status != "finished":
+        raise ConfigError(f"{KEY}={run_id} names a run that {run.summary.status}; start from another.")
     return run
 
 
@@ -61,20 +62,11 @@ def initial_weights(spec: RunSpec, store: Store) -> Weights | None:
     run_id = spec.config.train.init_from
     if run_id is None:
         return None
-    from safetensors.numpy import load_file
-
     run = starting_run(run_id, store)
     for key in SAME if spec.config.norm.kind != "none" else SAME[:1]:
-        theirs, ours = _value(run.config, key), flatten(spec.config)[key]
+        theirs, ours = run.settings.get(key), flatten(spec.config)[key]
         if theirs != ours:
             raise ConfigError(
                 f"{KEY}={run_id} was trained with {key}={theirs}, not {ours}; set {key}={theirs}, or start from another."
             )
-    return load_file(run.path / "model.safetensors")
-
-
-def _value(config: dict[str, Any], key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = value[part]
-    return value
+    return run.weights()

@@ -2,26 +2,26 @@
 
 ``<runs>/<study>/<run id>/`` holds ``config.yaml``, ``metrics.jsonl`` (a line an epoch, appended and flushed),
 ``predictions.parquet``, ``model.safetensors`` and ``summary.json``, which is written last, atomically, and is the only sign
-of completion; ``failure.json`` tells why a run has none. ``<runs>/<study>/study-<study id>/`` holds ``study.json`` (the
-question, written before the first run trains), ``verdict.json`` and ``report.html``. Nothing is pickled; reading needs
-neither torch nor wandb.
+of completion; ``failure.json`` tells why a run has none. ``records.py`` reads them back.
+``<runs>/<study>/study-<study id>/`` holds ``study.json`` (the question, written before the first run trains),
+``verdict.json`` and ``report.html``. Nothing is pickled; reading needs neither torch nor wandb.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -30,10 +30,9 @@ from numpy.typing import NDArray
 import bnexp
 from bnexp.metrics import EpochMetrics, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
 from bnexp.plan import RunSpec
+from bnexp.tracking.reading import DamagedRecord
+from bnexp.tracking.records import CONFIG, FAILURE, METRICS, PREDICTIONS, SUMMARY, WEIGHTS, DataFacts, RecordedRun, Summary
 from bnexp.tracking.sink import Sink
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 def runs_dir() -> Path:
@@ -45,8 +44,14 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing: to a temporary neighbour first, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
+    temporary.unlink(missing_ok=True)  # never write through a link that lies there
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def json_text(value: Any) -> str:
@@ -65,75 +70,11 @@ def write_if_allowed(path: Path, content: str) -> bool:
     try:
         write_atomic(path, content)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR):
             raise
         log.warning("%s may not be written (%s), so the result is only shown.", path, error.strerror)
         return False
     return True
-
-
-SUMMARY_KEYS = frozenset({"run_id", "study", "data", "arm", "levels", "seed", "status", "metrics", "seconds", "finished_at"})
-
-
-@dataclass(frozen=True)
-class RecordedRun:
-    """A run on disk."""
-
-    path: Path
-
-    @property
-    def run_id(self) -> str:
-        return self.path.name
-
-    @cached_property
-    def finished(self) -> bool:
-        """Whether there is a whole ``summary.json``. A damaged one is named in the log, and counts as none."""
-        try:
-            whole = self.summary.keys() >= SUMMARY_KEYS
-        except FileNotFoundError:
-            return False
-        except (OSError, ValueError):
-            whole = False
-        if not whole:
-            log.warning("%s is damaged: its run counts as not finished.", self.path / "summary.json")
-        return whole
-
-    @cached_property
-    def summary(self) -> dict[str, Any]:
-        """The keys of ``SUMMARY_KEYS`` and more; ``status`` is ``finished`` or ``diverged``. Only of a finished run."""
-        return dict(json.loads((self.path / "summary.json").read_text()))
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        import yaml
-
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML has it, is seven times faster
-        return dict(yaml.load((self.path / "config.yaml").read_text(), Loader=loader))
-
-    @property
-    def failure(self) -> str | None:
-        """Why the run failed, where it did."""
-        path = self.path / "failure.json"
-        return json.loads(path.read_text())["error"] if path.exists() else None
-
-    def metrics(self) -> list[dict[str, float]]:
-        """The lines of ``metrics.jsonl``: ``epoch``, ``step`` and metric values; a torn last line is left out."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        rows = []
-        for line in lines:
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return rows
-
-    def predictions(self) -> pl.DataFrame | None:
-        """A row a test image: ``image_id label prediction confidence loss correct p0 .. p<K-1>``."""
-        import polars as pl
-
-        path = self.path / "predictions.parquet"
-        return pl.read_parquet(path) if path.exists() else None
 
 
 class Store:
@@ -141,23 +82,49 @@ class Store:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or runs_dir()
+        self._named: set[str] = set()
 
     def find(self, run_id: str) -> RecordedRun | None:
         """The finished run of this id, whichever study trained it."""
-        return next(self._finished(f"*/{run_id}/summary.json"), None)
+        return next(self._finished(sorted(self.root.glob(f"*/{run_id}/{SUMMARY}"))), None)
 
     def runs(self) -> Iterator[RecordedRun]:
-        """All finished runs."""
-        return self._finished("*/*/summary.json")
+        """All finished runs. A damaged one is named in the log and left out."""
+        return self._finished(sorted(self.root.glob(f"*/*/{SUMMARY}")))
 
     def latest(self, count: int) -> list[RecordedRun]:
         """The runs that finished last, at most ``count``."""
-        paths = sorted(self.root.glob("*/*/summary.json"), key=lambda path: path.stat().st_mtime)[-count:]
-        return [run for path in paths if (run := RecordedRun(path.parent)).finished]
+        return list(self._finished(sorted(self.root.glob(f"*/*/{SUMMARY}"), key=lambda path: path.stat().st_mtime)[-count:]))
 
-    def _finished(self, pattern: str) -> Iterator[RecordedRun]:
-        runs = (RecordedRun(path.parent) for path in sorted(self.root.glob(pattern)))
-        return (run for run in runs if run.finished)
+    def folders(self) -> Iterator[RecordedRun]:
+        """Every directory of a run, finished or not."""
+        for path in sorted(self.root.glob("[!.]*/*")):
+            if not path.name.startswith(("study-", "book-")) and path.is_dir():
+                yield RecordedRun(path)
+
+    def locate(self, run_ids: Collection[str]) -> dict[str, list[RecordedRun]]:
+        """Run id -> its directories. One listing a study: a glob a run would take seconds for a thousand runs."""
+        wanted = set(run_ids)
+        places: dict[str, list[RecordedRun]] = {}
+        for study in sorted(self.root.glob("[!.]*/")):
+            with suppress(OSError):  # of a folder that may not be listed
+                for name in sorted(wanted.intersection(os.listdir(study))):
+                    places.setdefault(name, []).append(RecordedRun(study / name))
+        return places
+
+    def report_damage(self, damage: DamagedRecord, consequence: str) -> None:
+        """Name a damaged record in the log, once; ``consequence``: a sentence on what is done without it."""
+        if str(damage) not in self._named:
+            self._named.add(str(damage))
+            log.warning("%s %s", damage, consequence)
+
+    def _finished(self, summaries: Iterable[Path]) -> Iterator[RecordedRun]:
+        for path in summaries:
+            run = RecordedRun(path.parent)
+            if run.damage:
+                self.report_damage(run.damage, "Its run counts as not finished.")
+            elif run.finished:
+                yield run
 
     def run_path(self, spec: RunSpec) -> Path:
         return self.root / spec.study / spec.run_id
@@ -192,10 +159,10 @@ class Store:
 class StoreSink(Sink):
     """Writes the records of runs to the store as they come."""
 
-    def __init__(self, store: Store, command: str = "", data_fingerprint: str = "") -> None:
+    def __init__(self, store: Store, command: str = "", facts: DataFacts | None = None) -> None:
         self.store = store
         self.command = command
-        self.data_fingerprint = data_fingerprint
+        self.facts = facts or DataFacts([], 0)
         self._logs: dict[str, IO[str]] = {}
         self._started: dict[str, RunStarted] = {}
 
@@ -213,7 +180,7 @@ class StoreSink(Sink):
                 self._finish(path, spec, record)
             case RunFailed():
                 self._close_log(spec.run_id)
-                write_json(path / "failure.json", {"error": record.error, "traceback": record.traceback})
+                write_json(path / FAILURE, {"error": record.error, "traceback": record.traceback})
 
     def close(self) -> None:
         for run_id in list(self._logs):
@@ -226,10 +193,10 @@ class StoreSink(Sink):
         for old in self.store.root.glob(f"*/{spec.run_id}"):  # an interrupted attempt, or one on other contents of the data
             shutil.rmtree(old, ignore_errors=True)
         write_atomic(
-            path / "config.yaml",
+            path / CONFIG,
             yaml.dump(spec.to_dict(), Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False),
         )
-        self._logs[spec.run_id] = (path / "metrics.jsonl").open("a")
+        self._logs[spec.run_id] = (path / METRICS).open("a")
         self._started[spec.run_id] = record
 
     def _log(self, path: Path, row: dict[str, float]) -> None:
@@ -245,31 +212,35 @@ class StoreSink(Sink):
         self._close_log(spec.run_id)
         started = self._started.pop(spec.run_id)
         if record.predictions is not None:
-            _write_predictions(path / "predictions.parquet", record.predictions)
-        write_atomic(path / "model.safetensors", pack_weights(record.weights))
-        summary = {
-            "run_id": spec.run_id,
-            "study": spec.study,
-            "data": spec.config.data.name.value,
-            "model": spec.config.model.name.value,
-            "batch_size": spec.config.train.batch_size,
-            "data_fingerprint": self.data_fingerprint,
-            "arm": spec.arm,
-            "levels": spec.levels,
-            "seed": spec.seed,
-            "status": "finished" if record.diverged_at is None else "diverged",
-            "diverged_at": record.diverged_at,
-            "metrics": record.metrics,
-            "seconds": record.seconds,
-            "num_parameters": started.num_parameters,
-            "num_steps": started.num_steps,
-            "device": started.device,
-            "execution": started.execution,
-            "environment": environment(),
-            "command": self.command,
-            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
-        write_json(path / "summary.json", summary)
+            _write_predictions(path / PREDICTIONS, record.predictions)
+        write_atomic(path / WEIGHTS, pack_weights(record.weights))
+        binary = [path / name for name in (PREDICTIONS, WEIGHTS) if (path / name).exists()]
+        summary = Summary(
+            run_id=spec.run_id,
+            study=spec.study,
+            data=spec.config.data.name.value,
+            model=spec.config.model.name.value,
+            batch_size=spec.config.train.batch_size,
+            data_fingerprint=self.facts.fingerprint,
+            class_names=self.facts.class_names,
+            num_test=self.facts.num_test,
+            arm=spec.arm,
+            levels=spec.levels,
+            seed=spec.seed,
+            status="finished" if record.diverged_at is None else "diverged",
+            diverged_at=record.diverged_at,
+            metrics=dict(record.metrics),
+            seconds=record.seconds,
+            num_parameters=started.num_parameters,
+            num_steps=started.num_steps,
+            device=started.device,
+            execution=started.execution,
+            environment=environment(),
+            command=self.command,
+            finished_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            sha256={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in binary},
+        )
+        write_json(path / SUMMARY, asdict(summary))
 
 
 def pack_weights(weights: Mapping[str, NDArray[np.generic]]) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +12,20 @@ from numpy.typing import NDArray
 
 from bnexp.metrics import Int64, Predictions
 from bnexp.rng import numpy_generator
+from bnexp.tracking.reading import DamagedRecord
 
 if TYPE_CHECKING:
     import polars as pl
+
+MOST_IMAGES = 10_000_000  # rows that are read; a small file can claim any number
+
+
+def prediction_columns() -> pl.Schema:
+    """The columns of predictions that are read back; the file also has the probabilities ``p0 .. p<K-1>``."""
+    import polars as pl
+
+    whole, real = ("image_id", "label", "prediction"), ("confidence", "loss")
+    return pl.Schema(dict.fromkeys(whole, pl.Int64) | dict.fromkeys(real, pl.Float64) | {"correct": pl.Boolean})
 
 
 def prediction_frame(predictions: Predictions) -> pl.DataFrame:
@@ -32,6 +45,35 @@ def prediction_frame(predictions: Predictions) -> pl.DataFrame:
         "correct": guess == predictions.labels,
     }
     return pl.DataFrame(columns | {f"p{k}": probabilities[:, k] for k in range(probabilities.shape[1])})
+
+
+def parse_predictions(path: Path, content: bytes) -> tuple[pl.DataFrame, int]:
+    """The content of the prediction file ``path`` and its number of classes: ``prediction_columns``, in order of image.
+
+    Raises DamagedRecord unless there is one row for each of the images 0 .. N-1, with classes 0 .. K-1.
+    """
+    import polars as pl
+
+    columns = prediction_columns()
+    try:
+        num_images = pl.scan_parquet(io.BytesIO(content)).select(pl.len()).collect().item()
+        if not 0 < num_images <= MOST_IMAGES:
+            raise DamagedRecord(path, f"it has {num_images:,} rows")
+        names = list(pl.read_parquet_schema(io.BytesIO(content)))
+        if missing := [name for name in columns if name not in names]:
+            raise DamagedRecord(path, f"it has no column {missing[0]}")
+        frame = pl.read_parquet(io.BytesIO(content), columns=list(columns)).select(list(columns)).cast(columns)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise DamagedRecord(path, "it is no table of predictions") from error
+    num_classes = sum(name[:1] == "p" and name[1:].isdecimal() for name in names)
+    frame = frame.sort("image_id")
+    if any(frame.null_count().row(0)) or not np.array_equal(frame["image_id"].to_numpy(), np.arange(num_images)):
+        raise DamagedRecord(path, f"it does not have the images 0 to {num_images - 1}, once each")
+    for name in ("label", "prediction"):
+        outside = frame[name].filter(~frame[name].is_between(0, num_classes - 1))
+        if len(outside):
+            raise DamagedRecord(path, f"it has the {name} {outside[0]}, and there are {num_classes} classes")
+    return frame, num_classes
 
 
 def sample_images(image_ids: Int64, count: int, data_name: str) -> Int64:

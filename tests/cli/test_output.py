@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from bnexp import compose
 from bnexp.cli import study
-from bnexp.cli.output import Format, print_rows
+from bnexp.cli.output import Format, print_json, print_rows
 from bnexp.compare.result import Outcome, Status, Verdict
 from bnexp.compare.verdict import analyse
 from bnexp.config import StudyConfig
@@ -23,6 +24,11 @@ from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 
 ARMS = ("before_activation", "after_activation", "after_pool")
+
+
+def test_numbers_that_are_not_finite_are_null_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"metrics": [{"test/loss": math.nan, "seconds": 1.5}], "largest": (math.inf,)})
+    assert json.loads(capsys.readouterr().out) == {"metrics": [{"test/loss": None, "seconds": 1.5}], "largest": [None]}
 
 
 @pytest.mark.parametrize(("width", "last"), [(130, "n needed"), (110, "p adjusted"), (80, "difference")])

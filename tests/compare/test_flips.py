@@ -55,6 +55,15 @@ def test_mcnemar_is_the_exact_binomial_test() -> None:
     assert stats.mcnemar(1, 4) == pytest.approx(2 * (1 + 5) / 2**5)
 
 
+def test_a_run_with_another_number_of_test_images_is_not_compared() -> None:
+    outcomes = [outcome(arm, seed, 0.9) for arm in ("none", "bn") for seed in range(4)]
+    made = {o.run_id: np.zeros((3 if (o.arm, o.seed) == ("bn", 1) else 5, 2), np.int64) for o in outcomes}
+    asked = study("none", "bn", analysis=Analysis.predictions)
+    found = result(asked, outcomes, records=MadeRecords(predicted=made))
+    assert found.comparisons[0].seeds == [0, 2, 3]
+    assert "bn against none: seed 1 without predictions of both arms and of two seeds; not compared." in found.unpaired
+
+
 def test_runs_without_predictions_are_listed() -> None:
     truth = np.zeros(4, np.int64)
     outcomes = [outcome(arm, seed, 0.9) for arm in ("none", "bn") for seed in range(4)]

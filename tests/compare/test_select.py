@@ -6,26 +6,28 @@ import json
 from pathlib import Path
 from typing import Any
 
-import polars as pl
+import numpy as np
 import pytest
 
-from bnexp.compare.result import Status
+from bnexp.compare.result import PlannedRun, Status
 from bnexp.compare.select import StoreRecords, level_text, study_outcomes
 from bnexp.config import ConfigError
-from bnexp.tracking.store import SUMMARY_KEYS, Store
+from bnexp.metrics import Predictions
+from bnexp.tracking.store import Store
+from bnexp.tracking.tables import prediction_frame
 
 
 def record(root: Path, study: str, run_id: str, status: str = "finished", **metrics: Any) -> None:
     path = root / study / run_id
     path.mkdir(parents=True)
     values = {name.replace("__", "/"): value for name, value in metrics.items()}
-    (path / "summary.json").write_text(
-        json.dumps(dict.fromkeys(SUMMARY_KEYS) | {"run_id": run_id, "status": status, "metrics": values})
-    )
+    summary = {"run_id": run_id, "study": study, "data": "digits", "arm": "none", "levels": {}, "seed": 0}
+    rest = {"status": status, "metrics": values, "seconds": 1.5, "finished_at": "2024-01-01T00:00:00+0000"}
+    (path / "summary.json").write_text(json.dumps(summary | rest))
 
 
-def planned(*run_ids: str) -> list[dict[str, Any]]:
-    return [{"run_id": name, "arm": "none", "levels": {"optim.lr": 0.01}, "seed": seed} for seed, name in enumerate(run_ids)]
+def planned(*run_ids: str) -> list[PlannedRun]:
+    return [PlannedRun(name, "none", {"optim.lr": 0.01}, seed) for seed, name in enumerate(run_ids)]
 
 
 def test_every_planned_run_has_an_outcome_in_order(tmp_path: Path) -> None:
@@ -52,6 +54,27 @@ def test_a_finished_copy_wins_over_a_failed_one(tmp_path: Path) -> None:
     (tmp_path / "a" / "run" / "failure.json").write_text('{"error": "out of memory"}')
     record(tmp_path, "b", "run", test__accuracy=0.8)
     assert study_outcomes(planned("run"), Store(tmp_path), "test/accuracy")[0].value == 0.8
+
+
+def test_a_run_whose_summary_is_damaged_is_told_from_one_that_is_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("aaa", "bbb"):
+        record(tmp_path, "batchnorm", name, test__accuracy=0.9)
+    (tmp_path / "batchnorm" / "aaa" / "summary.json").write_text("null")
+    found = study_outcomes(planned("aaa", "bbb"), Store(tmp_path), "test/accuracy")
+    assert [o.status for o in found] == [Status.damaged, Status.finished]
+    assert f"{tmp_path / 'batchnorm' / 'aaa' / 'summary.json'} is damaged: it is null, not a mapping." in caplog.text
+    record(tmp_path, "copy", "aaa", test__accuracy=0.8)
+    assert study_outcomes(planned("aaa"), Store(tmp_path), "test/accuracy")[0].value == 0.8
+
+
+def test_one_run_without_the_metric_costs_only_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record(tmp_path, "batchnorm", "aaa", test__accuracy=0.9)
+    record(tmp_path, "batchnorm", "bbb", test__loss=0.3)
+    found = study_outcomes(planned("aaa", "bbb"), Store(tmp_path), "test/accuracy")
+    assert [o.status for o in found] == [Status.finished, Status.damaged]
+    assert "it lacks the metric test/accuracy" in caplog.text
 
 
 def test_no_store_yet_means_missing(tmp_path: Path) -> None:
@@ -81,7 +104,7 @@ def test_level_text_is_short_and_as_configured() -> None:
 
 def test_arms_that_are_readings_of_one_run_have_a_metric_each(tmp_path: Path) -> None:
     record(tmp_path, "running_statistics", "aaa", statistics__running=0.8, statistics__precise=0.9)
-    runs = [{"run_id": "aaa", "arm": arm, "levels": {}, "seed": 0} for arm in ("running", "precise")]
+    runs = [PlannedRun("aaa", arm, {}, 0) for arm in ("running", "precise")]
     found = study_outcomes(runs, Store(tmp_path), "statistics/running", {"precise": "statistics/precise"})
     assert [(o.arm, o.value) for o in found] == [("running", 0.8), ("precise", 0.9)]
 
@@ -90,10 +113,10 @@ def test_histories_and_predictions_are_read_from_the_finished_copy(tmp_path: Pat
     (tmp_path / "a" / "aaa").mkdir(parents=True)
     record(tmp_path, "b", "aaa", test__accuracy=0.9)
     record(tmp_path, "b", "bbb", test__accuracy=0.9)
-    (tmp_path / "b" / "aaa" / "metrics.jsonl").write_text('{"epoch": 1, "step": 5, "val/accuracy": 0.5}\n{"epo')
-    pl.DataFrame({"image_id": [2, 0, 1], "label": [7, 5, 6], "prediction": [1, 2, 3]}).write_parquet(
-        tmp_path / "b" / "aaa" / "predictions.parquet"
-    )
+    (tmp_path / "b" / "aaa" / "metrics.jsonl").write_text('{"epoch": 1, "step": 5, "val/accuracy": 0.5}\n')
+    probabilities = np.eye(8, dtype=np.float32)[[1, 2, 3]]
+    frame = prediction_frame(Predictions(np.array([2, 0, 1]), np.array([7, 5, 6]), probabilities))
+    frame.write_parquet(tmp_path / "b" / "aaa" / "predictions.parquet")
     (tmp_path / "b" / "bbb" / "predictions.parquet").write_bytes(b"junk")
     records = StoreRecords(planned("aaa", "bbb", "ccc"), Store(tmp_path))
     assert records.history("aaa") == [{"epoch": 1, "step": 5, "val/accuracy": 0.5}]
@@ -101,4 +124,4 @@ def test_histories_and_predictions_are_read_from_the_finished_copy(tmp_path: Pat
     assert guesses is not None
     assert guesses.tolist() == [[2, 5], [3, 6], [1, 7]]
     assert (records.history("ccc"), records.guesses("ccc"), records.guesses("bbb")) == ([], None, None)
-    assert "The predictions of run bbb cannot be read" in caplog.text
+    assert f"{tmp_path / 'b' / 'bbb' / 'predictions.parquet'} is damaged: it is no table of predictions." in caplog.text

@@ -195,7 +195,7 @@ def test_a_study_outlives_a_killed_worker_and_records_what_it_would_have_without
     assert not left_over(processes)
     singles = [(RunSpec(config),) for config in expand_study(["study=batchnorm", *overrides]).configs]
     here = finished(list(run_inline(singles, prepare(singles[0][0].config.data))))
-    recorded = {run.run_id: run.summary["metrics"]["test/loss"] for run in Store().runs()}
+    recorded = {run.run_id: run.summary.metric("test/loss") for run in Store().runs()}
     assert recorded == {run_id: record.metrics["test/loss"] for run_id, record in here.items()}
 
 

@@ -18,6 +18,7 @@ from bnexp.metrics import EpochMetrics, Predictions, RunFailed, RunFinished, Run
 from bnexp.options import Analysis, Direction, NormKind, Placement
 from bnexp.plan import RunSpec
 from bnexp.report.sections import Report, build
+from bnexp.tracking.records import DataFacts
 from bnexp.tracking.store import Store, StoreSink
 
 NUM_IMAGES = 400
@@ -274,4 +275,9 @@ def make_report(plan: Synthetic, root: Path, *, pictures: bool = True) -> Report
     result, store = record(plan, root)
     images = digit_images if pictures and plan.classes == DIGITS else None
     command = f"bnexp study {plan.study.name} data=mnist train.epochs=10 'study.seeds={plan.study.seeds}'"
-    return build(result, store, class_names=plan.classes, images=images, command=command)
+    return build(result, store, facts=facts(plan.classes), images=images, command=command)
+
+
+def facts(class_names: list[str]) -> DataFacts:
+    """What the runs of a synthetic study were tested on."""
+    return DataFacts(class_names, NUM_IMAGES)

@@ -11,18 +11,20 @@ import pytest
 from pages import HOSTILE, Page, drawn, hostile_study, needs_browser
 
 from bnexp.compare.record import StudyRecord
-from bnexp.compare.result import StudyResult, Verdict
-from bnexp.config import ConfigError, DataConfig
+from bnexp.compare.result import PlannedRun, StudyResult, Verdict
+from bnexp.config import DataConfig
 from bnexp.report import book, markdown
 from bnexp.report.book import Book, Claim
 from bnexp.report.published import references
+from bnexp.tracking.store import Store
 
 
 def told(plan: made_reports.Synthetic, root: Path) -> Claim:
     """What the book says of a synthetic study."""
     result, store = made_reports.record(plan, root)
-    runs = [{"run_id": o.run_id, "arm": o.arm, "levels": o.levels, "seed": o.seed} for o in result.outcomes]
-    record = StudyRecord(plan.study, result.study_id, [f"study.name={HOSTILE}"], DataConfig(), result.settings, runs)
+    runs = [PlannedRun(o.run_id, o.arm, o.levels, o.seed) for o in result.outcomes]
+    overrides = [f"study.name={HOSTILE}"]
+    record = StudyRecord(root / "study-1", plan.study, result.study_id, overrides, DataConfig(), result.settings, runs)
     return book.tell(record, result, store)
 
 
@@ -37,7 +39,7 @@ def claims(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Claim]:
 
 @pytest.fixture(scope="module")
 def made_book() -> Book:
-    return Book([f"data.root={HOSTILE}"], missing={"absent": HOSTILE})
+    return Book([f"data.root={HOSTILE}"], missing={"absent": HOSTILE}, folder=Path("book-0"))
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +131,7 @@ def test_reference_values_stand_beside_matching_settings_only(claims: dict[str, 
         assert references(_at_reference(result, **{key: value})) == []
     assert references(replace(result, metric="test/loss")) == []
     claim = replace(claims["batchnorm"], references=references(result))
-    page = Page(book.render(Book([]), [claim]))
+    page = Page(book.render(Book([], folder=Path("book-0")), [claim]))
     assert "59 to 64" in page.text
     assert "outside" in page.text  # the synthetic accuracies are those of MNIST
 
@@ -143,10 +145,9 @@ def test_the_summary_counts_verdicts(claims: dict[str, Claim], html: str) -> Non
 
 
 def test_a_book_has_one_id_whatever_the_order_of_overrides(tmp_path: Path) -> None:
-    assert Book(["a=1", "b=2"]).id == Book(["b=2", "a=1"]).id != Book(["a=1"]).id
-    (tmp_path / "book.json").write_text("{")
-    with pytest.raises(ConfigError, match="is damaged"):
-        book.load(tmp_path)
+    store = Store(tmp_path)
+    ids = [book.planned(overrides, store).id for overrides in (["a=1", "b=2"], ["b=2", "a=1"], ["a=1"])]
+    assert ids[0] == ids[1] != ids[2]
 
 
 @needs_browser

@@ -14,10 +14,11 @@ import polars as pl
 import pytest
 
 from bnexp.report import figures
-from bnexp.report.configuration import flatten, text
+from bnexp.report.configuration import text
 from bnexp.report.html import render
 from bnexp.report.predictions import data_uri
 from bnexp.report.sections import Report
+from bnexp.tracking.records import flatten
 
 Get = Callable[[str], Report]
 
@@ -56,7 +57,7 @@ def test_missing_record_is_an_incident(tmp_path: Path) -> None:
     result, store = made_reports.record(made_reports.batchnorm(), tmp_path)
     outcome = made_reports.Outcome("none", "", {}, 99, made_reports.Status.missing, None, "0" * 12)
     result.outcomes.append(outcome)
-    report = made_reports.build(result, store, class_names=made_reports.DIGITS, images=None, command="x")
+    report = made_reports.build(result, store, facts=made_reports.facts(made_reports.DIGITS), images=None, command="x")
     assert [i.detail for i in report.incidents if i.seed == 99] == ["planned, but no record was found"]
 
 
@@ -219,7 +220,7 @@ def test_damaged_predictions_cost_one_run_not_the_report(tmp_path: Path) -> None
             pl.DataFrame({"image_id": [1, 2], "other": ["a", "b"]}).write_parquet(file)
         else:
             file.write_bytes(content)
-    report = made_reports.build(result, store, class_names=made_reports.DIGITS, images=None, command="x")
+    report = made_reports.build(result, store, facts=made_reports.facts(made_reports.DIGITS), images=None, command="x")
     assert report.predictions
     assert sum(report.predictions.num_seeds.values()) == 5
     assert report.notes[: len(result.notes)] == result.notes
@@ -228,7 +229,10 @@ def test_damaged_predictions_cost_one_run_not_the_report(tmp_path: Path) -> None
     assert all(note in html.unescape(render(report)) for note in extra)
     for file in files:
         file.write_bytes(b"junk")
-    assert made_reports.build(result, store, class_names=made_reports.DIGITS, images=None, command="x").predictions is None
+    assert (
+        made_reports.build(result, store, facts=made_reports.facts(made_reports.DIGITS), images=None, command="x").predictions
+        is None
+    )
 
 
 def test_charts_become_png(reports: Get) -> None:

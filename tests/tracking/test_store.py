@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
 import bnexp
 from bnexp.metrics import RunFinished, StepMetrics
-from bnexp.tracking.store import RecordedRun, Store, StoreSink, runs_dir, write_atomic, write_if_allowed
+from bnexp.tracking.records import RecordedRun
+from bnexp.tracking.store import Store, StoreSink, runs_dir, write_atomic, write_if_allowed
 from bnexp.tracking.tables import prediction_frame
 from tests.tracking.records import failure, make_predictions, make_records, make_spec, play
 
@@ -34,13 +36,14 @@ def test_a_finished_run_reads_back_as_it_was_recorded(store: Store) -> None:
     assert (run.run_id, run.failure, run.config) == (spec.run_id, None, spec.to_dict())
     assert [row["epoch"] for row in run.metrics()] == [1, 2, 3]
     summary = run.summary
-    assert (summary["study"], summary["arm"], summary["seed"], summary["status"]) == ("demo", "batch", 2, "finished")
-    assert (summary["levels"], summary["command"], summary["num_parameters"]) == ({"optim.lr": 0.1}, "bnexp train", 123)
-    assert summary["metrics"]["test/accuracy"] == 0.8
-    predictions = run.predictions()
+    assert (summary.study, summary.arm, summary.seed, summary.status) == ("demo", "batch", 2, "finished")
+    assert (summary.levels, summary.command, summary.num_parameters) == ({"optim.lr": 0.1}, "bnexp train", 123)
+    assert summary.metric("test/accuracy") == 0.8
+    predictions, recorded = run.predictions(), prediction_frame(make_predictions(2))
     assert predictions is not None
-    assert predictions.equals(prediction_frame(make_predictions(2)))
-    assert np.array_equal(load_file(run.path / "model.safetensors")["conv1.weight"], np.arange(4, dtype=np.float32))
+    assert predictions.to_dict(as_series=False) == recorded.select(predictions.columns).to_dict(as_series=False)
+    assert pl.read_parquet(run.path / "predictions.parquet").equals(recorded)
+    assert np.array_equal(run.weights()["conv1.weight"], np.arange(4, dtype=np.float32))
 
 
 def test_a_diverged_run_is_finished_without_predictions(store: Store) -> None:
@@ -48,7 +51,7 @@ def test_a_diverged_run_is_finished_without_predictions(store: Store) -> None:
     play(StoreSink(store), [spec], diverged_at=17)
     run = store.find(spec.run_id)
     assert run is not None
-    assert (run.summary["status"], run.summary["diverged_at"]) == ("diverged", 17)
+    assert (run.summary.status, run.summary.diverged_at) == ("diverged", 17)
     assert run.predictions() is None
     assert math.isnan(run.metrics()[0]["train/loss"])
 
@@ -56,7 +59,7 @@ def test_a_diverged_run_is_finished_without_predictions(store: Store) -> None:
 def test_runs_of_a_cohort_are_kept_apart(store: Store) -> None:
     specs = [make_spec(seed, arm=arm) for seed in range(3) for arm in ("none", "batch")]
     play(StoreSink(store), specs)
-    assert {run.run_id: run.summary["seed"] for run in store.runs()} == {spec.run_id: spec.seed for spec in specs}
+    assert {run.run_id: run.summary.seed for run in store.runs()} == {spec.run_id: spec.seed for spec in specs}
     assert all(len(run.metrics()) == 3 for run in store.runs())
 
 
@@ -109,9 +112,11 @@ def test_an_attempt_that_starts_anew_closes_and_replaces_the_one_before(store: S
     assert [row["epoch"] for row in run.metrics()] == [1, 2, 3, 4]
 
 
-def test_a_torn_last_line_is_left_out(store: Store) -> None:
+def test_a_torn_last_line_of_an_interrupted_run_is_left_out(store: Store) -> None:
     spec = make_spec()
-    play(StoreSink(store), [spec])
+    with StoreSink(store) as sink:
+        for record in make_records(spec)[:-1]:
+            sink.record(spec, record)
     path = store.run_path(spec) / "metrics.jsonl"
     text = path.read_text()
     for cut in range(len(text) - len(text.splitlines()[-1]), len(text) - 1):

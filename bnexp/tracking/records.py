@@ -1,0 +1,278 @@
+"""A recorded run: the one place that reads and checks the files of its directory.
+
+What a file says is checked before anything uses it (``reading``), so every property and method either gives typed values or
+raises DamagedRecord. Where a record lies is known from the path it was read from, never from what it says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexp.schema import metric_unit
+from bnexp.tracking.reading import (
+    MIB,
+    DamagedRecord,
+    Level,
+    is_number,
+    parse_json,
+    read_as,
+    read_bytes,
+    read_text,
+    read_yaml,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# The most bytes that are read of a file. A thousand epochs, or a thousand classes, take a hundredth of it.
+MOST_TEXT = 4 * MIB
+MOST_METRICS = 256 * MIB
+MOST_BINARY = 4096 * MIB
+
+SUMMARY, CONFIG, METRICS, FAILURE = "summary.json", "config.yaml", "metrics.jsonl", "failure.json"
+PREDICTIONS, WEIGHTS = "predictions.parquet", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is known of the data that a run was tested on, so that a report needs no data.
+
+    Args:
+        class_names: the K classes in order of their labels.
+        num_test: number of test images.
+        fingerprint: hash of images, labels and class names; empty in a record that has none.
+    """
+
+    class_names: list[str]
+    num_test: int
+    fingerprint: str = ""
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing, a fraction."""
+        return 1 / len(self.class_names)
+
+    def like(self, other: DataFacts) -> bool:
+        """Whether both can be the same data; the names of classes may be unknown to one."""
+        known = all((self.fingerprint, other.fingerprint))
+        sizes = [(facts.num_test, len(facts.class_names)) for facts in (self, other)]
+        return sizes[0] == sizes[1] and (not known or self.fingerprint == other.fingerprint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """``summary.json``: what came of a run. Fields with a default are not in the records of every version.
+
+    Args:
+        status: ``diverged`` if a loss was not finite; the run then counts at chance accuracy.
+        metrics: metric -> value of the last epoch and of the test set; accuracies are fractions.
+        seconds: wall time of the run.
+        sha256: file name -> hash of the content, for the files that are not text.
+    """
+
+    run_id: str
+    study: str
+    data: str
+    model: str | None = None
+    batch_size: int | None = None
+    data_fingerprint: str = ""
+    class_names: list[str] = field(default_factory=list)
+    num_test: int | None = None
+    arm: str
+    levels: dict[str, Level]
+    seed: int
+    status: Literal["finished", "diverged"]
+    diverged_at: int | None = None
+    metrics: dict[str, float | None]
+    seconds: float
+    num_parameters: int | None = None
+    num_steps: int | None = None
+    device: str | None = None
+    execution: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+    finished_at: str
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    def metric(self, name: str) -> float:
+        """The value of a metric; NaN if it is null or was not recorded."""
+        value = self.metrics.get(name)
+        return math.nan if value is None else value
+
+
+@dataclass(frozen=True)
+class Failure:
+    """``failure.json``: why a run has no summary, in one sentence; ``traceback`` is for developers."""
+
+    error: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run on disk. ``FileNotFoundError`` is raised for a file that the run does not have."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a whole ``summary.json``."""
+        return isinstance(self._ending, Summary)
+
+    @property
+    def damage(self) -> DamagedRecord | None:
+        """What is wrong with ``summary.json``; None if nothing is, or there is none."""
+        return self._ending if isinstance(self._ending, DamagedRecord) else None
+
+    @property
+    def summary(self) -> Summary:
+        if self._ending is None:
+            raise FileNotFoundError(self.path / SUMMARY)
+        if isinstance(self._ending, DamagedRecord):
+            raise self._ending
+        return self._ending
+
+    @cached_property
+    def _ending(self) -> Summary | DamagedRecord | None:
+        path = self.path / SUMMARY
+        try:
+            summary = read_as(Summary, path, MOST_TEXT)
+        except FileNotFoundError:
+            return None
+        except DamagedRecord as damage:
+            return damage
+        for name, value in summary.metrics.items():
+            if metric_unit(name) == "pp" and value is not None and 1 < abs(value) < math.inf:
+                return DamagedRecord(path, f"metrics.{name} is {value:g}, and an accuracy is a fraction")
+        return summary
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration as nested plain values."""
+        return read_yaml(self.path / CONFIG, MOST_TEXT)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The resolved configuration as ``{dotted key: value}``."""
+        return flatten(self.config)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run failed; None if it did not."""
+        try:
+            return read_as(Failure, self.path / FAILURE, MOST_TEXT).error
+        except FileNotFoundError:
+            return None
+        except DamagedRecord as damage:
+            return f"the reason cannot be read: {damage}"
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The lines of ``metrics.jsonl``: ``epoch``, ``step`` and metric values, NaN for null.
+
+        A torn last line of a run that has not finished is left out; of a finished run it is damage.
+        """
+        path = self.path / METRICS
+        try:
+            text = read_text(path, MOST_METRICS)
+        except FileNotFoundError:
+            return []
+        *lines, rest = text.split("\n")
+        rows = [_row(path, line, f"line {number} is") for number, line in enumerate(lines, 1)]
+        if not self.finished:
+            with suppress(DamagedRecord):
+                rows.append(_row(path, rest, "the last line is"))
+        elif rest or not rows:
+            rows.append(_row(path, rest, "the last line is"))
+        return rows
+
+    @cached_property
+    def facts(self) -> DataFacts | None:
+        """What the run was tested on; None if its records do not tell. In those of older versions only the predictions do."""
+        summary = self.summary
+        if summary.class_names and summary.num_test:
+            return DataFacts(summary.class_names, summary.num_test, summary.data_fingerprint)
+        try:
+            frame, num_classes = self._predictions()
+        except (FileNotFoundError, DamagedRecord):
+            return None
+        return DataFacts([str(k) for k in range(num_classes)], len(frame), summary.data_fingerprint)
+
+    def predictions(self) -> pl.DataFrame | None:
+        """A row a test image, in order of ``image_id``: ``tables.PREDICTION_COLUMNS``; None if none were recorded."""
+        try:
+            return self._predictions()[0]
+        except FileNotFoundError:
+            return None
+
+    def _predictions(self) -> tuple[pl.DataFrame, int]:
+        from bnexp.tracking.tables import parse_predictions
+
+        path = self.path / PREDICTIONS
+        frame, num_classes = parse_predictions(path, self._binary(path))
+        known = self.summary.num_test, len(self.summary.class_names)
+        if all(known) and known != (len(frame), num_classes):
+            raise DamagedRecord(
+                path, f"it has {len(frame):,} images of {num_classes} classes, and the run had {known[0]:,} of {known[1]}"
+            )
+        return frame, num_classes
+
+    def weights(self) -> dict[str, NDArray[np.generic]]:
+        """Parameter and buffer name -> array."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        path = self.path / WEIGHTS
+        try:
+            return dict(load(self._binary(path)))
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise DamagedRecord(path, "it is no file of weights") from error
+
+    def _binary(self, path: Path) -> bytes:
+        """The content of a file of the run; its hash is compared where one was recorded."""
+        content = read_bytes(path, MOST_BINARY)
+        recorded = self.summary.sha256.get(path.name)
+        if recorded not in (None, hashlib.sha256(content).hexdigest()):
+            raise DamagedRecord(path, "its content is not what the run recorded")
+        return content
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as ``{dotted key: value}``; lists stay values."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _row(path: Path, line: str, what: str) -> dict[str, float]:
+    """One line of ``metrics.jsonl``; ``what`` begins the sentence about a wrong one: ``line 3 is``."""
+    row = parse_json(path, line, what)
+    if not isinstance(row, dict):
+        raise DamagedRecord(path, f"{what} no mapping")
+    found = {name: math.nan if value is None else value for name, value in row.items()}
+    wrong = [name for name, value in found.items() if not is_number(value)]
+    wrong += [name for name in ("step", "epoch") if not _is_count(found.get(name, 1 if name == "epoch" else None))]
+    if wrong:
+        raise DamagedRecord(path, f"{what} wrong in {wrong[0]}: metrics are numbers, step and epoch count from 1")
+    return found
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 1 <= value < 2**40
