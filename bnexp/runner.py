@@ -198,7 +198,7 @@ def wandb_sink(spec: RunSpec, resident: Resident) -> WandbSink:
     track = spec.config.track
 
     def images(ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return images_for_display(resident, "test", ids)
+        return images_for_display(resident.test_images, ids)
 
     return WandbSink(
         track.wandb,

@@ -6,24 +6,23 @@ from dataclasses import replace
 
 from bnexp.compare.record import StudyRecord
 from bnexp.compare.result import StudyResult
-from bnexp.compare.select import StoreRecords, study_outcomes
+from bnexp.compare.select import StoreRecords, study_facts, study_outcomes
 from bnexp.compare.tuned import tuning_notes
 from bnexp.compare.verdict import analyse
-from bnexp.data.resident import prepare
 from bnexp.tracking.store import Store, json_text, write_if_allowed
 
 
 def conclude(record: StudyRecord, store: Store) -> StudyResult:
-    """Compare what is recorded of a study's runs and write ``verdict.json``."""
-    resident = prepare(record.data)
+    """Compare what is recorded of a study's runs and write ``verdict.json``. Needs no data set."""
+    facts = study_facts(record.runs, store)
     result = analyse(
         record.study,
         study_outcomes(record.runs, store, record.study.metric, record.study.metrics),
         study_id=record.study_id,
         margin=record.study.margin or record.data.margin,
         settings=record.settings,
-        chance=1 / resident.num_classes,
-        num_test=len(resident.test_labels),
+        chance=facts.chance if facts else None,
+        num_test=facts.num_test if facts else None,
         records=StoreRecords(record.runs, store),
     )
     result = replace(result, notes=[*result.notes, *tuning_notes(record.tuning, record.study.tune)])

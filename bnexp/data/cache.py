@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,20 @@ def _damaged(packed: Packed, name: str, progress: Progress) -> Path | None:
         return packed.path
     if not np.array_equal(arrays["moments"], image_moments(arrays["train_images"])):
         return packed.path / "moments.npy"
+    return None
+
+
+def find_packed(fingerprint: str) -> Packed | None:
+    """The packed data set of this content, wherever its raw files lie now; None if the cache has none. Makes nothing."""
+    if not fingerprint:
+        return None
+    for meta in sorted((cache_dir() / "packed").glob("[!.]*/meta.json")):
+        with suppress(OSError, UnicodeDecodeError):
+            if fingerprint not in meta.read_text():
+                continue
+            found = _find(meta.parent, "packed data", lambda *_: None)
+            if isinstance(found, Packed) and found.fingerprint == fingerprint:
+                return found
     return None
 
 

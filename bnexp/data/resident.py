@@ -124,12 +124,8 @@ def normalisation(moments: Int64, size: int) -> tuple[Float64, Float64]:
     return np.array(mean), np.array(std)
 
 
-def images_for_display(resident: Resident, split: Split, ids: Sequence[int] | Int64) -> UInt8:
-    """The images as they are, (len(ids), S, S, C) uint8, not normalised, grey as one channel.
-
-    ``ids`` count the source's test images for ``test`` and the source's training images for ``train`` and ``val``.
-    """
-    images = resident.test_images if split == "test" else resident.train_images
+def images_for_display(images: UInt8, ids: Sequence[int] | Int64) -> UInt8:
+    """Those of the ``images`` (M, C, S, S) as they are, (len(ids), S, S, C), not normalised, grey as one channel."""
     return np.ascontiguousarray(images[np.asarray(ids, np.int64)].transpose(0, 2, 3, 1))
 
 

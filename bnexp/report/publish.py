@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.compare.record import StudyRecord
 from bnexp.compare.result import StudyResult
+from bnexp.compare.select import study_facts
 from bnexp.config import WandbConfig
-from bnexp.data.resident import images_for_display, prepare
+from bnexp.data.cache import find_packed
+from bnexp.data.resident import images_for_display
 from bnexp.report import html, sections, wandb_run
+from bnexp.report.predictions import Images
 from bnexp.tracking.records import DataFacts
 from bnexp.tracking.store import Store
 
 
 def publish(record: StudyRecord, result: StudyResult, store: Store, wandb: WandbConfig | None = None) -> list[str]:
-    """Write ``report.html``, and log the study where ``wandb`` is given; what the user should know of both."""
-    resident = prepare(record.data)
-    facts = DataFacts(list(resident.class_names), len(resident.test_labels), resident.fingerprint)
+    """Write ``report.html``, and log the study where ``wandb`` is given; what the user should know of both.
 
-    def images(ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return images_for_display(resident, "test", ids)
-
+    Everything but the pictures of test images comes from the records. The pictures come from the packed data in the cache,
+    if it has those that the runs were tested on; nothing is downloaded or packed for them.
+    """
+    facts = study_facts(record.runs, store)
+    images = _pictures(facts)
     report = sections.build(result, store, facts=facts, images=images, command=record.command)
+    told = []
+    if images is None and report.predictions is not None:
+        told = [
+            "The gallery has no pictures, because the test images of these runs are not in the cache of this machine. To have "
+            f"them, run bnexp data {record.data.name} with the overrides of the study, then bnexp report."
+        ]
+        report = replace(report, notes=[*report.notes, *told])
     path = record.folder / "report.html"
     written = [f"\nReport: {path}"] if html.write(report, path) else []
-    return [*(wandb_run.log(report, store, facts, images, wandb) if wandb is not None else []), *written]
+    return [*told, *(wandb_run.log(report, store, facts, images, wandb) if wandb is not None else []), *written]
+
+
+def _pictures(facts: DataFacts | None) -> Images | None:
+    """The test images that the runs saw, by id; None if the cache has no packed data of that content."""
+    packed = find_packed(facts.fingerprint) if facts else None
+    if facts is None or packed is None:
+        return None
+    pixels = packed.array("test_images")
+
+    def images(ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return images_for_display(pixels, ids)
+
+    return images if len(pixels) == facts.num_test else None

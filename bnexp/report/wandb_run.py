@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_DISAGREEMENTS = 128
 
 
-def log(report: Report, store: Store, facts: DataFacts, images: Images, config: WandbConfig) -> list[str]:
+def log(report: Report, store: Store, facts: DataFacts | None, images: Images | None, config: WandbConfig) -> list[str]:
     """Log the study of ``report`` to W&B; what the user should know of it. Does nothing where W&B is disabled."""
     result = report.result
     session = WandbSession(config)
@@ -60,7 +60,7 @@ def _figures(report: Report) -> dict[str, bytes]:
     return {name: figures.png(chart) for name, chart in charts.items()}
 
 
-def _predictions(report: Report, store: Store, facts: DataFacts) -> dict[str, pl.DataFrame]:
+def _predictions(report: Report, store: Store, facts: DataFacts | None) -> dict[str, pl.DataFrame]:
     """Arm -> predictions of the first seed that every arm has, at the level in focus."""
     runs = [(o, run) for o in report.result.outcomes if o.level == report.focus and (run := store.find(o.run_id)) is not None]
     frames, _ = load(runs, report.arms, facts)

@@ -201,10 +201,17 @@ class RecordedRun:
 
     @cached_property
     def facts(self) -> DataFacts | None:
-        """What the run was tested on; None if its records do not tell. In those of older versions only the predictions do."""
+        """What the run was tested on; None if neither its records nor the packed data on this machine tell.
+
+        The records of older versions do not have it: then the packed data of the same content do, else the predictions.
+        """
+        from bnexp.data.cache import find_packed
+
         summary = self.summary
         if summary.class_names and summary.num_test:
             return DataFacts(summary.class_names, summary.num_test, summary.data_fingerprint)
+        if packed := find_packed(summary.data_fingerprint):
+            return DataFacts(list(packed.class_names), len(packed.array("test_labels")), packed.fingerprint)
         try:
             frame, num_classes = self._predictions()
         except (FileNotFoundError, DamagedRecord):

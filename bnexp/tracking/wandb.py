@@ -209,7 +209,7 @@ def log_study(
     figures: Mapping[str, str | bytes],
     disagreements: pl.DataFrame,
     class_names: Sequence[str],
-    images: ImagesById,
+    images: ImagesById | None,
 ) -> None:
     """Log the study itself as one W&B run of job type ``study``; never raises.
 
@@ -235,7 +235,7 @@ def log_study(
         if verdict:
             row["verdict"] = wandb.Table(columns=list(verdict[0]), data=[list(line.values()) for line in verdict])
         if len(disagreements):
-            row["disagreements"] = disagreement_table(disagreements, class_names, ImageCache(images))
+            row["disagreements"] = disagreement_table(disagreements, class_names, ImageCache(images) if images else None)
         run.log(row)
         run.summary.update({"answer": answer})
         session.finish(run, 0)

@@ -51,16 +51,20 @@ def prediction_table(shown: pl.DataFrame, class_names: Sequence[str], images: Im
     return table
 
 
-def disagreement_table(frame: pl.DataFrame, class_names: Sequence[str], images: ImageCache) -> wandb.Table:
-    """A row a test image of ``frame`` (see :func:`bnexp.tracking.tables.disagreements`), classes by name."""
+def disagreement_table(frame: pl.DataFrame, class_names: Sequence[str], images: ImageCache | None) -> wandb.Table:
+    """A row a test image of ``frame`` (see :func:`bnexp.tracking.tables.disagreements`), classes by name.
+
+    Without ``images`` there is no column of pictures.
+    """
     import wandb
 
     rest = [name for name in frame.columns if name not in ("image_id", "label")]
-    columns: list[str | int] = ["image_id", "image", "truth", *rest]
+    columns: list[str | int] = ["image_id", *(["image"] if images else []), "truth", *rest]
     table = wandb.Table(columns=columns, optional=False)
-    for image, row in zip(images(frame["image_id"].to_numpy()), frame.iter_rows(named=True), strict=True):
+    pictures = [[image] for image in images(frame["image_id"].to_numpy())] if images else [[]] * len(frame)
+    for picture, row in zip(pictures, frame.iter_rows(named=True), strict=True):
         values = [class_names[row[name]] if name.startswith("prediction ") else row[name] for name in rest]
-        table.add_data(row["image_id"], image, class_names[row["label"]], *values)
+        table.add_data(row["image_id"], *picture, class_names[row["label"]], *values)
     return table
 
 

@@ -96,9 +96,9 @@ def test_grey_images_count_as_three_channels_on_request() -> None:
 
 def test_display_shows_the_stored_pixels(npz: Path) -> None:
     resident = load(npz)
-    shown = images_for_display(resident, "val", resident.val_index[:3])
+    shown = images_for_display(resident.train_images, resident.val_index[:3])
     np.testing.assert_array_equal(shown, resident.train_images[resident.val_index[:3]].transpose(0, 2, 3, 1))
-    np.testing.assert_array_equal(images_for_display(resident, "test", [5])[0], resident.test_images[5].transpose(1, 2, 0))
+    np.testing.assert_array_equal(images_for_display(resident.test_images, [5])[0], resident.test_images[5].transpose(1, 2, 0))
 
 
 def test_pickles_carry_paths_not_pixels_and_writing_never_reaches_the_file(npz: Path) -> None:

@@ -369,6 +369,15 @@ def test_a_study_is_one_more_run(wandb_home: Path) -> None:
     assert session.messages[-1].startswith("W&B: 1 run is recorded offline")
 
 
+def test_a_study_without_its_images_is_logged_without_pictures(wandb_home: Path) -> None:
+    frames = {name: prediction_frame(make_predictions(seed)) for name, seed in (("none", 0), ("batch", 1))}
+    made: dict[str, Any] = {"answer": "", "verdict": [], "figures": {}, "class_names": CLASSES, "images": None}
+    log_study(WandbSession(OFFLINE), study="demo", study_id="2", config={}, disagreements=disagreements(frames, 5), **made)
+    shown = table(wandb_home, read_all(wandb_home)["study-2"], "disagreements")
+    assert "image" not in shown.columns
+    assert len(shown) == 5
+
+
 def test_a_study_that_cannot_be_logged_is_told(wandb_home: Path) -> None:
     session = WandbSession(OFFLINE)
     given: dict[str, Any] = {"study": "demo", "study_id": "1", "config": {}, "answer": "", "verdict": [], "images": images}
