@@ -10,7 +10,13 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    ConfigTypeError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 from yaml import YAMLError
 
 from bnexp.config import ConfigError
@@ -89,12 +95,6 @@ def _explain(error: Exception) -> str:
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__ or cause.__context__
     name = str(getattr(cause, "full_key", None) or "")
-    info = {info.name: info for info in schema_keys()}.get(name)
-    if info is not None and isinstance(cause, OmegaConfBaseException):
-        found = re.search(r"[Vv]alue '([^']*)'", str(cause.msg))
-        value = found.group(1) if found else str(cause.value)
-        hint = did_you_mean(value, info.choices)
-        return f"{name}={value} is not possible: allowed is {info.allowed()} ({info.help}).{hint}"
     text = " ".join(str(error).split())
     place = re.match(r"In '([^']*)'", text)
     where = f" ({place.group(1)}.yaml)" if place else ""
@@ -102,4 +102,18 @@ def _explain(error: Exception) -> str:
         return f"a study file{where} sets keys of the whole configuration: its first line must be '# @package _global_'."
     if name and isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return f"there is no key {name!r} in the configuration{where}.{did_you_mean(name, [i.name for i in schema_keys()])}"
+    if name and isinstance(cause, OmegaConfBaseException):
+        return _impossible(name, cause)
     return f"the configuration cannot be composed: {text.rstrip('.')}."
+
+
+def _impossible(name: str, cause: OmegaConfBaseException) -> str:
+    """What is wrong with the value of ``name``, a key or a part of one."""
+    reason = str(cause.msg).splitlines()[0].rstrip(".")
+    if isinstance(cause, InterpolationResolutionError):
+        return f"{name} refers to what is not there: {reason}; give a value."
+    given = name if isinstance(cause, ConfigTypeError) else f"{name}={'null' if cause.value is None else cause.value}"
+    info = {info.name: info for info in schema_keys()}.get(name)
+    if info is None:
+        return f"{given} is not possible: {reason}."
+    return f"{given} is not possible: allowed is {info.allowed()} ({info.help}).{did_you_mean(str(cause.value), info.choices)}"

@@ -192,9 +192,7 @@ def levels_text(levels: Mapping[str, Any]) -> str:
 
 def literal(value: Any) -> str:
     """A value as Hydra's override grammar reads it back."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    text = str(value)
+    text = "null" if value is None else str(value)
     if re.fullmatch(r"[\w.+-]+", text, re.ASCII):
         return text
     return "'" + re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", "\\'") + "'"  # before a quote a backslash counts double

@@ -58,7 +58,7 @@ def tuning(setting: str = "optim.lr", grid: tuple[float, ...] = (0.1, 0.2), seed
         (analysis("trend", factors=THREE), None),
         (analysis("trend", factors=TWO), ".*exactly one factor, of at least three levels in order, in study.factors"),
         (analysis("trend", factors=THREE | MAPPED), ".* there is optim.lr with 3 and place with 2."),
-        (analysis("trend"), ".* there is none."),
+        (analysis("trend"), r".* there is none\.$"),
         (analysis("time_to_target"), None),
         (analysis("predictions"), None),
         (study(analysis=Analysis.matched_loss), None),

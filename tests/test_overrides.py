@@ -29,10 +29,12 @@ ALLOWED = "does not exist: allowed are batch, none."
         ("hydra/launcher=cohort", None),
         ("hydra.sweep.dir=x", None),
         ("track.wandb={mode: offline}", None),
+        ("probe={gap: true}", None),
         ("model.init={gain: 2}", None),
         ("+study.metrics.none=test/loss", None),
         ("+study.limits.a=3", None),
         ("norm=nome", f"norm=nome {ALLOWED} Did you mean none?"),
+        ("norm=batch_", f"norm=batch_ {ALLOWED} Did you mean batch?"),
         ("norm=batch,nope", f"norm=nope {ALLOWED} Did you mean none?"),
         ("norm=glob(x*)", f"norm=glob(x*) {ALLOWED}"),
         ("norm=interval(1,2)", f"norm=interval(1,2) {ALLOWED}"),
@@ -55,6 +57,34 @@ def test_an_override_is_let_through_or_answered_in_one_sentence(override: str, s
         return
     with pytest.raises(ConfigError) as error:
         check_overrides(["seed=1", override], GROUPS)
+    assert str(error.value).startswith(sentence)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("optim.lr=fast", "optim.lr=fast is not possible: allowed is a number above 0 (learning rate (peak))."),
+        ("optim.lr=null", "optim.lr=null is not possible: allowed is a number above 0"),
+        ("optim.lr={a: 1}", "optim.lr={'a': 1} is not possible: allowed is a number above 0"),
+        ("norm.kind=bach", "norm.kind=bach is not possible: allowed is none, batch, layer, instance, group, batch_renorm"),
+        ("study.arms=3", "study.arms=3 is not possible: allowed is a mapping (arm name -> overrides)."),
+        ("study.arms={a: []}", "there is no key 'study.arms.a' in the configuration. Did you mean study.arms?"),
+        ("study.sources={a: 1}", "study.sources is not possible: allowed is a list (where the claim is made)."),
+        (
+            "study.tune.grid=[x]",
+            "study.tune.grid[0]=x is not possible: Value 'x' of type 'str' could not be converted to Float.",
+        ),
+        ("+study.expect={a: les}", "study.expect.a=les is not possible: Invalid value 'les', expected one of [greater, less, "),
+        ("model.init=3", "model.init=3 is not possible: "),
+        ("seed=${x}", "seed refers to what is not there: Interpolation key 'x' not found; give a value."),
+        ("data.root=${oc.env:NOPE}", "data.root refers to what is not there: "),
+        ("+seed=3", "the configuration cannot be composed: Could not append to config."),
+    ],
+)
+def test_a_value_that_a_key_cannot_have_is_named_with_what_it_can(override: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose([override])
     assert str(error.value).startswith(sentence)
     assert "\n" not in str(error.value)
 

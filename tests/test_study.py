@@ -212,6 +212,8 @@ def test_the_later_of_two_overrides_of_a_key_counts() -> None:
         ({"a": ["x=1"], "b": [], "c": []}, None, 2, {"a": ["x=1"], "c": []}),
         ({1: [], 200: [], 5000: []}, 200, None, {1: [], 200: []}),
         ([], 1.0, 2, []),
+        ([1, 2], None, 3, [1, 2]),
+        (3, 1.0, 2, 3),  # refused later, with a sentence
     ],
 )
 def test_a_budget_keeps_levels(levels: list[object], limit: float | None, count: int | None, kept: object) -> None:
