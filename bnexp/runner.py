@@ -23,6 +23,7 @@ from bnexp.metrics import Record, RunFailed
 from bnexp.options import DataName, ExecutorName
 from bnexp.plan import RunSpec, digest, plain, unique
 from bnexp.terminal import SafeConsole
+from bnexp.tracking.claims import Claims
 from bnexp.tracking.initial import initial_weights
 from bnexp.tracking.progress import ProgressSink
 from bnexp.tracking.records import DataFacts, RecordedRun
@@ -50,18 +51,19 @@ def run(specs: Sequence[RunSpec], store: Store | None = None) -> dict[str, Recor
     store = store or Store()
     for spec in specs:
         requested_mode(spec.config.track.wandb)  # a mode that W&B does not know is refused before anything trains
+    claims = Claims(store)
     errors: dict[str, RunError] = {}
     console = SafeConsole(stderr=True)
     tried: set[str] = set()
     with ProgressSink(console) as progress:
         while todo := _startable([spec for spec in unfinished(specs, store) if spec.run_id not in tried]):
-            with store.claim([spec.run_id for spec in todo]) as claimed:
+            with claims.claim([spec.run_id for spec in todo]) as claimed:
                 mine = [spec for spec in unfinished(todo, store) if spec.run_id in claimed]
                 tried |= {spec.run_id for spec in mine}
                 errors |= _train(mine, store, progress, console)
             if not claimed:
                 console.print(f"{len(todo)} runs are training in another process; waiting for them.")
-                store.wait_for(todo[0].run_id)
+                claims.wait_for(todo[0].run_id)
     found = {spec.run_id: store.find(spec.run_id) for spec in unique(specs)}
     lost = RunError("trained, but its record cannot be read back")
     return {run_id: record or errors.get(run_id, lost) for run_id, record in found.items()}

@@ -17,14 +17,13 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 import bnexp
@@ -129,29 +128,6 @@ class Store:
     def run_path(self, spec: RunSpec) -> Path:
         return self.root / spec.study / spec.run_id
 
-    @contextmanager
-    def claim(self, run_ids: Sequence[str]) -> Iterator[set[str]]:
-        """Reserve runs for this process; inside, the ids that no other process on this machine holds."""
-        with ExitStack() as held:
-            claimed = set()
-            for run_id in run_ids:
-                try:
-                    held.enter_context(self._lock(run_id).acquire(blocking=False))
-                    claimed.add(run_id)
-                except Timeout:
-                    continue
-            yield claimed
-
-    def wait_for(self, run_id: str) -> None:
-        """Return when no process holds the run any more."""
-        with self._lock(run_id):
-            pass
-
-    def _lock(self, run_id: str) -> FileLock:
-        path = self.root / ".locks" / run_id
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path)
-
     def study_path(self, name: str, study_id: str) -> Path:
         return self.root / name / f"study-{study_id}"
 
@@ -163,7 +139,6 @@ class StoreSink(Sink):
         self.store = store
         self.command = command
         self.facts = facts or DataFacts([], 0)
-        self._logs: dict[str, IO[str]] = {}
         self._started: dict[str, RunStarted] = {}
 
     def record(self, spec: RunSpec, record: Record) -> None:
@@ -172,44 +147,26 @@ class StoreSink(Sink):
             case RunStarted():
                 self._start(path, spec, record)
             case EpochMetrics(epoch=epoch, step=step, metrics=metrics):
-                self._log(path, {"epoch": epoch, "step": step, **metrics})
+                _append(path / METRICS, [{"epoch": epoch, "step": step, **metrics}])
             case StepMetrics(values=values):
-                for step, metrics in values.items():
-                    self._log(path, {"step": step, **metrics})
+                _append(path / METRICS, [{"step": step, **metrics} for step, metrics in values.items()])
             case RunFinished():
                 self._finish(path, spec, record)
             case RunFailed():
-                self._close_log(spec.run_id)
                 write_json(path / FAILURE, {"error": record.error, "traceback": record.traceback})
-
-    def close(self) -> None:
-        for run_id in list(self._logs):
-            self._close_log(run_id)
 
     def _start(self, path: Path, spec: RunSpec, record: RunStarted) -> None:
         import yaml
 
-        self._close_log(spec.run_id)  # of an attempt whose worker process died, or whose cohort was too large for the memory
         for old in self.store.root.glob(f"*/{spec.run_id}"):  # an interrupted attempt, or one on other contents of the data
             shutil.rmtree(old, ignore_errors=True)
         write_atomic(
             path / CONFIG,
             yaml.dump(spec.to_dict(), Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False),
         )
-        self._logs[spec.run_id] = (path / METRICS).open("a")
         self._started[spec.run_id] = record
 
-    def _log(self, path: Path, row: dict[str, float]) -> None:
-        log = self._logs[path.name]
-        log.write(json.dumps(row) + "\n")
-        log.flush()
-
-    def _close_log(self, run_id: str) -> None:
-        if run_id in self._logs:
-            self._logs.pop(run_id).close()
-
     def _finish(self, path: Path, spec: RunSpec, record: RunFinished) -> None:
-        self._close_log(spec.run_id)
         started = self._started.pop(spec.run_id)
         if record.predictions is not None:
             _write_predictions(path / PREDICTIONS, record.predictions)
@@ -241,6 +198,12 @@ class StoreSink(Sink):
             sha256={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in binary},
         )
         write_json(path / SUMMARY, asdict(summary))
+
+
+def _append(path: Path, rows: Iterable[dict[str, float]]) -> None:
+    """Add a line per row. The file is open only meanwhile: a cohort may have more runs than a process may open files."""
+    with path.open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def pack_weights(weights: Mapping[str, NDArray[np.generic]]) -> bytes:

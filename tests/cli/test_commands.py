@@ -240,6 +240,15 @@ def test_a_budget_uses_all_images_of_smaller_data_and_says_so(cli: Cli, tmp_path
     assert (refused.code, "npz has 72 training images" in refused.err) == (2, True)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of open files")
+def test_a_study_of_more_runs_than_files_may_be_open(shared_cache: Path, tmp_path: Path) -> None:
+    bnexp = str(Path(sys.executable).parent / "bnexp")
+    study = f"{bnexp} train -m data=digits data.train_size=10 data.size=16 train.epochs=1 executor.workers=1 'seed=range(50)'"
+    done = subprocess.run(f"ulimit -n 48; {study}", shell=True, capture_output=True, text=True, cwd=tmp_path, timeout=200)
+    assert "50/50" in done.stderr
+    assert done.returncode == 0
+
+
 def test_changed_contents_of_the_users_file_train_anew(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "mine.npz"
     command = ("train", "data=npz", f"data.root={path}", "train.epochs=1", "executor=inline", "--json")

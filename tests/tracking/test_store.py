@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -86,6 +87,16 @@ def test_metrics_are_on_disk_as_soon_as_they_are_recorded(store: Store) -> None:
     sink.close()
     assert store.find(spec.run_id) is None
     assert list(store.runs()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no list of open files")
+def test_runs_that_train_together_keep_no_file_open(store: Store) -> None:
+    before = len(os.listdir("/dev/fd"))
+    with StoreSink(store) as sink:
+        for spec in [make_spec(seed) for seed in range(10)]:
+            for record in make_records(spec)[:2]:
+                sink.record(spec, record)
+        assert len(os.listdir("/dev/fd")) == before
 
 
 def test_an_interrupted_attempt_is_replaced(store: Store) -> None:

@@ -1,0 +1,93 @@
+"""Who trains what: a process claims its runs before it trains them, so that two processes never train the same run at once.
+
+``<runs>/.locks/claims.json`` lists the run ids of each claim; only the holder of the lock ``registry`` reads and writes it.
+A claim counts while the process that made it holds the claim's own lock. The system frees that lock when the process ends,
+however it ends. So a claim takes one open file, whatever the number of its runs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from bnexp.tracking.store import Store, write_json
+
+POLL_SECONDS = 0.2  # between two looks at a run that another process trains
+
+log = logging.getLogger(__name__)
+
+
+class Claims:
+    """The claims of all processes that train into ``store``."""
+
+    def __init__(self, store: Store) -> None:
+        self._folder = store.root / ".locks"
+        self._list = self._folder / "claims.json"
+
+    @contextmanager
+    def claim(self, run_ids: Sequence[str]) -> Iterator[set[str]]:
+        """Reserve runs for this process; inside, the ids that no other claim holds."""
+        name = uuid4().hex
+        own, free = self._lock(name), set[str]()
+        try:
+            with self._registry():
+                claims = self._living()
+                free = set(run_ids).difference(*claims.values())
+                if free:
+                    write_json(self._list, claims | {name: sorted(free)})
+                    own.acquire(blocking=False)
+            yield free
+        finally:
+            own.release()
+            with self._registry():
+                self._living()
+
+    def wait_for(self, run_id: str) -> None:
+        """Return when no other claim holds the run any more."""
+        while self._holds(run_id):
+            time.sleep(POLL_SECONDS)
+
+    def _holds(self, run_id: str) -> bool:
+        with self._registry():
+            return any(run_id in run_ids for run_ids in self._living().values())
+
+    def _living(self) -> dict[str, list[str]]:
+        """Claim -> run ids, for claims whose process is at work; removes what the others left. The registry must be held."""
+        try:
+            claims = dict(json.loads(self._list.read_text()))
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            log.warning("%s is damaged: the claims in it do not count.", self._list)
+            claims = {}
+        ended = [name for name in claims if self._has_ended(name)]
+        for name in ended:
+            del claims[name]
+        if ended:
+            write_json(self._list, claims)
+        return claims
+
+    def _has_ended(self, name: str) -> bool:
+        """Whether nobody holds the lock of a claim; its file is then removed."""
+        lock = self._lock(name)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+        return True
+
+    def _registry(self) -> FileLock:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._folder / "registry")
+
+    def _lock(self, name: str) -> FileLock:
+        return FileLock(self._folder / f"{name}.lock")
