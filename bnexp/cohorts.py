@@ -1,4 +1,4 @@
-"""Which runs train together, and in what order: cohorts for a GPU, single runs for processes, the longest first.
+"""Which runs train together, and in what order: cohorts for a GPU, single runs for a CPU, the longest first.
 
 A cohort is as large as memory allows, since its steps cost little more than those of a single run until the GPU is full.
 Inside it, the runs of a seed, which see the same batches, stand side by side. Where every seed has as many runs, the engine

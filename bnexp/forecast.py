@@ -65,8 +65,6 @@ def _parts(plan: Arrangement, speeds: Speeds, lines: dict[str, MemoryLine]) -> I
             lines[key] = _memory_line(cohort[0])
         for runs in _fitting(cohort, lines[key]) if plan.accelerated else [cohort]:
             seconds = _run_seconds(runs[0], plan.accelerated, speeds)
-            if seconds is not None and not plan.accelerated:
-                seconds *= len(runs)  # on a CPU a cohort takes as long as its runs one after another
             own = 0 if plan.accelerated else SHARED_BYTES + PROCESS_BYTES
             yield Part(runs, place, plan.workers, seconds, own + lines[key].bytes(len(runs)))
 
@@ -119,10 +117,10 @@ def part_columns(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
 
 
 def part_rows(parts: Sequence[Part]) -> list[dict[str, Any]]:
-    """A row a cohort; single runs in processes are one row for each kind of network."""
+    """One row per cohort; single runs on a CPU are one row for each kind of network."""
     groups: dict[object, list[tuple[int, Part]]] = {}
     for number, part in enumerate(parts, start=1):
-        groups.setdefault(part.runs[0].fuse_key if part.place == "processes" else number, []).append((number, part))
+        groups.setdefault(number if part.place == "GPU" else part.runs[0].fuse_key, []).append((number, part))
     return [_row([number for number, _ in group], [part for _, part in group]) for group in groups.values()]
 
 
@@ -134,7 +132,7 @@ def _row(numbers: Sequence[int], parts: Sequence[Part]) -> dict[str, Any]:
     each = max(part.bytes for part in parts)
     together = SHARED_BYTES + at_once * (each - SHARED_BYTES)
     return {
-        "cohort": None if first.place == "processes" else numbers[0],
+        "cohort": numbers[0] if first.place == "GPU" else None,
         "runs": len(specs),
         "where": first.place if first.place != "processes" else "1 process" if at_once == 1 else f"{at_once} processes",
         "arms": ", ".join(dict.fromkeys(spec.arm for spec in specs)),

@@ -66,10 +66,11 @@ def test_processes_share_the_libraries_and_the_time() -> None:
     assert SHARED_BYTES + 2 * PROCESS_BYTES < memory < 2 * (SHARED_BYTES + PROCESS_BYTES)
 
 
-def test_a_cohort_on_the_cpu_takes_the_time_of_its_runs() -> None:
-    (part,) = forecast(specs("executor=inline"), MadeStore(cpu=1000.0))
-    assert (len(part.runs), part.seconds) == (3, 60.0)
-    assert part_rows([part])[0]["where"] == "this process"
+def test_runs_in_this_process_train_one_after_another_on_a_cpu() -> None:
+    parts = forecast(specs("executor=inline"), MadeStore(cpu=1000.0))
+    assert [(len(part.runs), part.seconds) for part in parts] == [(1, 20.0)] * 3
+    (row,) = part_rows(parts)
+    assert (row["where"], row["runs"], row["time"]) == ("this process", 3, "60 s")
 
 
 @pytest.mark.usefixtures("gpu")

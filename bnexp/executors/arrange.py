@@ -25,17 +25,22 @@ class Arrangement:
 
 
 def arrange(specs: Sequence[RunSpec]) -> Arrangement:
-    """How runs that share a data set are trained: cohorts on a GPU and in this process, single runs in other processes."""
+    """How runs that share a data set are trained: cohorts on a GPU, single runs on a CPU.
+
+    A cohort adds its numbers up in another order than a single run, so its last bits differ. On a CPU it is no faster either.
+    So there a run has the same bits in this process, in a pool, alone, and after an interruption.
+    """
     executor = specs[0].config.executor
-    if executor.name is ExecutorName.ray:
-        fused = specs[0].config.train.device is Device.cuda
-        return Arrangement(executor.name, cohorts(specs) if fused else singles(specs), executor.workers or num_cores(), fused)
-    devices = [_on_accelerator(spec) for spec in specs]  # all are looked at: a device may not exist
-    accelerated = any(devices)
-    pooled = executor.name is ExecutorName.local or (len(specs) > 1 and not accelerated)
-    if executor.name is ExecutorName.inline or not pooled:
-        return Arrangement(ExecutorName.inline, cohorts(specs), 1, accelerated)
-    return Arrangement(ExecutorName.local, singles(specs), executor.workers or num_cores(), accelerated)
+    on_ray = executor.name is ExecutorName.ray
+    on_gpu, on_cpu = list[RunSpec](), list[RunSpec]()
+    for spec in specs:  # all are looked at: a device may not exist
+        accelerated = spec.config.train.device is Device.cuda if on_ray else _on_accelerator(spec)
+        (on_gpu if accelerated else on_cpu).append(spec)
+    num_workers = executor.workers or num_cores()
+    if executor.name is ExecutorName.local or (executor.name is ExecutorName.auto and len(specs) > 1 and not on_gpu):
+        return Arrangement(ExecutorName.local, singles(specs), num_workers, bool(on_gpu))
+    place = ExecutorName.ray if on_ray else ExecutorName.inline
+    return Arrangement(place, [*cohorts(on_gpu), *singles(on_cpu)], num_workers if on_ray else 1, bool(on_gpu))
 
 
 def _on_accelerator(spec: RunSpec) -> bool:
