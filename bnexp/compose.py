@@ -32,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from bnexp.checks import check, check_pretraining, check_runs
 from bnexp.config import ConfigError, RunConfig, StudyConfig
 from bnexp.data.amount import budget_note, fit_train_size
+from bnexp.interrupt import tidied
 from bnexp.overrides import check_overrides, translated
 from bnexp.plan import digest, identity, plain
 from bnexp.study import TRAIN_SIZE, Choice, budgeted, fitting, merge, pretraining_job
@@ -108,7 +109,8 @@ def launch(task: Callable[[DictConfig], Any], overrides: Sequence[str], *, multi
     with _hydra() as hydra, translated():
         if not multirun:
             return [_run_once(hydra, task, overrides)]
-        result = hydra.multirun(CONFIG_NAME, task, list(overrides), with_log_configuration=False)
+        with tidied():  # a launcher may have started processes
+            result = hydra.multirun(CONFIG_NAME, task, list(overrides), with_log_configuration=False)
     batches = result if isinstance(result, list) else []
     return [job for batch in batches for job in (batch if isinstance(batch, Sequence) else [batch])]
 

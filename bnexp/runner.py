@@ -19,6 +19,7 @@ from bnexp.data.shown import prepare_shown
 from bnexp.executors.arrange import arrange
 from bnexp.executors.local import Pool, run_inline
 from bnexp.executors.ray import RayPool
+from bnexp.interrupt import tidied
 from bnexp.metrics import Record, RunFailed
 from bnexp.options import DataName, ExecutorName
 from bnexp.plan import RunSpec, digest, plain, unique
@@ -157,12 +158,13 @@ def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, conso
     by_id = {spec.run_id: spec for spec in specs}
     errors = {}
     wandb = wandb_sink(specs[0], resident)
+    ready, lost = _with_weights(specs, store)
+    records = chain(lost, _execute(ready, resident) if ready else ())
     progress.begin(specs)
     facts = DataFacts(list(resident.class_names), len(resident.test_labels), resident.fingerprint)
-    with Fanout([StoreSink(store, command_line(), facts), wandb]) as fanout:
+    with tidied(), Fanout([StoreSink(store, command_line(), facts), wandb]) as fanout:
         fanout.begin(specs)
-        ready, lost = _with_weights(specs, store)
-        for record in chain(lost, _execute(ready, resident) if ready else ()):
+        for record in records:
             spec = by_id[record.run_id]
             fanout.record(spec, record)
             progress.record(spec, record)

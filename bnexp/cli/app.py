@@ -1,96 +1,29 @@
-"""The ``bnexp`` command. Each subcommand has a file of its own; none of them imports anything heavy at module level."""
+"""The entry point of the ``bnexp`` command: however it ends, it ends in one sentence and an exit code, without a traceback.
+
+Everything but the handling of Ctrl-C is imported later, because Ctrl-C may come while it is.
+"""
 
 from __future__ import annotations
 
 import atexit
 import gc
-import logging
+import signal
 import sys
-import traceback
-from typing import Annotated
 
-import typer
+from bnexp import interrupt
 
-import bnexp
-from bnexp.cli import bench, config, data, report, runs, study, train
-from bnexp.cli.output import LogMessages, message
-from bnexp.config import ConfigError
-
-OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
-
-app = typer.Typer(
-    name="bnexp",
-    help="Does batch normalisation help here: with or without it, before or after the activation, at which learning rate, "
-    "and how sure are we? Start with: bnexp study batchnorm data=digits",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"bnexp {bnexp.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; possible anywhere.")] = False,
-) -> None:
-    del version, debug
-
-
-app.command("study")(study.study)
-app.command("train")(train.train)
-app.command("report")(report.report)
-app.command("runs")(runs.runs)
-app.command("show")(runs.show)
-app.command("data")(data.data)
-app.command("config")(config.config)
-app.command("bench")(bench.bench)
+SENTENCE = "Interrupted. What was finished is recorded; the same command goes on from there."
 
 
 def main() -> None:
-    """Entry point: every error that a user can cause ends in one sentence and an exit code, without a traceback."""
+    """Run the command of ``sys.argv`` and exit."""
+    bench = sys.argv[1:2] == ["bench"]  # it says itself how far it came, and does not go on from there
+    interrupt.install("Interrupted." if bench else SENTENCE)
+    from bnexp.cli.commands import run
+
     atexit.register(gc.freeze)  # else Python looks at every object that is left once more, for a quarter of a second
-    logging.lastResort = LogMessages(logging.WARNING)  # used unless a program that calls bnexp has handlers of its own
-    debug = "--debug" in sys.argv
-    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
-    code = OK
-    try:
-        app()
-    except SystemExit as exit:
-        code = int(exit.code or OK)
-        if code == INTERRUPTED and sys.argv[1:2] != ["bench"]:  # Typer turns Ctrl-C into this exit code, without a word
-            message("Interrupted. What was finished is recorded; the same command goes on from there.")
-    except ConfigError as error:
-        code = _fail(f"Error: {error}", WRONG_USE, debug)
-    except BrokenPipeError:
-        code = FAILED
-    except OSError as error:
-        from bnexp.tracking.store import runs_dir
-
-        path = f" {error.filename}" if error.filename else ""
-        code = _fail(
-            f"Error: the file or directory{path} cannot be used: {error.strerror or error}. Records go to BNEXP_RUNS_DIR "
-            f"({runs_dir()}), packed data to BNEXP_CACHE_DIR; name a place with room that may be written.",
-            FAILED,
-            debug,
-        )
-    except Exception as error:
-        from bnexp.data.download import DataError
-
-        text = f"Error: {str(error) or type(error).__name__}"
-        hint = "" if debug or isinstance(error, DataError) else " (--debug shows where)"
-        code = _fail(text + hint, FAILED, debug)
+    code = run()
+    if code == interrupt.INTERRUPTED:
+        interrupt.leave("" if bench else SENTENCE)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; Python would end with another exit code
     sys.exit(code)
-
-
-def _fail(text: str, code: int, debug: bool) -> int:
-    if debug:
-        message(traceback.format_exc())
-    message(text)
-    return code

@@ -11,6 +11,7 @@ import typer
 
 from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, stderr, stdout
 from bnexp.config import ConfigError
+from bnexp.interrupt import INTERRUPTED, tidied
 from bnexp.options import DataName, Device
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from bnexp.bench.result import Ladder
     from bnexp.bench.work import Work
 
-INTERRUPTED = 130
 NUMBERS = ("runs", "seconds", "range", "over B0", "over B2", "images/s", "accuracy %", "processes x threads")
 
 
@@ -102,11 +102,12 @@ def _climb(plan: Plan, stem: Path, num_test: int, facts: dict[str, str]) -> tupl
     measurements: list[Measurement] = []
     left_out: list[LeftOut] = []
     try:
-        for measurement in climb(plan, stem.parent, left_out.append):
-            measurements.append(measurement)
-            ladder = build(plan.work, measurements, num_test, facts, left_out)
-            write_json(stem.with_suffix(".json"), ladder.to_dict())
-            _progress(plan, measurements, left_out)
+        with tidied():
+            for measurement in climb(plan, stem.parent, left_out.append):
+                measurements.append(measurement)
+                ladder = build(plan.work, measurements, num_test, facts, left_out)
+                write_json(stem.with_suffix(".json"), ladder.to_dict())
+                _progress(plan, measurements, left_out)
     except KeyboardInterrupt:
         return ladder, True
     return ladder, False

@@ -17,14 +17,16 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnexp.cohorts import Cohort, split, workload
+from bnexp.interrupt import shielded
 from bnexp.metrics import Record, RunFailed, RunFinished
 from bnexp.plan import RunSpec
 
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 2  # of a cohort whose worker process died
 KEPT_BYTES = 512 * 2**20  # of freed memory that a process keeps for its next tensors; more than an evaluation takes
 
+FORK_SERVER = "bnexp.executors.fork_server"
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, where the system has control groups
 
 
@@ -132,8 +135,9 @@ def _too_large(spec: RunSpec, device: str) -> str:
 
 def run_inline(cohorts: Sequence[Cohort], resident: Resident) -> Iterator[Record]:
     """Train the cohorts one after another in this process."""
-    for cohort in cohorts:
-        yield from train_cohort(cohort, resident)
+    import bnexp.train.engine  # noqa: F401  # takes seconds, for which Ctrl-C would wait later
+
+    return chain.from_iterable(train_cohort(cohort, resident) for cohort in cohorts)
 
 
 def try_again(cohort: Cohort, finished: set[str], waiting: deque[Cohort], attempts: dict[str, int]) -> Cohort:
@@ -169,11 +173,12 @@ def start_pool_server() -> BaseContext:
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "bnexp.data.batches", "bnexp.train.engine"])
-    with single_threaded():
+    context.set_forkserver_preload([FORK_SERVER, "__main__", "bnexp.data.batches", "bnexp.train.engine"])
+    resource_tracker.ensure_running()  # here, because it ends the shield
+    with shielded(), single_threaded():
         forkserver.ensure_running()
     return context
 
@@ -229,7 +234,8 @@ class Pool:
     def _start(self) -> _Worker:
         here, there = self._context.Pipe()
         process = self._context.Process(target=_work, args=(there, self.resident, dict(os.environ)), daemon=True)
-        process.start()
+        with shielded() if self._context.get_start_method() == "spawn" else nullcontext():
+            process.start()  # of a fork server this waits until torch is loaded; there Ctrl-C does no harm
         there.close()
         return _Worker(process, here)
 

@@ -13,6 +13,7 @@ from bnexp.compare.select import study_facts
 from bnexp.config import WandbConfig
 from bnexp.data.cache import find_packed
 from bnexp.data.resident import images_for_display
+from bnexp.interrupt import tidied
 from bnexp.report import html, sections, wandb_run
 from bnexp.report.predictions import Images
 from bnexp.tracking.records import DataFacts
@@ -37,7 +38,8 @@ def publish(record: StudyRecord, result: StudyResult, store: Store, wandb: Wandb
         report = replace(report, notes=[*report.notes, *told])
     path = record.folder / "report.html"
     written = [f"\nReport: {path}"] if html.write(report, path) else []
-    return [*told, *(wandb_run.log(report, store, facts, images, wandb) if wandb is not None else []), *written]
+    with tidied():
+        return [*told, *(wandb_run.log(report, store, facts, images, wandb) if wandb is not None else []), *written]
 
 
 def _pictures(facts: DataFacts | None) -> Images | None:

@@ -24,14 +24,13 @@ Cli = Callable[..., Result]
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared_cache: Path) -> Cli:
-    """``cli("study", "batchnorm")`` runs the command as its entry point does."""
-    from bnexp.cli.app import main
+    """``cli("study", "batchnorm")`` runs the command as its entry point does, but for the handling of Ctrl-C."""
+    from bnexp.cli.commands import run
 
-    def run(*arguments: str) -> Result:
+    def typed(*arguments: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["bnexp", *arguments])
-        with pytest.raises(SystemExit) as exit:
-            main()
+        code = run()
         captured = capsys.readouterr()
-        return Result(int(exit.value.code or 0), captured.out, captured.err)
+        return Result(code, captured.out, captured.err)
 
-    return run
+    return typed

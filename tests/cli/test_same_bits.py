@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bnexp.cli.app import main
+from bnexp.cli.commands import run
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 
@@ -23,12 +23,12 @@ Bits = dict[str, tuple[object, ...]]
 def recorded() -> Bits:
     """Run id -> all that its record holds of its numbers."""
     bits: Bits = {}
-    for run in Store().runs():
-        rows = [_untimed(row) for row in run.metrics()]
-        predictions = run.predictions()
+    for record in Store().runs():
+        rows = [_untimed(row) for row in record.metrics()]
+        predictions = record.predictions()
         assert predictions is not None
-        weights = (run.path / "model.safetensors").read_bytes()
-        bits[run.run_id] = weights, json.dumps([rows, _untimed(run.summary["metrics"])]), predictions.write_json()
+        weights = (record.path / "model.safetensors").read_bytes()
+        bits[record.run_id] = weights, json.dumps([rows, _untimed(record.summary["metrics"])]), predictions.write_json()
     return bits
 
 
@@ -46,8 +46,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, digits_cache: Path) -> Bits:
         for norm in ("none", "batch"):
             for seed in (0, 1):
                 patch.setattr(sys, "argv", ["bnexp", "train", *RUN, f"norm={norm}", f"seed={seed}"])
-                with pytest.raises(SystemExit, match="0"):
-                    main()
+                assert run() == 0
         return recorded()
 
 

@@ -131,8 +131,8 @@ def test_a_small_file_that_unpacks_to_much_is_refused_before_it_is_unpacked(
     free = 64 * MIB - 128  # 128 for the header
     path = zipped(tmp_path / "a.npz", npy(np.zeros(free + 1, np.uint8)))
     assert error(path) == (
-        f"{path} has {path.stat().st_size:,} bytes and unpacks to 67,108,865, more than 200 times as much, which images do not: "
-        "if it is as meant, write it with numpy.savez, without compression."
+        f"{path} has {path.stat().st_size:,} bytes and unpacks to 67,108,865, more than 200 times as much, which images do "
+        "not: if it is as meant, write it with numpy.savez, without compression."
     )
     assert "unpacks to 2,147,483,648" in error(patched(tmp_path / "lies.npz", 24, struct.pack("<I", 1 << 31)))
     assert read_arrays(zipped(path, npy(np.zeros(free, np.uint8))), ["x"])[0]["x"].shape == (free,)

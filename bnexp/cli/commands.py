@@ -1,0 +1,90 @@
+"""What ``bnexp`` can be asked. Each subcommand has a file of its own; none of them imports anything heavy at module level."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+import bnexp
+from bnexp.cli import bench, config, data, report, runs, study, train
+from bnexp.cli.output import LogMessages, message
+from bnexp.config import ConfigError
+
+OK, FAILED, WRONG_USE = 0, 1, 2
+
+app = typer.Typer(
+    name="bnexp",
+    help="Does batch normalisation help here: with or without it, before or after the activation, at which learning rate, "
+    "and how sure are we? Start with: bnexp study batchnorm data=digits",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bnexp {bnexp.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; possible anywhere.")] = False,
+) -> None:
+    del version, debug
+
+
+app.command("study")(study.study)
+app.command("train")(train.train)
+app.command("report")(report.report)
+app.command("runs")(runs.runs)
+app.command("show")(runs.show)
+app.command("data")(data.data)
+app.command("config")(config.config)
+app.command("bench")(bench.bench)
+
+
+def run() -> int:
+    """Run the command of ``sys.argv``; its exit code. Every error that a user can cause becomes one sentence on stderr."""
+    logging.lastResort = LogMessages(logging.WARNING)  # used unless a program that calls bnexp has handlers of its own
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app()
+    except SystemExit as exit:
+        return int(exit.code or OK)
+    except ConfigError as error:
+        return _fail(f"Error: {error}", WRONG_USE, debug)
+    except BrokenPipeError:
+        return FAILED
+    except OSError as error:
+        from bnexp.tracking.store import runs_dir
+
+        path = f" {error.filename}" if error.filename else ""
+        return _fail(
+            f"Error: the file or directory{path} cannot be used: {error.strerror or error}. Records go to BNEXP_RUNS_DIR "
+            f"({runs_dir()}), packed data to BNEXP_CACHE_DIR; name a place with room that may be written.",
+            FAILED,
+            debug,
+        )
+    except Exception as error:
+        from bnexp.data.download import DataError
+
+        text = f"Error: {str(error) or type(error).__name__}"
+        hint = "" if debug or isinstance(error, DataError) else " (--debug shows where)"
+        return _fail(text + hint, FAILED, debug)
+    return OK
+
+
+def _fail(text: str, code: int, debug: bool) -> int:
+    if debug:
+        message(traceback.format_exc())
+    message(text)
+    return code

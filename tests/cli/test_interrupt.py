@@ -1,0 +1,74 @@
+"""Ctrl-C ends a command in one sentence and exit code 130, at whatever moment it comes, however often."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SENTENCE = "Interrupted. What was finished is recorded; the same command goes on from there."
+STUDY = ("study", "batchnorm", "data=digits", "study.seeds=2", "train.epochs=50")
+INLINE = ("train", "-m", "seed=0,1", "data=digits", "data.train_size=100", "train.epochs=1", "executor=inline")
+
+# Sends SIGINT to its own process when a module is looked for, as often as it is told.
+AT_IMPORT = """
+import os, signal, sys
+module, times = sys.argv[1], int(sys.argv[2])
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            sys.meta_path.remove(self)
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+sys.argv[:] = ["bnexp", *sys.argv[3:]]
+from bnexp.cli.app import main
+sys.meta_path.insert(0, Finder())
+main()
+"""
+
+READY = """
+import sys
+sys.argv[0] = "bnexp"
+from bnexp.cli.app import main
+print("ready", flush=True)
+main()
+"""
+
+
+def check(process: subprocess.Popen[str]) -> None:
+    _, err = process.communicate(timeout=120)
+    assert "Traceback" not in err
+    assert "Error" not in err
+    assert (process.returncode, err.count(SENTENCE)) == (130, 1)
+    assert err.endswith(f"{SENTENCE}\n")
+
+
+def start(code: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.mark.usefixtures("shared_cache")
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("module", ["bnexp.cli.commands", "typer", "hydra", "numpy", "torch", "torch.nn", "polars"])
+def test_an_import_is_no_wrong_moment(module: str, times: int) -> None:
+    with start(AT_IMPORT, module, str(times), *INLINE) as process:
+        check(process)
+
+
+@pytest.mark.usefixtures("shared_cache")
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("seconds", [0.2, 0.6, 1.2, 2.0])
+def test_no_process_of_a_study_says_more(seconds: float, times: int) -> None:
+    """The signal goes to all of them, as from a terminal. In the first seconds the fork server loads torch."""
+    with start(READY, *STUDY) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for delay in (seconds, 0.05)[:times]:
+            time.sleep(delay)
+            os.killpg(process.pid, signal.SIGINT)
+        check(process)
