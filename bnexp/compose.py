@@ -33,7 +33,7 @@ from bnexp.checks import check, check_pretraining, check_runs
 from bnexp.config import ConfigError, RunConfig, StudyConfig
 from bnexp.data.amount import budget_note, fit_train_size
 from bnexp.interrupt import tidied
-from bnexp.overrides import check_overrides, translated
+from bnexp.overrides import check_overrides, translated, unescaped
 from bnexp.plan import digest, identity, plain
 from bnexp.study import TRAIN_SIZE, Choice, budgeted, fitting, merge, pretraining_job
 from bnexp.study import jobs as study_jobs
@@ -272,7 +272,9 @@ def expand(loader: ConfigLoader, overrides: Sequence[str]) -> StudyPlan:
         parsed = OverridesParser.create(loader).parse_overrides(list(overrides))
         fixed = [item for item in parsed if not item.is_sweep_override()]
         fixed_lines = [str(item.input_line) for item in fixed]
-        swept = {item.key_or_group: list(item.sweep_string_iterator()) for item in parsed if item.is_sweep_override()}
+        swept = {
+            item.key_or_group: list(map(unescaped, item.sweep_string_iterator())) for item in parsed if item.is_sweep_override()
+        }
         master = loader.load_configuration(CONFIG_NAME, fixed_lines, RunMode.MULTIRUN)
     base = to_config(master)
     study = deepcopy(base.study)

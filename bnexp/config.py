@@ -33,9 +33,10 @@ from bnexp.options import (
     Trainable,
     WandbMode,
 )
+from bnexp.typed import MessageError
 
 
-class ConfigError(Exception):
+class ConfigError(MessageError):
     """A configuration that cannot run. The message is one sentence for the user: what, where, allowed, how to fix."""
 
 

@@ -10,17 +10,44 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
+from omegaconf import Node, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
     ConfigTypeError,
     InterpolationResolutionError,
     OmegaConfBaseException,
+    ValidationError,
 )
+from omegaconf.resolvers import oc
 from yaml import YAMLError
 
 from bnexp.config import ConfigError
 from bnexp.schema import did_you_mean, schema_keys
+from bnexp.typed import remember
+
+SECRET = re.compile(r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.IGNORECASE)
+
+
+def _env(name: str, *default: Any, _node_: Node) -> str | None:
+    """OmegaConf's resolver ``oc.env``, but that messages show its value as it was typed, and that it reads no secrets.
+
+    A configuration is recorded as it is, on disk and on W&B. What is Hydra's own, under ``hydra``, is not.
+    """
+    value = oc.env(name, *default)
+    own = _node_._get_full_key(None).startswith("hydra")
+    typed = f"${{oc.env:{','.join(map(str, (name, *default)))}}}"
+    if SECRET.search(name) and not own:
+        raise ConfigError(
+            f"{_node_._get_full_key(None)}={typed} would record a secret: a configuration is written to disk and to W&B as it "
+            "is; give the value itself, or a variable whose name says that it may be seen."
+        )
+    if value is not None and not own:
+        remember(value, typed)
+    return value
+
+
+OmegaConf.register_new_resolver("oc.env", _env, replace=True)
 
 
 def check_overrides(overrides: Sequence[str], known_groups: Mapping[str, list[str]]) -> None:
@@ -64,7 +91,7 @@ def _inside_mapping(name: str, keys: dict[str, Any]) -> bool:
 
 def _check_choice(override: Override, names: list[str]) -> None:
     for value in _chosen(override, names):
-        choice = value.strip("'\"")
+        choice = unescaped(value).strip("'\"")
         if choice not in names and choice != "null":
             hint = did_you_mean(choice, names)
             raise ConfigError(f"{override.key_or_group}={choice} does not exist: allowed are {', '.join(names)}.{hint}")
@@ -77,6 +104,11 @@ def _chosen(override: Override, names: list[str]) -> list[str]:
         found = value.filter(names) if isinstance(value, Glob) else []
         return found or [str(override.input_line).split("=", 1)[1]]
     return list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.get_value_element_as_str()]
+
+
+def unescaped(value: str) -> str:
+    """A value as it was typed; Hydra puts a backslash before what is special in its grammar."""
+    return value if value[:1] in ("'", '"') else re.sub(r"\\(.)", r"\1", value)
 
 
 @contextmanager
@@ -92,6 +124,11 @@ def translated() -> Iterator[None]:
 
 def _explain(error: Exception) -> str:
     cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        return str(cause)
+    cause = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__ or cause.__context__
     name = str(getattr(cause, "full_key", None) or "")
@@ -109,11 +146,13 @@ def _explain(error: Exception) -> str:
 
 def _impossible(name: str, cause: OmegaConfBaseException) -> str:
     """What is wrong with the value of ``name``, a key or a part of one."""
-    reason = str(cause.msg).splitlines()[0].rstrip(".")
-    if isinstance(cause, InterpolationResolutionError):
+    reason = str(cause.msg).splitlines()[0].removeprefix("KeyError raised while resolving interpolation: ").strip("\"'.")
+    if isinstance(cause, InterpolationResolutionError) and not isinstance(cause, ValidationError):
         return f"{name} refers to what is not there: {reason}; give a value."
-    given = name if isinstance(cause, ConfigTypeError) else f"{name}={'null' if cause.value is None else cause.value}"
+    referring = re.search(r"dereferencing interpolation '(.*?)':", str(cause.msg))
+    value = referring[1] if referring else "null" if cause.value is None else str(cause.value)
+    given = name if isinstance(cause, ConfigTypeError) else f"{name}={value}"
     info = {info.name: info for info in schema_keys()}.get(name)
     if info is None:
         return f"{given} is not possible: {reason}."
-    return f"{given} is not possible: allowed is {info.allowed()} ({info.help}).{did_you_mean(str(cause.value), info.choices)}"
+    return f"{given} is not possible: allowed is {info.allowed()} ({info.help}).{did_you_mean(value, info.choices)}"

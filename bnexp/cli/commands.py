@@ -13,6 +13,7 @@ import bnexp
 from bnexp.cli import bench, config, data, report, runs, study, train
 from bnexp.cli.output import LogMessages, message
 from bnexp.config import ConfigError
+from bnexp.typed import as_typed
 
 OK, FAILED, WRONG_USE = 0, 1, 2
 
@@ -85,6 +86,6 @@ def run() -> int:
 
 def _fail(text: str, code: int, debug: bool) -> int:
     if debug:
-        message(traceback.format_exc())
-    message(text)
+        message(as_typed(traceback.format_exc()))
+    message(as_typed(text))
     return code

@@ -20,7 +20,10 @@ def config(
     csv: CsvFlag = False,
     md: MdFlag = False,
 ) -> None:
-    """Show the resolved configuration of a run without running it."""
+    """Show the resolved configuration of a run without running it.
+
+    An interpolation, like ${oc.env:NAME}, is shown with its value, as a record of the run has it.
+    """
     format = pick_format(json, csv, md)
     if keys:
         defaults = RunConfig()

@@ -20,6 +20,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import bnexp
+from bnexp.typed import MessageError
 
 Progress = Callable[[str, int, int], None]
 """``(what is done, units done, units in all)``; the last is 0 where it is not known."""
@@ -31,7 +32,7 @@ BACKOFF_SECONDS = (1.0, 4.0)  # pauses between the rounds over all addresses: th
 log = logging.getLogger(__name__)
 
 
-class DataError(Exception):
+class DataError(MessageError):
     """Data that cannot be had or used. The message names the file or address, what is wrong, and the remedy."""
 
 
