@@ -128,7 +128,9 @@ def test_a_data_set_knows_its_name_size_and_whole_training_part(npz: Path) -> No
     assert resident.class_names == ("0", "1", "2", "3")
     assert (len(resident.train_index), len(resident.val_index)) == (200, 0)
     assert len(load(npz, val_fraction=0.05, train_size=190).train_index) == 190  # as many as there are
-    np.testing.assert_array_equal(images_for_display(resident, "train", [7])[0], resident.train_images[7].transpose(1, 2, 0))
+    np.testing.assert_array_equal(
+        images_for_display(resident.train_images, [7])[0], resident.train_images[7].transpose(1, 2, 0)
+    )
 
 
 def test_moments_are_exact_in_parts_and_of_the_brightest_images() -> None:
