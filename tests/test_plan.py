@@ -66,10 +66,21 @@ def test_a_budget_is_its_values_and_on_smaller_data_all_images() -> None:
     assert run_id("budget=quick", "data=digits") == run_id("data=digits", *rest)
 
 
-def test_the_evaluation_batch_is_part_of_the_experiment_where_norms_go_by_it() -> None:
-    by_batch = ["norm=batch", "norm.track_running_stats=false"]
-    assert run_id(*by_batch, "train.eval_batch_size=10") != run_id(*by_batch)
-    assert run_id("norm=batch", "train.eval_batch_size=10") == run_id("norm=batch")
+@pytest.mark.parametrize(
+    ("kind", "tracked", "counts"),
+    [
+        (NormKind.batch, False, True),
+        (NormKind.batch, True, False),
+        (NormKind.layer, False, False),
+        (NormKind.none, False, False),
+    ],
+)
+def test_the_evaluation_batch_is_part_of_the_experiment_where_norms_go_by_it(
+    kind: NormKind, tracked: bool, counts: bool
+) -> None:
+    config = RunConfig(norm=NormConfig(kind, track_running_stats=tracked))
+    other = changed(config, {"train.eval_batch_size": 10})
+    assert (RunSpec(other).run_id != RunSpec(config).run_id) == counts
 
 
 # What may differ inside a cohort, in a run for which each of these keys counts.
@@ -199,11 +210,6 @@ def test_a_configuration_is_recorded_as_plain_values() -> None:
     assert recorded == json.loads(json.dumps(recorded))
     assert type(recorded["norm"]["kind"]) is type(recorded["study"]["factors"]["norm.kind"][0]) is str
     assert recorded["study"]["expect"] == {"early": "step"}
-
-
-def test_only_batch_norm_goes_by_its_batch_in_evaluation() -> None:
-    layer = RunConfig(norm=NormConfig(NormKind.layer, track_running_stats=False))
-    assert RunSpec(layer).run_id == RunSpec(changed(layer, {"train.eval_batch_size": 10})).run_id
 
 
 def test_an_mlp_has_one_id_for_the_names_of_one_placement() -> None:

@@ -52,6 +52,10 @@ def test_an_id_has_to_be_that_of_one_run(store: Store) -> None:
     (store.root / "two" / "ab4").mkdir()
     with pytest.raises(ConfigError, match=message):
         resolve_starts(["train.init_from=ab"], store)
+    for run in ("cd1", "cd2"):
+        (store.root / "one" / run).mkdir()
+    with pytest.raises(ConfigError, match=r"train.init_from=cd could be cd1 or cd2; give more of the run's id"):
+        resolve_starts(["train.init_from=cd"], store)
     with pytest.raises(ConfigError, match=r"train.init_from=ab1 names a run that has not finished; train it first, or start"):
         resolve_starts(["train.init_from=ab1"], store)
     for beginning in ("study-", "b1"):

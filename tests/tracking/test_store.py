@@ -35,7 +35,7 @@ def test_a_finished_run_reads_back_as_it_was_recorded(store: Store) -> None:
     assert run is not None
     assert run.finished
     assert (run.run_id, run.failure, run.config) == (spec.run_id, None, spec.to_dict())
-    assert [row["epoch"] for row in run.metrics()] == [1, 2, 3]
+    assert [(row["epoch"], row["step"]) for row in run.metrics()] == [(1, 10), (2, 20), (3, 30)]
     summary = run.summary
     assert (summary.study, summary.arm, summary.seed, summary.status) == ("demo", "batch", 2, "finished")
     assert (summary.levels, summary.command, summary.num_parameters) == ({"optim.lr": 0.1}, "bnexp train", 123)
@@ -272,6 +272,16 @@ def test_a_summary_says_all_that_is_known_of_a_run(store: Store) -> None:
     assert (environment["bnexp"], environment["numpy"]) == (bnexp.__version__, np.__version__)
     assert environment["cpus"] == str(os.cpu_count())
     assert list(store.root.rglob("*.tmp")) == []
+
+
+def test_records_are_for_people_too(store: Store) -> None:
+    spec = make_spec()
+    play(StoreSink(store), [spec])
+    path = store.run_path(spec)
+    config = (path / "config.yaml").read_text()
+    assert [line for line in config.splitlines() if not line.startswith((" ", "-"))][:3] == ["seed: 0", "data:", "model:"]
+    assert '\n  "status": "finished",\n' in (path / "summary.json").read_text()
+    assert store.study_path("demo", "0a1b") == store.root / "demo" / "study-0a1b"
 
 
 def test_the_latest_runs_are_those_that_finished_last(store: Store) -> None:
