@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 from bnexp.config import ConfigError, RunConfig, StudyConfig
@@ -10,7 +11,7 @@ from bnexp.options import Analysis, Direction
 from bnexp.plan import digest, identity
 from bnexp.schema import did_you_mean, final_metrics, metric_unit, schema_keys
 from bnexp.study import levels_text, varied_keys
-from bnexp.validate import check_name, resolve_seeds
+from bnexp.validate import MAX_RUNS, check_name, resolve_seeds
 
 
 def check(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> None:
@@ -32,13 +33,26 @@ def check(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> Non
     for name, levels in study.factors.items():
         if not isinstance(levels, list | dict) or not levels:
             raise ConfigError(f"study.factors.{name} must be a list of levels, or a mapping of level names to overrides.")
-    resolve_seeds(study.seeds)
+    _check_number(study)
     _check_varied(study, fixed, swept)
     _check_analysis(study)
     if study.tune.grid:
         _check_tuning(study, fixed)
     if study.pretrain and "train.init_from" in varied_keys(study) | set(fixed):
         raise ConfigError(f"train.init_from is set by study.pretrain of {where}; leave one of the two out.")
+
+
+def _check_number(study: StudyConfig) -> None:
+    """Refuse more runs than anyone wants; to be asked before they are listed."""
+    counts = {"arms": len(study.arms)} | {name: len(levels) for name, levels in study.factors.items()}
+    counts["seeds"] = len(resolve_seeds(study.seeds))
+    asked = [counts, counts | {"study.tune.grid": len(study.tune.grid), "seeds": len(study.tune.seeds)}]
+    for factors in asked:
+        if (number := math.prod(factors.values())) > MAX_RUNS:
+            product = " x ".join(f"{count:,} {name}" for name, count in factors.items())
+            raise ConfigError(
+                f"study {study.name} asks for {number:,} runs ({product}): allowed are at most {MAX_RUNS:,}; leave some out."
+            )
 
 
 def _check_varied(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> None:

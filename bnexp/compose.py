@@ -68,7 +68,7 @@ def _hydra() -> Iterator[Hydra]:
     own, *user = config_dirs()
     search_path = create_config_search_path(str(own))
     for path in user:
-        search_path.prepend("user", f"file://{path}", anchor="main")
+        search_path.prepend("user", f"bnexp://{path}", anchor="main")  # hydra_plugins.bnexp.user_files
     version.setbase("1.3")
     GlobalHydra.instance().clear()
     try:

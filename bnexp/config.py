@@ -286,7 +286,7 @@ class StudyConfig:
         None, "levels used of each factor, evenly spaced, first and last among them; null: all", low=2, identity=False
     )
     limits: dict[str, float] = key(factory=dict, help="factor -> its largest level that a budget allows", identity=False)
-    seeds: Any = key(10, "a count, or a list of seeds", identity=False)
+    seeds: Any = key(10, "a count, or a list of seeds; for at most 100,000 runs in all", identity=False)
     metric: str = key("test/accuracy", "metric that is compared, last epoch", identity=False)
     metrics: dict[str, str] = key(factory=dict, help="arm -> metric, where arms are readings of the same runs", identity=False)
     baseline: str | None = key(None, "arm that the others are compared with; null: all pairs", identity=False)

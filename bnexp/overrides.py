@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, IntervalSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import Node, OmegaConf
 from omegaconf.errors import (
@@ -25,6 +27,7 @@ from yaml import YAMLError
 from bnexp.config import ConfigError
 from bnexp.schema import did_you_mean, schema_keys
 from bnexp.typed import remember
+from bnexp.validate import MAX_RUNS
 
 SECRET = re.compile(r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.IGNORECASE)
 
@@ -51,21 +54,15 @@ OmegaConf.register_new_resolver("oc.env", _env, replace=True)
 
 
 def check_overrides(overrides: Sequence[str], known_groups: Mapping[str, list[str]]) -> None:
-    """Raise ConfigError for an override that cannot be read, or whose key or group member does not exist.
+    """Raise ConfigError for an override that cannot be read, for a key or group member that does not exist, for too many runs.
 
     ``known_groups``: config group -> names of its files.
     """
     keys = {info.name: info for info in schema_keys()}
     nodes = {name.rsplit(".", depth)[0] for name in keys for depth in range(1, name.count(".") + 1)}
-    for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException:
-            raise ConfigError(
-                f"cannot read {text!r}: an override is KEY=VALUE, like optim.lr=0.1 or norm=batch; "
-                "quote values with spaces or brackets for the shell."
-            ) from None
-        name = override.key_or_group
+    parsed = [_parse(text) for text in overrides]
+    for override in parsed:
+        name, text = override.key_or_group, override.input_line
         if override.is_delete():
             raise ConfigError(f"{text} would remove a key, which the configuration needs; set a value instead: {name}=VALUE.")
         if name.startswith("hydra"):
@@ -83,6 +80,36 @@ def check_overrides(overrides: Sequence[str], known_groups: Mapping[str, list[st
             raise ConfigError(
                 f"{text} finds no value: glob chooses among the files of a group, as norm=glob(*); list the values."
             )
+    numbers = {str(override.input_line): _num_values(override) for override in parsed}
+    if (number := math.prod(numbers.values())) > MAX_RUNS:
+        several = " ".join(text for text, count in numbers.items() if count > 1)
+        raise ConfigError(f"{several} makes {number:,} runs: allowed are at most {MAX_RUNS:,}; give fewer values.")
+
+
+def _parse(text: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except (HydraException, RecursionError, ValueError):
+        shown = text if len(text) <= 200 else f"{text[:200]}..."
+        raise ConfigError(
+            f"cannot read {shown!r}: an override is KEY=VALUE, like optim.lr=0.1 or norm=batch; "
+            "quote values with spaces or brackets for the shell."
+        ) from None
+
+
+def _num_values(override: Override) -> int:
+    """How many values an override stands for, found without listing them; 1 where a sweeper or the files decide."""
+    value: Any = override.value()
+    if isinstance(value, ChoiceSweep):
+        return len(value.list)
+    if not isinstance(value, RangeSweep):
+        return 1
+    start, stop, step = (Decimal(str(number)) for number in (value.start, value.stop, value.step))
+    if not step or not all(number.is_finite() for number in (start, stop, step)):
+        raise ConfigError(
+            f"{override.input_line} is not possible: allowed is range(START,STOP,STEP) of finite numbers, STEP other than 0."
+        )
+    return max(0, math.ceil((stop - start) / step))
 
 
 def _inside_mapping(name: str, keys: dict[str, Any]) -> bool:
@@ -100,7 +127,7 @@ def _check_choice(override: Override, names: list[str]) -> None:
 def _chosen(override: Override, names: list[str]) -> list[str]:
     """The group members that an override names."""
     value = override.value()
-    if isinstance(value, Glob | IntervalSweep):
+    if isinstance(value, Glob | IntervalSweep | RangeSweep):
         found = value.filter(names) if isinstance(value, Glob) else []
         return found or [str(override.input_line).split("=", 1)[1]]
     return list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.get_value_element_as_str()]
@@ -120,6 +147,8 @@ def translated() -> Iterator[None]:
         raise ConfigError(_explain(error)) from error
     except YAMLError as error:
         raise ConfigError(f"a configuration file is not valid YAML: {' '.join(str(error).split())}.") from error
+    except RecursionError as error:
+        raise ConfigError("the configuration has too many lists and mappings inside each other; write fewer.") from error
 
 
 def _explain(error: Exception) -> str:

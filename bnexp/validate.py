@@ -23,11 +23,14 @@ from bnexp.options import (
 )
 from bnexp.schema import KeyInfo, schema_keys
 
+MAX_RUNS = 100_000  # of one command; more are a slip of the hand, and would take minutes to plan
 WITH_RUNNING_STATISTICS = (NormKind.batch, NormKind.batch_renorm)
 
 
 def resolve_seeds(seeds: Any) -> list[int]:
     """``study.seeds`` as a list: a count ``n`` means ``0 .. n-1``. Raises ConfigError on anything else."""
+    if isinstance(seeds, int) and seeds > MAX_RUNS:
+        raise ConfigError(f"study.seeds={seeds} is too many: allowed are at most {MAX_RUNS:,} runs.")
     if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
         return list(range(seeds))
     listed = isinstance(seeds, list) and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds)

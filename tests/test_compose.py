@@ -134,6 +134,13 @@ def test_the_study_id_hashes_what_is_asked_not_how_it_is_shown() -> None:
             "study.baseline=non is not an arm of study batchnorm: allowed are none, after_pool. Did you mean none?",
         ),
         (["optim.lr=0.1,-1"], "optim.lr=-1 is out of range"),
+        (["study.seeds=1000000000"], "study.seeds=1000000000 is too many: allowed are at most 100,000 runs"),
+        (["study.seeds=60000"], r"asks for 120,000 runs \(2 arms x 60,000 seeds\)"),
+        (
+            ["optim.lr=range(0,300)", "optim.momentum=range(0,300)", "study.seeds=2"],
+            r"asks for 360,000 runs \(2 arms x 300 optim.lr x 300 optim.momentum x 2 seeds\)",
+        ),
+        (["optim.lr=range(0,1e9)"], r"optim.lr=range\(0,1e9\) makes 1,000,000,000 runs"),
     ],
 )
 def test_a_study_that_cannot_run_is_refused_before_it_starts(overrides: list[str], sentence: str) -> None:
@@ -163,6 +170,73 @@ def test_a_users_own_directory_joins_the_search_path(tmp_path: Path, monkeypatch
 def test_every_seed_is_checked_though_runs_that_differ_in_no_more_are_composed_once() -> None:
     with pytest.raises(ConfigError, match="seed=-1 is out of range: allowed is an integer at least 0"):
         c.expand_multirun(["seed=0,-1"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["executor=range(0,1000000000)"], "executor=range(0,1000000000) does not exist: allowed are auto, inline, local, ray"),
+        (["seed=range(0,1000000000)"], "seed=range(0,1000000000) makes 1,000,000,000 runs: allowed are at most 100,000"),
+        (["seed=shuffle(range(1000000000))"], "makes 1,000,000,000 runs"),
+        (["hydra/launcher=range(0,1000000000)"], "makes 1,000,000,000 runs"),
+        (["optim.lr=range(1e-18,1,1e-18)"], "makes 999,999,999,999,999,999 runs"),
+        (
+            ["seed=range(1000)", "optim.lr=range(1,0,-0.001)"],
+            "seed=range(1000) optim.lr=range(1,0,-0.001) makes 1,000,000 runs",
+        ),
+        (["optim.lr=range(0,inf)"], "allowed is range(START,STOP,STEP) of finite numbers"),
+        (["seed=range(0,9,0)"], "STEP other than 0"),
+    ],
+)
+def test_more_runs_than_anyone_wants_are_counted_and_refused(overrides: list[str], sentence: str) -> None:
+    for expanded in (c.expand_multirun, c.compose, lambda given: c.launch(lambda tree: None, given, multirun=True)):
+        with pytest.raises(ConfigError) as error:
+            expanded(overrides)  # type: ignore[operator]
+        assert sentence in str(error.value)
+
+
+LAUGHS = "a0: &a0 [ha, ha]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
+CHAIN = "a0: &a0 [ha]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 135))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (LAUGHS, "mine.yaml holds more than 10,000 values, its aliases (*name) followed"),
+        (f"beta1: [{'1,' * 10_000}]", "mine.yaml holds more than 10,000 values"),
+        ("lr: " + "[" * 100_000, "mine.yaml has more than 50 lists and mappings inside each other"),
+        ("lr: &a [*a]", "mine.yaml contains *a inside &a, which never ends"),
+        (CHAIN, "too many lists and mappings inside each other"),
+        ("lr: [", "a configuration file is not valid YAML"),
+        ("lr: *nowhere", "found undefined alias 'nowhere'"),
+        (b"lr: \xff", "mine.yaml is not text in UTF-8"),
+    ],
+    ids=["laughs", "wide", "deep", "inside itself", "chain", "cut off", "undefined", "binary"],
+)
+def test_a_file_that_holds_too_much_is_refused(
+    content: str | bytes, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "optim").mkdir()
+    (tmp_path / "optim" / "mine.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
+    assert c.compose().optim.lr == 0.01  # a file that is not asked for is not read
+    with pytest.raises(ConfigError) as error:
+        c.compose(["optim=mine"])
+    assert sentence in str(error.value)
+
+
+def test_aliases_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "optim").mkdir()
+    (tmp_path / "optim" / "mine.yaml").write_text("lr: &x 0.25\nmomentum: *x\n")
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
+    assert c.compose(["optim=mine"]).optim.momentum == 0.25
+
+
+@pytest.mark.parametrize("override", ["optim.lr=" + "[" * 3000 + "]" * 3000, "seed=" + "9" * 5000])
+def test_an_override_that_is_too_much_to_read_is_not_repeated_whole(override: str) -> None:
+    with pytest.raises(ConfigError, match="cannot read") as error:
+        c.compose([override])
+    assert len(str(error.value)) < 500
 
 
 def test_a_multirun_expands_as_the_basic_sweeper_does() -> None:

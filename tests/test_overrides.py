@@ -38,7 +38,7 @@ ALLOWED = "does not exist: allowed are batch, none."
         ("norm=batch,nope", f"norm=nope {ALLOWED} Did you mean none?"),
         ("norm=glob(x*)", f"norm=glob(x*) {ALLOWED}"),
         ("norm=interval(1,2)", f"norm=interval(1,2) {ALLOWED}"),
-        ("norm=range(1,3)", f"norm=1 {ALLOWED}"),
+        ("norm=range(1,3)", f"norm=range(1,3) {ALLOWED}"),
         ("optim.lr=glob(*)", "optim.lr=glob(*) finds no value: glob chooses among the files of a group, as norm=glob(*)"),
         ("nonsense", "cannot read 'nonsense': an override is KEY=VALUE, like optim.lr=0.1 or norm=batch; quote"),
         ("~optim.lr", "~optim.lr would remove a key, which the configuration needs; set a value instead: optim.lr=VALUE."),
