@@ -63,7 +63,7 @@ def _parts(plan: Arrangement, speeds: Speeds, lines: dict[str, MemoryLine]) -> I
         key = cohort[0].fuse_key
         if key not in lines:
             lines[key] = _memory_line(cohort[0])
-        for runs in _fitting(cohort, lines[key]) if plan.accelerated else [cohort]:
+        for runs in _fitting(cohort, lines[key]):
             seconds = _run_seconds(runs[0], plan.accelerated, speeds)
             own = 0 if plan.accelerated else SHARED_BYTES + PROCESS_BYTES
             yield Part(runs, place, plan.workers, seconds, own + lines[key].bytes(len(runs)))

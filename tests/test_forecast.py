@@ -146,11 +146,9 @@ def test_on_a_gpu_only_its_own_memory_counts(request: pytest.FixtureRequest) -> 
     assert bytes_of(DataConfig(DataName.mnist)) == on_cpu - SHARED_BYTES - PROCESS_BYTES
 
 
-@pytest.mark.parametrize("patched", ["torch.cuda.is_available", "bnexp.executors.arrange._on_accelerator"])
-def test_only_a_gpu_that_trains_and_tells_its_memory_splits_cohorts(monkeypatch: pytest.MonkeyPatch, patched: str) -> None:
-    """Not one beside a CPU that trains, nor an accelerator without CUDA."""
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (2**20, 2**20))
-    monkeypatch.setattr(patched, lambda *_: True)
+def test_an_accelerator_that_does_not_tell_its_memory_trains_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrange, "_on_accelerator", lambda spec: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**20, 2**20))
     assert len(forecast(specs("executor=inline", seeds=12), MadeStore())) == 1
 
 
