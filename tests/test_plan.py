@@ -137,6 +137,7 @@ ADAM = changed(SGD, {"optim.name": OptimName.adam})
             True,
             False,
         ),
+        (changed(SGD, {"probe.similar": True}), {"probe.jitter": 0.5, "probe.images": 9, "probe.every": 1}, True, False),
         (
             SGD,
             {
@@ -155,7 +156,14 @@ ADAM = changed(SGD, {"optim.name": OptimName.adam})
             True,
         ),
     ],
-    ids=["vectors of SGD", "vectors of Adam", "graph", "computed or recorded otherwise", "presentation"],
+    ids=[
+        "vectors of SGD",
+        "vectors of Adam",
+        "graph",
+        "what a probe records",
+        "computed or recorded otherwise",
+        "presentation",
+    ],
 )
 def test_what_makes_another_run_and_what_another_cohort(
     config: RunConfig, keys: dict[str, Any], own_id: bool, one_cohort: bool
@@ -171,6 +179,7 @@ def test_weights_of_other_shapes_start_in_another_cohort() -> None:
     assert one.fuse_key == same.fuse_key
     assert len({plain.fuse_key, one.fuse_key, wide.fuse_key}) == 3
     assert plain.run_id == wide.run_id
+    assert (plain, repr(plain)) == (wide, repr(wide))  # a run is its configuration
 
 
 @pytest.mark.parametrize(
@@ -189,6 +198,7 @@ def test_weights_of_other_shapes_start_in_another_cohort() -> None:
             ),
             "67aeaf12fb8c",
         ),
+        (RunConfig(norm=NormConfig(NormKind.batch, track_running_stats=False)), "56a0b90b8448"),
     ],
 )
 def test_ids_stay_what_they_were_so_that_recorded_runs_are_found(config: RunConfig, run_id: str) -> None:
@@ -205,7 +215,14 @@ def test_a_run_is_named_by_its_study_arm_levels_and_seed() -> None:
 
 
 def test_a_configuration_is_recorded_as_plain_values() -> None:
-    config = changed(SGD, {"study.expect": {"early": Schedule.step}, "study.factors": {"norm.kind": [NormKind.batch]}})
+    config = changed(
+        SGD,
+        {
+            "study.expect": {"early": Schedule.step},
+            "study.sources": ("a", "b"),
+            "study.factors": {"norm.kind": [NormKind.batch]},
+        },
+    )
     recorded = RunSpec(config).to_dict()
     assert recorded == json.loads(json.dumps(recorded))
     assert type(recorded["norm"]["kind"]) is type(recorded["study"]["factors"]["norm.kind"][0]) is str
