@@ -28,7 +28,7 @@ def recorded() -> Bits:
         predictions = record.predictions()
         assert predictions is not None
         weights = (record.path / "model.safetensors").read_bytes()
-        bits[record.run_id] = weights, json.dumps([rows, _untimed(record.summary["metrics"])]), predictions.write_json()
+        bits[record.run_id] = weights, json.dumps([rows, _untimed(record.summary.metrics)]), predictions.write_json()
     return bits
 
 
