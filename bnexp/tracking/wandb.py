@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     import wandb
 
 
+MAX_UPLOADS = 16  # runs whose upload is waited for at once; each keeps a file open
+
+
 class WandbSink(BackgroundSink):
     """Logs every run to W&B while it trains.
 
@@ -68,6 +71,7 @@ class WandbSink(BackgroundSink):
         self._alone = False
         self._open: dict[str, _OpenRun] = {}
         self._finishing: list[threading.Thread] = []
+        self._uploads = threading.Semaphore(MAX_UPLOADS)
         self._computing = threading.Lock()  # offline, tables are one core's work at a time
 
     def begin(self, specs: Sequence[RunSpec]) -> None:
@@ -119,9 +123,16 @@ class WandbSink(BackgroundSink):
 
     def _finish(self, run: wandb.Run, exit_code: int) -> None:
         """Finish on a thread of its own: online, this waits for the upload while the next run is logged."""
-        thread = threading.Thread(target=self.session.finish, args=(run, exit_code), daemon=True)
+        self._uploads.acquire()
+        thread = threading.Thread(target=self._upload, args=(run, exit_code), daemon=True)
         self._finishing.append(thread)
         thread.start()
+
+    def _upload(self, run: wandb.Run, exit_code: int) -> None:
+        try:
+            self.session.finish(run, exit_code)
+        finally:
+            self._uploads.release()
 
     def _start(self, spec: RunSpec, facts: dict[str, Any]) -> _OpenRun:
         config = spec.config

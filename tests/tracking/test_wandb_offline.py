@@ -7,6 +7,8 @@ import json
 import math
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +52,28 @@ def test_a_run_is_filed_under_its_study_arm_and_seed(wandb_home: Path) -> None:
     assert run.run.display_name == "batch lr=0.1 seed=3"
     assert run.tags == ["mnist", "lenet", "demo", "mine"]
     assert run.exit_code == 0
+
+
+def test_runs_that_wait_for_their_upload_are_few(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the server is: each open run is an open file."""
+    finish, open_runs, most = WandbSession.finish, Counter[str](), []
+
+    def slow(session: WandbSession, run: Any, exit_code: int) -> None:
+        open_runs["now"] += 1
+        most.append(open_runs["now"])
+        time.sleep(0.5)
+        open_runs["now"] -= 1
+        finish(session, run, exit_code)
+
+    monkeypatch.setattr(WandbSession, "finish", slow)
+    specs = [make_spec(seed) for seed in range(24)]
+    with make_sink(num_predictions=0) as sink:
+        sink.begin(specs)
+        for spec in specs:
+            for record in (make_records(spec)[0], failure(spec)):
+                sink.record(spec, record)
+    assert max(most) <= 16
+    assert len(read_all(wandb_home)) == 24
 
 
 def test_the_configuration_is_nested_and_says_what_the_run_is(wandb_home: Path) -> None:
