@@ -57,7 +57,15 @@ def test_only_images_in_class_folders_count_and_those_in_folders_below_too(tmp_p
     for name in ("train/.9.png", "train/cat/.9.png", "train/cat/.thumbnails/9.png", "train/.cat/9.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"not an image")
-    for name in ("9.png", "train/9.png", "other/9.png", "other/train/9.png", "train/cat/9.pnx", "train/cat/png"):
+    for name in (
+        "9.png",
+        "train/9.png",
+        "other/9.png",
+        "other/train/9.png",
+        "train/cat/9.pnx",
+        "train/cat/png",
+        "train/cat/9.pdf",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"not an image")
     save(tmp_path / "train/dog/more/of/THEM.PNG", value=99)
@@ -68,6 +76,21 @@ def test_only_images_in_class_folders_count_and_those_in_folders_below_too(tmp_p
     assert resident.test_images[:, 0, 8, 8].tolist() == [0, 50]
     before = {*resident.packed.path.parent.iterdir()}
     assert {*load(tmp_path, test_fraction=0.5).packed.path.parent.iterdir()} == before  # nothing is split off
+
+
+def test_classes_may_have_folders_below_and_be_called_train(tmp_path: Path) -> None:
+    make_classes(tmp_path)
+    save(tmp_path / "dog/more/0.png")
+    make_classes(tmp_path / "train")
+    for name in ("cat", "dog"):
+        for path in (tmp_path / "train" / name).iterdir():
+            path.rename(tmp_path / "train" / f"{name}-{path.name}")
+        (tmp_path / "train" / name).rmdir()
+    for name in ("test", "test.png"):
+        (tmp_path / name).write_text("not an image")
+    resident = load(tmp_path, test_fraction=0.5)
+    assert resident.class_names == ("cat", "dog", "train")
+    assert len(resident.train_labels) + len(resident.test_labels) == 5 + 6 + 10
 
 
 def test_a_test_set_may_lack_a_class_that_the_training_set_has(tmp_path: Path) -> None:
