@@ -7,6 +7,7 @@ and why others are not there), ``book.html``, ``book.md`` and ``figures/``, whic
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import shutil
 from collections import Counter
@@ -23,7 +24,6 @@ from bnexp.compare.select import study_outcomes
 from bnexp.compare.tables import comparison_rows
 from bnexp.compare.text import SETTINGS
 from bnexp.compare.verdict import analyse
-from bnexp.config import ConfigError
 from bnexp.options import Analysis
 from bnexp.plan import digest
 from bnexp.report import figures, markdown
@@ -33,7 +33,6 @@ from bnexp.report.sections import CURVES, DIFFERENCE_SCHEMA, LEFT_OUT, histories
 from bnexp.study import varied_keys
 from bnexp.tracking.reading import MIB, DamagedRecord, read_as
 from bnexp.tracking.store import Store, write_atomic, write_if_allowed, write_json
-from bnexp.validate import check_name
 
 TEMPLATE = Path(__file__).parent / "book.html.jinja"
 COLUMNS = ("arm", "baseline", "level", "measure", "n", "difference", "95 % interval", "p adjusted", "verdict")
@@ -93,11 +92,9 @@ def load(folder: Path) -> Book:
     """Read the ``book.json`` of ``folder``. Raises DamagedRecord if it cannot be used."""
     path = folder / "book.json"
     content = read_as(_Content, path, MIB)
-    try:
-        for study in content.studies:
-            check_name(study.replace("-", "", 1) if "-" in study else "", "the study")
-    except ConfigError as error:
-        raise DamagedRecord(path, str(error).removesuffix(".")) from error
+    for study in content.studies:
+        if not re.fullmatch(r"[\w-][\w.-]*-\w+", study):  # it becomes a path
+            raise DamagedRecord(path, f"studies has {study!r}, which is no name and id of a study")
     return Book(**vars(content), folder=folder)
 
 

@@ -251,7 +251,7 @@ def test_a_book_names_studies_and_no_other_places(ask: Cli, runs: Path, studies:
     path.write_text(with_values(path.read_text(), {"studies": [studies] if isinstance(studies, str) else studies}))
     result = ask("report", "--book")
     assert result.code == 2
-    assert f"{path} is damaged: " in result.err
+    assert f"{path} is damaged: studies " in result.err
 
 
 def test_a_report_is_written_where_its_record_lies(ask: Cli, runs: Path, tmp_path: Path) -> None:
