@@ -231,8 +231,7 @@ class Batch:
 @dataclass(frozen=True)
 class StudyPlan:
     """A study, expanded: its definition and its runs. ``batch`` composes other runs of it; ``choices``: the tuned values;
-    ``launcher``: the name of Hydra's launcher; ``note``: how it was fitted to
-    the data, where it was."""
+    ``launcher``: the name of Hydra's launcher; ``note``: how it was fitted to the data, where it was."""
 
     study: StudyConfig
     study_id: str

@@ -29,7 +29,8 @@ from bnexp.schema import did_you_mean, schema_keys
 from bnexp.typed import remember
 from bnexp.validate import MAX_RUNS
 
-SECRET = re.compile(r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.IGNORECASE)
+# PWD alone is the working directory.
+SECRET = re.compile(r"PASSWORD|PASSWD|._PWD$|SECRET|CREDENTIAL|API_?KEY|(^|_)(KEY|TOKEN|PAT|PASS)(_|$)", re.IGNORECASE)
 
 
 def _env(name: str, *default: Any, _node_: Node) -> str | None:
@@ -81,7 +82,7 @@ def check_overrides(overrides: Sequence[str], known_groups: Mapping[str, list[st
                 f"{text} finds no value: glob chooses among the files of a group, as norm=glob(*); list the values."
             )
     numbers = {str(override.input_line): _num_values(override) for override in parsed}
-    if (number := math.prod(numbers.values())) > MAX_RUNS:
+    if (number := math.prod(max(count, 1) for count in numbers.values())) > MAX_RUNS:  # an empty range hides no other
         several = " ".join(text for text, count in numbers.items() if count > 1)
         raise ConfigError(f"{several} makes {number:,} runs: allowed are at most {MAX_RUNS:,}; give fewer values.")
 

@@ -186,6 +186,7 @@ def test_every_seed_is_checked_though_runs_that_differ_in_no_more_are_composed_o
         ),
         (["optim.lr=range(0,inf)"], "allowed is range(START,STOP,STEP) of finite numbers"),
         (["seed=range(0,9,0)"], "STEP other than 0"),
+        (["seed=range(0,1000000000)", "optim.lr=range(1,0)"], "makes 1,000,000,000 runs"),
     ],
 )
 def test_more_runs_than_anyone_wants_are_counted_and_refused(overrides: list[str], sentence: str) -> None:

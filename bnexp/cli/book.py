@@ -125,7 +125,8 @@ def _list_runs(names: list[str], overrides: list[str], store: Store, format: For
     rows: list[Row] = []
     todo: dict[str, RunSpec] = {}
     notes: dict[str, None] = {}
-    for name in names:
+    for number, name in enumerate(names, 1):
+        message(f"[{number}/{len(names)}] {name}")
         try:
             plan = expand_study([f"study={name}", *overrides])
             specs = planned_runs(plan)

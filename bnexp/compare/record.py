@@ -7,14 +7,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnexp.checks import check
 from bnexp.compare.result import PlannedRun
 from bnexp.compare.tuned import tuned_setting
 from bnexp.config import ConfigError, DataConfig, RunConfig, StudyConfig
 from bnexp.plan import RunSpec, flatten, identity, plain
+from bnexp.schema import schema_keys
 from bnexp.study import Choice
 from bnexp.tracking.reading import MIB, DamagedRecord, Level, as_type, read_as
 from bnexp.tracking.store import Store, write_json
-from bnexp.validate import check_name
+from bnexp.validate import check_name, check_range
 
 if TYPE_CHECKING:
     from bnexp.compose import StudyPlan
@@ -120,16 +122,20 @@ def load(folder: Path) -> StudyRecord:
     except FileNotFoundError:
         raise DamagedRecord(path, "it is not there") from None
     factors = as_type(dict[str, list[Level] | dict[str, list[str]]], content.study.factors, path, "study.factors")
+    study = replace(content.study, factors=factors)
     try:
         for name, what in ((content.study.name, "study.name"), (content.study_id, "study_id")):
             check_name(name, what)
         for run in content.runs:
             check_name(run.run_id, "the run id")
+        check(study, fixed=[], swept=[])
+        if study.margin is not None:
+            check_range(next(info for info in schema_keys() if info.name == "study.margin"), study.margin)
     except ConfigError as error:
         raise DamagedRecord(path, str(error).removesuffix(".")) from error
     return StudyRecord(
         folder=folder,
-        study=replace(content.study, factors=factors),
+        study=study,
         study_id=content.study_id,
         overrides=content.overrides,
         data=content.data,

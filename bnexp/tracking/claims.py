@@ -7,8 +7,8 @@ however it ends. So a claim takes one open file, whatever the number of its runs
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +17,11 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from bnexp.tracking.reading import MIB, DamagedRecord, as_type, read_json
 from bnexp.tracking.store import Store, write_json
 
+NAME = re.compile("[0-9a-f]{32}")  # of a claim
+MOST = 64 * MIB  # bytes of the list; a claim of 100,000 runs takes two
 POLL_SECONDS = 0.2  # between two looks at a run that another process trains
 
 log = logging.getLogger(__name__)
@@ -61,12 +64,13 @@ class Claims:
     def _living(self) -> dict[str, list[str]]:
         """Claim -> run ids, for claims whose process is at work; removes what the others left. The registry must be held."""
         try:
-            claims = dict(json.loads(self._list.read_text()))
+            listed = as_type(dict[str, list[str]], read_json(self._list, MOST), self._list)
         except FileNotFoundError:
             return {}
-        except ValueError:
-            log.warning("%s is damaged: the claims in it do not count.", self._list)
-            claims = {}
+        except DamagedRecord as damage:
+            log.warning("%s The claims in it do not count.", damage)
+            listed = {}
+        claims = {name: run_ids for name, run_ids in listed.items() if NAME.fullmatch(name)}  # others would be foreign paths
         ended = [name for name in claims if self._has_ended(name)]
         for name in ended:
             del claims[name]

@@ -39,6 +39,10 @@ class DamagedRecord(ConfigError):
         self.path = path
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[DamagedRecord], tuple[Path, str]]:
+        """So that it can come home from another process."""
+        return DamagedRecord, (self.path, self.reason)
+
 
 class _WrongValue(Exception):
     """What is wrong with a value; the message names its key."""

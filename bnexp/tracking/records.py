@@ -39,6 +39,8 @@ MOST_TEXT = 4 * MIB
 MOST_METRICS = 256 * MIB
 MOST_BINARY = 4096 * MIB
 
+LEAST = {"seed": 0, "seconds": 0, "num_test": 0, "num_parameters": 0, "num_steps": 0, "batch_size": 1}  # in a summary
+
 SUMMARY, CONFIG, METRICS, FAILURE = "summary.json", "config.yaml", "metrics.jsonl", "failure.json"
 PREDICTIONS, WEIGHTS = "predictions.parquet", "model.safetensors"
 
@@ -158,6 +160,12 @@ class RecordedRun:
         for name, value in summary.metrics.items():
             if metric_unit(name) == "pp" and value is not None and 1 < abs(value) < math.inf:
                 return DamagedRecord(path, f"metrics.{name} is {value:g}, and an accuracy is a fraction")
+        for name, least in LEAST.items():
+            number = getattr(summary, name)
+            if number is not None and not least <= number < math.inf:
+                return DamagedRecord(path, f"{name} is {number}, and at least {least} is possible")
+        if len(summary.class_names) == 1:
+            return DamagedRecord(path, "class_names has a single class")
         return summary
 
     @cached_property

@@ -33,6 +33,8 @@ from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import CONFIG, FAILURE, METRICS, PREDICTIONS, SUMMARY, WEIGHTS, DataFacts, RecordedRun, Summary
 from bnexp.tracking.sink import Sink
 
+log = logging.getLogger(__name__)
+
 
 def runs_dir() -> Path:
     """Where runs are recorded: ``BNEXP_RUNS_DIR``, else ``./runs``."""
@@ -59,9 +61,6 @@ def json_text(value: Any) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json_text(value))
-
-
-log = logging.getLogger(__name__)
 
 
 def write_if_allowed(path: Path, content: str) -> bool:

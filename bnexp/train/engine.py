@@ -115,7 +115,8 @@ class _Cohort:
         state = [*self.loop.state, *self.validation.state]
         replays, execution = captured([*self.loop.functions.values(), *validations], state, self.data.device)
         self.loop.functions = dict(zip(self.loop.functions, replays, strict=False))
-        self.validate = replays[-1]  # the last step's without validation images, and not called
+        if validations:
+            self.validate = replays[-1]
         return execution + tried
 
     def records(self) -> Iterator[Record]:

@@ -14,7 +14,7 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(typed, "_typed", {})
 
 
-@pytest.mark.parametrize("name", ["WANDB_API_KEY", "my_password", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY"])
+@pytest.mark.parametrize("name", ["WANDB_API_KEY", "my_password", "GH_PAT", "PGPASSWORD"])
 def test_a_variable_that_is_named_as_a_secret_is_not_read(cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "hunter2")
     override = f"track.wandb.entity=${{oc.env:{name}}}"
@@ -45,3 +45,9 @@ def test_a_value_that_can_be_used_is_part_of_the_configuration(cli: Cli, monkeyp
     assert "lr: 0.125" in cli("config", "optim.lr=${oc.env:RATE}").out
     rows = cli("study", "batchnorm", "optim.lr=${oc.env:RATE},0.5", "study.seeds=1", "--dry-run", "--md").out
     assert rows.count("| 0.125 |") == rows.count("| 0.5 |") == 2
+
+
+def test_what_only_sounds_like_a_secret_is_read(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MONKEY", "PWD", "TOKENS_SEEN", "PATH_OF_DATA", "COMPASS"):
+        monkeypatch.setenv(name, "team")
+        assert cli("config", f"track.wandb.entity=${{oc.env:{name}}}").code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -134,15 +135,29 @@ def test_claims_of_one_process_exclude_each_other_too(store: Store) -> None:
         assert (outer, inner) == ({"a"}, {"b"})
 
 
-@pytest.mark.parametrize("content", ["", '{"half": ["a"'])
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize("content", ["", '{"half": ["a"', "5", "null", "[1]", '{"a": 1}', DEEP, "\udcff"], ids=range(8))
 def test_what_lies_about_does_not_disturb(store: Store, content: str) -> None:
     """A lock file for each run, as earlier versions left them, and a damaged list."""
     (store.root / ".locks").mkdir(parents=True)
     (store.root / ".locks" / "0123456789ab").touch()
-    (store.root / ".locks" / "claims.json").write_text(content)
+    (store.root / ".locks" / "claims.json").write_text(content, errors="surrogateescape")
     for _ in range(2):
         with Claims(store).claim(["0123456789ab"]) as claimed:
             assert claimed == {"0123456789ab"}
+
+
+def test_a_list_from_a_stranger_touches_no_other_files(store: Store, tmp_path: Path) -> None:
+    precious = tmp_path / "precious.lock"
+    precious.touch()
+    (store.root / ".locks").mkdir(parents=True)
+    names = ["../../precious", "../precious", str(tmp_path / "precious")]
+    (store.root / ".locks" / "claims.json").write_text(json.dumps({name: ["a"] for name in names}))
+    with Claims(store).claim(["a"]) as claimed:
+        assert claimed == {"a"}
+    assert precious.exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of open files")

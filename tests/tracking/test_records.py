@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import io
 import json
+import math
 import os
+import pickle
 import re
 import sys
 from collections.abc import Iterator
@@ -90,6 +92,9 @@ def test_any_value_of_a_summary_is_of_its_type_or_the_file_is_named(run: Recorde
         ({"seed": True}, "seed is true, not a whole number"),
         ({"metrics": None}, "metrics is null, not a mapping"),
         ({"metrics": {"test/loss": "low"}}, "metrics.test/loss is 'low', not a number or null"),
+        ({"num_test": -5}, "num_test is -5, and at least 0 is possible"),
+        ({"seconds": math.inf}, "seconds is inf, and at least 0 is possible"),
+        ({"class_names": ["a"]}, "class_names has a single class"),
         ({"metrics": {"test/accuracy": 97}}, "metrics.test/accuracy is 97, and an accuracy is a fraction"),
         ({"status": "done\x1b[2J"}, "status is 'done\\x1b[2J', not one of finished, diverged"),
         ({"levels": {"optim.lr": [1]}}, "levels.optim.lr is a list, not text or a whole number"),
@@ -348,3 +353,8 @@ def test_the_configuration_reads_back_whole(run: RecordedRun) -> None:
     assert yaml.safe_load((run.path / "config.yaml").read_text()) == run.config
     assert run.settings["optim.lr"] == 0.01
     assert run.settings["study.levels.optim.lr"] == 0.1
+
+
+def test_damage_found_in_another_process_comes_home_with_its_sentence(tmp_path: Path) -> None:
+    damage = pickle.loads(pickle.dumps(DamagedRecord(tmp_path / "summary.json", "it is empty")))
+    assert str(damage) == f"{tmp_path / 'summary.json'} is damaged: it is empty."

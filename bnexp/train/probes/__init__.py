@@ -83,6 +83,8 @@ class Probes:
             "decoupling": decoupling,
         }
         measures: list[Callable[[Step], Values]] = [f for name, f in functions.items() if getattr(self.probe, name)]
+        if not (self.probe.activations or self.probe.similar):
+            return measures
         images, _ = self.data.images("train", chosen(self.data, "train", self.probe.images))
         if self.probe.activations:
             measures.append(Activations(self.twin, images, State.of(self.network)))
