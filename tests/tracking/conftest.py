@@ -14,7 +14,11 @@ import pytest
 
 @pytest.fixture
 def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder ``wandb`` that runs are written to; afterwards W&B's service process has ended."""
+    """The folder ``wandb`` that runs are written to; afterwards W&B's service process has ended.
+
+    W&B reads its settings once per process, so what an earlier test left of it ends first.
+    """
+    _end_wandb()
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     for name in ("CACHE_DIR", "CONFIG_DIR", "DATA_DIR", "ARTIFACT_DIR"):
@@ -23,6 +27,11 @@ def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     yield tmp_path / "wandb"
+    _end_wandb()
+    assert _wandb_processes() == []
+
+
+def _end_wandb() -> None:
     if "wandb" in sys.modules:
         import wandb
 
@@ -32,7 +41,6 @@ def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         ):  # wandb leaves the temporary folder of an artifact that it could not log to the collector
             warnings.filterwarnings("ignore", "Implicitly cleaning up <TemporaryDirectory", ResourceWarning)
             gc.collect()
-    assert _wandb_processes() == []
 
 
 def _wandb_processes() -> list[str]:
