@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from bnexp.config import ConfigError
 from bnexp.plan import RunSpec, flatten
@@ -12,6 +12,8 @@ from bnexp.tracking.store import Store
 
 if TYPE_CHECKING:
     from bnexp.plan import Weights
+
+T = TypeVar("T")
 
 KEY = "train.init_from"
 SAME = ("norm.kind", "norm.placement")  # a network with other norms is another function of the same weights
@@ -64,9 +66,17 @@ def initial_weights(spec: RunSpec, store: Store) -> Weights | None:
         return None
     run = starting_run(run_id, store)
     for key in SAME if spec.config.norm.kind != "none" else SAME[:1]:
-        theirs, ours = run.settings.get(key), flatten(spec.config)[key]
+        theirs, ours = _whole(run, lambda: run.settings).get(key), flatten(spec.config)[key]
         if theirs != ours:
             raise ConfigError(
                 f"{KEY}={run_id} was trained with {key}={theirs}, not {ours}; set {key}={theirs}, or start from another."
             )
-    return run.weights()
+    return _whole(run, run.weights)
+
+
+def _whole(run: RecordedRun, read: Callable[[], T]) -> T:
+    """What ``read`` reads of the run. Raises ConfigError if the file is not there."""
+    try:
+        return read()
+    except FileNotFoundError as error:
+        raise ConfigError(f"{KEY}={run.run_id} names a run without {error}; train it again, or start from another.") from error

@@ -227,7 +227,7 @@ class RecordedRun:
         return DataFacts([str(k) for k in range(num_classes)], len(frame), summary.data_fingerprint)
 
     def predictions(self) -> pl.DataFrame | None:
-        """A row a test image, in order of ``image_id``: ``tables.PREDICTION_COLUMNS``; None if none were recorded."""
+        """A row a test image, in order of ``image_id``: ``tables.prediction_columns``; None if none were recorded."""
         try:
             return self._predictions()[0]
         except FileNotFoundError:

@@ -36,6 +36,7 @@ def recorded(digits_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     known = compose.groups() | {"study": ["batchnorm"]}
     bad = ("norm=batch", "norm.linear=true", "data.train_size=100", "train.batch_size=99", "data.val_fraction=0")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "disabled")
         patch.setenv("BNEXP_RUNS_DIR", str(root / "runs"))
         patch.setenv("BNEXP_CACHE_DIR", str(digits_cache))
         patch.setattr(compose, "groups", lambda: known)
@@ -316,7 +317,7 @@ def test_a_damaged_record_is_trained_again(ask: Cli, runs: Path) -> None:
     assert len(list(Store().runs())) == 4
 
 
-def test_a_run_cannot_start_from_damaged_weights(ask: Cli, runs: Path) -> None:
+def test_a_run_cannot_start_from_damaged_weights(ask: Cli, recorded: Path, runs: Path) -> None:
     path = trained(runs)[0]
     quick = ("train", "data=digits", "train.epochs=1", "executor=inline", "data.train_size=100")
     start = (
@@ -329,3 +330,7 @@ def test_a_run_cannot_start_from_damaged_weights(ask: Cli, runs: Path) -> None:
         result = ask(*filter(None, start))
         assert result.code in (1, 2)
         assert f"{path / name} is damaged" in result.err
+    for name in ("summary.json", "config.yaml"):
+        shutil.copy(recorded / "batchnorm" / path.name / name, path)
+    (path / "model.safetensors").unlink()
+    assert f"names a run without {path / 'model.safetensors'}; train it again" in ask(*filter(None, start)).err
