@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ Cli = Callable[..., Result]
 
 
 @pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared_cache: Path) -> Cli:
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared_cache: Path) -> Iterator[Cli]:
     """``cli("study", "batchnorm")`` runs the command as its entry point does, but for the handling of Ctrl-C."""
     from bnexp.cli.commands import run
 
@@ -33,4 +33,6 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sha
         captured = capsys.readouterr()
         return Result(code, captured.out, captured.err)
 
-    return typed
+    yield typed
+    if "joblib.externals.loky" in sys.modules:  # its idle processes would train for the next test, in this one's directories
+        sys.modules["joblib.externals.loky"].get_reusable_executor().shutdown()
