@@ -153,14 +153,10 @@ def translated() -> Iterator[None]:
 
 
 def _explain(error: Exception) -> str:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ConfigError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is not None:
-        return str(cause)
-    cause = error
-    while cause is not None and not isinstance(cause, OmegaConfBaseException):
-        cause = cause.__cause__ or cause.__context__
+    chain = _chain(error)
+    if own := next((cause for cause in chain if isinstance(cause, ConfigError)), None):
+        return str(own)
+    cause = next((cause for cause in chain if isinstance(cause, OmegaConfBaseException)), None)
     name = str(getattr(cause, "full_key", None) or "")
     text = " ".join(str(error).split())
     place = re.match(r"In '([^']*)'", text)
@@ -172,6 +168,16 @@ def _explain(error: Exception) -> str:
     if name and isinstance(cause, OmegaConfBaseException):
         return _impossible(name, cause)
     return f"the configuration cannot be composed: {text.rstrip('.')}."
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error, what caused it, and so on; each once, for under a debugger OmegaConf makes an error the cause of itself."""
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in found:
+        found.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return found
 
 
 def _impossible(name: str, cause: OmegaConfBaseException) -> str:

@@ -89,6 +89,13 @@ def test_a_value_that_a_key_cannot_have_is_named_with_what_it_can(override: str,
     assert "\n" not in str(error.value)
 
 
+def test_a_debugger_changes_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With this variable, as under a debugger, OmegaConf makes an error the cause of itself."""
+    monkeypatch.setenv("OC_CAUSE", "1")
+    with pytest.raises(ConfigError, match=r"there is no key 'study.arms.a' in the configuration"):
+        compose(["study.arms={a: []}"])
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
