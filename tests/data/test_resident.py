@@ -72,12 +72,20 @@ def test_impossible_keys_are_explained(npz: Path, keys: dict[str, Any], message:
 def test_a_split_that_loses_a_class_is_refused(tmp_path: Path) -> None:
     images, labels = images_and_labels(30, 16, 16, num_classes=15)
     np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    with pytest.raises(ConfigError, match=r"data\.train_size=10 leaves no training image of class \d+: raise it\."):
-        load(tmp_path / "data.npz", train_size=10)
-    with pytest.raises(
-        ConfigError, match=r"data\.val_fraction=0\.8 leaves no training image of class \d+: lower it or add images"
+    for keys, message in (
+        (
+            {"train_size": 14, "val_fraction": 0.0},
+            "data.train_size=14 leaves no training image of class 14: raise it.",
+        ),  # the last class
+        ({"train_size": 10, "val_fraction": 0.0}, "data.train_size=10 leaves no training image of class 10: raise it."),
+        ({"val_fraction": 0.8}, "data.val_fraction=0.8 leaves no training image of class 0: lower it or add images."),
     ):
-        load(tmp_path / "data.npz", val_fraction=0.8)
+        with pytest.raises(ConfigError) as raised:
+            load(tmp_path / "data.npz", **keys)
+        assert str(raised.value) == message
+    resident = load(tmp_path / "data.npz", train_size=15, val_fraction=0.0)
+    assert sorted(resident.train_labels[resident.train_index]) == list(range(15))
+    assert resident.fingerprint == resident.packed.fingerprint
 
 
 def test_mnist_of_28_pixels_is_used_as_it_is(mnist_server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
