@@ -97,8 +97,8 @@ def test_svhn_calls_the_digit_zero_class_zero(server: FileServer, monkeypatch: p
     from torchvision.datasets import SVHN
 
     split_list = {}
-    for split in ("train", "test"):
-        images, labels = images_and_labels(30, 32, 32, 3)
+    for split, count in (("train", 30), ("test", 20)):
+        images, labels = images_and_labels(count, 32, 32, 3)
         buffer = io.BytesIO()
         savemat(buffer, {"X": images.transpose(1, 2, 3, 0), "y": np.where(labels == 0, 10, labels)[:, None]})
         url, filename, _ = SVHN.split_list[split]
@@ -107,9 +107,9 @@ def test_svhn_calls_the_digit_zero_class_zero(server: FileServer, monkeypatch: p
     monkeypatch.setattr(SVHN, "split_list", split_list)
     monkeypatch.setenv("BNEXP_DATA_MIRROR", server.url)
     resident = prepare(DataConfig(name=DataName.svhn, val_fraction=0.0))
-    images, labels = images_and_labels(30, 32, 32, 3)
-    np.testing.assert_array_equal(resident.train_images, images.transpose(0, 3, 1, 2))
-    np.testing.assert_array_equal(resident.test_labels, labels)
+    for images, count in ((resident.train_images, 30), (resident.test_images, 20)):
+        np.testing.assert_array_equal(images, images_and_labels(count, 32, 32, 3)[0].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(resident.test_labels, images_and_labels(20, 32, 32, 3)[1])
 
 
 def test_digits_need_no_file_and_fill_the_range() -> None:
