@@ -1,9 +1,9 @@
 """Ctrl-C: one sentence and exit code 130 at whatever moment it comes, never a traceback.
 
 Python raises KeyboardInterrupt wherever the program is. In the middle of an import that breaks the module, and other libraries
-make another error of it; at the start and at the end of the program nobody catches it. So the command ends at once, without an
-exception, as it may: what is on disk is whole at any moment. Only work that has more to tidy up asks for KeyboardInterrupt
-(``tidied``), and gets it when no import is under way.
+make another error of it; polars' native code panics when an exception comes out of Python that it calls; at the start and at the
+end of the program nobody catches it. So the command ends at once, without an exception, as it may: what is on disk is whole at any
+moment. Only work that has more to tidy up asks for KeyboardInterrupt (``tidied``), and gets it when neither is under way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 INTERRUPTED = 130  # the exit code
-RETRY_SECONDS = 0.02  # between two looks whether the import is over
+RETRY_SECONDS = 0.02  # between two looks whether an exception can be raised
+FRAGILE = {"importlib", "polars"}  # packages through which no exception may pass
 
 
 class _CtrlC:
@@ -28,7 +29,7 @@ class _CtrlC:
     def __init__(self, sentence: str = "") -> None:
         self.sentence = sentence
         self.tidied = self.shielded = 0  # how many such blocks are open
-        self.asked = False  # KeyboardInterrupt has been raised, or will be when the import is over
+        self.asked = False  # KeyboardInterrupt has been raised, or will be when it can be
         self.waiting = False  # Ctrl-C came in a shielded block
         self.again = False  # the next signal is a retry, not the user's
         self.report = sys.unraisablehook
@@ -41,7 +42,7 @@ class _CtrlC:
             self.leave()
         else:
             self.asked = True
-            if _is_importing(frame):
+            if _is_fragile(frame):
                 self.retry()
             else:
                 raise KeyboardInterrupt
@@ -116,9 +117,9 @@ def shielded() -> Iterator[None]:
             _ctrl_c.handle(sys._getframe())
 
 
-def _is_importing(frame: FrameType | None) -> bool:
+def _is_fragile(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in FRAGILE:
             return True
         frame = frame.f_back
     return False

@@ -30,6 +30,26 @@ sys.meta_path.insert(0, Finder())
 main()
 """
 
+# Sends SIGINT to its own process when polars' native code asks numpy for its version, which it does once.
+IN_NATIVE_CODE = f"""
+import os, signal
+import numpy, polars
+from bnexp import interrupt
+class Version(numpy.lib.NumpyVersion):
+    def __init__(self, version):
+        os.kill(os.getpid(), signal.SIGINT)
+        super().__init__(version)
+numpy.lib.NumpyVersion = Version
+interrupt.install({SENTENCE!r})
+try:
+    with interrupt.tidied():
+        polars.Series(numpy.arange(3))
+        for _ in range(100_000_000):
+            pass
+except KeyboardInterrupt:
+    interrupt.leave({SENTENCE!r})
+"""
+
 READY = """
 import sys
 sys.argv[0] = "bnexp"
@@ -57,6 +77,11 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("module", ["bnexp.cli.commands", "typer", "hydra", "numpy", "torch", "torch.nn", "polars"])
 def test_an_import_is_no_wrong_moment(module: str, times: int) -> None:
     with start(AT_IMPORT, module, str(times), *INLINE) as process:
+        check(process)
+
+
+def test_native_code_is_no_wrong_moment() -> None:
+    with start(IN_NATIVE_CODE) as process:
         check(process)
 
 
