@@ -1,9 +1,9 @@
 """Ctrl-C: one sentence and exit code 130 at whatever moment it comes, never a traceback.
 
 Python raises KeyboardInterrupt wherever the program is. In the middle of an import that breaks the module, and other libraries
-make another error of it; polars' native code panics when an exception comes out of Python that it calls; at the start and at the
-end of the program nobody catches it. So the command ends at once, without an exception, as it may: what is on disk is whole at any
-moment. Only work that has more to tidy up asks for KeyboardInterrupt (``tidied``), and gets it when neither is under way.
+make another error of it. In Python code that polars' native code calls, it makes that panic. At the start and at the end of the
+program nobody catches it. So the command ends at once, without an exception, as it may: what is on disk is whole at any moment.
+Only work that has more to tidy up asks for KeyboardInterrupt (``tidied``), and gets it when neither is under way.
 """
 
 from __future__ import annotations
