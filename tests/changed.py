@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from bnexp.config import RunConfig
+from bnexp.config.schema import RunConfig
 
 
 def changed(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:

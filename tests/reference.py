@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnexp.config import OptimConfig, RunConfig
-from bnexp.options import ModelName, NormKind, OptimName, Placement
+from bnexp.config.options import ModelName, NormKind, OptimName, Placement
+from bnexp.config.schema import OptimConfig, RunConfig
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,

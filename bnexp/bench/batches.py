@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from bnexp.bench.plain import Batch
-from bnexp.config import TrainConfig
+from bnexp.config.schema import TrainConfig
 from bnexp.data.batches import epoch_order
 from bnexp.data.resident import Resident, Split
-from bnexp.executors.local import num_cores
+from bnexp.run.local import num_cores
 
 MAX_LOADERS = 4  # worker processes of a tuned DataLoader, which leaves one core to the training itself
 

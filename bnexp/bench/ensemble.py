@@ -24,7 +24,7 @@ from torch.func import functional_call, stack_module_state
 from bnexp.bench.batches import ResidentTensors
 from bnexp.bench.plain import Trained, start_network, start_optimiser
 from bnexp.bench.work import RunResult
-from bnexp.config import RunConfig
+from bnexp.config.schema import RunConfig
 from bnexp.data.batches import epoch_order
 from bnexp.data.resident import Resident, Split
 

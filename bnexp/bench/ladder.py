@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bnexp.bench.work import RungResult, RunResult, Work
+from bnexp.config.options import Device
 from bnexp.data.amount import NUM_IMAGES
-from bnexp.executors.local import num_cores
-from bnexp.options import Device
+from bnexp.run.local import num_cores
 from bnexp.tracking.store import Store
 
 

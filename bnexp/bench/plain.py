@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnexp.bench.work import RunResult
-from bnexp.config import RunConfig
+from bnexp.config.options import NormKind
+from bnexp.config.schema import RunConfig
 from bnexp.data.resident import Resident, Split
 from bnexp.model.networks import build_network
-from bnexp.options import NormKind
 
 Batch = tuple[Tensor, Tensor]
 

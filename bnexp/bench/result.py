@@ -10,9 +10,9 @@ from typing import Any
 
 from bnexp.bench.ladder import LeftOut, Measurement
 from bnexp.bench.work import RUNGS, RunResult, Work
-from bnexp.forecast import duration_text
-from bnexp.options import DataName, Device
-from bnexp.plan import plain
+from bnexp.config.options import DataName, Device
+from bnexp.plan.spec import plain
+from bnexp.run.forecast import duration_text
 
 NUM_STANDARD_ERRORS = 3.0  # beyond which a rung's accuracy is flagged
 FEW_REPEATS = 3

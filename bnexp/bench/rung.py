@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnexp.bench.work import ARMS, RungResult, RunResult, Work
-from bnexp.config import RunConfig
+from bnexp.config.schema import RunConfig
 from bnexp.data.resident import Resident, prepare
-from bnexp.executors.local import num_cores, single_threaded
+from bnexp.run.local import num_cores, single_threaded
 
 if TYPE_CHECKING:
     import torch

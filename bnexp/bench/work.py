@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bnexp.config import ConfigError, DataConfig, NormConfig, RunConfig, StudyConfig, TrainConfig
-from bnexp.options import DataName, Device, NormKind, Placement
-from bnexp.schema import did_you_mean
+from bnexp.config.keys import did_you_mean
+from bnexp.config.options import DataName, Device, NormKind, Placement
+from bnexp.config.schema import ConfigError, DataConfig, NormConfig, RunConfig, StudyConfig, TrainConfig
 
 ARMS = {
     "none": NormConfig(kind=NormKind.none),

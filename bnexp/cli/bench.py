@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, stderr, stdout
-from bnexp.config import ConfigError
+from bnexp.config.options import DataName, Device
+from bnexp.config.schema import ConfigError
 from bnexp.interrupt import INTERRUPTED, tidied
-from bnexp.options import DataName, Device
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,7 +116,7 @@ def _climb(plan: Plan, stem: Path, num_test: int, facts: dict[str, str]) -> tupl
 def _work(data: str | None, train_size: int | None, epochs: int, device: Device) -> Work:
     """The work of one run, checked as any other configuration is."""
     from bnexp.bench.work import Work, default_data
-    from bnexp.compose import compose
+    from bnexp.plan.compose import compose
     from bnexp.train.precision import resolve_device
 
     name = data or default_data()
@@ -129,7 +129,7 @@ def _work(data: str | None, train_size: int | None, epochs: int, device: Device)
 
 def _facts() -> dict[str, str]:
     """The machine before the first measurement; its load says how far the times can be trusted."""
-    from bnexp.executors.local import num_cores
+    from bnexp.run.local import num_cores
     from bnexp.tracking.store import environment
 
     load = {"load before": f"{os.getloadavg()[0]:.2f}"} if hasattr(os, "getloadavg") else {}
@@ -141,7 +141,7 @@ def _facts() -> dict[str, str]:
 
 def _announce(plan: Plan, num_train: int) -> None:
     """What will be measured, and how long that should take."""
-    from bnexp.forecast import duration_text
+    from bnexp.run.forecast import duration_text
 
     work = plan.work
     expected = [seconds for seconds in plan.estimate().values() if seconds is None or seconds <= plan.limit]
@@ -156,7 +156,7 @@ def _announce(plan: Plan, num_train: int) -> None:
 def _progress(plan: Plan, measurements: list[Measurement], left_out: list[LeftOut]) -> None:
     """A line for the latest measurement, with the time that the rest should take."""
     from bnexp.bench.result import mean_accuracy
-    from bnexp.forecast import duration_text
+    from bnexp.run.forecast import duration_text
 
     latest = measurements[-1]
     skipped = {(item.rung, item.num_runs) for item in left_out}

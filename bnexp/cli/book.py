@@ -10,7 +10,7 @@ import typer
 from bnexp.cli.output import Format, Row, message, print_rows
 from bnexp.cli.report import first_readable
 from bnexp.cli.study import SOME_FAILED, run_study, went_wrong
-from bnexp.config import ConfigError
+from bnexp.config.schema import ConfigError
 
 if TYPE_CHECKING:
     from bnexp.compare.record import StudyRecord
@@ -24,9 +24,9 @@ def run_all(overrides: list[str], dry_run: bool, format: Format) -> None:
 
     The studies' own reports, which take some seconds each, are drawn only for W&B; ``bnexp report NAME`` writes one later.
     """
-    from bnexp.compose import groups
+    from bnexp.config.overrides import check_overrides
     from bnexp.data.sources import DataError
-    from bnexp.overrides import check_overrides
+    from bnexp.plan.compose import groups
     from bnexp.report.book import planned
     from bnexp.tracking.store import Store
 
@@ -118,9 +118,9 @@ def _write(book: Book, studies: list[tuple[StudyRecord, StudyResult]], store: St
 def _list_runs(names: list[str], overrides: list[str], store: Store, format: Format) -> None:
     """What each study would train; a run that two studies share counts where it comes first."""
     from bnexp.cli.planned import planned_runs
-    from bnexp.compose import expand_study
-    from bnexp.forecast import duration_text, estimate_seconds
-    from bnexp.plan import RunSpec
+    from bnexp.plan.compose import expand_study
+    from bnexp.plan.spec import RunSpec
+    from bnexp.run.forecast import duration_text, estimate_seconds
 
     rows: list[Row] = []
     todo: dict[str, RunSpec] = {}

@@ -12,8 +12,8 @@ import typer
 import bnexp
 from bnexp.cli import bench, config, data, report, runs, study, train
 from bnexp.cli.output import LogMessages, message
-from bnexp.config import ConfigError
-from bnexp.typed import as_typed
+from bnexp.config.schema import ConfigError
+from bnexp.config.typed import as_typed
 
 OK, FAILED, WRONG_USE = 0, 1, 2
 

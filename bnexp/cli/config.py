@@ -9,8 +9,8 @@ import typer
 
 from bnexp.cli import complete
 from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, pick_format, print_json, print_rows
-from bnexp.config import ConfigError, RunConfig
-from bnexp.schema import schema_keys
+from bnexp.config.keys import schema_keys
+from bnexp.config.schema import ConfigError, RunConfig
 
 
 def config(
@@ -37,8 +37,8 @@ def config(
         raise ConfigError(f"--{format} goes with --keys; a configuration is printed as YAML, or as JSON with --json.")
     import yaml
 
-    from bnexp.compose import compose
-    from bnexp.plan import RunSpec
+    from bnexp.plan.compose import compose
+    from bnexp.plan.spec import RunSpec
 
     spec = RunSpec(compose(overrides or []))
     tree = {"run_id": spec.run_id, **spec.to_dict()}

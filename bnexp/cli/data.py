@@ -8,7 +8,7 @@ import typer
 
 from bnexp.cli import complete
 from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format, print_rows, stderr
-from bnexp.options import DataName
+from bnexp.config.options import DataName
 
 DESCRIPTIONS = {
     DataName.digits: ("handwritten digits, 8x8 upscaled; ships with scikit-learn", "1,797"),
@@ -47,8 +47,8 @@ def data(
             "\nUse one with data=NAME. Raw files are looked for in BNEXP_DATA_DIR and downloaded once where they are missing."
         )
         return
-    from bnexp.compose import compose
     from bnexp.data.shown import prepare_shown
+    from bnexp.plan.compose import compose
 
     resident = prepare_shown(compose([f"data={name}", *(overrides or [])]).data, stderr())
     counts = {"train": len(resident.train_index), "validation": len(resident.val_index), "test": len(resident.test_labels)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bnexp.cli.output import Format, print_rows, stdout
 
 if TYPE_CHECKING:
-    from bnexp.plan import RunSpec
+    from bnexp.plan.spec import RunSpec
     from bnexp.tracking.store import Store
 
 
@@ -17,7 +17,7 @@ def print_dry_run(rows: Sequence[dict[str, Any]], specs: Sequence[RunSpec], stor
 
     For people there is a second table, a row a cohort; for programs everything stands in the rows of the runs.
     """
-    from bnexp.forecast import forecast, part_columns, part_rows
+    from bnexp.run.forecast import forecast, part_columns, part_rows
 
     todo = [spec for spec, row in zip(specs, rows, strict=True) if row["state"] == "to train"]
     parts = forecast(todo, store) if todo else []

@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bnexp.config import ConfigError
+from bnexp.config.schema import ConfigError
 from bnexp.terminal import SafeConsole, visible_line
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]

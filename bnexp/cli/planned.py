@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnexp.compose import StudyPlan
-    from bnexp.plan import RunSpec
+    from bnexp.plan.compose import StudyPlan
+    from bnexp.plan.spec import RunSpec
     from bnexp.tracking.store import Store
 
 
 def planned_runs(plan: StudyPlan) -> list[RunSpec]:
     """Every run in the order of training: those that tune (not what extends the grid), those that others start from, and the
     study's own."""
-    from bnexp.plan import RunSpec, unique
-    from bnexp.study import tuning_jobs
+    from bnexp.plan.spec import RunSpec, unique
+    from bnexp.plan.study import tuning_jobs
 
     grid = sorted(plan.study.tune.grid)
     batches = [*(plan.batch(tuning_jobs(plan.study, grid)).phases if grid else ()), *plan.runs.phases]

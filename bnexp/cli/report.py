@@ -9,8 +9,8 @@ from typing import Annotated, TypeVar
 import typer
 
 from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format
-from bnexp.config import ConfigError
-from bnexp.schema import did_you_mean
+from bnexp.config.keys import did_you_mean
+from bnexp.config.schema import ConfigError
 from bnexp.tracking.reading import DamagedRecord
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, rounded, stdout
-from bnexp.config import ConfigError
-from bnexp.schema import did_you_mean
-from bnexp.study import levels_text
+from bnexp.config.keys import did_you_mean
+from bnexp.config.schema import ConfigError
+from bnexp.plan.study import levels_text
 from bnexp.tracking.reading import DamagedRecord
 
 if TYPE_CHECKING:

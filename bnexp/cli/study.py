@@ -21,15 +21,15 @@ from bnexp.cli.output import (
     stdout,
     table_width,
 )
-from bnexp.config import ConfigError, StudyConfig, WandbConfig
-from bnexp.options import Analysis
-from bnexp.study import fitting, jobs, pretraining_job, trained, tuning_jobs
-from bnexp.validate import resolve_seeds
+from bnexp.config.options import Analysis
+from bnexp.config.schema import ConfigError, StudyConfig, WandbConfig
+from bnexp.config.validate import resolve_seeds
+from bnexp.plan.study import fitting, jobs, pretraining_job, trained, tuning_jobs
 
 if TYPE_CHECKING:
     from bnexp.compare.record import StudyRecord
     from bnexp.compare.result import StudyResult
-    from bnexp.compose import StudyPlan
+    from bnexp.plan.compose import StudyPlan
     from bnexp.tracking.store import Store
 
 SOME_FAILED = 3
@@ -71,7 +71,7 @@ def study(
 
     store = Store()
     if dry_run:
-        from bnexp.compose import expand_study
+        from bnexp.plan.compose import expand_study
         from bnexp.tracking.initial import resolve_starts
 
         _print_plan(expand_study(resolve_starts([f"study={name}", *chosen], store)), store, format)
@@ -87,8 +87,8 @@ def run_study(name: str, overrides: list[str], store: Store, format: Format) -> 
     Raises ConfigError for a study that cannot run.
     """
     from bnexp.compare.record import from_plan
-    from bnexp.compose import expand_study
-    from bnexp.executors.arrange import prepare_workers
+    from bnexp.plan.compose import expand_study
+    from bnexp.run.arrange import prepare_workers
     from bnexp.tracking.initial import resolve_starts
 
     prepare_workers()
@@ -105,9 +105,9 @@ def run_study(name: str, overrides: list[str], store: Store, format: Format) -> 
 
 def _train(plan: StudyPlan, chosen: list[str], store: Store) -> None:
     """Train the runs of a study: by Hydra, unless its launcher is the one that would compose all of them again for this."""
-    from bnexp import runner
-    from bnexp.compose import launch
-    from bnexp.plan import RunSpec
+    from bnexp.plan.compose import launch
+    from bnexp.plan.spec import RunSpec
+    from bnexp.run import runner
 
     if plan.launcher == "cohort":
         runner.run([RunSpec(config) for phase in plan.runs.phases for config in phase.configs], store)
@@ -118,9 +118,9 @@ def _train(plan: StudyPlan, chosen: list[str], store: Store) -> None:
 def _tuned(plan: StudyPlan, chosen: list[str], store: Store, format: Format) -> StudyPlan:
     """The plan with the tuned values, where the study tunes one; what was chosen is printed beside the verdict's table."""
     from bnexp.compare.tuned import tuning_rows
-    from bnexp.compose import launch
-    from bnexp.runner import run_job
-    from bnexp.tuning import tune
+    from bnexp.plan.compose import launch
+    from bnexp.run.runner import run_job
+    from bnexp.run.tuning import tune
 
     def train(jobs: list[list[str]]) -> None:
         message(f"tuning {plan.study.tune.setting} first: {len(jobs)} runs, and more where a best value lies at the edge")
@@ -134,9 +134,9 @@ def _tuned(plan: StudyPlan, chosen: list[str], store: Store, format: Format) -> 
 
 def _announce(plan: StudyPlan, store: Store) -> bool:
     """Say on stderr what will run; whether anything is left to train."""
-    from bnexp.forecast import duration_text, estimate_seconds
-    from bnexp.plan import RunSpec, unique
-    from bnexp.runner import unfinished
+    from bnexp.plan.spec import RunSpec, unique
+    from bnexp.run.forecast import duration_text, estimate_seconds
+    from bnexp.run.runner import unfinished
 
     own = unique([RunSpec(config) for config in plan.configs])
     first = [RunSpec(config) for config in plan.runs.pretraining.configs] if plan.runs.pretraining else []
@@ -219,7 +219,7 @@ TERMINAL_COLUMNS = (
 def _print_plan(plan: StudyPlan, store: Store, format: Format) -> None:
     from bnexp.cli.forecast import print_dry_run
     from bnexp.cli.planned import planned_rows, planned_runs
-    from bnexp.forecast import duration_text, estimate_seconds
+    from bnexp.run.forecast import duration_text, estimate_seconds
 
     rows = planned_rows(plan, store)
     message(f"{plan.study.name}-{plan.study_id}: {plan.study.question}")
@@ -233,10 +233,10 @@ def _print_plan(plan: StudyPlan, store: Store, format: Format) -> None:
 
 
 def _list_studies(format: Format, overrides: list[str]) -> None:
-    from bnexp.compose import compose, groups
     from bnexp.data.download import DataError
-    from bnexp.forecast import changed, duration_text, estimate_seconds
-    from bnexp.plan import RunSpec
+    from bnexp.plan.compose import compose, groups
+    from bnexp.plan.spec import RunSpec
+    from bnexp.run.forecast import changed, duration_text, estimate_seconds
     from bnexp.tracking.store import Store
 
     store = Store()

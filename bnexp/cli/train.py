@@ -8,10 +8,10 @@ import typer
 
 from bnexp.cli import complete
 from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format, print_rows, rounded
-from bnexp.config import ConfigError, RunConfig
+from bnexp.config.schema import ConfigError, RunConfig
 
 if TYPE_CHECKING:
-    from bnexp.plan import RunSpec
+    from bnexp.plan.spec import RunSpec
 
 FAILED, SOME_FAILED = 1, 3
 
@@ -30,9 +30,9 @@ def train(
     """
     format = pick_format(json, csv, md)
     from bnexp.cli.forecast import print_dry_run
-    from bnexp.compose import compose, expand_multirun, launch
-    from bnexp.plan import RunSpec, unique
-    from bnexp.runner import run_job
+    from bnexp.plan.compose import compose, expand_multirun, launch
+    from bnexp.plan.spec import RunSpec, unique
+    from bnexp.run.runner import run_job
     from bnexp.tracking.initial import resolve_starts
     from bnexp.tracking.store import Store
 
@@ -81,7 +81,7 @@ def _tell_notes(configs: list[RunConfig]) -> None:
 
 
 def _config(tree: Any) -> RunConfig:
-    from bnexp.compose import to_config
+    from bnexp.plan.compose import to_config
 
     return to_config(tree)
 

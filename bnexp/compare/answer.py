@@ -23,8 +23,8 @@ from bnexp.compare.text import (
     ratio,
     why,
 )
-from bnexp.config import StudyConfig
-from bnexp.options import Direction
+from bnexp.config.options import Direction
+from bnexp.config.schema import StudyConfig
 
 _ACCURACY = ("test/accuracy", "accuracy")
 _QUESTION_WORDS = ("do", "does", "is", "are", "can", "has", "have", "will", "did", "was", "were")

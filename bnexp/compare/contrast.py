@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from bnexp.compare.pairing import Pairs, Results
 from bnexp.compare.select import value_text
-from bnexp.config import StudyConfig
-from bnexp.options import Direction
+from bnexp.config.options import Direction
+from bnexp.config.schema import StudyConfig
 
 ArmPairs = Sequence[tuple[str, str]]  # (arm, baseline)
 

@@ -17,7 +17,7 @@ from bnexp.compare.contrast import Contrast, Inputs, Questions, Test
 from bnexp.compare.pairing import Pairs, Results, factor_names, place, seed_text
 from bnexp.compare.stats import Array
 from bnexp.compare.text import quantity
-from bnexp.config import ConfigError
+from bnexp.config.schema import ConfigError
 
 MIN_LEVELS = 3  # of Page's test
 

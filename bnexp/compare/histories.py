@@ -13,8 +13,8 @@ from bnexp.compare.contrast import Contrast, Inputs, Questions, Test
 from bnexp.compare.pairing import Pairs, place, seed_text
 from bnexp.compare.stats import Array
 from bnexp.compare.text import RATIO, number
-from bnexp.config import ConfigError
-from bnexp.options import Direction
+from bnexp.config.options import Direction
+from bnexp.config.schema import ConfigError
 
 History = list[dict[str, float]]
 Course = TypeVar("Course")

@@ -12,7 +12,7 @@ from bnexp.compare.contrast import Test
 from bnexp.compare.pairing import Results, place, seed_text
 from bnexp.compare.result import Comparison
 from bnexp.compare.text import ALPHA, MIN_PAIRS, RATIO, all_diverged, interval, p_text, quantity
-from bnexp.config import StudyConfig
+from bnexp.config.schema import StudyConfig
 from bnexp.rng import numpy_generator
 
 

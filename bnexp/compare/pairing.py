@@ -11,8 +11,8 @@ import numpy as np
 
 from bnexp.compare.result import Outcome, Status
 from bnexp.compare.stats import Array
-from bnexp.config import ConfigError
-from bnexp.schema import metric_unit
+from bnexp.config.keys import metric_unit
+from bnexp.config.schema import ConfigError
 
 Cell = tuple[str, str]  # (arm, level)
 

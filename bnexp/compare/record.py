@@ -7,19 +7,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnexp.checks import check
 from bnexp.compare.result import PlannedRun
 from bnexp.compare.tuned import tuned_setting
-from bnexp.config import ConfigError, DataConfig, RunConfig, StudyConfig
-from bnexp.plan import RunSpec, flatten, identity, plain
-from bnexp.schema import schema_keys
-from bnexp.study import Choice
+from bnexp.config.keys import schema_keys
+from bnexp.config.schema import ConfigError, DataConfig, RunConfig, StudyConfig
+from bnexp.config.validate import check_name, check_range
+from bnexp.plan.checks import check
+from bnexp.plan.spec import RunSpec, flatten, identity, plain
+from bnexp.plan.study import Choice
 from bnexp.tracking.reading import MIB, DamagedRecord, Level, as_type, read_as
 from bnexp.tracking.store import Store, write_json
-from bnexp.validate import check_name, check_range
 
 if TYPE_CHECKING:
-    from bnexp.compose import StudyPlan
+    from bnexp.plan.compose import StudyPlan
 
 STUDY = "study.json"
 MOST = 16 * MIB  # a hundred thousand runs

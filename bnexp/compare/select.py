@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.compare.result import Outcome, PlannedRun, Status
-from bnexp.config import ConfigError
-from bnexp.schema import did_you_mean
+from bnexp.config.keys import did_you_mean
+from bnexp.config.schema import ConfigError
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import SUMMARY, DataFacts, RecordedRun
 from bnexp.tracking.store import Store

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bnexp.compare.contrast import Contrast, Inputs, Questions
 from bnexp.compare.pairing import Pairs, Results, seed_text
 from bnexp.compare.stats import Array
-from bnexp.config import ConfigError
+from bnexp.config.schema import ConfigError
 
 WITHIN = 1.0  # pp below the best that still count as its neighbourhood
 OCTAVE_MARGIN = 1.0  # a factor of 2, the step of the usual grid, is the smallest change of a level worth acting on

@@ -6,7 +6,7 @@ import math
 
 from bnexp.compare.result import Comparison, Verdict
 from bnexp.compare.stats import MAX_PAIRS
-from bnexp.options import Direction
+from bnexp.config.options import Direction
 
 ALPHA = 0.05
 MIN_PAIRS = 6  # with fewer, the exact sign-flip test can never confirm a result at .05

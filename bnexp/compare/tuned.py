@@ -7,8 +7,8 @@ from typing import Any
 
 from bnexp.compare.pairing import place, seed_text
 from bnexp.compare.select import level_text
-from bnexp.config import TuneConfig
-from bnexp.study import Choice
+from bnexp.config.schema import TuneConfig
+from bnexp.plan.study import Choice
 
 
 def tuned_setting(choices: Sequence[Choice]) -> dict[str, str]:

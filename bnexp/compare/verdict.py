@@ -43,11 +43,11 @@ from bnexp.compare.pairing import Pairs, Results
 from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult, Verdict
 from bnexp.compare.sensitivity import sensitivity
 from bnexp.compare.text import ALPHA, MIN_PAIRS, claimed, reason
-from bnexp.config import ConfigError, StudyConfig
-from bnexp.options import Analysis, Direction
-from bnexp.plan import plain
+from bnexp.config.keys import did_you_mean
+from bnexp.config.options import Analysis, Direction
+from bnexp.config.schema import ConfigError, StudyConfig
+from bnexp.plan.spec import plain
 from bnexp.rng import numpy_generator
-from bnexp.schema import did_you_mean
 
 ANALYSES: dict[Analysis, Callable[[Inputs], Questions]] = {
     Analysis.levels: at_levels,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bnexp.config import ConfigError, DataConfig, RunConfig
-from bnexp.options import DataName
+from bnexp.config.options import DataName
+from bnexp.config.schema import ConfigError, DataConfig, RunConfig
 from bnexp.terminal import SafeConsole
 
 # Training images of each published data set, those for validation among them. Only the files tell those of one's own.

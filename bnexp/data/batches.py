@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bnexp.config import DataConfig
+from bnexp.config.options import Augment, Order
+from bnexp.config.schema import DataConfig
 from bnexp.data.resident import Float64, Resident, Split
-from bnexp.options import Augment, Order
 from bnexp.rng import torch_generator
 
 GROUP = 64  # images of a class in a row with ``order=grouped``, a batch of the usual size

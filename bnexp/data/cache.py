@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.config import DataConfig
+from bnexp.config.options import DataName
+from bnexp.config.schema import DataConfig
 from bnexp.data.download import DataError, Progress, cache_dir, cache_errors
 from bnexp.data.folder import has_test_folder, image_root, scan
 from bnexp.data.images import Int64, RawData, UInt8
 from bnexp.data.npz import npz_path
-from bnexp.options import DataName
 
 VERSION = 1  # raise it when the packed form, or what goes into it, changes
 CHUNK_IMAGES = 2048

@@ -20,7 +20,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import bnexp
-from bnexp.typed import MessageError
+from bnexp.config.typed import MessageError
 
 Progress = Callable[[str, int, int], None]
 """``(what is done, units done, units in all)``; the last is 0 where it is not known."""

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bnexp.config import ConfigError, DataConfig
+from bnexp.config.keys import did_you_mean
+from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.download import DataError, Progress, cache_dir, cache_errors
 from bnexp.data.images import MAX_CLASSES, Int64, RawData, UInt8, square
 from bnexp.data.splits import split_off_test
-from bnexp.schema import did_you_mean
 
 CHUNK_IMAGES = 64
 GREY_MODES = ("1", "L", "LA")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.config import ConfigError, DataConfig
+from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.archive import read_arrays
 from bnexp.data.download import DataError
 from bnexp.data.images import MAX_CLASSES, Int64, RawData, UInt8

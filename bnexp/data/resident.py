@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.config import ConfigError, DataConfig
+from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.amount import too_large
 from bnexp.data.cache import Packed, open_packed
 from bnexp.data.images import Int64, UInt8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bnexp.config import DataConfig
+from bnexp.config.schema import DataConfig
 from bnexp.terminal import SafeConsole
 
 if TYPE_CHECKING:

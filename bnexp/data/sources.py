@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from bnexp.config import ConfigError, DataConfig
+from bnexp.config.options import DataName
+from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.download import DataError, Progress, RawFile, md5_of, mirrored, obtain, raw_roots
 from bnexp.data.folder import load_image_folder
 from bnexp.data.images import RawData, UInt8, fit
 from bnexp.data.npz import load_npz
 from bnexp.data.splits import stratified_split
-from bnexp.options import DataName
 from bnexp.rng import numpy_generator
 
 __all__ = ["DataError", "Progress", "RawData", "load"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexp.config import ConfigError, DataConfig
+from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.images import Int64
 from bnexp.rng import numpy_generator
 

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bnexp.config import LENET_CHANNELS, LENET_UNITS, ConfigError, ModelConfig, RunConfig
+from bnexp.config.options import Activation, DropoutSide, ModelName, NormKind, Placement
+from bnexp.config.schema import LENET_CHANNELS, LENET_UNITS, ConfigError, ModelConfig, RunConfig
 from bnexp.model.init import initialise
 from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunAveragePool, RunConv2d, RunDropout, RunFlatten, RunLinear
 from bnexp.model.norms import RunNorm, build_norm
-from bnexp.options import Activation, DropoutSide, ModelName, NormKind, Placement
 from bnexp.rng import derive
 
 FEW_CHANNELS = 8  # of a convolution, of which twice as many fit into a vector of a CPU

@@ -24,13 +24,13 @@ from bnexp.compare.select import study_outcomes
 from bnexp.compare.tables import comparison_rows
 from bnexp.compare.text import SETTINGS
 from bnexp.compare.verdict import analyse
-from bnexp.options import Analysis
-from bnexp.plan import digest
+from bnexp.config.options import Analysis
+from bnexp.plan.spec import digest
+from bnexp.plan.study import varied_keys
 from bnexp.report import figures, markdown
 from bnexp.report.html import Chart, page
 from bnexp.report.published import ERRATA, PUBLISHED, Reference, references
 from bnexp.report.sections import CURVES, DIFFERENCE_SCHEMA, LEFT_OUT, histories, run_curves, study_factor
-from bnexp.study import varied_keys
 from bnexp.tracking.reading import MIB, DamagedRecord, read_as
 from bnexp.tracking.store import Store, write_atomic, write_if_allowed, write_json
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bnexp.compare.result import Outcome
-from bnexp.schema import schema_keys
+from bnexp.config.keys import schema_keys
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import RecordedRun
 

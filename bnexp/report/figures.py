@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from bnexp.compare.result import Comparison
 from bnexp.compare.text import RATIO, interval, quantity
+from bnexp.config.keys import metric_unit
 from bnexp.report.sections import CURVES, Factor
-from bnexp.schema import metric_unit
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b98000", "#3a97cb", "#808080", "#6a5acd")
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (10, 4), (4, 4), (1, 3), (12, 3, 3, 3))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bnexp.compare.record import StudyRecord
 from bnexp.compare.result import StudyResult
 from bnexp.compare.select import study_facts
-from bnexp.config import WandbConfig
+from bnexp.config.schema import WandbConfig
 from bnexp.data.cache import find_packed
 from bnexp.data.resident import images_for_display
 from bnexp.interrupt import tidied

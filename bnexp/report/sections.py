@@ -15,7 +15,7 @@ import polars as pl
 from bnexp.compare.pairing import Results
 from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult
 from bnexp.compare.stats import differences, mean_interval
-from bnexp.options import Analysis
+from bnexp.config.options import Analysis
 from bnexp.report.configuration import Configuration, environments, gather
 from bnexp.report.predictions import Images as Images
 from bnexp.report.predictions import PredictionSection, collect, load

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnexp.compare.tables import comparison_rows
-from bnexp.config import WandbConfig
+from bnexp.config.schema import WandbConfig
 from bnexp.report import figures
 from bnexp.report.predictions import load
 from bnexp.report.sections import Images, Report

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from bnexp.config import ConfigError
-from bnexp.plan import RunSpec, flatten
+from bnexp.config.schema import ConfigError
+from bnexp.plan.spec import RunSpec, flatten
 from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store
 
 if TYPE_CHECKING:
-    from bnexp.plan import Weights
+    from bnexp.plan.spec import Weights
 
 T = TypeVar("T")
 

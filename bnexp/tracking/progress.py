@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 
 from bnexp.metrics import EpochMetrics, Record, RunFailed, RunFinished, RunStarted
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.terminal import SafeConsole, visible_line
 from bnexp.tracking.sink import Sink
 

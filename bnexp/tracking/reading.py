@@ -18,7 +18,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from bnexp.config import ConfigError
+from bnexp.config.schema import ConfigError
 from bnexp.terminal import visible_line
 
 MIB = 2**20

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.schema import metric_unit
+from bnexp.config.keys import metric_unit
 from bnexp.tracking.reading import (
     MIB,
     DamagedRecord,

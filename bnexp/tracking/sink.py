@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from bnexp.metrics import Record
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 
 
 class Sink:

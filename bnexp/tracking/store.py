@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 import bnexp
 from bnexp.metrics import EpochMetrics, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import CONFIG, FAILURE, METRICS, PREDICTIONS, SUMMARY, WEIGHTS, DataFacts, RecordedRun, Summary
 from bnexp.tracking.sink import Sink

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.config import WandbConfig
+from bnexp.config.schema import WandbConfig
 from bnexp.metrics import EpochMetrics, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.tracking.sink import BackgroundSink
 from bnexp.tracking.store import pack_weights
 from bnexp.tracking.tables import class_accuracy, confusion_matrix, prediction_frame, select_rows

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bnexp.config import ConfigError, WandbConfig
-from bnexp.options import WandbMode
+from bnexp.config.options import WandbMode
+from bnexp.config.schema import ConfigError, WandbConfig
 
 if TYPE_CHECKING:
     import wandb

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from bnexp.config.options import Statistics
 from bnexp.metrics import EpochMetrics, Predictions, Record, RunFinished, RunStarted, StepMetrics
 from bnexp.model.networks import Network, build_network
-from bnexp.options import Statistics
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.train.capture import captured
 from bnexp.train.evaluate import Evaluation, Split, SplitScores, evaluate
 from bnexp.train.loop import EpochLoop

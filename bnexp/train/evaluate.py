@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bnexp.config.options import Precision
 from bnexp.metrics import Float32, Int64
 from bnexp.model.networks import Network
-from bnexp.options import Precision
 from bnexp.train.precision import autocast
 from bnexp.train.step import image_losses, num_correct
 

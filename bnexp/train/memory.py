@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnexp.config import RunConfig
+from bnexp.config.options import OptimName, Precision
+from bnexp.config.schema import RunConfig
 from bnexp.model.convolution import Strategy
 from bnexp.model.layers import RunConv2d
 from bnexp.model.networks import Network, build_network
-from bnexp.options import OptimName, Precision
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.train.capture import release_memory
 from bnexp.train.loop import EpochLoop
 from bnexp.train.optim import build_optimiser

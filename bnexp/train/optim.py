@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bnexp.config import OptimConfig
-from bnexp.options import OptimName, Schedule
+from bnexp.config.options import OptimName, Schedule
+from bnexp.config.schema import OptimConfig
 
 Float64 = NDArray[np.float64]
 

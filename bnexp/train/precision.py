@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from bnexp.config import ConfigError, TrainConfig
-from bnexp.options import Device, Precision
+from bnexp.config.options import Device, Precision
+from bnexp.config.schema import ConfigError, TrainConfig
 
 
 def resolve_device(train: TrainConfig) -> torch.device:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from bnexp.config.options import Precision
 from bnexp.model.networks import Network
 from bnexp.model.norms import RunningNorm, running_norms
-from bnexp.options import Precision
 from bnexp.rng import torch_generator
 from bnexp.train.precision import autocast
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bnexp.config.options import Precision
 from bnexp.model.networks import Network
-from bnexp.options import Precision
 from bnexp.train.optim import Optimiser
 from bnexp.train.precision import autocast
 

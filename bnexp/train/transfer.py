@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bnexp.config import ConfigError, TrainConfig
+from bnexp.config.options import NormStatistics, Trainable
+from bnexp.config.schema import ConfigError, TrainConfig
 from bnexp.model.networks import Network
 from bnexp.model.norms import RunNorm, running_norms
-from bnexp.options import NormStatistics, Trainable
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.train.optim import Optimiser
 from bnexp.train.statistics import precise_statistics, statistics_batches
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bnexp.config.options import Precision
 from bnexp.model.convolution import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, Strategy, fastest
 from bnexp.model.layers import RunConv2d
 from bnexp.model.networks import Network
-from bnexp.options import Precision
 
 REPEATS = 5
 

@@ -29,9 +29,9 @@ class CohortLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         del initial_job_idx
-        from bnexp import runner
-        from bnexp.compose import compose_jobs
-        from bnexp.plan import RunSpec
+        from bnexp.plan.compose import compose_jobs
+        from bnexp.plan.spec import RunSpec
+        from bnexp.run import runner
 
         configs = compose_jobs(self.hydra_context.config_loader, self.config, job_overrides)
         results = runner.run([RunSpec(config) for config in configs])

@@ -40,9 +40,9 @@ class StudySweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from bnexp.compose import expand
+        from bnexp.plan.compose import expand
+        from bnexp.run.tuning import tune
         from bnexp.tracking.store import Store
-        from bnexp.tuning import tune
 
         plan = tune(expand(self.loader, arguments), Store(), self._launch)
         return [] if self.only_tuning else [self._launch(phase.jobs) for phase in plan.runs.phases]

@@ -14,7 +14,7 @@ class UserFiles(FileConfigSource):
         return "bnexp"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        from bnexp.yaml_size import check_size
+        from bnexp.config.yaml_size import check_size
 
         if self.is_config(config_path):
             check_size(Path(self.path) / self._normalize_file_name(config_path))

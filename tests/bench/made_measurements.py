@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bnexp.bench.ladder import Measurement
 from bnexp.bench.work import RungResult, RunResult, Work
-from bnexp.options import DataName, Device
+from bnexp.config.options import DataName, Device
 
 WORK = Work(DataName.mnist, None, 1, 1, Device.cpu)
 

@@ -11,7 +11,7 @@ import pytest
 from bnexp.bench.ladder import LeftOut, Plan, climb
 from bnexp.bench.result import Ladder, build, standard_error, table
 from bnexp.bench.work import RUNGS, RungResult, RunResult
-from bnexp.options import DataName, Device
+from bnexp.config.options import DataName, Device
 from tests.bench.made_measurements import WORK, measurement
 
 

@@ -12,13 +12,13 @@ from bnexp.bench.ladder import BenchError, measure
 from bnexp.bench.plain import start_network
 from bnexp.bench.rung import climb
 from bnexp.bench.work import Work
-from bnexp.cohorts import cohorts
-from bnexp.compose import compose, expand_study
+from bnexp.config.options import DataName, Device
 from bnexp.data.resident import prepare
-from bnexp.executors.local import run_inline
 from bnexp.metrics import RunFinished
-from bnexp.options import DataName, Device
-from bnexp.plan import RunSpec
+from bnexp.plan.compose import compose, expand_study
+from bnexp.plan.spec import RunSpec
+from bnexp.run.cohorts import cohorts
+from bnexp.run.local import run_inline
 
 WORK = Work(DataName.digits, 600, 2, 4, Device.cpu)
 NUM_TEST = 359

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnexp import compose
 from bnexp.data import download
+from bnexp.plan.spec import compose
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 

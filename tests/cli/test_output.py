@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from bnexp import compose
 from bnexp.cli import study
 from bnexp.cli.output import Format, print_json, print_rows
 from bnexp.compare.result import Outcome, Status, Verdict
 from bnexp.compare.verdict import analyse
-from bnexp.config import StudyConfig
+from bnexp.config.schema import StudyConfig
+from bnexp.plan.spec import compose
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from bnexp.compare.result import Comparison, Outcome, Status, StudyResult
 from bnexp.compare.select import level_text
 from bnexp.compare.verdict import analyse
-from bnexp.config import StudyConfig
-from bnexp.options import Direction
+from bnexp.config.options import Direction
+from bnexp.config.schema import StudyConfig
 
 SETTINGS = {"data.name": "mnist", "optim.lr": "0.01", "train.epochs": "10", "model.name": "lenet"}
 

@@ -15,7 +15,7 @@ from made_outcomes import BASE, GAIN, NOISE, SETTINGS, from_values, only, outcom
 from bnexp.compare.result import Outcome, Status, StudyResult, Verdict
 from bnexp.compare.tables import arm_rows, comparison_rows
 from bnexp.compare.text import p_equals, p_text
-from bnexp.options import Direction
+from bnexp.config.options import Direction
 
 
 def test_a_supported_claim_in_words() -> None:

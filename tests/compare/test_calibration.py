@@ -17,7 +17,7 @@ from bnexp.compare.contrast import Contrast
 from bnexp.compare.pairing import Pairs
 from bnexp.compare.result import Comparison, Verdict
 from bnexp.compare.verdict import judge
-from bnexp.options import Direction
+from bnexp.config.options import Direction
 
 TRIALS = 1_000
 FAMILIES = 400  # studies of several arms

@@ -10,8 +10,8 @@ import pytest
 from made_outcomes import outcome, result, study
 
 from bnexp.compare.result import Comparison, Outcome, Status, StudyResult, Verdict
-from bnexp.config import ConfigError
-from bnexp.options import Analysis, Direction
+from bnexp.config.options import Analysis, Direction
+from bnexp.config.schema import ConfigError
 
 FAMILIES = 250
 ACTIVATIONS = ("relu", "tanh", "sigmoid")

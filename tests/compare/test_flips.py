@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bnexp.compare import stats
 from bnexp.compare.result import StudyResult, Verdict
-from bnexp.options import Analysis
+from bnexp.config.options import Analysis
 
 TRIALS = 250
 Guesses = NDArray[np.int64]

@@ -12,8 +12,8 @@ from made_outcomes import MadeRecords, outcome, result, study
 from bnexp.compare.histories import Losses, Validations, time_to
 from bnexp.compare.result import Outcome, Status, StudyResult, Verdict
 from bnexp.compare.tables import comparison_rows
-from bnexp.config import ConfigError
-from bnexp.options import Analysis
+from bnexp.config.options import Analysis
+from bnexp.config.schema import ConfigError
 
 History = list[dict[str, float]]
 TRIALS = 200

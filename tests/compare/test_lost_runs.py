@@ -10,7 +10,7 @@ from made_outcomes import BASE, GAIN, NOISE, only, outcome, pair, result, study
 
 from bnexp.compare.result import Outcome, Status, Verdict
 from bnexp.compare.tables import comparison_rows
-from bnexp.schema import PROBE_METRICS
+from bnexp.config.keys import PROBE_METRICS
 
 
 def test_diverged_runs_stay_in_at_chance_and_are_named() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bnexp.compare.result import PlannedRun, Status
 from bnexp.compare.select import StoreRecords, level_text, study_outcomes
-from bnexp.config import ConfigError
+from bnexp.config.schema import ConfigError
 from bnexp.metrics import Predictions
 from bnexp.tracking.store import Store
 from bnexp.tracking.tables import prediction_frame

@@ -15,8 +15,8 @@ from made_outcomes import outcome, result, study
 
 from bnexp.compare.result import Outcome, Status, Verdict
 from bnexp.compare.sensitivity import area, largest_stable, width
-from bnexp.config import ConfigError
-from bnexp.options import Analysis
+from bnexp.config.options import Analysis
+from bnexp.config.schema import ConfigError
 
 RATES = [0.001 * 2**k for k in range(8)]
 X = np.arange(5.0)

@@ -17,8 +17,8 @@ from scipy.stats import bootstrap, friedmanchisquare
 from bnexp.compare.result import Verdict
 from bnexp.compare.tables import comparison_rows
 from bnexp.compare.verdict import decide
-from bnexp.config import ConfigError, StudyConfig
-from bnexp.options import Direction
+from bnexp.config.options import Direction
+from bnexp.config.schema import ConfigError, StudyConfig
 
 
 @pytest.mark.parametrize(

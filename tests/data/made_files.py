@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.config import DataConfig
+from bnexp.config.options import DataName
+from bnexp.config.schema import DataConfig
 from bnexp.data.download import RawFile, obtain
 from bnexp.data.resident import Resident, prepare
-from bnexp.options import DataName
 
 Answer = Callable[[int, bytes], tuple[int, bytes]]
 

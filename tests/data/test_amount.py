@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bnexp.config import BudgetConfig, ConfigError, DataConfig, RunConfig
+from bnexp.config.options import DataName
+from bnexp.config.schema import BudgetConfig, ConfigError, DataConfig, RunConfig
 from bnexp.data.amount import budget_note, fit_train_size, split_sizes
 from bnexp.data.resident import prepare
-from bnexp.options import DataName
 from tests.data.made_files import images_and_labels
 
 

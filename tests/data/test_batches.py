@@ -12,10 +12,10 @@ from epochs import epoch_batches
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnexp.config import DataConfig
+from bnexp.config.options import Augment, DataName, Order
+from bnexp.config.schema import DataConfig
 from bnexp.data.batches import CROP_PADDING, GROUP, DeviceData, arranged, augmented, epoch_augmentation, epoch_order
 from bnexp.data.resident import Resident, prepare
-from bnexp.options import Augment, DataName, Order
 
 CPU = torch.device("cpu")
 N = 37  # training images: batches of 16 leave a last one of 5

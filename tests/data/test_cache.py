@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from made_files import FileServer, load, md5, obtain_and_prepare
 
-from bnexp.config import DataConfig
+from bnexp.config.options import DataName
+from bnexp.config.schema import DataConfig
 from bnexp.data import cache as packed_cache
 from bnexp.data.cache import cache_key
 from bnexp.data.download import DataError, RawFile
 from bnexp.data.resident import prepare
-from bnexp.options import DataName
 
 Damage = Callable[[Path], None]
 

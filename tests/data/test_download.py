@@ -13,12 +13,12 @@ from conftest import REAL_PAUSES
 from made_files import FileServer, md5
 
 import bnexp
-from bnexp.config import ConfigError, DataConfig
+from bnexp.config.options import DataName
+from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data import download
 from bnexp.data.download import RawFile, cache_dir, mirrored, obtain, raw_roots
 from bnexp.data.resident import prepare
 from bnexp.data.sources import DataError
-from bnexp.options import DataName
 
 CONTENT = bytes(range(256)) * 64
 IMAGES = "/mnist/train-images-idx3-ubyte.gz"

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from bnexp.config import ConfigError, DataConfig
+from bnexp.config.options import DataName
+from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.resident import Resident, prepare
 from bnexp.data.sources import DataError
-from bnexp.options import DataName
 
 
 def save(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 20), value: int = 100, **options: object) -> None:

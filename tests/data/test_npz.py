@@ -10,10 +10,10 @@ import pytest
 from made_files import images_and_labels
 from numpy.typing import NDArray
 
-from bnexp.config import ConfigError, DataConfig
+from bnexp.config.options import DataName
+from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.resident import Resident, prepare
 from bnexp.data.sources import DataError
-from bnexp.options import DataName
 
 IMAGES, LABELS = images_and_labels(40, 16, 16, num_classes=4)
 

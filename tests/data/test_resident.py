@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from made_files import FileServer, images_and_labels, load
 
-from bnexp.config import ConfigError, DataConfig
+from bnexp.config.options import DataName
+from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.cache import image_moments
 from bnexp.data.resident import images_for_display, normalisation, prepare
-from bnexp.options import DataName
 
 
 def test_parts_are_disjoint_stratified_and_fixed_by_the_split_seed(npz: Path) -> None:

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from made_files import FileServer, idx, images_and_labels, md5
 
-from bnexp.config import DataConfig
+from bnexp.config.options import DataName
+from bnexp.config.schema import DataConfig
 from bnexp.data.resident import prepare
 from bnexp.data.sources import DataError, read_idx
-from bnexp.options import DataName
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnexp.config import ConfigError, DataConfig
+from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.splits import split_off_test, stratified_choice, stratified_split
 from bnexp.rng import numpy_generator
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnexp.config import NormConfig, RunConfig
+from bnexp.config.options import NormKind
+from bnexp.config.schema import NormConfig, RunConfig
 from bnexp.model.norms import RunNorm, build_norm
-from bnexp.options import NormKind
 
 R, N, C = 3, 5, 4
 KINDS = [kind for kind in NormKind if kind is not NormKind.none]

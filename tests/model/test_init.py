@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from bnexp.config import InitConfig, ModelConfig, NormConfig, RunConfig
+from bnexp.config.options import InitLayers, InitScheme, ModelName, NormKind, Placement
+from bnexp.config.schema import InitConfig, ModelConfig, NormConfig, RunConfig
 from bnexp.model.init import draw_weight
 from bnexp.model.networks import Network, build_network
-from bnexp.options import InitLayers, InitScheme, ModelName, NormKind, Placement
 from bnexp.rng import torch_generator
 
 

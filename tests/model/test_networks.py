@@ -10,9 +10,9 @@ import torch
 from reference import reference_network, reference_train
 from torch import nn
 
-from bnexp.config import ConfigError, ModelConfig, NormConfig, OptimConfig, RunConfig
+from bnexp.config.options import Activation, DropoutSide, ModelName, NormKind, Placement, Precision
+from bnexp.config.schema import ConfigError, ModelConfig, NormConfig, OptimConfig, RunConfig
 from bnexp.model.networks import Network, build_network, table
-from bnexp.options import Activation, DropoutSide, ModelName, NormKind, Placement, Precision
 from bnexp.train.optim import build_optimiser
 from bnexp.train.step import TrainStep
 

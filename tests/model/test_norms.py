@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bnexp.config import ConfigError
+from bnexp.config.schema import ConfigError
 from bnexp.model.norms import RunBatchNorm
 
 R, N, C = 3, 5, 4

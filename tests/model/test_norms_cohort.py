@@ -9,10 +9,10 @@ import torch
 from norm_cases import KINDS, R, assert_close, build, images
 from torch import Tensor
 
-from bnexp.config import ConfigError, NormConfig, RunConfig
+from bnexp.config.options import Backward, NormKind, Placement
+from bnexp.config.schema import ConfigError, NormConfig, RunConfig
 from bnexp.model.networks import build_network
 from bnexp.model.norms import build_norm, running_norms
-from bnexp.options import Backward, NormKind, Placement
 
 OPTIONS: dict[str, dict[str, Any]] = {
     **{kind.value: {"kind": kind} for kind in KINDS},

@@ -9,9 +9,9 @@ import torch
 from norm_cases import C, R, assert_close, build, features, images, of_run
 from torch import Tensor
 
-from bnexp.config import ConfigError, NormConfig, RunConfig
+from bnexp.config.options import NormKind
+from bnexp.config.schema import ConfigError, NormConfig, RunConfig
 from bnexp.model.norms import build_norm
-from bnexp.options import NormKind
 
 
 @pytest.fixture(autouse=True)

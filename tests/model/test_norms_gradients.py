@@ -9,9 +9,9 @@ import torch
 from norm_cases import KINDS, ON_FEATURES, C, R, assert_close, build, features, gradients, images
 from torch import Tensor
 
+from bnexp.config.options import Backward, NormKind
 from bnexp.model.norms import RunNorm
 from bnexp.model.norms.standardise import standardise
-from bnexp.options import Backward, NormKind
 
 CASES = [(kind, "images") for kind in KINDS] + [(kind, "features") for kind in ON_FEATURES]
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from norm_cases import C, R, assert_close, build, features, gradients, images, of_run
 from torch import nn
 
-from bnexp.config import ConfigError
+from bnexp.config.options import Backward, NormKind
+from bnexp.config.schema import ConfigError
 from bnexp.model.norms import RunGroupNorm
-from bnexp.options import Backward, NormKind
 
 EPS = [1e-5, 1e-1, 1e-3]
 

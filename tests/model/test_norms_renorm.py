@@ -8,9 +8,9 @@ import pytest
 import torch
 from norm_cases import N, R, assert_close, build, features, gradients, images
 
-from bnexp.config import ConfigError, NormConfig, RunConfig
+from bnexp.config.options import NormKind
+from bnexp.config.schema import ConfigError, NormConfig, RunConfig
 from bnexp.model.norms import build_norm
-from bnexp.options import NormKind
 
 STEPS = 130_000  # so that a step is one of the paper's
 

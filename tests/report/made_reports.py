@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from bnexp.compare.result import Outcome, Status, StudyResult
 from bnexp.compare.verdict import analyse
-from bnexp.config import RunConfig, StudyConfig
+from bnexp.config.options import Analysis, Direction, NormKind, Placement
+from bnexp.config.schema import RunConfig, StudyConfig
 from bnexp.metrics import EpochMetrics, Predictions, RunFailed, RunFinished, RunStarted
-from bnexp.options import Analysis, Direction, NormKind, Placement
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.report.sections import Report, build
 from bnexp.tracking.records import DataFacts
 from bnexp.tracking.store import Store, StoreSink

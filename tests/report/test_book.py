@@ -12,7 +12,7 @@ from pages import HOSTILE, Page, drawn, hostile_study, needs_browser
 
 from bnexp.compare.record import StudyRecord
 from bnexp.compare.result import PlannedRun, StudyResult, Verdict
-from bnexp.config import DataConfig
+from bnexp.config.schema import DataConfig
 from bnexp.report import book, markdown
 from bnexp.report.book import Book, Claim
 from bnexp.report.published import references

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.config import RunConfig
+from bnexp.config.options import NormKind
+from bnexp.config.schema import RunConfig
 from bnexp.metrics import EpochMetrics, Int64, Predictions, Record, RunFailed, RunFinished, RunStarted
-from bnexp.options import NormKind
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.tracking.sink import Sink
 
 CLASSES = ["cat", "T-shirt/top", "St. Bernard"]

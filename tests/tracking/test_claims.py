@@ -43,9 +43,9 @@ MANY = """
 import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
-from bnexp.config import RunConfig
-from bnexp.plan import RunSpec
-from bnexp.runner import unfinished
+from bnexp.config.schema import RunConfig
+from bnexp.plan.spec import RunSpec
+from bnexp.run.runner import unfinished
 from bnexp.tracking.claims import Claims
 from bnexp.tracking.store import Store
 store = Store(Path(sys.argv[1]))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnexp.config import ConfigError
-from bnexp.options import NormKind, Placement
-from bnexp.plan import RunSpec
+from bnexp.config.options import NormKind, Placement
+from bnexp.config.schema import ConfigError
+from bnexp.plan.spec import RunSpec
 from bnexp.tracking.initial import initial_weights, resolve_starts
 from bnexp.tracking.store import Store, StoreSink
 from tests.changed import changed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from bnexp.metrics import EpochMetrics, Record
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.tracking.sink import BackgroundSink
 from tests.tracking.records import make_records, make_spec, play
 

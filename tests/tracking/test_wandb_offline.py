@@ -18,9 +18,9 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from bnexp.config import WandbConfig
+from bnexp.config.options import WandbMode
+from bnexp.config.schema import WandbConfig
 from bnexp.metrics import Int64, StepMetrics
-from bnexp.options import WandbMode
 from bnexp.tracking.tables import confusion_matrix, disagreements, prediction_frame, sample_images
 from bnexp.tracking.wandb import WandbSink, log_study
 from bnexp.tracking.wandb_session import WandbSession, key_configured
@@ -344,8 +344,8 @@ def test_disabled_does_nothing_and_does_not_import_wandb(wandb_home: Path, by_va
     program = f"""
 import os, sys
 if {by_variable}: os.environ["WANDB_MODE"] = "disabled"
-from bnexp.config import WandbConfig
-from bnexp.options import WandbMode
+from bnexp.config.schema import WandbConfig
+from bnexp.config.options import WandbMode
 from tests.tracking.test_wandb_offline import make_sink
 from tests.tracking.records import make_spec, play
 for name in [name for name in sys.modules if name.split(".")[0] == "wandb"]: del sys.modules[name]

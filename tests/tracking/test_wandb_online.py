@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import wandb
 
-from bnexp.config import WandbConfig
+from bnexp.config.schema import WandbConfig
 from bnexp.tracking.wandb import WandbSink
 from tests.tracking.fake_wandb import FakeWandb, fake_wandb
 from tests.tracking.records import CLASSES, images, make_records, make_spec, play

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnexp.config import NormConfig, RunConfig, TrainConfig
-from bnexp.options import Device, NormKind, Placement, Precision
-from bnexp.plan import RunSpec
+from bnexp.config.options import Device, NormKind, Placement, Precision
+from bnexp.config.schema import NormConfig, RunConfig, TrainConfig
+from bnexp.plan.spec import RunSpec
 from bnexp.rng import torch_generator
 
 

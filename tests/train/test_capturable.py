@@ -11,9 +11,9 @@ from fake_data import FakeData, make_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from bnexp.config import RunConfig
+from bnexp.config.options import ModelName, NormKind, OptimName, Precision, Trainable
+from bnexp.config.schema import RunConfig
 from bnexp.model.networks import build_network
-from bnexp.options import ModelName, NormKind, OptimName, Precision, Trainable
 from bnexp.train.evaluate import SplitScores
 from bnexp.train.loop import EpochLoop
 from bnexp.train.optim import build_optimiser

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from fake_data import FakeData, make_spec
 
+from bnexp.config.options import Device, Precision
 from bnexp.metrics import Record, RunFinished, RunStarted
 from bnexp.model.convolution import FORWARD, Strategy, convolve
-from bnexp.options import Device, Precision
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.train import capture
 from bnexp.train.engine import fit
 from bnexp.train.memory import runs_that_fit

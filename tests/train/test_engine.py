@@ -15,11 +15,11 @@ from epochs import epoch_batches
 from fake_data import FakeData, make_spec
 from reference import reference_network
 
-from bnexp.config import ConfigError, InitConfig
+from bnexp.config.options import InitScheme, NormKind, Precision, Schedule
+from bnexp.config.schema import ConfigError, InitConfig
 from bnexp.metrics import EpochMetrics, Record, RunFinished, RunStarted, StepMetrics
 from bnexp.model.networks import build_network
-from bnexp.options import InitScheme, NormKind, Precision, Schedule
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.train import engine, probes
 from bnexp.train.engine import fit
 from bnexp.train.evaluate import SplitScores

@@ -10,9 +10,9 @@ import pytest
 from fake_cuda import CUDA, FakeCuda
 from fake_data import FakeData, make_spec
 
+from bnexp.config.options import ModelName
 from bnexp.metrics import EpochMetrics, Record, RunFinished, RunStarted
-from bnexp.options import ModelName
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.train import engine, probes
 from bnexp.train.engine import fit
 from bnexp.train.loop import EpochLoop

@@ -11,11 +11,11 @@ from fake_data import FakeData, make_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnexp.config import InitConfig
+from bnexp.config.options import InitScheme
+from bnexp.config.schema import InitConfig
 from bnexp.metrics import EpochMetrics, Record, RunFinished
 from bnexp.model.networks import build_network
-from bnexp.options import InitScheme
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.train.engine import fit
 from bnexp.train.loop import EpochLoop
 from bnexp.train.optim import build_optimiser

@@ -13,9 +13,9 @@ from epochs import epoch_batches
 from fake_cuda import CUDA
 from fake_data import FakeData, make_config
 
-from bnexp.config import RunConfig
+from bnexp.config.options import OptimName, Precision, Schedule
+from bnexp.config.schema import RunConfig
 from bnexp.model.networks import build_network
-from bnexp.options import OptimName, Precision, Schedule
 from bnexp.train.capture import captured
 from bnexp.train.evaluate import SplitScores
 from bnexp.train.loop import EpochLoop, shared_orders

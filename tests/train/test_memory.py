@@ -13,9 +13,9 @@ from fake_data import FakeData, make_config, make_spec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bnexp.config.options import Activation, ModelName, OptimName, Precision
 from bnexp.model.networks import Network
-from bnexp.options import Activation, ModelName, OptimName, Precision
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.train import memory
 from bnexp.train.loop import EpochLoop
 from bnexp.train.memory import MemoryLine, _build, _measure, estimate, fit_memory, make_hungry, runs_that_fit

@@ -13,8 +13,8 @@ from reference import reference_optimiser
 from torch import nn
 from torch.optim import lr_scheduler
 
-from bnexp.config import OptimConfig
-from bnexp.options import OptimName, Schedule
+from bnexp.config.options import OptimName, Schedule
+from bnexp.config.schema import OptimConfig
 from bnexp.train.optim import build_optimiser, learning_rates
 
 SGD_RUNS = [

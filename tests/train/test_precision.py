@@ -7,10 +7,10 @@ import torch
 from fake_cuda import CPU, CUDA, FakeCuda
 from fake_data import FakeData, make_spec
 
-from bnexp.config import ConfigError, TrainConfig
+from bnexp.config.options import Device, Precision
+from bnexp.config.schema import ConfigError, TrainConfig
 from bnexp.metrics import RunFinished
 from bnexp.model.networks import build_network
-from bnexp.options import Device, Precision
 from bnexp.train.engine import fit
 from bnexp.train.optim import build_optimiser
 from bnexp.train.precision import autocast, compute_dtype, configure_precision, device_name, resolve_device, synchronise

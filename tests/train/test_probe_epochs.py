@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from reference import reference_network
 from torch import Tensor, nn
 
-from bnexp.config import RunConfig
+from bnexp.config.options import Activation, ModelName, NormKind, Precision, Statistics
+from bnexp.config.schema import RunConfig
 from bnexp.model.networks import Network, build_network
-from bnexp.options import Activation, ModelName, NormKind, Precision, Statistics
 from bnexp.rng import torch_generator
 from bnexp.train.evaluate import evaluate
 from bnexp.train.memory import saved_bytes

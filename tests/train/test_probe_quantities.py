@@ -16,9 +16,9 @@ from fake_data import FakeData, make_config
 from reference import ACTIVATIONS, reference_network
 from torch import Tensor, nn
 
-from bnexp.config import InitConfig, RunConfig
+from bnexp.config.options import Activation, InitScheme, ModelName, NormKind, Precision
+from bnexp.config.schema import InitConfig, RunConfig
 from bnexp.model.networks import Network, build_network
-from bnexp.options import Activation, InitScheme, ModelName, NormKind, Precision
 from bnexp.rng import torch_generator
 from bnexp.train.optim import build_optimiser
 from bnexp.train.probes.activations import Activations, dead, percentiles

@@ -13,11 +13,11 @@ import pytest
 import torch
 from fake_data import FakeData, make_spec
 
+from bnexp.config.keys import PROBE_METRICS, READING_SIZES, final_metrics
+from bnexp.config.options import NormKind, OptimName, Statistics
 from bnexp.metrics import EpochMetrics, Record, RunFinished, StepMetrics
 from bnexp.model.networks import build_network
-from bnexp.options import NormKind, OptimName, Statistics
-from bnexp.plan import RunSpec
-from bnexp.schema import PROBE_METRICS, READING_SIZES, final_metrics
+from bnexp.plan.spec import RunSpec
 from bnexp.train.engine import fit
 from bnexp.train.probes import build_probes
 from bnexp.train.probes.images import chosen

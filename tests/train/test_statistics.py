@@ -11,12 +11,12 @@ from epochs import epoch_batches
 from fake_data import FakeData, make_config
 from torch import Tensor
 
-from bnexp.config import ModelConfig, NormConfig
+from bnexp.config.options import NormKind, Placement, Precision, Statistics
+from bnexp.config.schema import ModelConfig, NormConfig
 from bnexp.metrics import EpochMetrics, RunFinished
 from bnexp.model.networks import Network, build_network
 from bnexp.model.norms import RunningNorm, running_norms
-from bnexp.options import NormKind, Placement, Precision, Statistics
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.rng import torch_generator
 from bnexp.train.engine import fit
 from bnexp.train.evaluate import evaluate

@@ -12,9 +12,9 @@ from fake_data import FakeData
 from fake_data import make_config as make_any_config
 from reference import reference_network, reference_train
 
-from bnexp.config import RunConfig
+from bnexp.config.options import Activation, OptimName
+from bnexp.config.schema import RunConfig
 from bnexp.model.networks import Network, build_network
-from bnexp.options import Activation, OptimName
 from bnexp.train.optim import build_optimiser
 from bnexp.train.step import TrainStep, image_losses
 

@@ -12,11 +12,11 @@ import torch
 from fake_data import FakeData, make_spec
 from numpy.typing import NDArray
 
-from bnexp.config import ConfigError
+from bnexp.config.options import NormStatistics, OptimName, Trainable
+from bnexp.config.schema import ConfigError
 from bnexp.metrics import RunFinished
 from bnexp.model.networks import Network, build_network
-from bnexp.options import NormStatistics, OptimName, Trainable
-from bnexp.plan import RunSpec
+from bnexp.plan.spec import RunSpec
 from bnexp.train.engine import fit
 from bnexp.train.optim import build_optimiser
 from bnexp.train.statistics import precise_statistics, statistics_batches

@@ -11,8 +11,8 @@ from fake_cuda import FakeCuda
 from fake_data import make_config
 from torch import Tensor
 
+from bnexp.config.options import ModelName, Precision
 from bnexp.model.networks import Network, build_network
-from bnexp.options import ModelName, Precision
 from bnexp.train import trial
 from bnexp.train.trial import choose_convolutions
 

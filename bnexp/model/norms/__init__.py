@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from bnexp.config import RunConfig
+from bnexp.config.options import NormKind
+from bnexp.config.schema import RunConfig
 from bnexp.model.norms.base import RunningNorm, RunNorm, running_norms
 from bnexp.model.norms.batch import RunBatchNorm, RunBatchRenorm
 from bnexp.model.norms.group import RunGroupNorm
 from bnexp.model.norms.noise import DriftNoise
-from bnexp.options import NormKind
 from bnexp.rng import derive
 
 __all__ = [

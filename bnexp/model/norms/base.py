@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnexp.config import ConfigError
+from bnexp.config.options import Backward
+from bnexp.config.schema import ConfigError
 from bnexp.model.norms.standardise import standardise
-from bnexp.options import Backward
 
 
 def _run_by_run(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnexp.config import ConfigError
+from bnexp.config.schema import ConfigError
 from bnexp.model.norms.base import RunningNorm
 from bnexp.model.norms.noise import DriftNoise
 from bnexp.model.norms.standardise import standardise, sum_of_first

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bnexp.config import ConfigError
+from bnexp.config.schema import ConfigError
 from bnexp.model.norms.base import RunNorm
 from bnexp.model.norms.standardise import standardise
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bnexp.options import Backward
+from bnexp.config.options import Backward
 
 
 def standardise(

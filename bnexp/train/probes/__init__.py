@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bnexp.config import RunConfig
+from bnexp.config.keys import PROBE_METRICS
+from bnexp.config.schema import RunConfig
 from bnexp.model.networks import Network
-from bnexp.schema import PROBE_METRICS
 from bnexp.train.evaluate import Evaluation
 from bnexp.train.optim import learning_rates
 from bnexp.train.precision import synchronise

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bnexp.config import RunConfig
+from bnexp.config.options import NormKind
+from bnexp.config.schema import RunConfig
 from bnexp.model.networks import Network, build_network
-from bnexp.options import NormKind
 from bnexp.train.memory import saved_bytes
 from bnexp.train.optim import build_optimiser
 from bnexp.train.precision import compute_dtype, synchronise

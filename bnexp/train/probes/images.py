@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from bnexp.config.options import Precision
 from bnexp.model.networks import Network
-from bnexp.options import Precision
 from bnexp.rng import torch_generator
 from bnexp.train.evaluate import Split
 from bnexp.train.precision import autocast

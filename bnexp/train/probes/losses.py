@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.options import Statistics
+from bnexp.config.options import Statistics
 from bnexp.train.evaluate import Evaluation
 from bnexp.train.probes.images import chosen, in_full_parts, score
 from bnexp.train.probes.twin import State, Twin
@@ -18,7 +18,7 @@ from bnexp.train.statistics import precise_statistics, statistics_batches
 from bnexp.train.step import EpochTotals
 
 if TYPE_CHECKING:
-    from bnexp.config import RunConfig
+    from bnexp.config.schema import RunConfig
     from bnexp.data.batches import DeviceData
 
 Float64 = NDArray[np.float64]

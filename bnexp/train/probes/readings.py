@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from bnexp.config import TrainConfig
+from bnexp.config.keys import PROBE_METRICS, READING_SIZES
+from bnexp.config.schema import TrainConfig
 from bnexp.model.norms import RunningNorm
 from bnexp.model.norms.standardise import standardise
-from bnexp.schema import PROBE_METRICS, READING_SIZES
 from bnexp.train.probes.images import chosen, in_full_parts, score
 from bnexp.train.probes.steps import Values
 from bnexp.train.probes.twin import State, Twin

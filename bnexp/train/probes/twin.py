@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bnexp.config.options import Precision
 from bnexp.model.layers import RunConv2d, RunLinear
 from bnexp.model.networks import Network
-from bnexp.options import Precision
 from bnexp.train.precision import autocast
 from bnexp.train.step import image_losses
 

@@ -1,0 +1,129 @@
+"""What is known of the configuration keys: names, types, allowed values, metrics that runs record."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
+from functools import cache
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+from bnexp.config.options import NormKind
+from bnexp.config.schema import RunConfig
+
+READING_SIZES = (1, 2, 8, 64, 1000)  # images a batch of the ``statistics`` probe
+
+# What each probe records of an epoch, beside values a layer; a finished run has their mean over its epochs, of ``gap`` the last
+# epoch's. ``train/probes`` defines them.
+PROBE_METRICS: dict[str, tuple[str, ...]] = {
+    "activations": ("activations/dead", "activations/drift"),
+    "gradients": ("gradients/log_ratio",),
+    "covariate_shift": ("covariate_shift/l2", "covariate_shift/cosine"),
+    "landscape": ("landscape/loss_range", "landscape/gradient_change", "landscape/beta"),
+    "oscillation": ("oscillation/loss",),
+    "decoupling": ("decoupling/gap",),
+    "statistics": (
+        "statistics/running",
+        "statistics/precise",
+        *(f"statistics/batch_{n}" for n in READING_SIZES),
+        "statistics/training_mode",
+        "statistics/after_training_mode",
+    ),
+    "similar": ("similar/output_deviation", "similar/backward_gain"),
+    "cost": ("cost/step_ms", "cost/step_ratio", "cost/activation_mib", "cost/parameters"),
+    "gap": ("train_eval/loss", "train_eval/accuracy", "gap/loss", "gap/accuracy", "gap/mode_accuracy"),
+}
+
+
+def final_metrics(config: RunConfig) -> list[str]:
+    """The metrics that a finished run of ``config`` has recorded, and so what a study can compare."""
+    splits = ["train", "val", "test"] if config.data.val_fraction > 0 else ["train", "test"]
+    probed = [metric for probe, metrics in PROBE_METRICS.items() if getattr(config.probe, probe) for metric in metrics]
+    missing = _undefined(config)
+    return [
+        *(f"{split}/{name}" for split in splits for name in ("loss", "accuracy")),
+        *("learning_rate", "time/epoch_seconds", "time/images_per_second"),
+        *(metric for metric in probed if metric not in missing),
+    ]
+
+
+def _undefined(config: RunConfig) -> set[str]:
+    """Probe metrics that make no sense under ``config``."""
+    undefined = set() if config.data.val_fraction > 0 else {"gap/loss", "gap/accuracy"}
+    if config.norm.kind in (NormKind.batch, NormKind.batch_renorm):
+        if config.model.has_linear_norm(config.norm):
+            undefined |= {"statistics/batch_1"}  # one value a unit
+        if not config.norm.track_running_stats:
+            undefined |= {"statistics/running", "statistics/precise", "statistics/after_training_mode"}
+    return undefined
+
+
+def metric_unit(metric: str) -> str:
+    """The unit a metric is shown in: ``pp`` for accuracies, ``nats`` for losses; empty where it is shown as recorded."""
+    if "accuracy" in metric or metric.startswith("statistics/"):
+        return "pp"
+    return "nats" if "loss" in metric else ""
+
+
+@dataclass(frozen=True)
+class KeyInfo:
+    """What is known of one dotted configuration key."""
+
+    name: str
+    type: Any
+    help: str
+    metadata: dict[str, Any]
+
+    @property
+    def choices(self) -> list[str]:
+        """The values of an enumerated key as text; empty where the key is not enumerated."""
+        enum = next((t for t in self._types if isinstance(t, type) and issubclass(t, StrEnum)), ())
+        switch = ("true", "false") if bool in self._types else ()
+        return [str(choice) for choice in (*self.metadata["choices"], *enum, *switch)]
+
+    @property
+    def _types(self) -> tuple[Any, ...]:
+        return get_args(self.type) if isinstance(self.type, UnionType) else (self.type,)
+
+    @property
+    def optional(self) -> bool:
+        return type(None) in self._types
+
+    def allowed(self) -> str:
+        """The allowed values, as a phrase: ``none, batch`` or ``a number above 0``."""
+        if self.choices:
+            return ", ".join(self.choices) + (" or null" if self.optional else "")
+        noun = "an integer" if int in self._types else "a number" if float in self._types else None
+        if noun is None:
+            origin = getattr(self.type, "__origin__", None)
+            return "a list" if origin is list else "a mapping" if origin is dict else "text"
+        words = {"low": "at least", "above": "above", "high": "at most", "below": "below"}
+        bounds = [f"{word} {self.metadata[bound]:g}" for bound, word in words.items() if self.metadata[bound] is not None]
+        return noun + (" " + " and ".join(bounds) if bounds else "") + (" or null" if self.optional else "")
+
+
+@cache
+def schema_keys(cls: type = RunConfig, prefix: str = "") -> tuple[KeyInfo, ...]:
+    """Every leaf key of the schema with its dotted name, in declaration order."""
+    hints = get_type_hints(cls)
+    keys: list[KeyInfo] = []
+    for item in fields(cls):
+        hint = hints[item.name]
+        if is_dataclass(hint):
+            assert isinstance(hint, type)
+            keys += schema_keys(hint, f"{prefix}{item.name}.")
+        else:
+            metadata = dict(item.metadata)
+            keys.append(KeyInfo(prefix + item.name, hint, metadata["help"], metadata))
+    return tuple(keys)
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """`` Did you mean X?`` for the closest known word, or an empty string."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if not close:
+        tails = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
+        close = [tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.75)]
+    return f" Did you mean {close[0]}?" if close else ""

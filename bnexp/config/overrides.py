@@ -1,0 +1,194 @@
+"""What is wrong with an override or a configuration file: one sentence with the key, what is allowed and the fix."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from omegaconf import Node, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    ConfigTypeError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+    ValidationError,
+)
+from omegaconf.resolvers import oc
+from yaml import YAMLError
+
+from bnexp.config.keys import did_you_mean, schema_keys
+from bnexp.config.schema import ConfigError
+from bnexp.config.typed import remember
+from bnexp.config.validate import MAX_RUNS
+
+# PWD alone is the working directory.
+SECRET = re.compile(r"PASSWORD|PASSWD|._PWD$|SECRET|CREDENTIAL|API_?KEY|(^|_)(KEY|TOKEN|PAT|PASS)(_|$)", re.IGNORECASE)
+
+
+def _env(name: str, *default: Any, _node_: Node) -> str | None:
+    """OmegaConf's resolver ``oc.env``, but that messages show its value as it was typed, and that it reads no secrets.
+
+    A configuration is recorded as it is, on disk and on W&B. What is Hydra's own, under ``hydra``, is not.
+    """
+    value = oc.env(name, *default)
+    own = _node_._get_full_key(None).startswith("hydra")
+    typed = f"${{oc.env:{','.join(map(str, (name, *default)))}}}"
+    if SECRET.search(name) and not own:
+        raise ConfigError(
+            f"{_node_._get_full_key(None)}={typed} would record a secret: a configuration is written to disk and to W&B as it "
+            "is; give the value itself, or a variable whose name says that it may be seen."
+        )
+    if value is not None and not own:
+        remember(value, typed)
+    return value
+
+
+OmegaConf.register_new_resolver("oc.env", _env, replace=True)
+
+
+def check_overrides(overrides: Sequence[str], known_groups: Mapping[str, list[str]]) -> None:
+    """Raise ConfigError for an override that cannot be read, for a key or group member that does not exist, for too many runs.
+
+    ``known_groups``: config group -> names of its files.
+    """
+    keys = {info.name: info for info in schema_keys()}
+    nodes = {name.rsplit(".", depth)[0] for name in keys for depth in range(1, name.count(".") + 1)}
+    parsed = [_parse(text) for text in overrides]
+    for override in parsed:
+        name, text = override.key_or_group, override.input_line
+        if override.is_delete():
+            raise ConfigError(f"{text} would remove a key, which the configuration needs; set a value instead: {name}=VALUE.")
+        if name.startswith("hydra"):
+            continue
+        if name in ("study.arm", "study.id", "study.levels"):
+            raise ConfigError(f"{name} is set by the study itself; leave it out.")
+        if name in known_groups:
+            _check_choice(override, known_groups[name])
+        elif name not in keys and name not in nodes and not _inside_mapping(name, keys):
+            known = [*keys, *known_groups]
+            raise ConfigError(
+                f"there is no key {name!r} in the configuration.{did_you_mean(name, known)} See all with bnexp config --keys."
+            )
+        elif isinstance(override.value(), Glob):
+            raise ConfigError(
+                f"{text} finds no value: glob chooses among the files of a group, as norm=glob(*); list the values."
+            )
+    numbers = {str(override.input_line): _num_values(override) for override in parsed}
+    if (number := math.prod(max(count, 1) for count in numbers.values())) > MAX_RUNS:  # an empty range hides no other
+        several = " ".join(text for text, count in numbers.items() if count > 1)
+        raise ConfigError(f"{several} makes {number:,} runs: allowed are at most {MAX_RUNS:,}; give fewer values.")
+
+
+def _parse(text: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except (HydraException, RecursionError, ValueError):
+        shown = text if len(text) <= 200 else f"{text[:200]}..."
+        raise ConfigError(
+            f"cannot read {shown!r}: an override is KEY=VALUE, like optim.lr=0.1 or norm=batch; "
+            "quote values with spaces or brackets for the shell."
+        ) from None
+
+
+def _num_values(override: Override) -> int:
+    """How many values an override stands for, found without listing them; 1 where a sweeper or the files decide."""
+    value: Any = override.value()
+    if isinstance(value, ChoiceSweep):
+        return len(value.list)
+    if not isinstance(value, RangeSweep):
+        return 1
+    start, stop, step = (Decimal(str(number)) for number in (value.start, value.stop, value.step))
+    if not step or not all(number.is_finite() for number in (start, stop, step)):
+        raise ConfigError(
+            f"{override.input_line} is not possible: allowed is range(START,STOP,STEP) of finite numbers, STEP other than 0."
+        )
+    return max(0, math.ceil((stop - start) / step))
+
+
+def _inside_mapping(name: str, keys: dict[str, Any]) -> bool:
+    return any(name.startswith(key + ".") and info.allowed() == "a mapping" for key, info in keys.items())
+
+
+def _check_choice(override: Override, names: list[str]) -> None:
+    for value in _chosen(override, names):
+        choice = unescaped(value).strip("'\"")
+        if choice not in names and choice != "null":
+            hint = did_you_mean(choice, names)
+            raise ConfigError(f"{override.key_or_group}={choice} does not exist: allowed are {', '.join(names)}.{hint}")
+
+
+def _chosen(override: Override, names: list[str]) -> list[str]:
+    """The group members that an override names."""
+    value = override.value()
+    if isinstance(value, Glob | IntervalSweep | RangeSweep):
+        found = value.filter(names) if isinstance(value, Glob) else []
+        return found or [str(override.input_line).split("=", 1)[1]]
+    return list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.get_value_element_as_str()]
+
+
+def unescaped(value: str) -> str:
+    """A value as it was typed; Hydra puts a backslash before what is special in its grammar."""
+    return value if value[:1] in ("'", '"') else re.sub(r"\\(.)", r"\1", value)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Hydra's and OmegaConf's errors as ConfigErrors."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error)) from error
+    except YAMLError as error:
+        raise ConfigError(f"a configuration file is not valid YAML: {' '.join(str(error).split())}.") from error
+    except RecursionError as error:
+        raise ConfigError("the configuration has too many lists and mappings inside each other; write fewer.") from error
+
+
+def _explain(error: Exception) -> str:
+    chain = _chain(error)
+    if own := next((cause for cause in chain if isinstance(cause, ConfigError)), None):
+        return str(own)
+    cause = next((cause for cause in chain if isinstance(cause, OmegaConfBaseException)), None)
+    name = str(getattr(cause, "full_key", None) or "")
+    text = " ".join(str(error).split())
+    place = re.match(r"In '([^']*)'", text)
+    where = f" ({place.group(1)}.yaml)" if place else ""
+    if name.startswith("study.study") or "@study." in text:
+        return f"a study file{where} sets keys of the whole configuration: its first line must be '# @package _global_'."
+    if name and isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return f"there is no key {name!r} in the configuration{where}.{did_you_mean(name, [i.name for i in schema_keys()])}"
+    if name and isinstance(cause, OmegaConfBaseException):
+        return _impossible(name, cause)
+    return f"the configuration cannot be composed: {text.rstrip('.')}."
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error, what caused it, and so on; each once, for under a debugger OmegaConf makes an error the cause of itself."""
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in found:
+        found.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return found
+
+
+def _impossible(name: str, cause: OmegaConfBaseException) -> str:
+    """What is wrong with the value of ``name``, a key or a part of one."""
+    reason = str(cause.msg).splitlines()[0].removeprefix("KeyError raised while resolving interpolation: ").strip("\"'.")
+    if isinstance(cause, InterpolationResolutionError) and not isinstance(cause, ValidationError):
+        return f"{name} refers to what is not there: {reason}; give a value."
+    referring = re.search(r"dereferencing interpolation '(.*?)':", str(cause.msg))
+    value = referring[1] if referring else "null" if cause.value is None else str(cause.value)
+    given = name if isinstance(cause, ConfigTypeError) else f"{name}={value}"
+    info = {info.name: info for info in schema_keys()}.get(name)
+    if info is None:
+        return f"{given} is not possible: {reason}."
+    return f"{given} is not possible: allowed is {info.allowed()} ({info.help}).{did_you_mean(value, info.choices)}"

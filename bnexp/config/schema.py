@@ -1,0 +1,328 @@
+"""The configuration of a run and of a study: every key, its type, default, range and meaning.
+
+Values live in ``configs/*.yaml``; this file says which keys exist. It needs the standard library only, so that command-line
+help and completion stay quick. ``compose.py`` turns names and overrides into these dataclasses, ``validate.py`` checks them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field
+from typing import Any
+
+from bnexp.config.options import (
+    Activation,
+    Analysis,
+    Augment,
+    Backward,
+    DataName,
+    Device,
+    Direction,
+    DropoutSide,
+    ExecutorName,
+    InitLayers,
+    InitScheme,
+    ModelName,
+    NormKind,
+    NormStatistics,
+    OptimName,
+    Order,
+    Placement,
+    Precision,
+    Schedule,
+    Statistics,
+    Trainable,
+    WandbMode,
+)
+from bnexp.config.typed import MessageError
+
+
+class ConfigError(MessageError):
+    """A configuration that cannot run. The message is one sentence for the user: what, where, allowed, how to fix."""
+
+
+def key(
+    default: Any = MISSING,
+    help: str = "",
+    *,
+    factory: Any = MISSING,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[Any, ...] = (),
+    identity: bool = True,
+) -> Any:
+    """A dataclass field that knows its meaning and range.
+
+    ``low``/``high`` are inclusive bounds, ``above``/``below`` exclusive ones. ``identity=False`` marks a presentation key:
+    it does not change what is learned and so is left out of the run id.
+    """
+    bounds = {"low": low, "high": high, "above": above, "below": below}
+    metadata = {"help": help, "choices": choices, "identity": identity, **bounds}
+    return field(default=default, default_factory=factory, metadata=metadata)
+
+
+@dataclass
+class DataConfig:
+    name: DataName = key(DataName.mnist, "data set")
+    root: str | None = key(None, "where the raw files are; for image_folder and npz the folder or file itself")
+    size: int = key(32, "side of the square input image, pixels", low=16, high=256)
+    channels: int | None = key(None, "channels of the input; null: as the images have, 3 repeats grey", choices=(1, 3))
+    train_size: int | None = key(
+        None, "training images used, stratified, no more than there are (but see budget.train_size); null uses all", low=10
+    )
+    val_fraction: float = key(0.05, "part of the training images kept for validation, stratified", low=0.0, below=0.9)
+    test_fraction: float = key(0.2, "part used as test set where the source has no test set", above=0.0, below=0.9)
+    split_seed: int = key(0, "seed of the train/validation split, the same for every run", low=0)
+    augment: Augment = key(Augment.none, "random changes of training images")
+    normalize: bool = key(True, "subtract the training images' mean and divide by their standard deviation")
+    order: Order = key(Order.shuffled, "order of the training images; sorted: class by class; grouped: 64 of a class in a row")
+    duplicates: int = key(1, "times that each image stands in its training batch; an epoch keeps its steps", low=1)
+    contrast: float = key(1.0, "factor on pixel values about mid-grey, before normalisation; -1 inverts", low=-1.0, high=2.0)
+    brightness: float = key(0.0, "added to pixel values (0 to 1), before normalisation", low=-1.0, high=1.0)
+    margin: float = key(1.0, "smallest accuracy difference of practical interest, percentage points", above=0.0, identity=False)
+
+
+@dataclass
+class NormConfig:
+    kind: NormKind = key(NormKind.none, "normalisation layer")
+    placement: Placement = key(
+        Placement.after_pool,
+        "where in a convolution block; both: before and after the activation; where nothing is pooled, after_pool is "
+        "after_activation",
+    )
+    eps: float = key(1e-5, "added to the variance", above=0.0)
+    momentum: float | None = key(
+        0.1, "weight of the newest batch in the running statistics; null: cumulative", above=0.0, high=1.0
+    )
+    affine: bool = key(True, "learn a scale and a shift a channel")
+    track_running_stats: bool = key(True, "keep running statistics; false: normalise by the batch in evaluation too")
+    linear: bool = key(False, "lenet: normalise hidden linear layers too; an mlp always normalises them")
+    groups: int = key(2, "group norm: groups of channels; must divide the channels of every normalised layer", low=1)
+    ghost_size: int | None = key(None, "batch norm by parts of the batch of so many images; null: the whole batch", low=1)
+    statistics: Statistics = key(
+        Statistics.running, "evaluation by running statistics, or precise ones taken over all training images"
+    )
+    noise: float = key(0.0, "noisy batch norm: spread of a random scale and shift a channel, new in every step", low=0.0)
+    r_max: float = key(3.0, "batch renorm: largest correction of the scale", low=1.0)
+    d_max: float = key(5.0, "batch renorm: largest correction of the mean, in standard deviations", low=0.0)
+    backward: Backward = key(Backward.compact, "how the gradient is computed; the same up to rounding", identity=False)
+
+    @property
+    def follows_conv(self) -> bool:
+        """Whether a norm directly follows each convolution."""
+        return self.placement in (Placement.before_activation, Placement.both)
+
+
+@dataclass
+class InitConfig:
+    scheme: InitScheme = key(InitScheme.torch, "distribution of initial weights")
+    gain: float = key(1.0, "factor on the initial weights", above=0.0)
+    layers: InitLayers = key(InitLayers.all, "layers that scheme and gain hold for; the others get PyTorch's default")
+
+
+LENET_CHANNELS = (6, 16)
+LENET_UNITS = (120, 84)
+
+
+@dataclass
+class ModelConfig:
+    name: ModelName = key(ModelName.lenet, "network")
+    depth: int = key(4, "plain: convolutions, in four stages with pooling between; mlp: hidden layers", low=1, high=50)
+    width: int = key(16, "plain: channels of each convolution; mlp: units of each hidden layer", low=1)
+    conv_bias: str = key(
+        "auto",
+        "bias of convolutions; auto: none where an affine norm of single channels follows directly",
+        choices=("auto", "true", "false"),
+    )
+    activation: Activation = key(Activation.relu, "activation function")
+    dropout: float = key(0.0, "probability that a hidden linear unit is dropped in training", low=0.0, below=1.0)
+    dropout_side: DropoutSide = key(DropoutSide.after_norm, "dropout right before the norm of a linear block, or at its end")
+    init: InitConfig = key(factory=InitConfig, help="initial weights")
+
+    def __post_init__(self) -> None:
+        self.conv_bias = str(self.conv_bias).lower()  # YAML reads true and false as booleans
+
+    def has_conv_bias(self, norm: NormConfig) -> bool:
+        """Whether convolutions have a bias; ``auto`` drops it where a norm of single channels takes it away and shifts itself.
+
+        Layer and group norm subtract a mean over channels, so that a bias before them is not redundant.
+        """
+        if self.conv_bias != "auto":
+            return self.conv_bias == "true"
+        by_channel = norm.kind in (NormKind.batch, NormKind.batch_renorm, NormKind.instance)
+        return not (by_channel and norm.affine and norm.follows_conv)
+
+    def normalised_widths(self, norm: NormConfig) -> list[int]:
+        """Channels or units of each layer that has a norm; empty without one."""
+        if norm.kind is NormKind.none:
+            return []
+        if self.name is not ModelName.lenet:
+            return [self.width]
+        return [*LENET_CHANNELS, *(LENET_UNITS if norm.linear else ())]
+
+    def has_linear_norm(self, norm: NormConfig) -> bool:
+        """Whether hidden linear layers are normalised; always in an MLP with a norm, which has nothing else to normalise."""
+        return norm.kind is not NormKind.none and (self.name is ModelName.mlp or (self.name is ModelName.lenet and norm.linear))
+
+
+@dataclass
+class OptimConfig:
+    name: OptimName = key(OptimName.sgd, "optimiser")
+    lr: float = key(0.01, "learning rate (peak)", above=0.0)
+    momentum: float = key(0.9, "SGD momentum", low=0.0, below=1.0)
+    nesterov: bool = key(False, "Nesterov momentum (SGD)")
+    weight_decay: float = key(0.0, "L2 penalty on all parameters", low=0.0)
+    beta1: float = key(0.9, "Adam: decay of the first moment", low=0.0, below=1.0)
+    beta2: float = key(0.999, "Adam: decay of the second moment", low=0.0, below=1.0)
+    eps: float = key(1e-8, "Adam: added to the denominator", above=0.0)
+    schedule: Schedule = key(Schedule.constant, "course of the learning rate")
+    warmup: float = key(0.0, "epochs of linear warm-up", low=0.0)
+    step_epochs: float = key(5.0, "step schedule: epochs between two drops", above=0.0)
+    step_gamma: float = key(0.1, "step schedule: factor of a drop", above=0.0, high=1.0)
+
+
+@dataclass
+class TrainConfig:
+    epochs: int = key(10, "passes through the training images", low=1)
+    batch_size: int = key(64, "training images a step", low=1)
+    eval_batch_size: int = key(500, "images a step in evaluation", low=1, identity=False)
+    device: Device = key(Device.auto, "where to compute", identity=False)
+    precision: Precision = key(Precision.fp32, "number format, the same for every arm")
+    evals_per_epoch: int = key(1, "validations an epoch, evenly spaced", low=1)
+    init_from: str | None = key(None, "run whose weights training starts from; null: newly drawn weights")
+    trainable: Trainable = key(Trainable.all, "parameters that are trained; head: the output layer")
+    norm_statistics: NormStatistics = key(
+        NormStatistics.live,
+        "running statistics in training: live: moved by each batch; frozen: used as they are; recomputed: taken over the "
+        "training images first, then frozen",
+    )
+    log_every: int = key(0, "also record the training loss every so many steps; 0: once an epoch", low=0, identity=False)
+
+
+@dataclass
+class ProbeConfig:
+    """Measurements of a training that do not disturb it: the same weights with and without, bit for bit."""
+
+    activations: bool = key(False, "percentiles of pre-activations; part of dead units")
+    gradients: bool = key(False, "norm of each layer's gradient")
+    covariate_shift: bool = key(False, "change of a layer's gradient when the layers before it have moved")
+    landscape: bool = key(False, "loss range, gradient change and smoothness along the gradient")
+    oscillation: bool = key(False, "deviation of the step losses from their trend")
+    decoupling: bool = key(False, "loss change of a step against the sum of its layers' changes")
+    statistics: bool = key(False, "accuracy of the same weights by other batch norm statistics")
+    similar: bool = key(False, "output and gradient of norms on a batch of nearly equal images")
+    cost: bool = key(False, "time of a step against the network without norm; memory; parameters")
+    gap: bool = key(False, "loss and accuracy on training images in evaluation mode")
+    every: int = key(0, "steps between two measurements; 0: once an epoch, at its end", low=0)
+    images: int = key(256, "images of the fixed batch that measurements use", low=2)
+    jitter: float = key(0.01, "similar: standard deviation of the difference between images", low=0.0)
+
+
+@dataclass
+class WandbConfig:
+    mode: WandbMode = key(WandbMode.auto, "auto: online when a key is configured, else offline", identity=False)
+    project: str = key("bnexp", "W&B project", identity=False)
+    entity: str | None = key(None, "W&B user or team", identity=False)
+    tags: list[str] = key(factory=list, help="more W&B tags", identity=False)
+    artifacts: bool = key(False, "log the weights as an artifact of type model", identity=False)
+
+
+@dataclass
+class TrackConfig:
+    predictions: int = key(128, "test images in the W&B prediction table; 0: no table", low=0, identity=False)
+    wandb: WandbConfig = key(factory=WandbConfig, help="Weights & Biases", identity=False)
+
+
+@dataclass
+class ExecutorConfig:
+    name: ExecutorName = key(
+        ExecutorName.auto,
+        "local: pool of processes; inline: this process; ray: tasks on a Ray cluster; auto: by device",
+        identity=False,
+    )
+    workers: int | None = key(None, "worker processes; null: one a core", low=1, identity=False)
+    address: str | None = key(
+        None, "Ray cluster, HOST:PORT or auto; null: RAY_ADDRESS, else a Ray of its own on this machine", identity=False
+    )
+
+
+@dataclass
+class BudgetConfig:
+    """What a budget allows. Its values of other keys are in its file."""
+
+    train_size: int | None = key(
+        None,
+        "the data.train_size of a budget, which means at most: where there are fewer, all are used, as with "
+        "data.train_size=null; no effect where data.train_size is another",
+        low=10,
+        identity=False,
+    )
+
+
+@dataclass
+class TuneConfig:
+    """How each arm gets its own best value of one key before a study: chosen on validation, with seeds of their own."""
+
+    setting: str = key("optim.lr", "key that is tuned", identity=False)
+    grid: list[float] = key(factory=list, help="values tried, the same for every arm; none: no tuning", identity=False)
+    seeds: list[int] = key(
+        factory=lambda: [1000, 1001, 1002], help="seeds of the tuning runs, none of the study's", identity=False
+    )
+    extensions: int = key(4, "times that the grid may grow where the best value lies on its edge", low=0, identity=False)
+
+
+@dataclass
+class StudyConfig:
+    """A question: arms x factors x seeds, a metric, an expected direction, a test."""
+
+    name: str = key("", "name of the study", identity=False)
+    question: str = key("", "the question in one sentence", identity=False)
+    claim: str = key("", "what the sources claim", identity=False)
+    sources: list[str] = key(factory=list, help="where the claim is made", identity=False)
+    arms: dict[str, list[str]] = key(factory=dict, help="arm name -> overrides", identity=False)
+    factors: dict[str, Any] = key(factory=dict, help="key -> levels, or name -> {level: overrides}", identity=False)
+    max_levels: int | None = key(
+        None, "levels used of each factor, evenly spaced, first and last among them; null: all", low=2, identity=False
+    )
+    limits: dict[str, float] = key(factory=dict, help="factor -> its largest level that a budget allows", identity=False)
+    seeds: Any = key(10, "a count, or a list of seeds; for at most 100,000 runs in all", identity=False)
+    metric: str = key("test/accuracy", "metric that is compared, last epoch", identity=False)
+    metrics: dict[str, str] = key(factory=dict, help="arm -> metric, where arms are readings of the same runs", identity=False)
+    baseline: str | None = key(None, "arm that the others are compared with; null: all pairs", identity=False)
+    direction: Direction = key(Direction.different, "what is expected of an arm against the baseline", identity=False)
+    expect: dict[str, Direction] = key(
+        factory=dict, help="level -> direction, where it differs from `direction`", identity=False
+    )
+    analysis: Analysis = key(Analysis.levels, "what the arms are compared in", identity=False)
+    margin: float | None = key(
+        None,
+        "equivalence margin in the unit of what is compared (of times: a ratio above 1); null: data.margin for accuracies",
+        above=0.0,
+        identity=False,
+    )
+    noise_floor: bool = key(False, "also compare the baseline with itself, half of its seeds with the others", identity=False)
+    pretrain: list[str] = key(
+        factory=list, help="overrides of the run that each run starts from; none: no pretraining", identity=False
+    )
+    tune: TuneConfig = key(factory=TuneConfig, help="own best value of a key for each arm", identity=False)
+    id: str = key("", "hash of the study with its runs; set by the study sweeper", identity=False)
+    arm: str = key("", "arm of this run; set by the study sweeper", identity=False)
+    levels: dict[str, Any] = key(factory=dict, help="factor levels of this run; set by the study sweeper", identity=False)
+
+
+@dataclass
+class RunConfig:
+    """One training: everything that decides its outcome, and how it is presented."""
+
+    seed: int = key(0, "seed of initial weights, data order, augmentation and dropout", low=0)
+    data: DataConfig = key(factory=DataConfig)
+    model: ModelConfig = key(factory=ModelConfig)
+    norm: NormConfig = key(factory=NormConfig)
+    optim: OptimConfig = key(factory=OptimConfig)
+    train: TrainConfig = key(factory=TrainConfig)
+    probe: ProbeConfig = key(factory=ProbeConfig)
+    track: TrackConfig = key(factory=TrackConfig, identity=False)
+    executor: ExecutorConfig = key(factory=ExecutorConfig, identity=False)
+    budget: BudgetConfig = key(factory=BudgetConfig, identity=False)
+    study: StudyConfig = key(factory=StudyConfig, identity=False)

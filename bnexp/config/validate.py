@@ -1,0 +1,212 @@
+"""Checks of a resolved configuration: ranges and combinations, each with one clear sentence."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from bnexp.config.keys import KeyInfo, schema_keys
+from bnexp.config.options import (
+    DataName,
+    Device,
+    ExecutorName,
+    InitLayers,
+    ModelName,
+    NormKind,
+    NormStatistics,
+    OptimName,
+    Precision,
+    Statistics,
+    Trainable,
+)
+from bnexp.config.schema import ConfigError, RunConfig, TrainConfig
+
+MAX_RUNS = 100_000  # of one command; more are a slip of the hand, and would take minutes to plan
+WITH_RUNNING_STATISTICS = (NormKind.batch, NormKind.batch_renorm)
+
+
+def resolve_seeds(seeds: Any) -> list[int]:
+    """``study.seeds`` as a list: a count ``n`` means ``0 .. n-1``. Raises ConfigError on anything else."""
+    if isinstance(seeds, int) and seeds > MAX_RUNS:
+        raise ConfigError(f"study.seeds={seeds} is too many: allowed are at most {MAX_RUNS:,} runs.")
+    if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
+        return list(range(seeds))
+    listed = isinstance(seeds, list) and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds)
+    if listed and 0 < len(seeds) == len(set(seeds)):
+        return list(seeds)
+    raise ConfigError(
+        f"study.seeds={seeds} is not possible: allowed is a count above 0 or a list of different integers of at least 0; "
+        "try study.seeds=6 or study.seeds=[0,1,2]."
+    )
+
+
+def validate(config: RunConfig) -> None:
+    """Check ranges and combinations of one resolved configuration. Raises ConfigError with the first problem."""
+    for info in schema_keys():
+        value: Any = config
+        for part in info.name.split("."):
+            value = getattr(value, part)
+        if info.metadata["choices"] and value is not None and value not in info.metadata["choices"]:
+            raise ConfigError(f"{info.name}={value} is not possible: allowed is {info.allowed()} ({info.help}).")
+        if isinstance(value, int | float):
+            check_range(info, value)
+    _check_combinations(config)
+
+
+def check_range(info: KeyInfo, value: float) -> None:
+    """Raise ConfigError unless ``value`` is in the range of its key."""
+    m = info.metadata
+    inside = (
+        math.isfinite(value)
+        and (m["low"] is None or value >= m["low"])
+        and (m["above"] is None or value > m["above"])
+        and (m["high"] is None or value <= m["high"])
+        and (m["below"] is None or value < m["below"])
+    )
+    if not inside:
+        raise ConfigError(f"{info.name}={value:g} is out of range: allowed is {info.allowed()} ({info.help}).")
+
+
+def check_name(word: str, what: str) -> None:
+    """Raise ConfigError unless ``word`` can be the name of a study, an arm or a factor, and so of a directory."""
+    if not re.fullmatch(r"[\w-][\w.-]*", word):
+        raise ConfigError(f"{what} {word!r} is not possible: use letters, digits, '_', '-' and, not first, '.'.")
+
+
+def _check_combinations(config: RunConfig) -> None:
+    for name, word in (("study.name", config.study.name), ("study.arm", config.study.arm)):
+        if word:
+            check_name(word, name)
+    if config.executor.address and config.executor.name is not ExecutorName.ray:
+        raise ConfigError(
+            f"executor.address={config.executor.address} has no effect with executor={config.executor.name}; add executor=ray."
+        )
+    _check_data(config)
+    _check_model(config)
+    _check_norm(config)
+    _check_optim(config)
+    _check_precision(config.train)
+    _check_transfer(config)
+
+
+def _check_data(config: RunConfig) -> None:
+    data, batch_size = config.data, config.train.batch_size
+    if data.name in (DataName.image_folder, DataName.npz) and not data.root:
+        what = "the folder with one folder a class" if data.name is DataName.image_folder else "the .npz file"
+        raise ConfigError(f"data={data.name} needs data.root: {what}; add data.root=PATH.")
+    if batch_size % data.duplicates:
+        raise ConfigError(
+            f"data.duplicates={data.duplicates} does not divide train.batch_size={batch_size}, so a batch cannot hold each "
+            "image so many times; choose a divisor."
+        )
+
+
+def _check_model(config: RunConfig) -> None:
+    model = config.model
+    if model.dropout and model.name is ModelName.plain:
+        raise ConfigError(
+            f"model.dropout={model.dropout:g} has no effect with model.name=plain, which has no hidden linear layer; "
+            "set model.dropout=0 or use model=lenet or model=mlp."
+        )
+    if model.init.layers is InitLayers.conv and model.name is ModelName.mlp:
+        raise ConfigError(
+            "model.init.layers=conv names no layer of model.name=mlp, which has no convolution; set model.init.layers=all."
+        )
+
+
+def _check_groups(groups: int, widths: Sequence[int]) -> None:
+    """Raise ConfigError unless the groups divide every width; whether a group has two values is for the layers to check."""
+    common = math.gcd(*widths)
+    if common % groups:
+        allowed = ", ".join(str(g) for g in range(1, common + 1) if common % g == 0)
+        layers = ", ".join(map(str, widths))
+        raise ConfigError(
+            f"norm.groups={groups} does not divide the channels of every normalised layer ({layers}): allowed is {allowed}."
+        )
+
+
+def _check_norm(config: RunConfig) -> None:
+    norm, batch_size = config.norm, config.train.batch_size
+    if norm.kind is NormKind.instance and config.model.has_linear_norm(norm):
+        raise ConfigError(
+            "norm.kind=instance cannot normalise linear layers, where each image has a single value a channel; "
+            f"{_without_linear_norm(config)}."
+        )
+    if norm.kind is NormKind.group:
+        _check_groups(norm.groups, config.model.normalised_widths(norm))
+    if norm.kind not in WITH_RUNNING_STATISTICS:
+        return
+    if norm.kind is NormKind.batch and norm.ghost_size is not None and norm.ghost_size > batch_size:
+        raise ConfigError(
+            f"norm.ghost_size={norm.ghost_size} is more than train.batch_size={batch_size}: allowed is at most {batch_size} or "
+            "null (the whole batch)."
+        )
+    if norm.kind is NormKind.batch_renorm and not norm.track_running_stats:
+        raise ConfigError(
+            "norm=batch_renorm corrects by running statistics, which norm.track_running_stats=false leaves out; "
+            "set norm.track_running_stats=true or norm=batch."
+        )
+    if norm.statistics is Statistics.precise and not norm.track_running_stats:
+        raise ConfigError(
+            "norm.statistics=precise has no effect with norm.track_running_stats=false, where evaluation normalises by its own "
+            "batches; set one of them to its default."
+        )
+    by_batch = config.train.norm_statistics is NormStatistics.live
+    together = norm.ghost_size if norm.kind is NormKind.batch and norm.ghost_size else batch_size
+    if by_batch and together <= config.data.duplicates and config.model.has_linear_norm(norm):
+        ghost_size = "null" if norm.ghost_size is None else norm.ghost_size
+        raise ConfigError(
+            f"norm.kind={norm.kind} needs two different images to normalise linear layers, and train.batch_size={batch_size}, "
+            f"norm.ghost_size={ghost_size} and data.duplicates={config.data.duplicates} leave one; raise the sizes, lower "
+            f"the duplicates, or {_without_linear_norm(config)}."
+        )
+
+
+def _without_linear_norm(config: RunConfig) -> str:
+    if config.model.name is ModelName.lenet:
+        return "set norm.linear=false"
+    return "choose norm=layer or norm=group"
+
+
+def _check_optim(config: RunConfig) -> None:
+    optim, epochs = config.optim, config.train.epochs
+    if optim.name is OptimName.sgd and optim.nesterov and optim.momentum == 0:
+        raise ConfigError("optim.nesterov=true needs optim.momentum above 0; set optim.momentum=0.9 or optim.nesterov=false.")
+    if optim.warmup >= epochs:
+        raise ConfigError(
+            f"optim.warmup={optim.warmup:g} leaves no epoch to train: allowed is below train.epochs={epochs}; "
+            "lower the one or raise the other."
+        )
+
+
+def _check_precision(train: TrainConfig) -> None:
+    if train.precision is Precision.tf32 and train.device in (Device.cpu, Device.mps):
+        raise ConfigError(
+            f"train.precision=tf32 needs a CUDA device, not train.device={train.device}; use train.precision=fp32."
+        )
+    if train.precision is Precision.fp64 and train.device is Device.mps:
+        raise ConfigError("train.precision=fp64 does not exist on train.device=mps; use train.precision=fp32.")
+
+
+def _check_transfer(config: RunConfig) -> None:
+    train, norm = config.train, config.norm
+    if train.trainable in (Trainable.norm, Trainable.norm_head) and (norm.kind is NormKind.none or not norm.affine):
+        lacking = "norm.kind=none" if norm.kind is NormKind.none else "norm.affine=false"
+        raise ConfigError(
+            f"train.trainable={train.trainable} finds no scale and shift of norms to train with {lacking}; "
+            "use norm=batch with norm.affine=true, or train.trainable=head."
+        )
+    if train.norm_statistics is NormStatistics.live or norm.kind not in WITH_RUNNING_STATISTICS:
+        return
+    if not norm.track_running_stats:
+        raise ConfigError(
+            f"train.norm_statistics={train.norm_statistics} needs running statistics; set norm.track_running_stats=true or "
+            "train.norm_statistics=live."
+        )
+    if train.norm_statistics is NormStatistics.frozen and not (train.init_from or config.study.pretrain):
+        raise ConfigError(
+            "train.norm_statistics=frozen needs a trained run whose running statistics it keeps; add train.init_from=RUN, or "
+            "set train.norm_statistics=recomputed or live."
+        )

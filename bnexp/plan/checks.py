@@ -1,0 +1,183 @@
+"""What is wrong with a study, before it trains."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from bnexp.config.keys import did_you_mean, final_metrics, metric_unit, schema_keys
+from bnexp.config.options import Analysis, Direction
+from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
+from bnexp.config.validate import MAX_RUNS, check_name, resolve_seeds
+from bnexp.plan.spec import digest, identity
+from bnexp.plan.study import levels_text, varied_keys
+
+
+def check(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> None:
+    """Everything about a study that can be known before its runs are composed.
+
+    ``fixed`` and ``swept``: keys that the user set to one value, and to several. Raises ConfigError.
+    """
+    where = f"study {study.name}"
+    if len(study.arms) < 2:
+        found = ", ".join(study.arms) or "none"
+        raise ConfigError(f"{where} needs at least two arms to compare, and has {found}; add them under study.arms.")
+    for word in (*study.arms, *study.factors):
+        check_name(str(word), f"{where}: the name")
+    if study.baseline is not None and study.baseline not in study.arms:
+        hint = did_you_mean(study.baseline, list(study.arms))
+        raise ConfigError(
+            f"study.baseline={study.baseline} is not an arm of {where}: allowed are {', '.join(study.arms)}.{hint}"
+        )
+    for name, levels in study.factors.items():
+        if not isinstance(levels, list | dict) or not levels:
+            raise ConfigError(f"study.factors.{name} must be a list of levels, or a mapping of level names to overrides.")
+    _check_number(study)
+    _check_varied(study, fixed, swept)
+    _check_analysis(study)
+    if study.tune.grid:
+        _check_tuning(study, fixed)
+    if study.pretrain and "train.init_from" in varied_keys(study) | set(fixed):
+        raise ConfigError(f"train.init_from is set by study.pretrain of {where}; leave one of the two out.")
+
+
+def _check_number(study: StudyConfig) -> None:
+    """Refuse more runs than anyone wants; to be asked before they are listed."""
+    counts = {"arms": len(study.arms)} | {name: len(levels) for name, levels in study.factors.items()}
+    counts["seeds"] = len(resolve_seeds(study.seeds))
+    asked = [counts, counts | {"study.tune.grid": len(study.tune.grid), "seeds": len(study.tune.seeds)}]
+    for factors in asked:
+        if (number := math.prod(factors.values())) > MAX_RUNS:
+            product = " x ".join(f"{count:,} {name}" for name, count in factors.items())
+            raise ConfigError(
+                f"study {study.name} asks for {number:,} runs ({product}): allowed are at most {MAX_RUNS:,}; leave some out."
+            )
+
+
+def _check_varied(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> None:
+    """Refuse overrides of what the study itself sets."""
+    where = f"study {study.name}"
+    for key in (*fixed, *swept):
+        if key == "seed":
+            raise ConfigError(f"seed has no effect in {where}, which runs several; set study.seeds=[...] instead.")
+    for key in swept:
+        if key.split(".")[0] in ("study", "track", "executor", "budget"):
+            raise ConfigError(f"{key} cannot be a factor of {where}: run the study once for each of its values.")
+    for key in fixed:
+        if key in varied_keys(study):
+            raise ConfigError(
+                f"{key} is what {where} varies ({', '.join(study.arms)}); leave it out, or train alone: bnexp train {key}=..."
+            )
+
+
+def _check_analysis(study: StudyConfig) -> None:
+    """Refuse an analysis of what the study does not have."""
+    analysis, sizes = study.analysis, {name: len(levels) for name, levels in study.factors.items()}
+    named = " and ".join(f"{name} with {size}" for name, size in sizes.items()) or "none"
+    have = f"study.analysis={analysis} needs %s in study.factors of study {study.name}; there is {named}."
+    if analysis is Analysis.interaction and max(sizes.values(), default=0) < 2:
+        raise ConfigError(have % "a factor of at least two levels")
+    if analysis is Analysis.sensitivity and (len(sizes) != 1 or min(sizes.values()) < 2):
+        raise ConfigError(have % "exactly one factor, of at least two levels,")
+    if analysis is Analysis.trend and (len(sizes) != 1 or min(sizes.values()) < 3):
+        raise ConfigError(have % "exactly one factor, of at least three levels in order,")
+    if analysis in (Analysis.time_to_target, Analysis.predictions) and study.baseline is None:
+        raise ConfigError(
+            f"study.analysis={analysis} needs an arm to compare with; set study.baseline to one of {', '.join(study.arms)}."
+        )
+    if analysis is Analysis.sensitivity and any(metric_unit(metric) != "pp" for metric in _metrics(study).values()):
+        raise ConfigError("study.analysis=sensitivity needs an accuracy as study.metric; set study.metric=test/accuracy.")
+
+
+def _check_tuning(study: StudyConfig, fixed: Sequence[str]) -> None:
+    where, tune = f"study {study.name}", study.tune
+    known = [info.name for info in schema_keys() if info.allowed().startswith(("a number", "an integer"))]
+    if tune.setting not in known:
+        hint = did_you_mean(tune.setting, known)
+        raise ConfigError(f"study.tune.setting={tune.setting} is not a key that a number decides, like optim.lr.{hint}")
+    if tune.setting in varied_keys(study) | set(fixed):
+        raise ConfigError(
+            f"{tune.setting} is tuned in {where}, so it can be neither set nor varied; leave it out, or add study.tune.grid=[]."
+        )
+    if len(tune.grid) < 2 or len(set(tune.grid)) < len(tune.grid) or min(tune.grid) <= 0:
+        raise ConfigError(f"study.tune.grid={tune.grid} is not possible: allowed are two or more different numbers above 0.")
+    if not tune.seeds or len(set(tune.seeds)) < len(tune.seeds) or min(tune.seeds) < 0:
+        raise ConfigError(f"study.tune.seeds={tune.seeds} is not possible: allowed are different integers of at least 0.")
+    if both := sorted(set(tune.seeds) & set(resolve_seeds(study.seeds))):
+        raise ConfigError(
+            f"study.tune.seeds and study.seeds of {where} share {', '.join(map(str, both))}: runs that choose a value must not "
+            "judge it too; change study.tune.seeds."
+        )
+
+
+def check_runs(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
+    """Refuse runs that lack what is compared, or would be counted twice as evidence: arms, or levels, that are the same."""
+    where = f"study {study.name}"
+    if len({(config.data.name, config.data.root) for config in configs}) > 1:
+        raise ConfigError(f"{where} varies the data set, but chance and margin go with one; run it once for each: data=NAME.")
+    _check_metrics(study, configs)
+    _check_validation(study, configs)
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for config in configs:
+        level = levels_text(config.study.levels)
+        cell = cells.setdefault((level, str(config.seed)), {})
+        if config.study.arm in cell:
+            raise ConfigError(f"{where}: the level {level} is there twice; leave one of them out.")
+        cell[config.study.arm] = digest(identity(config))
+    metrics = _metrics(study)
+    for arms in cells.values():
+        for (one, first), (other, second) in itertools.combinations(arms.items(), 2):
+            if (first, metrics[one]) == (second, metrics[other]):
+                raise ConfigError(f"{where}: the arms {one} and {other} are the same experiment; change one of them.")
+    seen: dict[tuple[str, ...], str] = {}
+    for (level, _), arms in cells.items():
+        before = seen.setdefault(tuple(arms.values()), level)
+        if before != level:
+            raise ConfigError(f"{where}: the levels {before} and {level} are the same experiment; leave one of them out.")
+
+
+def _metrics(study: StudyConfig) -> dict[str, str]:
+    """Arm -> the metric that is read of its runs."""
+    return {arm: study.metrics.get(arm, study.metric) for arm in study.arms}
+
+
+def _check_metrics(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
+    if unknown := [arm for arm in study.metrics if arm not in study.arms]:
+        hint = did_you_mean(unknown[0], list(study.arms))
+        raise ConfigError(f"study.metrics names {unknown[0]}, which is not an arm: allowed are {', '.join(study.arms)}.{hint}")
+    metrics = _metrics(study)
+    for config in configs:
+        arm, known = config.study.arm, final_metrics(config)
+        if metrics[arm] not in known:
+            key = f"study.metrics.{arm}" if arm in study.metrics else "study.metric"
+            hint = did_you_mean(metrics[arm], known)
+            raise ConfigError(f"{key}={metrics[arm]} is not recorded: allowed are {', '.join(known)}.{hint}")
+    units = {metric_unit(metric) for metric in metrics.values()}
+    if len(units) > 1:
+        named = ", ".join(dict.fromkeys(metrics.values()))
+        raise ConfigError(f"study.metrics compares what has different units: {named}; name metrics of one kind.")
+    expected = (study.direction, *study.expect.values())
+    for metric in metrics.values():
+        if metric.endswith("/loss") and Direction.greater in expected and study.analysis is Analysis.levels:
+            raise ConfigError(
+                f"study.metric={metric} is better when it is lower, but the study expects it to be greater; "
+                "add study.direction=less."
+            )
+
+
+def _check_validation(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
+    """Refuse what needs validation images where a run keeps none."""
+    needs = [f"study.analysis={a}" for a in (Analysis.time_to_target, Analysis.matched_loss) if study.analysis is a]
+    needs += ["study.tune.grid"] if study.tune.grid else []
+    if needs and any(config.data.val_fraction == 0 for config in configs):
+        raise ConfigError(f"{needs[0]} of study {study.name} needs validation images; set data.val_fraction above 0.")
+
+
+def check_pretraining(study: StudyConfig, config: RunConfig, pretraining: RunConfig) -> None:
+    """Refuse a pretraining whose weights cannot be those that a run starts from."""
+    if config.norm.kind is not pretraining.norm.kind:
+        raise ConfigError(
+            f"study.pretrain of study {study.name} gives norm.kind={pretraining.norm.kind} where a run of the arm "
+            f"{config.study.arm} has norm.kind={config.norm.kind}; leave norm out of study.pretrain."
+        )

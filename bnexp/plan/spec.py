@@ -1,0 +1,210 @@
+"""Configurations -> frozen run specs (run id, fuse key)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnexp.config.keys import schema_keys
+from bnexp.config.options import DataName, InitScheme, ModelName, NormKind, OptimName, Placement, Schedule
+from bnexp.config.schema import RunConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Weights = Mapping[str, NDArray[np.generic]]  # parameter or buffer name -> array, as in a plain torch module
+
+# What may differ between the runs of a cohort: per-run vectors, never the graph or a shape.
+PER_RUN = frozenset(
+    {
+        "seed",
+        "model.dropout",
+        "model.init.scheme",
+        "model.init.gain",
+        "model.init.layers",
+        "norm.eps",
+        "norm.momentum",
+        "optim.lr",
+        "optim.momentum",
+        "optim.weight_decay",
+        "optim.beta1",
+        "optim.beta2",
+        "optim.eps",
+        "optim.schedule",
+        "optim.warmup",
+        "optim.step_epochs",
+        "optim.step_gamma",
+        "train.init_from",
+    }
+)
+
+# Presentation keys that a cohort follows as a whole.
+IN_COMMON = ("norm.backward", "train.device", "train.eval_batch_size", "train.log_every")
+
+
+def flatten(config: RunConfig) -> dict[str, Any]:
+    """The configuration as ``{dotted key: plain value}``, in schema order."""
+    flat: dict[str, Any] = {}
+    for info in schema_keys():
+        value: Any = config
+        for part in info.name.split("."):
+            value = getattr(value, part)
+        flat[info.name] = value
+    return flat
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """The keys that decide what a run learns; presentation keys are left out.
+
+    Where a data set has a name, the place of its files is presentation. An image folder or an npz file has no other name
+    than its path, so there the absolute path belongs to the identity.
+    """
+    left_out = {info.name for info in schema_keys() if not info.metadata["identity"]} | _unused(config)
+    kept = {name: value for name, value in flatten(config).items() if name not in left_out}
+    if "model.conv_bias" in kept:
+        kept["model.conv_bias"] = config.model.has_conv_bias(config.norm)
+    if config.model.name is ModelName.mlp and kept.get("norm.placement") is Placement.after_pool:
+        kept["norm.placement"] = Placement.after_activation  # an MLP pools nothing
+    if config.norm.kind is NormKind.batch and not config.norm.track_running_stats:
+        kept["train.eval_batch_size"] = config.train.eval_batch_size  # evaluation normalises by its own batches
+    if kept.get("data.root"):
+        kept["data.root"] = str(Path(kept["data.root"]).expanduser().resolve())
+    return kept
+
+
+def _unused(config: RunConfig) -> set[str]:
+    """Keys that have no effect under the others: two configurations that differ only in them are the same experiment."""
+    data, model, norm, optim, probe = config.data, config.model, config.norm, config.optim, config.probe
+    unused: set[str] = set()
+    if data.name not in (DataName.image_folder, DataName.npz):
+        unused |= {"data.root", "data.test_fraction"}
+    if model.name is ModelName.lenet:
+        unused |= {"model.depth", "model.width"}
+    else:
+        unused |= {"norm.linear"}
+    if model.name is ModelName.mlp:
+        unused |= {"model.conv_bias"}
+    if not (model.dropout and model.has_linear_norm(norm)):
+        unused |= {"model.dropout_side"}
+    if model.init.scheme is InitScheme.torch and model.init.gain == 1:
+        unused |= {"model.init.layers"}
+    unused |= _unused_norm_keys(config)
+    if optim.name is OptimName.sgd:
+        unused |= {"optim.beta1", "optim.beta2", "optim.eps"}
+    else:
+        unused |= {"optim.momentum", "optim.nesterov"}
+    if optim.schedule is not Schedule.step:
+        unused |= {"optim.step_epochs", "optim.step_gamma"}
+    if not any(value is True for value in vars(probe).values()):
+        unused |= {f"probe.{name}" for name in vars(probe)}
+    if not probe.similar:
+        unused |= {"probe.jitter"}
+    return unused
+
+
+def _unused_norm_keys(config: RunConfig) -> set[str]:
+    norm = config.norm
+    if norm.kind is NormKind.none:
+        return {info.name for info in schema_keys() if info.name.startswith("norm.")} - {"norm.kind"} | {
+            "train.norm_statistics"
+        }
+    unused: set[str] = set()
+    if norm.kind is not NormKind.group:
+        unused |= {"norm.groups"}
+    if norm.kind is not NormKind.batch:
+        unused |= {"norm.ghost_size", "norm.noise"}
+    if norm.kind is not NormKind.batch_renorm:
+        unused |= {"norm.r_max", "norm.d_max"}
+    if norm.kind not in (NormKind.batch, NormKind.batch_renorm):
+        unused |= {"norm.momentum", "norm.track_running_stats", "norm.statistics", "train.norm_statistics"}
+    if not norm.track_running_stats:
+        unused |= {"norm.momentum", "norm.statistics"}
+    return unused
+
+
+def plain(value: Any) -> Any:
+    """``value`` with enums as text, all the way down, fit for JSON and YAML."""
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.value if isinstance(value, StrEnum) else value
+
+
+def digest(value: Any, length: int = 12) -> str:
+    """A short hexadecimal hash of a JSON-like value, the same on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One planned training: a validated configuration, frozen. Treat ``config`` as read-only.
+
+    ``initial``: the weights that training starts from, where they are not newly drawn; the runner reads them from the store.
+    """
+
+    config: RunConfig
+    initial: Weights | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def run_id(self) -> str:
+        """Hash of the configuration without presentation keys: the same experiment has the same id everywhere."""
+        return digest(identity(self.config))
+
+    @cached_property
+    def fuse_key(self) -> str:
+        """Runs with equal fuse keys can train in one cohort."""
+        kept = {name: value for name, value in identity(self.config).items() if name not in PER_RUN}
+        flat = flatten(self.config)
+        kept |= {name: flat[name] for name in IN_COMMON}
+        if self.initial:  # those that do not fit are to fail alone
+            kept["initial"] = {name: array.shape for name, array in self.initial.items()}
+        return digest(kept)
+
+    @property
+    def study(self) -> str:
+        """Name of the study that asked for this run; ``train`` for a run on its own."""
+        return self.config.study.name or "train"
+
+    @property
+    def group(self) -> str:
+        """Name of the study and its id: what the runs of one study share."""
+        return f"{self.study}-{self.config.study.id}" if self.config.study.id else self.study
+
+    @property
+    def arm(self) -> str:
+        return self.config.study.arm or self.config.norm.kind
+
+    @property
+    def levels(self) -> dict[str, Any]:
+        return self.config.study.levels
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def label(self) -> str:
+        """Name for people: arm, factor levels and seed."""
+        levels = [f"{name.rsplit('.', 1)[-1]}={level}" for name, level in self.levels.items()]
+        return " ".join([self.arm, *levels, f"seed={self.seed}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The resolved configuration as nested plain values."""
+        return dict(plain(asdict(self.config)))
+
+
+def unique(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """The specs without repeats of a run id, first occurrence kept."""
+    kept: dict[str, RunSpec] = {}
+    for spec in specs:
+        kept.setdefault(spec.run_id, spec)
+    return list(kept.values())

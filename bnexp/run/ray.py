@@ -1,0 +1,204 @@
+"""Executor on a Ray cluster: each cohort is a Ray task, and its records stream home while it trains.
+
+Every node needs bnexp in the same version (``pip install 'bnexp[ray]'``); data sets are found in a node's cache or made there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pickle
+import socket
+from collections import deque
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnexp.config.options import Device
+from bnexp.config.schema import ConfigError, DataConfig
+from bnexp.metrics import Record, RunFailed, RunFinished
+from bnexp.run.cohorts import Cohort
+from bnexp.run.local import MAX_ATTEMPTS, num_cores, single_threaded, train_cohort, try_again
+
+if TYPE_CHECKING:
+    from bnexp.data.resident import Resident
+
+CONNECT_SECONDS = 5.0
+OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray that is started here; it holds records on their way only
+
+
+@dataclass
+class _Task:
+    cohort: Cohort
+    finished: set[str] = field(default_factory=set)
+
+
+class RayPool:
+    """Trains cohorts as Ray tasks: one CPU core each, and one GPU with ``train.device=cuda``; ``auto`` means the CPU here.
+
+    A task whose worker or node dies is tried again from its start; a cohort that loses two is recorded as failed and the others
+    go on.
+
+    Args:
+        resident: the data set, as prepared on this machine.
+        address: ``HOST:PORT`` of a cluster that this machine is a node of, or ``auto`` for the one that runs on this machine;
+            None: the environment's ``RAY_ADDRESS``, else a Ray that lives as long as the work.
+        num_workers: most cohorts at once; None: as many as the cluster has room for.
+    """
+
+    def __init__(self, resident: Resident, address: str | None = None, num_workers: int | None = None) -> None:
+        self.resident = resident
+        self.address = address or os.environ.get("RAY_ADDRESS") or "local"
+        self.num_workers = num_workers
+
+    def run(self, cohorts: Sequence[Cohort]) -> Iterator[Record]:
+        """Records of all cohorts as they come, those of one run in order. Raises ConfigError if there is no such cluster."""
+        ray = _import_ray()
+        ours = not ray.is_initialized()
+        if ours:
+            _connect(ray, self.address, self.num_workers or num_cores())
+        running: dict[Any, _Task] = {}
+        try:
+            yield from self._train(ray, deque(cohorts), running)
+        finally:
+            for stream in running:
+                ray.cancel(stream, force=True)
+            if ours:
+                ray.shutdown()
+
+    def _train(self, ray: Any, waiting: deque[Cohort], running: dict[Any, _Task]) -> Iterator[Record]:
+        if waiting and _num_gpus(waiting[0]) > ray.cluster_resources().get("GPU", 0):
+            raise ConfigError(
+                f"train.device=cuda needs a GPU, and the Ray cluster at {self.address} has none; "
+                "use train.device=cpu or another executor.address."
+            )
+        task = ray.remote(max_retries=0)(_train_on_node)  # Ray's own retries would replay records that are home already
+        data = ray.put(_pack(self.resident))
+        limit = self.num_workers or len(waiting)
+        attempts: dict[str, int] = {}
+        while waiting or running:
+            while waiting and len(running) < limit:
+                cohort = waiting.popleft()
+                placed = task.options(num_cpus=1, num_gpus=_num_gpus(cohort))
+                running[placed.remote(_portable(cohort), data)] = _Task(cohort)
+            (stream, *_), _ = ray.wait(list(running), num_returns=1)
+            try:
+                record = ray.get(next(stream))
+            except StopIteration:
+                del running[stream]
+            except ray.exceptions.RayError as error:
+                yield from _again(running.pop(stream), error, waiting, attempts)
+            else:
+                if isinstance(record, RunFinished | RunFailed):
+                    running[stream].finished.add(record.run_id)
+                yield record
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # or Ray prints the death of a worker to stdout, amid --json
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it, Ray warns of a change in its GPU handling
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise ConfigError(
+            "executor=ray needs Ray, which is not installed here; install it: pip install 'bnexp[ray]'."
+        ) from error
+
+
+def _connect(ray: Any, address: str, num_cpus: int) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        with single_threaded():
+            ray.init(address, num_cpus=num_cpus, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **quiet)
+        return
+    if address != "auto":
+        _check_reachable(address)
+    try:
+        ray.init(address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = _first_sentence(error)
+        raise ConfigError(
+            f"executor.address={address} cannot be used: {reason}; the machine that runs bnexp must be a node of the cluster "
+            "(ray start --address=HOST:PORT), with the cluster's RAY_AUTH_MODE and RAY_AUTH_TOKEN if it has any."
+        ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].split(". ")[0].rstrip(".")
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ConfigError unless something listens at the address: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if "/" in host or not host or not port.isdigit():
+        raise ConfigError(
+            f"executor.address={address} is not possible: allowed is HOST:PORT of a cluster that this machine is a node of, "
+            "auto for the cluster on this machine, or null for a Ray of its own."
+        )
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(
+            f"executor.address={address} does not answer ({error.strerror or error}); "
+            "check host and port, or start a cluster there: ray start --head."
+        ) from error
+
+
+def _num_gpus(cohort: Cohort) -> int:
+    return int(cohort[0].config.train.device is Device.cuda)
+
+
+def _portable(cohort: Cohort) -> Cohort:
+    """The runs as a node can train them: files by absolute path, device ``auto`` as ``cpu`` (no GPU is reserved for them)."""
+    specs = [replace(spec, config=deepcopy(spec.config)) for spec in cohort]
+    for spec in specs:
+        if spec.config.train.device is Device.auto:
+            spec.config.train.device = Device.cpu
+        if spec.config.data.root:
+            spec.config.data.root = str(Path(spec.config.data.root).expanduser().resolve())
+    return tuple(specs)
+
+
+def _pack(resident: Resident) -> bytes:
+    """As bytes, because arrays that Ray itself hands out are read-only, which torch does not know."""
+    return pickle.dumps(replace(resident, packed=replace(resident.packed, path=resident.packed.path.resolve())))
+
+
+def _again(task: _Task, error: Exception, waiting: deque[Cohort], attempts: dict[str, int]) -> Iterator[RunFailed]:
+    """Queue what is left of a lost cohort, or give its runs up."""
+    reason = _first_sentence(getattr(error, "cause", None) or error)
+    for spec in try_again(task.cohort, task.finished, waiting, attempts):
+        yield RunFailed(spec.run_id, f"its Ray task was lost {MAX_ATTEMPTS} times in a row: {reason}.", str(error))
+
+
+def _train_on_node(cohort: Cohort, packed: bytes) -> Iterator[Record]:
+    """The task, as it runs on a node."""
+    try:
+        resident = _find_data(pickle.loads(packed), cohort[0].config.data)
+    except Exception as error:
+        for spec in cohort:
+            yield RunFailed(spec.run_id, f"{socket.gethostname()}: {str(error) or type(error).__name__}")
+        return
+    yield from train_cohort(cohort, resident)
+
+
+def _find_data(resident: Resident, config: DataConfig) -> Resident:
+    """The sender's packed files where this node sees them (same machine, shared disk), else the same data made here."""
+    from bnexp.data.download import DataError
+    from bnexp.data.resident import prepare
+
+    meta = resident.packed.path / "meta.json"
+    if meta.exists() and json.loads(meta.read_text())["fingerprint"] == resident.fingerprint:
+        return resident
+    here = prepare(config)
+    if here.fingerprint != resident.fingerprint:
+        raise DataError(
+            f"{config.name} differs from that of the machine that started the study; compare the files and the versions of "
+            "bnexp, or share one BNEXP_CACHE_DIR."
+        )
+    return here

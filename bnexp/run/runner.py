@@ -1,0 +1,213 @@
+"""Run specs -> executor -> engine -> sinks: skip what is finished, isolate what fails, keep what is done."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexp.config.options import DataName, ExecutorName
+from bnexp.config.schema import ConfigError, DataConfig
+from bnexp.data.shown import prepare_shown
+from bnexp.interrupt import tidied
+from bnexp.metrics import Record, RunFailed
+from bnexp.plan.spec import RunSpec, digest, plain, unique
+from bnexp.run.arrange import arrange
+from bnexp.run.local import Pool, run_inline
+from bnexp.run.ray import RayPool
+from bnexp.terminal import SafeConsole
+from bnexp.tracking.claims import Claims
+from bnexp.tracking.initial import initial_weights
+from bnexp.tracking.progress import ProgressSink
+from bnexp.tracking.records import DataFacts, RecordedRun
+from bnexp.tracking.sink import Fanout
+from bnexp.tracking.store import Store, StoreSink
+from bnexp.tracking.wandb import WandbSink
+from bnexp.tracking.wandb_session import requested_mode
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from bnexp.data.resident import Resident
+
+
+class RunError(Exception):
+    """A run that failed; the message says why."""
+
+
+def run(specs: Sequence[RunSpec], store: Store | None = None) -> dict[str, RecordedRun | RunError]:
+    """Train every spec that has no finished record; run id -> its record, or why it failed.
+
+    Results are written as they come, so an interruption loses only what is training. A run that another process is training
+    is left to it and waited for. No run is tried twice in one call.
+    """
+    store = store or Store()
+    for spec in specs:
+        requested_mode(spec.config.track.wandb)  # a mode that W&B does not know is refused before anything trains
+    claims = Claims(store)
+    errors: dict[str, RunError] = {}
+    console = SafeConsole(stderr=True)
+    tried: set[str] = set()
+    with ProgressSink(console) as progress:
+        while todo := _startable([spec for spec in unfinished(specs, store) if spec.run_id not in tried]):
+            with claims.claim([spec.run_id for spec in todo]) as claimed:
+                mine = [spec for spec in unfinished(todo, store) if spec.run_id in claimed]
+                tried |= {spec.run_id for spec in mine}
+                errors |= _train(mine, store, progress, console)
+            if not claimed:
+                console.print(f"{len(todo)} runs are training in another process; waiting for them.")
+                claims.wait_for(todo[0].run_id)
+    found = {spec.run_id: store.find(spec.run_id) for spec in unique(specs)}
+    lost = RunError("trained, but its record cannot be read back")
+    return {run_id: record or errors.get(run_id, lost) for run_id, record in found.items()}
+
+
+def _startable(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """The specs but for those that start from the weights of another of them."""
+    waited_for = {spec.run_id for spec in specs}
+    return [spec for spec in specs if spec.config.train.init_from not in waited_for]
+
+
+def unfinished(specs: Sequence[RunSpec], store: Store) -> list[RunSpec]:
+    """The specs, each once, that have no finished record.
+
+    The user's own files may have changed under the same path: then a record of the earlier contents does not count.
+    """
+    from bnexp.data.resident import prepare
+
+    todo = []
+    fingerprints: dict[str, str] = {}
+    for spec in unique(specs):
+        record = store.find(spec.run_id)
+        data = spec.config.data
+        if record is not None and data.name in (DataName.image_folder, DataName.npz):
+            key = _data_key(data)
+            if key not in fingerprints:
+                fingerprints[key] = prepare(data).fingerprint
+            if record.summary.data_fingerprint != fingerprints[key]:
+                record = None
+        if record is None:
+            todo.append(spec)
+    return todo
+
+
+def run_job(tree: DictConfig) -> float:
+    """Hydra's task function: train one configuration; its objective."""
+    from bnexp.plan.compose import to_config
+
+    spec = RunSpec(to_config(tree))
+    return objective(run([spec])[spec.run_id])
+
+
+def objective(result: RecordedRun | RunError) -> float:
+    """What a sweeper maximises: validation accuracy of the last epoch, test accuracy where no part is held out.
+
+    NaN for a run that failed: Hydra's sweepers would end with the first exception and lose the other jobs' results.
+    """
+    if isinstance(result, RunError):
+        return math.nan
+    summary = result.summary
+    return summary.metric("val/accuracy" if "val/accuracy" in summary.metrics else "test/accuracy")
+
+
+def command_line() -> str:
+    """The command that is running, as one would type it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def by_data(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
+    """The specs in groups that share a data set, prepared alike."""
+    groups: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        groups.setdefault(_data_key(spec.config.data), []).append(spec)
+    return list(groups.values())
+
+
+def _data_key(config: DataConfig) -> str:
+    return digest(plain(vars(config)))
+
+
+def _train(specs: Sequence[RunSpec], store: Store, progress: ProgressSink, console: SafeConsole) -> dict[str, RunError]:
+    """Train the runs of each data set; run id -> why it failed. Data out of reach fail their runs, and no others."""
+    from bnexp.data.sources import DataError
+
+    errors: dict[str, RunError] = {}
+    groups = by_data(specs)
+    for group in groups:
+        try:
+            errors |= _run_group(group, store, progress, console)
+        except DataError as error:
+            if len(groups) == 1:
+                raise
+            console.print(str(error), markup=False, soft_wrap=True)
+            errors |= {spec.run_id: RunError(str(error)) for spec in group}
+    return errors
+
+
+def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, console: SafeConsole) -> dict[str, RunError]:
+    """Train runs that share a data set; run id -> why it failed, for those that did."""
+    resident = prepare_shown(specs[0].config.data, console)
+    by_id = {spec.run_id: spec for spec in specs}
+    errors = {}
+    wandb = wandb_sink(specs[0], resident)
+    ready, lost = _with_weights(specs, store)
+    records = chain(lost, _execute(ready, resident) if ready else ())
+    progress.begin(specs)
+    facts = DataFacts(list(resident.class_names), len(resident.test_labels), resident.fingerprint)
+    with tidied(), Fanout([StoreSink(store, command_line(), facts), wandb]) as fanout:
+        fanout.begin(specs)
+        for record in records:
+            spec = by_id[record.run_id]
+            fanout.record(spec, record)
+            progress.record(spec, record)
+            if isinstance(record, RunFailed):
+                errors[record.run_id] = RunError(record.error)
+    for line in wandb.messages:
+        console.print(line, markup=False, soft_wrap=True)
+    return errors
+
+
+def _with_weights(specs: Sequence[RunSpec], store: Store) -> tuple[list[RunSpec], list[RunFailed]]:
+    """The specs with the weights that they start from, and those that fail because there are none such."""
+    ready, lost = [], []
+    for spec in specs:
+        try:
+            ready.append(replace(spec, initial=initial_weights(spec, store)))
+        except ConfigError as error:
+            lost.append(RunFailed(spec.run_id, str(error)))
+    return ready, lost
+
+
+def _execute(specs: Sequence[RunSpec], resident: Resident) -> Iterator[Record]:
+    plan, executor = arrange(specs), specs[0].config.executor
+    if plan.place is ExecutorName.ray:
+        return RayPool(resident, executor.address, executor.workers).run(plan.cohorts)
+    if plan.place is ExecutorName.inline:
+        return run_inline(plan.cohorts, resident)
+    return Pool(resident, plan.workers).run(plan.cohorts)
+
+
+def wandb_sink(spec: RunSpec, resident: Resident) -> WandbSink:
+    """The W&B sink for runs on this data set, as the first of them asks for it."""
+    from bnexp.data.resident import images_for_display
+
+    track = spec.config.track
+
+    def images(ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return images_for_display(resident.test_images, ids)
+
+    return WandbSink(
+        track.wandb,
+        study_id=spec.config.study.id,
+        class_names=resident.class_names,
+        images=images,
+        num_predictions=track.predictions,
+    )

@@ -1,0 +1,101 @@
+"""Tuning: each cell of a study gets its own best value of one key, chosen on validation before the study's runs train.
+
+All cells try the same values with the same seeds, none of which is the study's: the search is equally long for each, and what
+chooses a value does not judge it. Where a best value lies on the grid's edge, the grid grows there, for all cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bnexp.config.keys import schema_keys
+from bnexp.config.schema import ConfigError
+from bnexp.config.validate import check_range
+from bnexp.plan.compose import Batch, StudyPlan
+from bnexp.plan.spec import RunSpec
+from bnexp.plan.study import Choice, cells, tuning_jobs
+from bnexp.run.runner import objective, unfinished
+from bnexp.tracking.records import RecordedRun
+from bnexp.tracking.store import Store
+
+
+def tune(plan: StudyPlan, store: Store, train: Callable[[list[list[str]]], Any]) -> StudyPlan:
+    """The plan with the best value of ``study.tune.setting`` in the runs of each cell; without a grid the plan as it is.
+
+    ``train`` is called with the overrides of runs that have no record yet, and returns when they have. Raises ConfigError where
+    a run leaves none.
+    """
+    tune = plan.study.tune
+    if not tune.grid:
+        return plan
+    grid = sorted(tune.grid)
+    for extension in range(tune.extensions + 1):
+        batch = plan.batch(tuning_jobs(plan.study, grid))
+        for phase in batch.phases:
+            if jobs := unfinished_jobs(phase, store):
+                train(jobs)
+        choices = choose(plan, grid, batch, store)
+        wider = extended(grid, choices)
+        if wider == grid or extension == tune.extensions:
+            break
+        grid = wider
+    return plan.with_choices(choices)
+
+
+def unfinished_jobs(batch: Batch, store: Store) -> list[list[str]]:
+    """The overrides of the runs that have no finished record."""
+    todo = {spec.run_id for spec in unfinished([RunSpec(config) for config in batch.configs], store)}
+    return [job for job, config in zip(batch.jobs, batch.configs, strict=True) if RunSpec(config).run_id in todo]
+
+
+def choose(plan: StudyPlan, grid: Sequence[float], batch: Batch, store: Store) -> list[Choice]:
+    """The best of ``grid`` for each cell: highest mean validation accuracy of the last epoch, of equal ones the smaller."""
+    accuracies = np.array([_accuracy(RunSpec(config), store) for config in batch.configs])
+    found = [cell for arms in cells(plan.study) for cell in arms]
+    means = accuracies.reshape(len(found), len(grid), len(plan.study.tune.seeds)).mean(2)
+    choices = []
+    for cell, row in zip(found, means.tolist(), strict=True):
+        best = int(np.argmax(row))  # the first of equal ones
+        by_value = dict(zip(grid, row, strict=True))
+        choices.append(Choice(cell.arm, cell.levels, plan.study.tune.setting, grid[best], by_value, best in (0, len(grid) - 1)))
+    return choices
+
+
+def _accuracy(spec: RunSpec, store: Store) -> float:
+    run = store.find(spec.run_id)
+    if run is None:
+        failed = RecordedRun(store.run_path(spec)).failure
+        raise ConfigError(
+            f"study {spec.study} cannot choose a value: its tuning run {spec.run_id} ({spec.label}) "
+            f"{f'failed: {failed}' if failed else 'is not recorded'}"
+        )
+    return objective(run)
+
+
+def extended(grid: Sequence[float], choices: Sequence[Choice]) -> list[float]:
+    """The grid and, beyond each end that is some cell's best value, one more at the ratio of the two values before it.
+
+    An end stays as it is where the key does not allow more.
+    """
+    best = {choice.value for choice in choices}
+    below = [_next(grid[1], grid[0])] if grid[0] in best else []
+    above = [_next(grid[-2], grid[-1])] if grid[-1] in best else []
+    info = next(info for info in schema_keys() if info.name == choices[0].setting)
+
+    def allowed(value: float) -> bool:
+        if info.allowed().startswith("an integer") and not value.is_integer():
+            return False
+        try:
+            check_range(info, value)
+        except ConfigError:
+            return False
+        return True
+
+    return [*filter(allowed, below), *grid, *filter(allowed, above)]
+
+
+def _next(before: float, last: float) -> float:
+    return float(f"{last * last / before:.6g}")

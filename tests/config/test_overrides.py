@@ -1,0 +1,136 @@
+"""Overrides are looked at before Hydra sees them, and Hydra's errors are told in words of the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bnexp.config.overrides import check_overrides
+from bnexp.config.schema import ConfigError
+from bnexp.plan.compose import compose, expand_multirun
+
+GROUPS = {"norm": ["batch", "none"], "optim": ["adam", "sgd"]}
+ALLOWED = "does not exist: allowed are batch, none."
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("optim.lr=0.1", None),
+        ("optim.lr=0.1,0.2", None),
+        ("+optim.lr=0.1", None),
+        ("norm=batch", None),
+        ("norm='batch'", None),
+        ("norm=null", None),
+        ("norm=none,batch", None),
+        ("norm=choice(none,batch)", None),
+        ("norm=glob(*)", None),
+        ("hydra/launcher=cohort", None),
+        ("hydra.sweep.dir=x", None),
+        ("track.wandb={mode: offline}", None),
+        ("probe={gap: true}", None),
+        ("model.init={gain: 2}", None),
+        ("+study.metrics.none=test/loss", None),
+        ("+study.limits.a=3", None),
+        ("norm=nome", f"norm=nome {ALLOWED} Did you mean none?"),
+        ("norm=batch_", f"norm=batch_ {ALLOWED} Did you mean batch?"),
+        ("norm=batch,nope", f"norm=nope {ALLOWED} Did you mean none?"),
+        ("norm=glob(x*)", f"norm=glob(x*) {ALLOWED}"),
+        ("norm=interval(1,2)", f"norm=interval(1,2) {ALLOWED}"),
+        ("norm=range(1,3)", f"norm=range(1,3) {ALLOWED}"),
+        ("optim.lr=glob(*)", "optim.lr=glob(*) finds no value: glob chooses among the files of a group, as norm=glob(*)"),
+        ("nonsense", "cannot read 'nonsense': an override is KEY=VALUE, like optim.lr=0.1 or norm=batch; quote"),
+        ("~optim.lr", "~optim.lr would remove a key, which the configuration needs; set a value instead: optim.lr=VALUE."),
+        ("~norm", "~norm would remove a key, which the configuration needs; set a value instead: norm=VALUE."),
+        ("study.arm=x", "study.arm is set by the study itself; leave it out."),
+        ("+study.id=x", "study.id is set by the study itself; leave it out."),
+        ("+study.levels={a: 1}", "study.levels is set by the study itself; leave it out."),
+        ("nrm=batch", "there is no key 'nrm' in the configuration. Did you mean norm? See all with bnexp config --keys."),
+        ("study.question.x=1", "there is no key 'study.question.x' in the configuration."),
+        ("study.armies=1", "there is no key 'study.armies' in the configuration. Did you mean study.arms?"),
+    ],
+)
+def test_an_override_is_let_through_or_answered_in_one_sentence(override: str, sentence: str | None) -> None:
+    if sentence is None:
+        check_overrides(["seed=1", override], GROUPS)
+        return
+    with pytest.raises(ConfigError) as error:
+        check_overrides(["seed=1", override], GROUPS)
+    assert str(error.value).startswith(sentence)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("optim.lr=fast", "optim.lr=fast is not possible: allowed is a number above 0 (learning rate (peak))."),
+        ("optim.lr=null", "optim.lr=null is not possible: allowed is a number above 0"),
+        ("optim.lr={a: 1}", "optim.lr={'a': 1} is not possible: allowed is a number above 0"),
+        ("norm.kind=bach", "norm.kind=bach is not possible: allowed is none, batch, layer, instance, group, batch_renorm"),
+        ("study.arms=3", "study.arms=3 is not possible: allowed is a mapping (arm name -> overrides)."),
+        ("study.arms={a: []}", "there is no key 'study.arms.a' in the configuration. Did you mean study.arms?"),
+        ("study.sources={a: 1}", "study.sources is not possible: allowed is a list (where the claim is made)."),
+        (
+            "study.tune.grid=[x]",
+            "study.tune.grid[0]=x is not possible: Value 'x' of type 'str' could not be converted to Float.",
+        ),
+        ("+study.expect={a: les}", "study.expect.a=les is not possible: Invalid value 'les', expected one of [greater, less, "),
+        ("model.init=3", "model.init=3 is not possible: "),
+        ("seed=${x}", "seed refers to what is not there: Interpolation key 'x' not found; give a value."),
+        ("data.root=${oc.env:NOPE}", "data.root refers to what is not there: "),
+        ("+seed=3", "the configuration cannot be composed: Could not append to config."),
+    ],
+)
+def test_a_value_that_a_key_cannot_have_is_named_with_what_it_can(override: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose([override])
+    assert str(error.value).startswith(sentence)
+    assert "\n" not in str(error.value)
+
+
+def test_a_debugger_changes_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With this variable, as under a debugger, OmegaConf makes an error the cause of itself."""
+    monkeypatch.setenv("OC_CAUSE", "1")
+    with pytest.raises(ConfigError, match=r"there is no key 'study.arms.a' in the configuration"):
+        compose(["study.arms={a: []}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name: sgd\nlearning_rate: 1\n", "there is no key 'optim.learning_rate' in the configuration (optim/mine.yaml)."),
+        ("name: sgd\nlr: fast\n", "optim.lr=fast is not possible: allowed is a number above 0 (learning rate (peak))."),
+        ("name: sdg\n", "optim.name=sdg is not possible: allowed is sgd, adam (optimiser). Did you mean sgd?"),
+        ("name: [\n", "a configuration file is not valid YAML: "),
+        ("defaults: [nothing]\n", "the configuration cannot be composed: In 'optim/mine': Could not load 'optim/nothing'."),
+    ],
+)
+def test_what_is_wrong_with_a_users_file_is_said_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sentence: str
+) -> None:
+    (tmp_path / "optim").mkdir()
+    (tmp_path / "optim" / "mine.yaml").write_text(text)
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
+    with pytest.raises(ConfigError) as error:
+        compose(["optim=mine"])
+    assert str(error.value).startswith(sentence)
+    assert "\n" not in str(error.value)
+    assert not str(error.value).endswith("..")
+
+
+def test_a_study_file_without_its_first_line_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "mine.yaml").write_text("study:\n  name: mine\n")
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
+    line = "a study file.* sets keys of the whole configuration: its first line must be '# @package _global_'."
+    with pytest.raises(ConfigError, match=line):
+        compose(["study=mine"])
+    (tmp_path / "study" / "mine.yaml").write_text("defaults:\n  - override /norm: batch\nstudy:\n  name: mine\n")
+    with pytest.raises(ConfigError, match=line):
+        compose(["study=mine"])
+
+
+def test_a_glob_chooses_every_file_that_it_matches() -> None:
+    kinds = [config.norm.kind for config in expand_multirun(["norm=glob(b*,exclude=*renorm)", "data=digits"])]
+    assert kinds == ["batch"]
