@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bnexp.plan.spec import compose
+from bnexp.plan import compose
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli, Result
 

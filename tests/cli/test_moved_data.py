@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bnexp.data import download
-from bnexp.plan.spec import compose
+from bnexp.plan import compose
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 

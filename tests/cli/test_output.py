@@ -19,7 +19,7 @@ from bnexp.cli.output import Format, print_json, print_rows
 from bnexp.compare.result import Outcome, Status, Verdict
 from bnexp.compare.verdict import analyse
 from bnexp.config.schema import StudyConfig
-from bnexp.plan.spec import compose
+from bnexp.plan import compose
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 

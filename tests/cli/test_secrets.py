@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bnexp.config.schema import typed
+from bnexp.config import typed
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from markupsafe import escape
 
-from bnexp.plan.spec import compose
+from bnexp.plan import compose
 from bnexp.report.published import ERRATA
 from bnexp.tracking.store import Store
 from bnexp.tracking.wandb_session import WandbSession

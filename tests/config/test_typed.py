@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bnexp.config.schema import ConfigError, typed
-from bnexp.plan.spec import compose as c
+from bnexp.config import typed
+from bnexp.config.schema import ConfigError
+from bnexp.plan import compose as c
 
 VALUES = {"WORD": "hunter2-secret", "NUMBER": "-7725e-2", "LIST": "[77,77]"}
 STUDY = "study=batchnorm"

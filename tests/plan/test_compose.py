@@ -11,8 +11,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from bnexp.config.schema import ConfigError
+from bnexp.plan import compose as c
 from bnexp.plan.spec import RunSpec
-from bnexp.plan.spec import compose as c
 from bnexp.plan.study import Choice
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import ConfigError, StudyConfig
+from bnexp.plan import compose as c
 from bnexp.plan.spec import RunSpec
-from bnexp.plan.spec import compose as c
 from bnexp.plan.study import budgeted
 
 STUDIES = c.groups()["study"]
