@@ -11,7 +11,7 @@ from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format, pr
 from bnexp.config.options import DataName
 
 DESCRIPTIONS = {
-    DataName.digits: ("handwritten digits, 8x8 upscaled; ships with scikit-learn", "1,797"),
+    DataName.digits: ("handwritten digits, 8x8 upscaled; ships with bnexp", "1,797"),
     DataName.mnist: ("handwritten digits, 28x28 grey, padded to 32x32", "60,000 + 10,000"),
     DataName.fashion_mnist: ("clothing, 28x28 grey, padded to 32x32", "60,000 + 10,000"),
     DataName.kmnist: ("Japanese characters, 28x28 grey, padded to 32x32", "60,000 + 10,000"),

@@ -166,7 +166,7 @@ def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom bnexp.cli.app import main\nsys.argv = ['bnexp', *sys.argv[1:]]\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'wandb', 'torchvision', 'hydra', 'polars', 'altair', 'scipy', 'sklearn'} & set(sys.modules)\n"
+        "heavy = {'torch', 'wandb', 'torchvision', 'hydra', 'polars', 'altair', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     for arguments in (["--help"], ["study", "--help"], ["train", "--help"]):

@@ -125,6 +125,7 @@ def test_parts_are_those_of_earlier_versions() -> None:
     resident = prepare(DataConfig(name=DataName.digits, val_fraction=0.01, train_size=12, split_seed=3))
     assert resident.val_index.tolist() == [222, 302, 469, 755, 823, 824, 904, 940, 969, 1049, 1052, 1066, 1147, 1216]
     assert resident.train_index.tolist() == [118, 146, 368, 539, 620, 639, 768, 1030, 1207, 1220, 1356, 1384]
+    assert resident.fingerprint == "cb3b50d9ff13a2cb03af"
     assert resident.test_labels[:12].tolist() == [3, 8, 2, 7, 9, 4, 9, 5, 5, 9, 8, 2]
     assert resident.mean.tolist() == [pytest.approx(0.30221992, abs=1e-8)]
     assert resident.std.tolist() == [pytest.approx(0.32337027, abs=1e-8)]

@@ -15,6 +15,7 @@ from bnexp.compare.result import Outcome, Status, StudyResult
 from bnexp.compare.verdict import analyse
 from bnexp.config.options import Analysis, Direction, NormKind, Placement
 from bnexp.config.schema import RunConfig, StudyConfig
+from bnexp.data.sources import DIGITS_FILE
 from bnexp.metrics import EpochMetrics, Predictions, RunFailed, RunFinished, RunStarted
 from bnexp.plan.spec import RunSpec
 from bnexp.report.sections import Report, build
@@ -125,13 +126,12 @@ def _predictions(plan: Synthetic, spec: RunSpec, final: float) -> Predictions:
 
 def digit_images(ids: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Pictures of digits that fit the synthetic labels, (N, 32, 32, 1)."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
+    with np.load(DIGITS_FILE) as arrays:
+        digits, classes = arrays["images"], arrays["labels"]
     labels = np.random.default_rng(0).integers(0, 10, NUM_IMAGES)
-    pools = [np.flatnonzero(data.target == k) for k in range(10)]
+    pools = [np.flatnonzero(classes == k) for k in range(10)]
     chosen = [pools[labels[i]][i % len(pools[labels[i]])] for i in ids]
-    small = (data.images[chosen] * 15.9).astype(np.uint8)
+    small = (digits[chosen] * 15.9).astype(np.uint8)
     return small.repeat(4, axis=1).repeat(4, axis=2)[..., None]
 
 
