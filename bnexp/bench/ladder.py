@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bnexp.bench.work import RungResult, RunResult, Work
 from bnexp.config.options import Device
-from bnexp.data.amount import NUM_IMAGES
+from bnexp.data.catalogue import CATALOGUE
 from bnexp.run.local import num_cores
 from bnexp.tracking.store import Store
 
@@ -49,15 +49,14 @@ NOMINAL = {
     "B4": (4.0, 5_000.0, 20_000.0),
     "B5": (9.0, 20_000.0, 60_000.0),
 }
-NUM_TEST_IMAGES = {"digits": 359, "svhn": 26_032}
 
 
 def nominal_seconds(rung: str, work: Work) -> float:
     """A rough estimate of one measurement on a CPU of two cores."""
     start, train_speed, evaluation_speed = NOMINAL[rung]
-    whole = NUM_IMAGES[work.data]
-    trained = (work.train_size or 0.95 * whole) * work.epochs
-    evaluated = 0.05 * whole * work.epochs + NUM_TEST_IMAGES.get(work.data, 10_000)
+    data = CATALOGUE[work.data]
+    trained = (work.train_size or 0.95 * data.num_train) * work.epochs
+    evaluated = 0.05 * data.num_train * work.epochs + data.num_test
     return start + work.num_runs * (trained / train_speed + evaluated / evaluation_speed)
 
 

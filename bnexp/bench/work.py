@@ -148,9 +148,11 @@ def pick_runs(text: str) -> list[int]:
 
 def default_data() -> DataName:
     """MNIST where its files are on this machine, packed or raw; else the digits, which always are."""
-    from bnexp.data.cache import cache_key
-    from bnexp.data.download import cache_dir, raw_roots
+    from bnexp.data.cache import packed_path
+    from bnexp.data.catalogue import CATALOGUE
+    from bnexp.data.download import raw_roots
 
-    packed = cache_dir() / "packed" / cache_key(DataConfig(name=DataName.mnist))
-    local = packed.is_dir() or any((root / "MNIST" / "raw").is_dir() for root in raw_roots(None))
+    packed = packed_path(DataConfig(name=DataName.mnist))
+    raw = [root / file.path for root in raw_roots(None) for file in CATALOGUE[DataName.mnist].files]
+    local = packed.is_dir() or any(path.parent.is_dir() for path in raw)
     return DataName.mnist if local else DataName.digits

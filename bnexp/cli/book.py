@@ -25,7 +25,7 @@ def run_all(overrides: list[str], dry_run: bool, format: Format) -> None:
     The studies' own reports, which take some seconds each, are drawn only for W&B; ``bnexp report NAME`` writes one later.
     """
     from bnexp.config.overrides import check_overrides
-    from bnexp.data.sources import DataError
+    from bnexp.data.download import DataError
     from bnexp.plan.compose import groups
     from bnexp.report.book import planned
     from bnexp.tracking.store import Store

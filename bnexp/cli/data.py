@@ -9,18 +9,7 @@ import typer
 from bnexp.cli import complete
 from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format, print_rows, stderr
 from bnexp.config.options import DataName
-
-DESCRIPTIONS = {
-    DataName.digits: ("handwritten digits, 8x8 upscaled; ships with bnexp", "1,797"),
-    DataName.mnist: ("handwritten digits, 28x28 grey, padded to 32x32", "60,000 + 10,000"),
-    DataName.fashion_mnist: ("clothing, 28x28 grey, padded to 32x32", "60,000 + 10,000"),
-    DataName.kmnist: ("Japanese characters, 28x28 grey, padded to 32x32", "60,000 + 10,000"),
-    DataName.cifar10: ("10 kinds of objects, 32x32 colour", "50,000 + 10,000"),
-    DataName.cifar100: ("100 kinds of objects, 32x32 colour", "50,000 + 10,000"),
-    DataName.svhn: ("house numbers, 32x32 colour", "73,257 + 26,032"),
-    DataName.image_folder: ("your images: data.root=FOLDER with train/ and test/, or one folder a class", "yours"),
-    DataName.npz: ("your arrays: data.root=FILE.npz with x_train y_train x_test y_test", "yours"),
-}
+from bnexp.data.catalogue import CATALOGUE
 
 
 def data(
@@ -39,12 +28,10 @@ def data(
     """
     format = pick_format(json, csv, md)
     if name is None:
-        rows: list[dict[str, Any]] = [
-            {"data": kind.value, "what": what, "images": images} for kind, (what, images) in DESCRIPTIONS.items()
-        ]
-        print_rows(rows, format, right=("images",))
+        print_rows([_row(kind) for kind in DataName], format, right=("images",))
         message(
-            "\nUse one with data=NAME. Raw files are looked for in BNEXP_DATA_DIR and downloaded once where they are missing."
+            "\nUse one with data=NAME. Images are brought to data.size, 32x32 if it is not set. Raw files are looked for in "
+            "BNEXP_DATA_DIR and downloaded once if they are missing."
         )
         return
     from bnexp.data.shown import prepare_shown
@@ -62,3 +49,15 @@ def data(
         "fingerprint": resident.fingerprint,
     }
     print_rows([{"fact": fact, "value": value} for fact, value in facts.items()], format)
+
+
+def _row(name: DataName) -> dict[str, str]:
+    known = CATALOGUE[name]
+    if name.own_files:
+        return {"data": name.value, "what": known.title, "images": "yours"}
+    colour = "grey" if known.channels == 1 else "colour"
+    return {
+        "data": name.value,
+        "what": f"{known.title}; {known.size}x{known.size} {colour}",
+        "images": f"{known.num_train:,} + {known.num_test:,}",
+    }

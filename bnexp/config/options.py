@@ -16,6 +16,14 @@ class DataName(StrEnum):
     image_folder = "image_folder"
     npz = "npz"
 
+    @property
+    def own_files(self) -> str:
+        """What ``data.root`` must name for files of the user's own; empty for a published data set."""
+        return _OWN_FILES.get(self, "")
+
+
+_OWN_FILES = {DataName.image_folder: "the folder with one folder per class", DataName.npz: "the .npz file"}
+
 
 class Augment(StrEnum):
     none = "none"

@@ -9,7 +9,6 @@ from typing import Any
 
 from bnexp.config.keys import KeyInfo, schema_keys
 from bnexp.config.options import (
-    DataName,
     Device,
     ExecutorName,
     InitLayers,
@@ -93,9 +92,8 @@ def _check_combinations(config: RunConfig) -> None:
 
 def _check_data(config: RunConfig) -> None:
     data, batch_size = config.data, config.train.batch_size
-    if data.name in (DataName.image_folder, DataName.npz) and not data.root:
-        what = "the folder with one folder a class" if data.name is DataName.image_folder else "the .npz file"
-        raise ConfigError(f"data={data.name} needs data.root: {what}; add data.root=PATH.")
+    if data.name.own_files and not data.root:
+        raise ConfigError(f"data={data.name} needs data.root: {data.name.own_files}; add data.root=PATH.")
     if batch_size % data.duplicates:
         raise ConfigError(
             f"data.duplicates={data.duplicates} does not divide train.batch_size={batch_size}, so a batch cannot hold each "

@@ -1,61 +1,54 @@
-"""How many training images there are, and what a number asked for means where there are fewer."""
+"""The number of training images, and what happens if fewer exist than a run asks for."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from bnexp.config.options import DataName
 from bnexp.config.schema import ConfigError, DataConfig, RunConfig
-from bnexp.terminal import SafeConsole
-
-# Training images of each published data set, those for validation among them. Only the files tell those of one's own.
-NUM_IMAGES = {
-    DataName.digits: 1438,
-    DataName.mnist: 60_000,
-    DataName.fashion_mnist: 60_000,
-    DataName.kmnist: 60_000,
-    DataName.cifar10: 50_000,
-    DataName.cifar100: 50_000,
-    DataName.svhn: 73_257,
-}
 
 
 def split_sizes(data: DataConfig) -> tuple[int, int]:
-    """Training images, and those kept for validation besides. Reads the user's own files; of other data sets they are known.
+    """Numbers of training images and of validation images, if ``data.train_size`` takes all.
 
-    Raises ConfigError and DataError where the user's own files are not what they should be.
+    Args:
+        data: which data set, and ``val_fraction``.
+
+    Returns:
+        ``(training, validation)``. The user's own files are listed for it, but no image is read.
+
+    Raises:
+        ConfigError: if ``data.root`` does not name what it should.
+        DataError: if the user's own files cannot be read or understood.
     """
-    if data.name in NUM_IMAGES:
-        num_val = round(data.val_fraction * NUM_IMAGES[data.name])
-        return NUM_IMAGES[data.name] - num_val, num_val
-    from bnexp.data.shown import prepare_shown
+    from bnexp.data.sources import count_train_images
+    from bnexp.data.splits import part_sizes
 
-    resident = prepare_shown(replace(data, train_size=None), SafeConsole(stderr=True))
-    return len(resident.train_index), len(resident.val_index)
+    return part_sizes(count_train_images(data), data.val_fraction)
 
 
 def num_available(data: DataConfig) -> int:
-    """Training images besides those for validation; as ``split_sizes``."""
+    """Training images without those for validation; see ``split_sizes``."""
     return split_sizes(data)[0]
 
 
 def fit_train_size(config: RunConfig) -> None:
-    """Set ``data.train_size`` to all images where it is the budget's and there are fewer.
+    """Set ``data.train_size`` to null (all images) if the budget chose it and fewer exist.
 
-    Raises ConfigError where it is another number that is more than there is.
+    Raises:
+        ConfigError: if the user chose it and fewer exist.
+        DataError: if the user's own files cannot be read or understood.
     """
     data = config.data
     if data.train_size is None:
         return
     sizes = split_sizes(data)
-    if data.train_size > sizes[0] and data.train_size != config.budget.train_size:
+    if data.train_size <= sizes[0]:
+        return
+    if data.train_size != config.budget.train_size:
         raise too_large(data, *sizes)
-    if data.train_size > sizes[0]:
-        data.train_size = None
+    data.train_size = None
 
 
 def too_large(data: DataConfig, num_train: int, num_val: int) -> ConfigError:
-    """What is wrong with ``data.train_size``."""
+    """The error for a ``data.train_size`` above the ``num_train`` images that exist beside ``num_val`` for validation."""
     return ConfigError(
         f"data.train_size={data.train_size} is more than there is: {data.name} has {num_train} training images besides the "
         f"{num_val} for validation; allowed is at most {num_train} or null (all)."
@@ -63,7 +56,7 @@ def too_large(data: DataConfig, num_train: int, num_val: int) -> ConfigError:
 
 
 def budget_note(config: RunConfig) -> str:
-    """That all images are used, where a budget allows more than there are; else empty."""
+    """A sentence that all images are used, if the budget allows more than exist; else empty."""
     data, budget = config.data, config.budget.train_size
     if budget is None or data.train_size is not None or (available := num_available(data)) >= budget:
         return ""

@@ -1,13 +1,14 @@
 """Arrays out of a ``.npz`` file of unknown origin: nothing is unpickled, and a small file cannot ask for much memory or time.
 
-What a file announces, it announces twice: in the directory of the zip archive and in the header of each array. Both are
+A file announces the size of an array twice: in the directory of the zip archive and in the header of the array. Both are
 compared with each other and with the size of the file before any array is read.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile, ZipInfo
@@ -27,7 +28,7 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> tuple[dict[str, NDArray[An
 
     Args:
         path: the file.
-        wanted: the names of the arrays; those that are not in the file are left out.
+        wanted: the names of the arrays; names that the file does not have are left out.
 
     Returns:
         The arrays by name, and the names of everything that the file holds.
@@ -35,6 +36,21 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> tuple[dict[str, NDArray[An
     Raises:
         DataError: if the file cannot be read, is not what it announces, or unpacks to far more than its own size.
     """
+    with _opened(path, wanted) as (archive, members, _, names):
+        return {name: _read(archive, info) for name, info in members.items()}, names
+
+
+def read_shapes(path: Path, wanted: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+    """The shapes of some arrays, without reading them; otherwise as ``read_arrays``."""
+    with _opened(path, wanted) as (_, __, shapes, names):
+        return shapes, names
+
+
+@contextmanager
+def _opened(
+    path: Path, wanted: Sequence[str]
+) -> Iterator[tuple[ZipFile, dict[str, ZipInfo], dict[str, tuple[int, ...]], list[str]]]:
+    """The open file, its members and their shapes by name, checked, and all names. Whatever goes wrong becomes a DataError."""
     try:
         with ZipFile(path) as archive:
             found = [(info.filename.removesuffix(".npy"), info) for info in archive.infolist()]
@@ -44,9 +60,8 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> tuple[dict[str, NDArray[An
                     raise ValueError(f"it holds {name} {names.count(name)} times")
             members = {name: info for name, info in found if name in wanted}
             _check_size(path, list(members.values()))
-            for name, info in members.items():
-                _check_header(archive, name, info)
-            return {name: _read(archive, info) for name, info in members.items()}, names
+            shapes = {name: _checked_shape(archive, name, info) for name, info in members.items()}
+            yield archive, members, shapes, names
     except DataError:
         raise
     except MemoryError as error:
@@ -67,7 +82,8 @@ def _check_size(path: Path, members: list[ZipInfo]) -> None:
         )
 
 
-def _check_header(archive: ZipFile, name: str, info: ZipInfo) -> None:
+def _checked_shape(archive: ZipFile, name: str, info: ZipInfo) -> tuple[int, ...]:
+    """The shape in the header of an array. Raises ValueError if the array is not plain numbers of that shape."""
     with archive.open(info.filename) as member:
         version = np.lib.format.read_magic(member)
         if version not in HEADERS:
@@ -78,6 +94,7 @@ def _check_header(archive: ZipFile, name: str, info: ZipInfo) -> None:
         announced, there = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
     if announced != there or not dtype.itemsize or min(shape, default=0) < 0:
         raise ValueError(f"{name} announces shape {shape} of {dtype}, {announced:,} bytes, and has {there:,}")
+    return shape
 
 
 def _read(archive: ZipFile, info: ZipInfo) -> NDArray[Any]:

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.config.options import DataName
 from bnexp.config.schema import DataConfig
 from bnexp.data.download import DataError, Progress, cache_dir, cache_errors
-from bnexp.data.folder import has_test_folder, image_root, scan
 from bnexp.data.images import Int64, RawData, UInt8
-from bnexp.data.npz import npz_path
+from bnexp.data.sources import load, reader
 
 VERSION = 1  # raise it when the packed form, or what goes into it, changes
 CHUNK_IMAGES = 2048
@@ -60,41 +58,40 @@ class Packed:
         return np.asarray(np.lib.format.open_memmap(self.path / f"{name}.npy", mode="c"))
 
 
-def cache_key(config: DataConfig) -> str:
-    """The directory name of the packed data set: equal for equal content, without reading any image.
+def packed_path(config: DataConfig) -> Path:
+    """The directory of the packed data set, whether it has been made or not. Raises as ``cache_key``."""
+    return cache_dir() / "packed" / cache_key(config)
 
-    The user's own files are known by path, size and time of change: the last part of the name, after one for where they are
-    and how they are used. Raises ConfigError if they are not there.
+
+def cache_key(config: DataConfig) -> str:
+    """The name of that directory: equal for equal content, without reading any image.
+
+    The user's own files are known by path, size and time of change. Their name has two more parts: one for where they are
+    and how they are used, and a last one for sizes and times.
+
+    Raises:
+        ConfigError: if the user's own files are not there.
+        DataError: if they cannot be listed.
     """
     key = f"{config.name}-{config.size}-v{VERSION}"
-    if config.name is DataName.image_folder:
-        root = image_root(config)
-        files = scan(root)
-        place: list[object] = [str(root)]
-        content: list[object] = [(file.path, file.bytes, file.changed) for file in files]
-        own_split = not has_test_folder(files)
-    elif config.name is DataName.npz:
-        path = npz_path(config)
-        stat = path.stat()
-        place, content = [str(path)], [stat.st_size, stat.st_mtime_ns]
-        own_split = True  # whether the file has a test set is not known without opening it
-    else:
+    state = reader(config).state
+    if state is None:
         return key
-    if own_split:
-        place += [config.test_fraction, config.split_seed]
-    return f"{key}-{_hash(place)}-{_hash(content)}"
+    place, content, has_test_set = state(config)
+    split: list[object] = [] if has_test_set else [config.test_fraction, config.split_seed]
+    return f"{key}-{_hash([place, *split])}-{_hash(content)}"
 
 
 def _hash(values: list[object]) -> str:
     return hashlib.sha256(repr(values).encode()).hexdigest()[:20]
 
 
-def open_packed(config: DataConfig, load: Callable[[DataConfig, Path, Progress], RawData], progress: Progress) -> Packed:
-    """Find the packed data set, or make it from ``load(config, scratch, progress)``; another process may be doing so.
+def open_packed(config: DataConfig, progress: Progress) -> Packed:
+    """Find the packed data set, or make it; another process may be doing so.
 
-    Raises whatever ``load`` raises, and DataError if the cache directory cannot be written.
+    Raises whatever ``sources.load`` raises, and DataError if the cache directory cannot be written.
     """
-    path = cache_dir() / "packed" / cache_key(config)
+    path = packed_path(config)
     found = _find(path, config.name, progress)
     if isinstance(found, Packed):
         return found
@@ -105,7 +102,7 @@ def open_packed(config: DataConfig, load: Callable[[DataConfig, Path, Progress],
                 return found
             if found:
                 log.warning("%s is damaged: %s is packed again.", found, config.name)
-            return _make(path, config, load, progress)
+            return _make(path, config, progress)
     except DataError as error:
         if not found:
             raise
@@ -184,7 +181,7 @@ def find_packed(fingerprint: str) -> Packed | None:
 
 
 def _fingerprint(class_names: tuple[str, ...], arrays: dict[str, NDArray[Any]], name: str, progress: Progress) -> str:
-    """The hash of class names, images and labels. Records hold it, so that equal content must have an equal one for ever."""
+    """The hash of class names, images and labels. Records hold it, so it must never change for equal content."""
     digest = hashlib.sha256(repr(class_names).encode())
     for key, array in arrays.items():
         if key == "moments":
@@ -197,9 +194,9 @@ def _fingerprint(class_names: tuple[str, ...], arrays: dict[str, NDArray[Any]], 
     return digest.hexdigest()[:20]
 
 
-def _make(path: Path, config: DataConfig, load: Callable[[DataConfig, Path, Progress], RawData], progress: Progress) -> Packed:
+def _make(path: Path, config: DataConfig, progress: Progress) -> Packed:
     with cache_errors(path.parent):
-        for left_over in path.parent.glob(f".{path.name}.*.tmp"):  # the lock is held, so nobody is at work on these
+        for left_over in path.parent.glob(f".{path.name}.*.tmp"):  # the lock is held, so no process works on these
             shutil.rmtree(left_over)
         work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         scratch, new = work / "scratch", work / "new"
@@ -217,7 +214,7 @@ def _make(path: Path, config: DataConfig, load: Callable[[DataConfig, Path, Prog
     made = _find(path, config.name, progress)
     if not isinstance(made, Packed):
         raise DataError(f"{path} changed while it was made: check the disk, then try again.")
-    if config.name in (DataName.image_folder, DataName.npz):
+    if config.name.own_files:
         for old in path.parent.glob(f"{path.name.rsplit('-', 1)[0]}-*"):
             if old != path:  # the files have changed since: nothing will ask for it again
                 shutil.rmtree(old, ignore_errors=True)

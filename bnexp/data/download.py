@@ -13,14 +13,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import bnexp
+from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.config.typed import MessageError
+from bnexp.data.catalogue import RawFile
 
 Progress = Callable[[str, int, int], None]
 """``(what is done, units done, units in all)``; the last is 0 where it is not known."""
@@ -42,15 +44,6 @@ class _FetchError(Exception):
     def __init__(self, reason: str, final: bool = False) -> None:
         super().__init__(reason)
         self.final = final
-
-
-@dataclass(frozen=True)
-class RawFile:
-    """A published file: its path below a data directory, its MD5, and where it can be downloaded."""
-
-    path: str
-    md5: str
-    urls: tuple[str, ...]
 
 
 def cache_dir() -> Path:
@@ -78,12 +71,27 @@ def raw_roots(root: str | None) -> list[Path]:
     return [Path(place).expanduser() for place in named if place] + [cache_dir() / "raw"]
 
 
-def mirrored(data_set: str, urls: Sequence[str]) -> tuple[str, ...]:
-    """The addresses to use: the published ones, or their file names below ``$BNEXP_DATA_MIRROR/<data set>/`` if that is set."""
+def published_roots(config: DataConfig) -> list[Path]:
+    """``raw_roots`` for a published data set. Raises ConfigError if ``data.root`` is not a directory."""
+    roots = raw_roots(config.root)
+    if config.root and not roots[0].is_dir():
+        raise ConfigError(
+            f"data.root={config.root} is not a directory: name the one that holds the raw files of {config.name}, or leave "
+            "data.root away to look in BNEXP_DATA_DIR and then download."
+        )
+    return roots
+
+
+def mirrored(data_set: str, file: RawFile) -> RawFile:
+    """The file with the addresses to use.
+
+    They are the published ones, or their file names below ``$BNEXP_DATA_MIRROR/<data set>/`` if that is set.
+    """
     mirror = os.environ.get("BNEXP_DATA_MIRROR")
     if not mirror:
-        return tuple(urls)
-    return tuple(dict.fromkeys(f"{mirror.rstrip('/')}/{data_set}/{url.rsplit('/', 1)[-1]}" for url in urls))
+        return file
+    urls = dict.fromkeys(f"{mirror.rstrip('/')}/{data_set}/{url.rsplit('/', 1)[-1]}" for url in file.urls)
+    return replace(file, urls=tuple(urls))
 
 
 def obtain(file: RawFile, roots: Sequence[Path], progress: Progress) -> Path:

@@ -1,7 +1,7 @@
-"""The user's own images: one folder a class, with ``train/`` and ``test/`` above or a part split off as test set.
+"""The user's own images: one folder per class, below ``train/`` and ``test/`` or, with a part split off as test set, directly.
 
 Every image is cut to its central square and resized, bilinear and antialiased. Images stay grey (one channel) only if all
-of them are; transparency is dropped; a photograph is turned as its EXIF tag says.
+of them are grey. Transparency is dropped. A photograph is turned as its EXIF tag says.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.download import DataError, Progress, cache_dir, cache_errors
-from bnexp.data.images import MAX_CLASSES, Int64, RawData, UInt8, square
+from bnexp.data.images import MAX_CLASSES, FileState, Int64, RawData, UInt8, square
 from bnexp.data.splits import split_off_test
 
 CHUNK_IMAGES = 64
@@ -79,36 +79,71 @@ def image_root(config: DataConfig) -> Path:
     root = Path(config.root or "").expanduser()
     if not config.root or not root.is_dir():
         raise ConfigError(
-            f"data.root={config.root} is not a directory: data=image_folder needs the one with one folder a class."
+            f"data.root={config.root} is not a directory: data=image_folder needs the one with one folder per class."
         )
     return root.resolve()
 
 
-def has_test_folder(files: Iterable[ImageFile]) -> bool:
-    """Whether the files lie in ``train/`` and ``test/`` rather than in class folders directly."""
-    return {"train", "test"} <= {file.path.split("/", 1)[0] for file in files if "/" in file.path}
+def folder_state(config: DataConfig) -> FileState:
+    """What tells that the files have changed; see ``FileState``. Raises ConfigError and DataError as ``find_images``."""
+    root = image_root(config)
+    files = scan(root)
+    return FileState(str(root), [(file.path, file.bytes, file.changed) for file in files], _has_test_folder(files))
+
+
+def count_folder_images(config: DataConfig) -> int:
+    """The number of training images; opens none. Raises ConfigError and DataError as ``find_images``."""
+    return len(find_images(config).train)
 
 
 def load_image_folder(config: DataConfig, scratch: Path, progress: Progress) -> RawData:
-    """Read a folder of images; see ``sources.load``."""
+    """Read a folder of images, resized as they are read; see ``sources.load``."""
+    found = find_images(config)
+    images = _decode(found.root, found.train + found.test, config.size, scratch / "images", progress)
+    num_train = len(found.train)
+    return RawData(images[:num_train], found.train_labels, images[num_train:], found.test_labels, found.class_names)
+
+
+@dataclass(frozen=True, eq=False)
+class FoundImages:
+    """The image files of a data set and the labels (N,) that their folders give them."""
+
+    root: Path
+    class_names: tuple[str, ...]
+    train: list[ImageFile]
+    train_labels: Int64
+    test: list[ImageFile]
+    test_labels: Int64
+
+
+def find_images(config: DataConfig) -> FoundImages:
+    """List the image files below ``data.root``; opens none.
+
+    Raises:
+        ConfigError: if ``data.root`` is not a directory, or ``data.test_fraction`` leaves a part without images.
+        DataError: if the folders cannot be read, or are not arranged as they should be.
+    """
     root = image_root(config)
     files = _images_only(scan(root))
     if not files:
-        raise DataError(f"No images below {root}: data=image_folder needs one folder a class with image files in it.")
-    if has_test_folder(files):
+        raise DataError(f"No images below {root}: data=image_folder needs one folder per class with image files in it.")
+    if _has_test_folder(files):
         train, test = _by_class(root, files, "train/"), _by_class(root, files, "test/")
     else:
         _reject_lone_train(root, files)
         train, test = _by_class(root, files, ""), {}
     classes = _class_names(root, train, test)
-    train_files, train_labels = _flatten(train, classes)
-    test_files, test_labels = _flatten(test, classes)
-    if not test:
-        kept, taken = split_off_test(config, train_labels)
-        test_files, test_labels = [train_files[i] for i in taken], train_labels[taken]
-        train_files, train_labels = [train_files[i] for i in kept], train_labels[kept]
-    images = _decode(root, train_files + test_files, config.size, scratch / "images", progress)
-    return RawData(images[: len(train_files)], train_labels, images[len(train_files) :], test_labels, classes)
+    train_files, train_labels = _labelled(train, classes)
+    if test:
+        return FoundImages(root, classes, train_files, train_labels, *_labelled(test, classes))
+    kept, taken = split_off_test(config, train_labels)
+    parts = ([train_files[i] for i in kept], train_labels[kept], [train_files[i] for i in taken], train_labels[taken])
+    return FoundImages(root, classes, *parts)
+
+
+def _has_test_folder(files: Iterable[ImageFile]) -> bool:
+    """Whether the files lie in ``train/`` and ``test/`` rather than in class folders directly."""
+    return {"train", "test"} <= {file.path.split("/", 1)[0] for file in files if "/" in file.path}
 
 
 def _images_only(files: list[ImageFile]) -> list[ImageFile]:
@@ -158,7 +193,7 @@ def _class_names(root: Path, train: dict[str, list[ImageFile]], test: dict[str, 
     return tuple(train)
 
 
-def _flatten(classes: dict[str, list[ImageFile]], names: tuple[str, ...]) -> tuple[list[ImageFile], Int64]:
+def _labelled(classes: dict[str, list[ImageFile]], names: tuple[str, ...]) -> tuple[list[ImageFile], Int64]:
     files = [file for members in classes.values() for file in members]
     label = {name: i for i, name in enumerate(names)}
     labels = [label[name] for name, members in classes.items() for _ in members]

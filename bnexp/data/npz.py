@@ -6,6 +6,8 @@ unless none is above 1: then they are 0..1. Labels: integers 0..K-1 of shape (N,
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.config.schema import ConfigError, DataConfig
-from bnexp.data.archive import read_arrays
-from bnexp.data.download import DataError
-from bnexp.data.images import MAX_CLASSES, Int64, RawData, UInt8
-from bnexp.data.splits import split_off_test
+from bnexp.data.archive import read_arrays, read_shapes
+from bnexp.data.download import DataError, Progress
+from bnexp.data.images import MAX_CLASSES, FileState, Int64, RawData, UInt8
+from bnexp.data.splits import part_sizes, split_off_test
 
 Array = NDArray[Any]
+NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
 def npz_path(config: DataConfig) -> Path:
@@ -31,10 +34,28 @@ def npz_path(config: DataConfig) -> Path:
     return path.resolve()
 
 
-def load_npz(config: DataConfig) -> RawData:
+def npz_state(config: DataConfig) -> FileState:
+    """What tells that the file has changed. Raises ConfigError if there is none."""
+    path = npz_path(config)
+    stat = path.stat()
+    # Only opening the file would tell whether it has a test set.
+    return FileState(str(path), [stat.st_size, stat.st_mtime_ns], has_test_set=False)
+
+
+def count_npz_images(config: DataConfig) -> int:
+    """The number of training images that the file announces; reads none. Raises ConfigError and DataError as ``load_npz``."""
+    path = npz_path(config)
+    shapes, found = read_shapes(path, NAMES)
+    _check_names(path, found)
+    count = math.prod(shapes["x_train"][:1])
+    return count if "x_test" in found else part_sizes(count, config.test_fraction)[0]
+
+
+def load_npz(config: DataConfig, _: Path, __: Progress) -> RawData:
     """Read the file; see ``sources.load``. Images keep their size."""
     path = npz_path(config)
-    arrays = _read(path)
+    arrays, found = read_arrays(path, NAMES)
+    _check_names(path, found)
     images = {key: _channels_first(path, key, array) for key, array in arrays.items() if key.startswith("x")}
     _check_alike(path, images)
     unit = all(x.dtype.kind == "f" for x in images.values()) and max(float(x.max()) for x in images.values()) <= 1
@@ -49,19 +70,16 @@ def load_npz(config: DataConfig) -> RawData:
     return RawData(*parts, tuple(map(str, range(num_classes))))
 
 
-def _read(path: Path) -> dict[str, Array]:
-    wanted = ("x_train", "y_train", "x_test", "y_test")
-    arrays, found = read_arrays(path, wanted)
-    missing = [key for key in wanted[:2] if key not in arrays]
-    if not missing and ("x_test" in arrays) != ("y_test" in arrays):
-        missing = [key for key in wanted[2:] if key not in arrays]
+def _check_names(path: Path, found: Sequence[str]) -> None:
+    missing = [key for key in NAMES[:2] if key not in found]
+    if not missing and ("x_test" in found) != ("y_test" in found):
+        missing = [key for key in NAMES[2:] if key not in found]
     if missing:
         there = ", ".join(found[:10]) or "nothing"
         raise DataError(
             f"{path} lacks {' and '.join(missing)} (it has {there}): name the arrays x_train, y_train, x_test, y_test; without "
             "both of the last two, data.test_fraction of the images becomes the test set."
         )
-    return arrays
 
 
 def _channels_first(path: Path, key: str, images: Array) -> Array:

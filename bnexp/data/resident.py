@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.amount import too_large
 from bnexp.data.cache import Packed, open_packed
+from bnexp.data.download import Progress
 from bnexp.data.images import Int64, UInt8
-from bnexp.data.sources import Progress, load
 from bnexp.data.splits import stratified_choice, stratified_split
 from bnexp.rng import numpy_generator
 
@@ -88,7 +87,7 @@ def prepare(config: DataConfig, progress: Progress | None = None) -> Resident:
         ConfigError: if a key asks for what the data cannot give.
         DataError: if files cannot be downloaded, read, understood or written.
     """
-    data = open_packed(config, load, progress or (lambda *_: None))
+    data = open_packed(config, progress or (lambda *_: None))
     labels, moments = data.array("train_labels"), data.array("moments")
     train_index, val_index = _split(config, labels, data.class_names)
     mean, std = normalisation(moments[train_index], config.size)
@@ -122,11 +121,6 @@ def normalisation(moments: Int64, size: int) -> tuple[Float64, Float64]:
         mean.append(total / n / 255)
         std.append((n * squares - total * total) ** 0.5 / n / 255 or 1.0)
     return np.array(mean), np.array(std)
-
-
-def images_for_display(images: UInt8, ids: Sequence[int] | Int64) -> UInt8:
-    """Those of the ``images`` (M, C, S, S) as they are, (len(ids), S, S, C), not normalised, grey as one channel."""
-    return np.ascontiguousarray(images[np.asarray(ids, np.int64)].transpose(0, 2, 3, 1))
 
 
 def _split(config: DataConfig, labels: Int64, class_names: tuple[str, ...]) -> tuple[Int64, Int64]:

@@ -1,7 +1,8 @@
-"""Data sets made ready under the user's eyes."""
+"""Data sets made ready while the user watches."""
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from bnexp.config.schema import DataConfig
@@ -11,8 +12,29 @@ if TYPE_CHECKING:
     from bnexp.data.resident import Resident
 
 
+class Prepared:
+    """The data sets of one command, each made ready once.
+
+    It is made for a command and handed on, because the user's own files may change before the next command.
+
+    Args:
+        console: where progress is shown; None: standard error.
+    """
+
+    def __init__(self, console: SafeConsole | None = None) -> None:
+        self._console = console or SafeConsole(stderr=True)
+        self._ready: dict[tuple[Any, ...], Resident] = {}
+
+    def __call__(self, config: DataConfig) -> Resident:
+        """The data set of ``config``; see ``prepare_shown``."""
+        key = astuple(config)
+        if key not in self._ready:
+            self._ready[key] = prepare_shown(config, self._console)
+        return self._ready[key]
+
+
 def prepare_shown(config: DataConfig, console: SafeConsole) -> Resident:
-    """The data set, downloaded, packed and verified where that has not been done, with a progress bar."""
+    """Make a data set ready with a progress bar on ``console``; see ``resident.prepare``."""
     from rich.progress import Progress
 
     from bnexp.data.resident import prepare

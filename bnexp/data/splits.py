@@ -24,9 +24,15 @@ def stratified_choice(labels: Int64, count: int, generator: np.random.Generator)
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
+def part_sizes(count: int, fraction: float) -> tuple[int, int]:
+    """The sizes ``(kept, taken)`` of the two parts that ``stratified_split`` makes of ``count`` labels."""
+    taken = round(fraction * count)
+    return count - taken, taken
+
+
 def stratified_split(labels: Int64, fraction: float, generator: np.random.Generator) -> tuple[Int64, Int64]:
     """The positions ``(kept, taken)``, ascending and disjoint; ``taken`` is ``fraction`` of the labels, rounded, by class."""
-    taken = stratified_choice(labels, round(fraction * len(labels)), generator)
+    taken = stratified_choice(labels, part_sizes(len(labels), fraction)[1], generator)
     kept = np.setdiff1d(np.arange(len(labels)), taken, assume_unique=True)
     return kept, taken
 

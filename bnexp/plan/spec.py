@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnexp.config.keys import schema_keys
-from bnexp.config.options import DataName, InitScheme, ModelName, NormKind, OptimName, Placement, Schedule
+from bnexp.config.options import InitScheme, ModelName, NormKind, OptimName, Placement, Schedule
 from bnexp.config.schema import RunConfig
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _unused(config: RunConfig) -> set[str]:
     """Keys that have no effect under the others: two configurations that differ only in them are the same experiment."""
     data, model, norm, optim, probe = config.data, config.model, config.norm, config.optim, config.probe
     unused: set[str] = set()
-    if data.name not in (DataName.image_folder, DataName.npz):
+    if not data.name.own_files:
         unused |= {"data.root", "data.test_fraction"}
     if model.name is ModelName.lenet:
         unused |= {"model.depth", "model.width"}

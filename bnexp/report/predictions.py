@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 
@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bnexp.compare.result import Outcome
+from bnexp.data.images import ImagesById
 from bnexp.tracking import tables
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import PREDICTIONS, DataFacts, RecordedRun
@@ -20,7 +21,6 @@ from bnexp.tracking.records import PREDICTIONS, DataFacts, RecordedRun
 MAX_DISAGREEMENTS = 24
 MAX_PER_ARM = 16  # worst mistakes of an arm; the random sample that all arms share has as many
 
-Images = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 Frames = dict[str, dict[int, pl.DataFrame]]  # arm -> seed -> predictions
 
 
@@ -110,7 +110,7 @@ def load(
     return frames, problems
 
 
-def collect(frames: Frames, data_name: str, num_classes: int, images: Images | None) -> PredictionSection:
+def collect(frames: Frames, data_name: str, num_classes: int, images: ImagesById | None) -> PredictionSection:
     """The section over the predictions, at least one, of one level's runs. ``data_name`` picks the random sample."""
     totals = {
         arm: np.sum([tables.confusion_matrix(frame, num_classes) for frame in by_seed.values()], axis=0)
@@ -154,7 +154,7 @@ def _churn(by_seed: dict[int, pl.DataFrame]) -> float | None:
     return float(np.mean(shares)) if shares else None
 
 
-def _gallery(frames: dict[str, pl.DataFrame], seed: int, data_name: str, images: Images | None) -> list[GalleryImage]:
+def _gallery(frames: dict[str, pl.DataFrame], seed: int, data_name: str, images: ImagesById | None) -> list[GalleryImage]:
     ids = _choose(frames, data_name)
     pixels = images(np.array(ids, dtype=np.int64)) if images and ids else None
     shown: dict[int, list[GalleryRow]] = {image_id: [] for image_id in ids}

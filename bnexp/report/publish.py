@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bnexp.compare.record import StudyRecord
 from bnexp.compare.result import StudyResult
 from bnexp.compare.select import study_facts
 from bnexp.config.schema import WandbConfig
 from bnexp.data.cache import find_packed
-from bnexp.data.resident import images_for_display
+from bnexp.data.images import ImagesById, images_by_id
 from bnexp.interrupt import tidied
 from bnexp.report import html, sections, wandb_run
-from bnexp.report.predictions import Images
 from bnexp.tracking.records import DataFacts
 from bnexp.tracking.store import Store
 
@@ -42,14 +38,10 @@ def publish(record: StudyRecord, result: StudyResult, store: Store, wandb: Wandb
         return [*told, *(wandb_run.log(report, store, facts, images, wandb) if wandb is not None else []), *written]
 
 
-def _pictures(facts: DataFacts | None) -> Images | None:
+def _pictures(facts: DataFacts | None) -> ImagesById | None:
     """The test images that the runs saw, by id; None if the cache has no packed data of that content."""
     packed = find_packed(facts.fingerprint) if facts else None
     if facts is None or packed is None:
         return None
     pixels = packed.array("test_images")
-
-    def images(ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return images_for_display(pixels, ids)
-
-    return images if len(pixels) == facts.num_test else None
+    return images_by_id(pixels) if len(pixels) == facts.num_test else None

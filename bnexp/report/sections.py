@@ -16,8 +16,8 @@ from bnexp.compare.pairing import Results
 from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult
 from bnexp.compare.stats import differences, mean_interval
 from bnexp.config.options import Analysis
+from bnexp.data.images import ImagesById
 from bnexp.report.configuration import Configuration, environments, gather
-from bnexp.report.predictions import Images as Images
 from bnexp.report.predictions import PredictionSection, collect, load
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import DataFacts, RecordedRun
@@ -116,7 +116,7 @@ def build(
     store: Store,
     *,
     facts: DataFacts | None,
-    images: Images | None,
+    images: ImagesById | None,
     command: str,
 ) -> Report:
     """Gather every section of the report on ``result`` from the records in ``store``.

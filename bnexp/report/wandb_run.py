@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from bnexp.compare.tables import comparison_rows
 from bnexp.config.schema import WandbConfig
+from bnexp.data.images import ImagesById
 from bnexp.report import figures
 from bnexp.report.predictions import load
-from bnexp.report.sections import Images, Report
+from bnexp.report.sections import Report
 from bnexp.tracking.records import DataFacts
 from bnexp.tracking.store import Store
 from bnexp.tracking.tables import disagreements
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 MAX_DISAGREEMENTS = 128
 
 
-def log(report: Report, store: Store, facts: DataFacts | None, images: Images | None, config: WandbConfig) -> list[str]:
+def log(report: Report, store: Store, facts: DataFacts | None, images: ImagesById | None, config: WandbConfig) -> list[str]:
     """Log the study of ``report`` to W&B; what the user should know of it. Does nothing where W&B is disabled."""
     result = report.result
     session = WandbSession(config)

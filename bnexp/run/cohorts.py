@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from bnexp.config.schema import DataConfig
-from bnexp.data.amount import NUM_IMAGES, num_available
+from bnexp.data.amount import num_available
 from bnexp.plan.spec import RunSpec
 
 Cohort = tuple[RunSpec, ...]
@@ -23,10 +23,10 @@ STEP_IMAGES = 21
 
 
 def num_train_images(data: DataConfig) -> int | None:
-    """Images that a run trains on, without those held out for validation; None where only the files tell."""
+    """Images that a run trains on, without those held out for validation; None if only the user's files tell."""
     if data.train_size is not None:
         return data.train_size
-    return num_available(data) if data.name in NUM_IMAGES else None
+    return None if data.name.own_files else num_available(data)
 
 
 def relative_cost(batch_size: int) -> float:

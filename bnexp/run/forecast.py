@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bnexp.config.options import DataName, ExecutorName, ModelName
+from bnexp.config.options import ExecutorName, ModelName
+from bnexp.data.catalogue import CATALOGUE
 from bnexp.plan.spec import RunSpec
 from bnexp.run.arrange import Arrangement, arrange
 from bnexp.run.cohorts import Cohort, cost, num_train_images, relative_cost, split
@@ -32,7 +33,9 @@ TIMED = ("data.train_size", "train.batch_size", "train.epochs")
 SHARED_BYTES = 280 * 2**20
 PROCESS_BYTES = 95 * 2**20
 
-_COLOUR = {DataName.cifar10, DataName.cifar100, DataName.svhn, DataName.image_folder, DataName.npz}
+# What is assumed of the user's own images.
+OWN_CHANNELS = 3
+OWN_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,9 @@ def _memory_line(spec: RunSpec) -> MemoryLine:
     from bnexp.train.memory import estimate
 
     data = spec.config.data
-    channels = data.channels or (3 if data.name in _COLOUR else 1)
-    return estimate(spec.config, channels, data.size, 100 if data.name is DataName.cifar100 else 10)
+    known = CATALOGUE[data.name]
+    channels = data.channels or known.channels or OWN_CHANNELS
+    return estimate(spec.config, channels, data.size, known.num_classes or OWN_CLASSES)
 
 
 def _fitting(cohort: Cohort, line: MemoryLine) -> list[Cohort]:

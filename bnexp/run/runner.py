@@ -6,20 +6,18 @@ import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bnexp.config.options import DataName, ExecutorName
-from bnexp.config.schema import ConfigError, DataConfig
-from bnexp.data.shown import prepare_shown
+from bnexp.config.options import ExecutorName
+from bnexp.config.schema import ConfigError
+from bnexp.data.images import images_by_id
+from bnexp.data.shown import Prepared
 from bnexp.interrupt import tidied
 from bnexp.metrics import Record, RunFailed
-from bnexp.plan.spec import RunSpec, digest, plain, unique
+from bnexp.plan.spec import RunSpec, unique
 from bnexp.run.arrange import arrange
 from bnexp.run.local import Pool, run_inline
 from bnexp.run.ray import RayPool
@@ -43,11 +41,18 @@ class RunError(Exception):
     """A run that failed; the message says why."""
 
 
-def run(specs: Sequence[RunSpec], store: Store | None = None) -> dict[str, RecordedRun | RunError]:
+def run(
+    specs: Sequence[RunSpec], store: Store | None = None, prepared: Prepared | None = None
+) -> dict[str, RecordedRun | RunError]:
     """Train every spec that has no finished record; run id -> its record, or why it failed.
 
     Results are written as they come, so an interruption loses only what is training. A run that another process is training
     is left to it and waited for. No run is tried twice in one call.
+
+    Args:
+        specs: the runs.
+        store: where records are kept; None: the user's.
+        prepared: the data sets that the command has made ready; None: it has none yet.
     """
     store = store or Store()
     for spec in specs:
@@ -55,13 +60,14 @@ def run(specs: Sequence[RunSpec], store: Store | None = None) -> dict[str, Recor
     claims = Claims(store)
     errors: dict[str, RunError] = {}
     console = SafeConsole(stderr=True)
+    prepared = prepared or Prepared(console)
     tried: set[str] = set()
     with ProgressSink(console) as progress:
-        while todo := _startable([spec for spec in unfinished(specs, store) if spec.run_id not in tried]):
+        while todo := _startable([spec for spec in unfinished(specs, store, prepared) if spec.run_id not in tried]):
             with claims.claim([spec.run_id for spec in todo]) as claimed:
-                mine = [spec for spec in unfinished(todo, store) if spec.run_id in claimed]
+                mine = [spec for spec in unfinished(todo, store, prepared) if spec.run_id in claimed]
                 tried |= {spec.run_id for spec in mine}
-                errors |= _train(mine, store, progress, console)
+                errors |= _train(mine, store, prepared, progress, console)
             if not claimed:
                 console.print(f"{len(todo)} runs are training in another process; waiting for them.")
                 claims.wait_for(todo[0].run_id)
@@ -76,25 +82,16 @@ def _startable(specs: Sequence[RunSpec]) -> list[RunSpec]:
     return [spec for spec in specs if spec.config.train.init_from not in waited_for]
 
 
-def unfinished(specs: Sequence[RunSpec], store: Store) -> list[RunSpec]:
+def unfinished(specs: Sequence[RunSpec], store: Store, prepared: Prepared | None = None) -> list[RunSpec]:
     """The specs, each once, that have no finished record.
 
     The user's own files may have changed under the same path: then a record of the earlier contents does not count.
     """
-    from bnexp.data.resident import prepare
-
+    prepared = prepared or Prepared()
     todo = []
-    fingerprints: dict[str, str] = {}
     for spec in unique(specs):
-        record = store.find(spec.run_id)
-        data = spec.config.data
-        if record is not None and data.name in (DataName.image_folder, DataName.npz):
-            key = _data_key(data)
-            if key not in fingerprints:
-                fingerprints[key] = prepare(data).fingerprint
-            if record.summary.data_fingerprint != fingerprints[key]:
-                record = None
-        if record is None:
+        record, data = store.find(spec.run_id), spec.config.data
+        if record is None or (data.name.own_files and record.summary.data_fingerprint != prepared(data).fingerprint):
             todo.append(spec)
     return todo
 
@@ -125,25 +122,23 @@ def command_line() -> str:
 
 def by_data(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
     """The specs in groups that share a data set, prepared alike."""
-    groups: dict[str, list[RunSpec]] = {}
+    groups: dict[tuple[Any, ...], list[RunSpec]] = {}
     for spec in specs:
-        groups.setdefault(_data_key(spec.config.data), []).append(spec)
+        groups.setdefault(astuple(spec.config.data), []).append(spec)
     return list(groups.values())
 
 
-def _data_key(config: DataConfig) -> str:
-    return digest(plain(vars(config)))
-
-
-def _train(specs: Sequence[RunSpec], store: Store, progress: ProgressSink, console: SafeConsole) -> dict[str, RunError]:
+def _train(
+    specs: Sequence[RunSpec], store: Store, prepared: Prepared, progress: ProgressSink, console: SafeConsole
+) -> dict[str, RunError]:
     """Train the runs of each data set; run id -> why it failed. Data out of reach fail their runs, and no others."""
-    from bnexp.data.sources import DataError
+    from bnexp.data.download import DataError
 
     errors: dict[str, RunError] = {}
     groups = by_data(specs)
     for group in groups:
         try:
-            errors |= _run_group(group, store, progress, console)
+            errors |= _run_group(group, store, prepared, progress, console)
         except DataError as error:
             if len(groups) == 1:
                 raise
@@ -152,9 +147,11 @@ def _train(specs: Sequence[RunSpec], store: Store, progress: ProgressSink, conso
     return errors
 
 
-def _run_group(specs: list[RunSpec], store: Store, progress: ProgressSink, console: SafeConsole) -> dict[str, RunError]:
+def _run_group(
+    specs: list[RunSpec], store: Store, prepared: Prepared, progress: ProgressSink, console: SafeConsole
+) -> dict[str, RunError]:
     """Train runs that share a data set; run id -> why it failed, for those that did."""
-    resident = prepare_shown(specs[0].config.data, console)
+    resident = prepared(specs[0].config.data)
     by_id = {spec.run_id: spec for spec in specs}
     errors = {}
     wandb = wandb_sink(specs[0], resident)
@@ -197,17 +194,11 @@ def _execute(specs: Sequence[RunSpec], resident: Resident) -> Iterator[Record]:
 
 def wandb_sink(spec: RunSpec, resident: Resident) -> WandbSink:
     """The W&B sink for runs on this data set, as the first of them asks for it."""
-    from bnexp.data.resident import images_for_display
-
     track = spec.config.track
-
-    def images(ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return images_for_display(resident.test_images, ids)
-
     return WandbSink(
         track.wandb,
         study_id=spec.config.study.id,
         class_names=resident.class_names,
-        images=images,
+        images=images_by_id(resident.test_images),
         num_predictions=track.predictions,
     )

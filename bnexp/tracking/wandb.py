@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.config.schema import WandbConfig
+from bnexp.data.images import ImagesById
 from bnexp.metrics import EpochMetrics, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
 from bnexp.plan.spec import RunSpec
 from bnexp.tracking.sink import BackgroundSink
@@ -27,7 +28,6 @@ from bnexp.tracking.store import pack_weights
 from bnexp.tracking.tables import class_accuracy, confusion_matrix, prediction_frame, select_rows
 from bnexp.tracking.wandb_media import (
     ImageCache,
-    ImagesById,
     confusion_plot,
     disagreement_table,
     figure,

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bnexp.data.images import ImagesById
 from bnexp.metrics import Int64
 
 if TYPE_CHECKING:
     import polars as pl
     import wandb
-
-ImagesById = Callable[[Int64], NDArray[np.uint8]]  # (N,) image ids -> (N, H, W, C)
 
 
 class ImageCache:

@@ -127,7 +127,7 @@ UNTRACKED = {"norm.track_running_stats": False}
         ({"study.arm": "../x"}, "study.arm '../x' is not possible"),
         ({"executor.address": "auto"}, "executor.address=auto has no effect with executor=auto; add executor=ray."),
         ({"executor.address": "auto", "executor.name": ExecutorName.ray}, None),
-        ({"data.name": DataName.image_folder}, "data=image_folder needs data.root: the folder with one folder a class; "),
+        ({"data.name": DataName.image_folder}, "data=image_folder needs data.root: the folder with one folder per class; "),
         ({"data.name": DataName.npz}, "data=npz needs data.root: the .npz file; add data.root=PATH."),
         ({"data.name": DataName.npz, "data.root": "x.npz"}, None),
         ({"data.duplicates": 32}, None),

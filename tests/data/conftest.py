@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 from made_files import FileServer, idx, images_and_labels, md5
 
+from bnexp.config.options import DataName
 from bnexp.data import download
+from bnexp.data.catalogue import CATALOGUE
 
 REAL_DATA_DIR = os.environ.get("BNEXP_DATA_DIR")  # before any test hides it
 REAL_PAUSES = download.BACKOFF_SECONDS
@@ -75,18 +78,15 @@ def server() -> Iterator[FileServer]:
 
 @pytest.fixture
 def small_mnist(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """MNIST with 40 training and 20 test images: file name -> compressed content, known to torchvision and bnexp."""
-    from torchvision.datasets import MNIST
-
-    from bnexp.data import sources
-
+    """MNIST with 40 training and 20 test images: file name -> compressed content, as the catalogue then has it."""
     train, test = images_and_labels(40, 28, 28), images_and_labels(20, 28, 28, seed=1)
-    arrays = dict(zip([name for name, _ in MNIST.resources], [*train, *test], strict=True))
-    files = {name: gzip.compress(idx(array), mtime=0) for name, array in arrays.items()}
-    monkeypatch.setattr(MNIST, "resources", [(name, md5(content)) for name, content in files.items()])
-    unpacked = {f"MNIST/raw/{name.removesuffix('.gz')}": md5(idx(array)) for name, array in arrays.items()}
-    monkeypatch.setattr(sources, "UNPACKED_MD5", unpacked)
-    return files
+    known, files, content = CATALOGUE[DataName.mnist], [], {}
+    for file, array in zip(known.files, [*train, *test], strict=True):
+        name = Path(file.path).name
+        content[name] = gzip.compress(idx(array), mtime=0)
+        files.append(replace(file, md5=md5(content[name]), unpacked_md5=md5(idx(array))))
+    monkeypatch.setitem(CATALOGUE, DataName.mnist, replace(known, files=tuple(files)))
+    return content
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from bnexp.config.options import DataName
 from bnexp.config.schema import DataConfig
-from bnexp.data.download import RawFile, obtain
+from bnexp.data.catalogue import RawFile
+from bnexp.data.download import obtain
 from bnexp.data.resident import Resident, prepare
 
 Answer = Callable[[int, bytes], tuple[int, bytes]]

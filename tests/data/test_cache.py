@@ -20,7 +20,8 @@ from bnexp.config.options import DataName
 from bnexp.config.schema import DataConfig
 from bnexp.data import cache as packed_cache
 from bnexp.data.cache import cache_key
-from bnexp.data.download import DataError, RawFile
+from bnexp.data.catalogue import RawFile
+from bnexp.data.download import DataError
 from bnexp.data.resident import prepare
 
 Damage = Callable[[Path], None]

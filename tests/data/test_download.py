@@ -16,9 +16,9 @@ import bnexp
 from bnexp.config.options import DataName
 from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data import download
-from bnexp.data.download import RawFile, cache_dir, mirrored, obtain, raw_roots
+from bnexp.data.catalogue import RawFile
+from bnexp.data.download import DataError, cache_dir, mirrored, obtain, raw_roots
 from bnexp.data.resident import prepare
-from bnexp.data.sources import DataError
 
 CONTENT = bytes(range(256)) * 64
 IMAGES = "/mnist/train-images-idx3-ubyte.gz"
@@ -135,10 +135,10 @@ def test_raw_files_are_looked_for_in_this_order(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_mirror_has_a_folder_for_each_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    urls = ["http://a/b/c.gz", "http://d/c.gz", "http://d/e.gz"]
-    assert mirrored("mnist", urls) == tuple(urls)
+    file = raw_file("http://a/b/c.gz", "http://d/c.gz", "http://d/e.gz")
+    assert mirrored("mnist", file) == file
     monkeypatch.setenv("BNEXP_DATA_MIRROR", "file:///mirror/")
-    assert mirrored("mnist", urls) == ("file:///mirror/mnist/c.gz", "file:///mirror/mnist/e.gz")
+    assert mirrored("mnist", file) == raw_file("file:///mirror/mnist/c.gz", "file:///mirror/mnist/e.gz")
 
 
 def test_a_whole_file_in_a_later_place_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

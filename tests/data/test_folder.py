@@ -15,8 +15,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from bnexp.config.options import DataName
 from bnexp.config.schema import ConfigError, DataConfig
+from bnexp.data.download import DataError
 from bnexp.data.resident import Resident, prepare
-from bnexp.data.sources import DataError
 
 
 def save(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 20), value: int = 100, **options: object) -> None:
@@ -221,11 +221,11 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as raised:
             prepare(DataConfig(name=DataName.image_folder, root=root))
         assert str(raised.value) == (
-            f"data.root={root} is not a directory: data=image_folder needs the one with one folder a class."
+            f"data.root={root} is not a directory: data=image_folder needs the one with one folder per class."
         )
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert error(empty) == f"No images below {empty}: data=image_folder needs one folder a class with image files in it."
+    assert error(empty) == f"No images below {empty}: data=image_folder needs one folder per class with image files in it."
     save(empty / "cat/0.png")
     assert error(empty) == f"{empty} has 1 class folder: allowed are 2 to 1000, one for each class."
     (empty / "dog").mkdir()

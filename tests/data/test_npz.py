@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from bnexp.config.options import DataName
 from bnexp.config.schema import ConfigError, DataConfig
+from bnexp.data.download import DataError
 from bnexp.data.resident import Resident, prepare
-from bnexp.data.sources import DataError
 
 IMAGES, LABELS = images_and_labels(40, 16, 16, num_classes=4)
 

@@ -13,7 +13,8 @@ from made_files import FileServer, images_and_labels, load
 from bnexp.config.options import DataName
 from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.cache import image_moments
-from bnexp.data.resident import images_for_display, normalisation, prepare
+from bnexp.data.images import images_by_id
+from bnexp.data.resident import normalisation, prepare
 
 
 def test_parts_are_disjoint_stratified_and_fixed_by_the_split_seed(npz: Path) -> None:
@@ -104,9 +105,11 @@ def test_grey_images_count_as_three_channels_on_request() -> None:
 
 def test_display_shows_the_stored_pixels(npz: Path) -> None:
     resident = load(npz)
-    shown = images_for_display(resident.train_images, resident.val_index[:3])
+    shown = images_by_id(resident.train_images)(resident.val_index[:3])
     np.testing.assert_array_equal(shown, resident.train_images[resident.val_index[:3]].transpose(0, 2, 3, 1))
-    np.testing.assert_array_equal(images_for_display(resident.test_images, [5])[0], resident.test_images[5].transpose(1, 2, 0))
+    np.testing.assert_array_equal(
+        images_by_id(resident.test_images)(np.array([5]))[0], resident.test_images[5].transpose(1, 2, 0)
+    )
 
 
 def test_pickles_carry_paths_not_pixels_and_writing_never_reaches_the_file(npz: Path) -> None:
@@ -138,7 +141,7 @@ def test_a_data_set_knows_its_name_size_and_whole_training_part(npz: Path) -> No
     assert (len(resident.train_index), len(resident.val_index)) == (200, 0)
     assert len(load(npz, val_fraction=0.05, train_size=190).train_index) == 190  # as many as there are
     np.testing.assert_array_equal(
-        images_for_display(resident.train_images, [7])[0], resident.train_images[7].transpose(1, 2, 0)
+        images_by_id(resident.train_images)(np.array([7]))[0], resident.train_images[7].transpose(1, 2, 0)
     )
 
 

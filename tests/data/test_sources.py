@@ -11,6 +11,7 @@ import re
 import shutil
 import tarfile
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from made_files import FileServer, idx, images_and_labels, md5
 
 from bnexp.config.options import DataName
 from bnexp.config.schema import DataConfig
+from bnexp.data.catalogue import CATALOGUE
+from bnexp.data.download import DataError
+from bnexp.data.idx import read_idx
 from bnexp.data.resident import prepare
-from bnexp.data.sources import DataError, read_idx
 
 
 @pytest.fixture
@@ -37,8 +40,12 @@ def small_fashion(server: FileServer, tmp_path: Path, monkeypatch: pytest.Monkey
     return tmp_path
 
 
-def cifar_archive(source: type, monkeypatch: pytest.MonkeyPatch, label_key: str, num_classes: int) -> bytes:
-    """An archive in the published layout, 100 images a batch; torchvision is told its checksums."""
+def cifar_archive(data_set: DataName, monkeypatch: pytest.MonkeyPatch, label_key: str) -> bytes:
+    """An archive in the published layout, 100 images per batch; the catalogue and torchvision are told its checksums."""
+    from torchvision import datasets
+
+    known = CATALOGUE[data_set]
+    source, num_classes = getattr(datasets, known.torchvision), known.num_classes
     names = [f"class{i}" for i in range(num_classes)]
     members = {source.meta["filename"]: pickle.dumps({source.meta["key"]: names})}
     for seed, (name, _) in enumerate(source.train_list + source.test_list):
@@ -53,7 +60,8 @@ def cifar_archive(source: type, monkeypatch: pytest.MonkeyPatch, label_key: str,
             info = tarfile.TarInfo(f"{source.base_folder}/{name}")
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-    monkeypatch.setattr(source, "tgz_md5", md5(buffer.getvalue()))
+    file = replace(known.files[0], md5=md5(buffer.getvalue()))
+    monkeypatch.setitem(CATALOGUE, data_set, replace(known, files=(file,)))
     return buffer.getvalue()
 
 
@@ -70,11 +78,8 @@ def test_cifar_is_read_from_its_archive_and_from_its_folder(
     num_classes: int,
     num_train: int,
 ) -> None:
-    from torchvision import datasets
-
-    source = getattr(datasets, name.upper())
-    archive = cifar_archive(source, monkeypatch, label_key, num_classes)
-    server.files[f"/{name}/{source.filename}"] = archive
+    archive = cifar_archive(name, monkeypatch, label_key)
+    server.files[f"/{name}/{CATALOGUE[name].files[0].path}"] = archive
     monkeypatch.setenv("BNEXP_DATA_MIRROR", server.url)
     config = DataConfig(name=name, val_fraction=0.0)
     resident = prepare(config)
@@ -94,17 +99,15 @@ def test_cifar_is_read_from_its_archive_and_from_its_folder(
 
 def test_svhn_calls_the_digit_zero_class_zero(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from scipy.io import savemat
-    from torchvision.datasets import SVHN
 
-    split_list = {}
-    for split, count in (("train", 30), ("test", 20)):
+    known, files = CATALOGUE[DataName.svhn], []
+    for file, count in zip(known.files, (30, 20), strict=True):
         images, labels = images_and_labels(count, 32, 32, 3)
         buffer = io.BytesIO()
         savemat(buffer, {"X": images.transpose(1, 2, 3, 0), "y": np.where(labels == 0, 10, labels)[:, None]})
-        url, filename, _ = SVHN.split_list[split]
-        server.files[f"/svhn/{filename}"] = buffer.getvalue()
-        split_list[split] = [url, filename, md5(buffer.getvalue())]
-    monkeypatch.setattr(SVHN, "split_list", split_list)
+        server.files[f"/svhn/{file.path}"] = buffer.getvalue()
+        files.append(replace(file, md5=md5(buffer.getvalue())))
+    monkeypatch.setitem(CATALOGUE, DataName.svhn, replace(known, files=tuple(files)))
     monkeypatch.setenv("BNEXP_DATA_MIRROR", server.url)
     resident = prepare(DataConfig(name=DataName.svhn, val_fraction=0.0))
     for images, count in ((resident.train_images, 30), (resident.test_images, 20)):
@@ -221,25 +224,3 @@ def test_real_mnist_is_used_where_it_lies_without_a_write(monkeypatch: pytest.Mo
     area = (28 / 32) ** 2
     assert resident.mean[0] == pytest.approx(0.1307 * area, abs=2e-4)
     assert resident.std[0] == pytest.approx((area * (0.3081**2 + 0.1307**2) - (0.1307 * area) ** 2) ** 0.5, abs=2e-4)
-
-
-def test_all_addresses_are_those_of_torchvision_unless_a_mirror_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from bnexp.data import sources
-
-    asked: list[tuple[str, ...]] = []
-
-    def refuse(file: sources.RawFile, *_: object) -> Path:
-        asked.append(file.urls)
-        raise DataError("no")
-
-    monkeypatch.setattr(sources, "obtain", refuse)
-    for name in sources.TORCHVISION_CLASS:
-        with pytest.raises(DataError):
-            prepare(DataConfig(name=name))
-    monkeypatch.setenv("BNEXP_DATA_MIRROR", "http://mirror/")
-    with pytest.raises(DataError):
-        prepare(DataConfig(name=DataName.mnist))
-    assert len(asked) == 7
-    assert asked[0][0] == "https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz"
-    assert all(url.startswith("http") for urls in asked for url in urls)
-    assert asked[-1] == ("http://mirror/mnist/train-images-idx3-ubyte.gz",)

@@ -1,0 +1,85 @@
+"""The catalogue: complete, in agreement with the configuration files, with the readers and with what others know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bnexp.config.options import DataName
+from bnexp.config.schema import DataConfig
+from bnexp.data.catalogue import CATALOGUE, Format, RawFile
+from bnexp.data.resident import prepare
+from bnexp.data.sources import READERS
+from bnexp.plan.compose import compose, groups
+
+
+def missing(known: dict[str, set[str]]) -> list[str]:
+    """What has to be added so that every place knows the same data sets."""
+    every = set().union(*known.values())
+    return [f"{name} lacks in {place}" for place, names in known.items() for name in sorted(every - names)]
+
+
+def test_every_data_set_is_known_everywhere() -> None:
+    places = {
+        "DataName of bnexp/config/options.py": {name.value for name in DataName},
+        "CATALOGUE of bnexp/data/catalogue.py": {name.value for name in CATALOGUE},
+        "the files of configs/data": set(groups()["data"]),
+    }
+    assert missing(places) == []
+    assert missing({"a": {"x"}, "b": {"x", "new"}}) == ["new lacks in a"]
+    assert READERS.keys() == set(Format)
+    assert {known.format for known in CATALOGUE.values()} == set(Format)
+
+
+@pytest.mark.parametrize("name", DataName)
+def test_an_entry_is_complete(name: DataName) -> None:
+    known, reader = CATALOGUE[name], READERS[CATALOGUE[name].format]
+    config = compose([f"data={name}", *(["data.root=x"] if name.own_files else [])]).data
+    assert config.name is name
+    assert known.title
+    if name.own_files:
+        assert reader.count is not None
+        assert reader.state is not None
+        return
+    assert (reader.count, reader.state) == (None, None)
+    assert known.source
+    assert min(known.num_train, known.num_test, known.num_classes, known.size) > 0
+    assert known.channels in (1, 3)
+    assert len(known.class_names) in (0, known.num_classes)
+    assert all(len(file.md5) == 32 and file.urls for file in known.files)
+    assert all(url.endswith(file.path.rsplit("/", 1)[-1]) for file in known.files for url in file.urls)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in DataName if CATALOGUE[name].format in (Format.idx, Format.cifar, Format.svhn)]
+)
+def test_files_and_classes_are_those_that_torchvision_knows(name: DataName) -> None:
+    from torchvision import datasets
+
+    known = CATALOGUE[name]
+    if known.format is Format.svhn:
+        splits = datasets.SVHN.split_list
+        assert known.files == tuple(RawFile(splits[part][1], splits[part][2], (splits[part][0],)) for part in ("train", "test"))
+        return
+    if known.format is Format.cifar:
+        source: Any = getattr(datasets, known.torchvision)
+        assert known.files == (RawFile(source.filename, source.tgz_md5, (source.url,)),)
+        return
+    source = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "kmnist": datasets.KMNIST}[name]
+    assert [(Path(file.path).name, file.md5) for file in known.files] == source.resources
+    assert {file.path.split("/")[0] for file in known.files} == {source.__name__}
+    assert [file.urls for file in known.files] == [
+        tuple(base + file for base in source.mirrors) for file, _ in source.resources
+    ]
+    assert known.class_names == tuple(label.split(" - ")[0] for label in source.classes)
+
+
+@pytest.mark.parametrize("name", [DataName.digits, pytest.param(DataName.mnist, marks=pytest.mark.real_data)])
+def test_the_files_hold_what_the_catalogue_says(name: DataName, request: pytest.FixtureRequest) -> None:
+    if name is DataName.mnist:
+        request.getfixturevalue("real_data_dir")
+    known, data = CATALOGUE[name], prepare(DataConfig(name=name, val_fraction=0.0))
+    assert (len(data.train_labels), len(data.test_labels)) == (known.num_train, known.num_test)
+    assert (data.num_classes, data.in_channels) == (known.num_classes, known.channels)
