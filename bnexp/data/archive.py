@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from bnexp.data.download import DataError
 
-FREE_BYTES = 64 << 20  # arrays of this size are read however small the file is
-MAX_RATIO = 200  # of arrays to file; dSprites, white shapes on black, has about 115
+FREE_BYTES = 64 << 20  # arrays up to this size are read, however small the file is
+MAX_RATIO = 200  # size of the arrays over size of the file; dSprites, white shapes on black, has about 115
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 

@@ -1,7 +1,9 @@
 """Batches from resident images: order, gathering, augmentation, shift and normalisation on the training device.
 
-Shapes: R runs, N batch, C channels, S side of the image, M gathered images (N*R). A run's order and augmentation come from
-its own named streams, so its batches are bit for bit the same alone and in any cohort.
+Shapes: R runs, N batch, C channels, S side of the image, M gathered images (N*R).
+
+The order and the augmentation of a run come from its own named random streams. Its batches are therefore the same, bit for
+bit, whether it trains alone or in a cohort.
 """
 
 from __future__ import annotations
@@ -21,23 +23,40 @@ from bnexp.config.schema import DataConfig
 from bnexp.data.resident import Float64, Resident, Split
 from bnexp.rng import torch_generator
 
-GROUP = 64  # images of a class in a row with ``order=grouped``, a batch of the usual size
-CROP_PADDING = 4  # pixels on each side, as He et al. (2015), Deep Residual Learning, section 4.2
+GROUP = 64  # images of one class in a row with ``order=grouped``: a batch of the usual size
+CROP_PADDING = 4  # pixels on each side, as in He et al. (2015), Deep Residual Learning, section 4.2
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> Tensor:
-    """The order in which the run of ``seed`` sees its ``n`` training images in ``epoch``: an int64 permutation (n,)."""
+    """The order in which a run sees its training images in one epoch.
+
+    Args:
+        seed: seed of the run.
+        epoch: number of the epoch, from 1.
+        n: number of training images.
+
+    Returns:
+        A permutation (n,), int64.
+    """
     return torch.randperm(n, generator=torch_generator(seed, f"order/{epoch}"))
 
 
 def arranged(order: Tensor, labels: Tensor, config: DataConfig) -> Tensor:
-    """The images (n,) of an epoch where ``order`` (n,) is its permutation of them, as ``config`` arranges it.
+    """The images of an epoch in the order in which a run sees them.
 
-    ``order=sorted``: class by class in the order of the classes, the images of a class as in ``order``; ``labels`` (n,) are
-    those of the images before the permutation. ``order=grouped``: the same cut into groups of 64, which come in random
-    order, so that classes take turns and a batch of 64 is of one class, or of two where they meet. ``duplicates=k``: an
-    epoch still has n images, and so its number of steps, but only the first n/k of ``order``, each k times in a row (the
-    last one less often where k does not divide n); the others have their turn in other epochs.
+    Args:
+        order: random permutation (n,) of the images.
+        labels: classes (n,) of the images before the permutation.
+        config: ``data.order`` and ``data.duplicates``.
+
+            - ``order=sorted``: class by class; inside a class the images are in the order of ``order``.
+            - ``order=grouped``: as sorted, then cut into groups of 64, which come in random order. Classes take turns, and
+              a batch of 64 holds one class, or two if the border between them falls into it.
+            - ``duplicates=k``: only the first n/k images of ``order``, each k times in a row (the last one less often if k
+              does not divide n). The number of steps per epoch stays the same. The other images come in other epochs.
+
+    Returns:
+        Positions (n,) of images, int64.
     """
     if config.duplicates > 1:
         order = order[: math.ceil(len(labels) / config.duplicates)]
@@ -51,11 +70,20 @@ def arranged(order: Tensor, labels: Tensor, config: DataConfig) -> Tensor:
 
 
 def input_scale(config: DataConfig, mean: Float64, std: Float64) -> tuple[Float64, Float64]:
-    """``(scale, shift)`` a channel that take a stored pixel 0..255 to the input of the network, ``pixel * scale + shift``.
+    """What takes a stored pixel 0..255 to the input of the network: ``pixel * scale + shift``.
 
-    With p = pixel / 255: ``p' = (p - 1/2) * contrast + 1/2 + brightness``, the shift of a camera with other settings. It is not
-    clipped to 0..1, so that it loses nothing: what it does to a network is the shift alone. Then ``(p' - mean) / std`` with the
-    constants of the images without shift, as a network meets them that was trained on those; without ``normalize``, p'.
+    With p = pixel / 255, contrast and brightness give ``p' = (p - 1/2) * contrast + 1/2 + brightness``, as a camera with other
+    settings would. p' is not clipped to 0..1, so no information is lost. Then follows ``(p' - mean) / std``, unless
+    ``normalize`` is false.
+
+    Args:
+        config: ``data.contrast``, ``data.brightness`` and ``data.normalize``.
+        mean: mean of each channel, pixel values scaled to 0..1, without contrast and brightness: a network that was trained
+            on unshifted images has these constants too.
+        std: standard deviation of each channel, likewise.
+
+    Returns:
+        ``(scale, shift)`` of each channel, in the shape of ``mean``.
     """
     if not config.normalize:
         mean, std = np.zeros_like(mean), np.ones_like(std)
@@ -63,10 +91,19 @@ def input_scale(config: DataConfig, mean: Float64, std: Float64) -> tuple[Float6
 
 
 def epoch_augmentation(seed: int, epoch: int, n: int, augment: Augment) -> Tensor:
-    """Random changes of the ``n`` images of an epoch, in the order seen: (n, 3) uint8 of first row, first column, mirrored.
+    """Random changes of the images of an epoch.
 
-    Row and column are those of the padded image. All three are drawn whatever ``augment`` uses, so that ``flip`` and
-    ``flip_crop`` mirror the same images.
+    All of them are drawn, whichever ``augment`` uses. So ``flip`` and ``flip_crop`` mirror the same images.
+
+    Args:
+        seed: seed of the run.
+        epoch: number of the epoch, from 1.
+        n: number of images.
+        augment: which changes are used.
+
+    Returns:
+        (n, 3) uint8, in the order in which the images are seen: first row and first column in the padded image, and 1 if the
+        image is mirrored.
     """
     generator = torch_generator(seed, f"augment/{epoch}")
     corner = torch.randint(0, 2 * CROP_PADDING + 1, (n, 2), generator=generator)
@@ -75,7 +112,7 @@ def epoch_augmentation(seed: int, epoch: int, n: int, augment: Augment) -> Tenso
 
 
 def augmented(images: Tensor, changes: Tensor, augment: Augment) -> Tensor:
-    """Images (M, C, S, S) changed as ``changes`` (M, 3) says (see ``epoch_augmentation``); margins are 0, black."""
+    """Images (M, C, S, S) changed as ``changes`` (M, 3) of ``epoch_augmentation`` says; margins are black (0)."""
     padding = CROP_PADDING if _crops(augment) else 0
     size = images.shape[-1]
     row, column, mirrored = changes.long().unsqueeze(-1).unbind(1)
@@ -102,11 +139,14 @@ class DeviceData:
         resident: the data set. On the CPU its memory-mapped images are used in place; elsewhere they are copied once.
         device: where batches are made.
         dtype: floating type of the batches.
-        config: ``data.*``. ``augment`` changes training images at random: ``flip`` mirrors half of them, ``crop`` shifts by up
-            to 4 pixels. For ``order`` and ``duplicates`` see ``arranged``, for the rest ``input_scale``.
+        config: ``data.*``; None: the defaults. ``augment`` changes training images at random: ``flip`` mirrors half of them,
+            ``crop`` shifts by up to 4 pixels. For ``order`` and ``duplicates`` see ``arranged``; for ``normalize``,
+            ``contrast`` and ``brightness`` see ``input_scale``.
 
-    ``eval_order``: split -> positions (N,) of its images in the order of evaluation. It is random, the same for every run:
-    norms that normalise by the batch in evaluation are to see a fair sample of the classes, however the files are sorted.
+    Attributes:
+        eval_order: split -> positions (N,) of its images in the order of evaluation. The order is random and the same for
+            every run. Norms that normalise by the batch in evaluation so see a fair sample of the classes, however the files
+            are sorted.
     """
 
     def __init__(self, resident: Resident, device: torch.device, dtype: torch.dtype, config: DataConfig | None = None) -> None:
@@ -140,13 +180,22 @@ class DeviceData:
         self._train_labels = torch.from_numpy(resident.train_labels[resident.train_index])
 
     def num_images(self, split: Split) -> int:
+        """The number of images in a split."""
         images, _, index = self._splits[split]
         return len(images if index is None else index)
 
     def epoch_draws(self, seeds: Sequence[int], epoch: int) -> Tensor:
-        """What chance decides of an epoch, on the device: for each seed and training image in the order seen its index, and
-        with augmentation its changes (see ``epoch_augmentation``), the same for all duplicates of an image: int64 (R, n, 1) or
-        (R, n, 4)."""
+        """Everything random about an epoch.
+
+        Args:
+            seeds: seeds of the R runs.
+            epoch: number of the epoch, from 1.
+
+        Returns:
+            int64, on the device. Without augmentation (R, n, 1): the indices of the n training images in the order in which
+            each run sees them. With augmentation (R, n, 4): behind the index the changes of ``epoch_augmentation``, which are
+            the same for all duplicates of an image.
+        """
         index = self._splits["train"][2]
         assert index is not None
         order = self._for_each(seeds, lambda seed: self._arranged(epoch_order(seed, epoch, self.num_train)))
@@ -156,9 +205,13 @@ class DeviceData:
         return torch.cat([draws, self._for_each(seeds, lambda seed: self._changes(seed, epoch)).long()], -1)
 
     def train_batch(self, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch of a slice (R, N, ...) of ``epoch_draws``, as a function of tensors on the device alone.
+        """One batch. Depends on nothing but tensors on the device, so that it can be captured.
 
-        x (N, R*C, S, S), normalised, run r's channels at ``[r*C, (r+1)*C)``, and y (R, N) int64.
+        Args:
+            draws: a slice (R, N, ...) of ``epoch_draws``.
+
+        Returns:
+            x (N, R*C, S, S), normalised, the channels of run r at ``[r*C, (r+1)*C)``; and y (R, N) int64.
         """
         images, labels, _ = self._splits["train"]
         chosen = draws[..., 0]
@@ -191,7 +244,7 @@ class DeviceData:
         return changes[torch.arange(self.num_train) // self.config.duplicates]
 
     def _for_each(self, seeds: Sequence[int], draw: Callable[[int], Tensor]) -> Tensor:
-        """(R, ...): what each seed draws, drawn once where runs share a seed."""
+        """(R, ...): what each seed draws. Runs that share a seed share one draw."""
         drawn = {seed: draw(seed) for seed in dict.fromkeys(seeds)}
         return torch.stack([drawn[seed] for seed in seeds]).to(self.device)
 

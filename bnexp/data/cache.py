@@ -1,8 +1,8 @@
 """Data sets as packed uint8 arrays on disk, made once and then memory-mapped by every process.
 
 A packed data set is a directory of ``.npy`` files and a ``meta.json`` with its fingerprint. It is made in a temporary
-neighbour and renamed whole; a lock file lets one process make it while others wait. Each process compares the content with
-the fingerprint before it first uses it. A damaged data set is made anew.
+directory beside its place, then renamed whole. A lock file lets one process make it while others wait. Each process compares
+the content with the fingerprint before it first uses it. A damaged data set is made again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from bnexp.config.schema import DataConfig
 from bnexp.data.download import DataError, Progress, cache_dir, cache_errors
 from bnexp.data.images import Int64, RawData, UInt8
-from bnexp.data.sources import load, reader
+from bnexp.data.own import own_format
+from bnexp.data.sources import load
 
 VERSION = 1  # raise it when the packed form, or what goes into it, changes
 CHUNK_IMAGES = 2048
@@ -39,21 +40,30 @@ DTYPES: dict[str, type[np.generic]] = {
 }
 
 log = logging.getLogger(__name__)
-_checked: dict[Path, list[tuple[int, int, int]]] = {}  # path -> state of its files when the content was last compared
+# Path -> state of its files when this process last compared the content.
+_checked: dict[Path, list[tuple[int, int, int]]] = {}
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A whole packed data set. ``fingerprint``: hash of images, labels and class names."""
+    """A packed data set that is whole.
+
+    Args:
+        path: its directory.
+        class_names: names of the classes in the order of the labels.
+        fingerprint: hash of images, labels and class names.
+    """
 
     path: Path
     class_names: tuple[str, ...]
     fingerprint: str
 
     def array(self, name: str) -> NDArray[Any]:
-        """``train_images``, ``test_images`` (N, C, S, S) uint8; ``train_labels``, ``test_labels`` (N,) int64; ``moments``.
+        """One array, memory-mapped, so that all processes share the pages. Writing to it changes a private copy.
 
-        Memory-mapped: all processes share the pages. Writing to the array changes a private copy, never the file.
+        Args:
+            name: ``train_images`` or ``test_images`` (N, C, S, S) uint8; ``train_labels`` or ``test_labels`` (N,) int64;
+                ``moments`` of the training images, see ``image_moments``.
         """
         return np.asarray(np.lib.format.open_memmap(self.path / f"{name}.npy", mode="c"))
 
@@ -74,10 +84,10 @@ def cache_key(config: DataConfig) -> str:
         DataError: if they cannot be listed.
     """
     key = f"{config.name}-{config.size}-v{VERSION}"
-    state = reader(config).state
-    if state is None:
+    own = own_format(config)
+    if own is None:
         return key
-    place, content, has_test_set = state(config)
+    place, content, has_test_set = own.state(config)
     split: list[object] = [] if has_test_set else [config.test_fraction, config.split_seed]
     return f"{key}-{_hash([place, *split])}-{_hash(content)}"
 
@@ -150,7 +160,7 @@ def _find(path: Path, name: str, progress: Progress) -> Packed | Path | None:
 
 
 def _damaged(packed: Packed, name: str, progress: Progress) -> Path | None:
-    """The file of ``packed`` that is not as it was written, or the directory if it could be any; None if all are whole."""
+    """The file of ``packed`` that has changed, or the directory if it could be any of them; None if all are whole."""
     arrays = {}
     for key, dtype in DTYPES.items():
         try:
@@ -167,7 +177,7 @@ def _damaged(packed: Packed, name: str, progress: Progress) -> Path | None:
 
 
 def find_packed(fingerprint: str) -> Packed | None:
-    """The packed data set of this content, wherever its raw files lie now; None if the cache has none. Makes nothing."""
+    """The packed data set with this fingerprint, wherever its raw files are now; None if the cache has none. Packs nothing."""
     if not fingerprint:
         return None
     for meta in sorted((cache_dir() / "packed").glob("[!.]*/meta.json")):
@@ -216,7 +226,7 @@ def _make(path: Path, config: DataConfig, progress: Progress) -> Packed:
         raise DataError(f"{path} changed while it was made: check the disk, then try again.")
     if config.name.own_files:
         for old in path.parent.glob(f"{path.name.rsplit('-', 1)[0]}-*"):
-            if old != path:  # the files have changed since: nothing will ask for it again
+            if old != path:  # packed before the files changed, so never used again
                 shutil.rmtree(old, ignore_errors=True)
     return made
 
@@ -234,9 +244,15 @@ def _write(path: Path, raw: RawData, name: str, progress: Progress) -> None:
 
 
 def image_moments(images: UInt8) -> Int64:
-    """(N, C, 2): sum of the pixel values and of their squares, exact, for each image and channel.
+    """The exact sum of the pixel values, and of their squares, for each image and channel.
 
-    With these, mean and deviation of any part of the images follow without reading a pixel.
+    Mean and deviation of any part of the images follow from them without reading a pixel.
+
+    Args:
+        images: (N, C, S, S).
+
+    Returns:
+        (N, C, 2).
     """
     moments = np.empty((*images.shape[:2], 2), np.int64)
     for start in range(0, len(images), CHUNK_IMAGES):

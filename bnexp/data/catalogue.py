@@ -1,7 +1,7 @@
 """Every fact about every data set, once.
 
-A new data set needs a member of ``DataName``, an entry here, a file ``configs/data/NAME.yaml``, and a reader in ``sources.py``
-if its files have a format of their own. The margin, the one fact that a user may set, stands in the file of the data set.
+A new data set needs a member of ``DataName``, an entry here, and a file ``configs/data/NAME.yaml``; if its files have a format
+of their own, also a reader in ``sources.py``. The margin is the one fact that a user may set: it stands in the YAML file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Raw files of the published data sets: looked for, verified, downloaded.
 
-A raw file counts only if its MD5 is the published one. A download goes to a temporary neighbour that is renamed once it is
-verified, so whatever interrupts it leaves nothing that is later trusted; a lock file lets one process of many download.
+A raw file counts only if its MD5 is the published one. A download goes to a temporary file beside its place and is renamed
+after it has been verified, so an interrupted download is never trusted. A lock file lets one process of many download.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bnexp.config.typed import MessageError
 from bnexp.data.catalogue import RawFile
 
 Progress = Callable[[str, int, int], None]
-"""``(what is done, units done, units in all)``; the last is 0 where it is not known."""
+"""``(what is done, units done, units in all)``; the last is 0 if it is not known."""
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30.0
@@ -39,7 +39,12 @@ class DataError(MessageError):
 
 
 class _FetchError(Exception):
-    """Why one address failed; ``final`` where another attempt at it is pointless."""
+    """Why one address failed.
+
+    Args:
+        reason: in words.
+        final: whether another attempt would be pointless.
+    """
 
     def __init__(self, reason: str, final: bool = False) -> None:
         super().__init__(reason)
@@ -55,7 +60,7 @@ def cache_dir() -> Path:
 
 @contextmanager
 def cache_errors(directory: Path) -> Iterator[None]:
-    """Explains what goes wrong when the cache is written, as a DataError."""
+    """Turn an OSError into a DataError that says how to make the cache writable."""
     try:
         yield
     except OSError as error:
@@ -95,9 +100,18 @@ def mirrored(data_set: str, file: RawFile) -> RawFile:
 
 
 def obtain(file: RawFile, roots: Sequence[Path], progress: Progress) -> Path:
-    """The verified raw file: the first whole one below ``roots``, else a download to the first of them that is writable.
+    """Find a raw file, or download it.
 
-    Raises DataError if no address yields the file.
+    Args:
+        file: which file, and where it can be downloaded.
+        roots: directories in which it is looked for, in this order. A download goes to the first writable one.
+        progress: told of the download.
+
+    Returns:
+        The path of the verified file.
+
+    Raises:
+        DataError: if no address yields the file, or no directory can be written.
     """
     found = _find(file, roots)
     if found:
@@ -119,7 +133,7 @@ def obtain(file: RawFile, roots: Sequence[Path], progress: Progress) -> Path:
 
 
 def _remove_empty(folder: Path, root: Path) -> None:
-    """Remove ``folder`` and those above it, up to ``root``, as far as nothing is in them."""
+    """Remove ``folder`` and its parents below ``root``, as far as they are empty."""
     with suppress(OSError):
         while folder != root:
             folder.rmdir()
@@ -127,6 +141,7 @@ def _remove_empty(folder: Path, root: Path) -> None:
 
 
 def md5_of(path: Path) -> str:
+    """The MD5 of a file, in hexadecimal digits."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -158,7 +173,7 @@ def _writable_root(roots: Sequence[Path]) -> Path:
 
 
 def _download(file: RawFile, path: Path, progress: Progress) -> Path:
-    """Try every address in turn, in rounds with growing pauses; an address that says no for good is not asked again."""
+    """Try every address in turn, in rounds with growing pauses. An address that refuses for good is not tried again."""
     reasons: dict[str, _FetchError] = {}
     for pause in (0.0, *BACKOFF_SECONDS):
         waiting = [url for url in file.urls if url not in reasons or not reasons[url].final]
@@ -201,7 +216,7 @@ def _fetch(url: str, md5: str, path: Path, progress: Progress) -> None:
 
 
 def _stream(url: str) -> Iterator[tuple[bytes, int]]:
-    """The body in chunks, each with the announced length of the whole (0 if none). Raises _FetchError on network trouble."""
+    """The body in chunks, each with the announced total length (0 if none). Raises _FetchError if the network fails."""
     request = Request(url, headers={"User-Agent": f"bnexp/{bnexp.__version__}"})
     try:
         with urlopen(request, timeout=TIMEOUT_SECONDS) as response:

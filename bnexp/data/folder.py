@@ -27,12 +27,18 @@ CHUNK_IMAGES = 64
 GREY_MODES = ("1", "L", "LA")
 DEEP_MODES = ("I", "F")  # how their names start; Pillow would clip them at 255
 SMALL_FILE_BYTES = 16 * 1024
-MAX_VISITS = 10  # of one directory, which links may lead to from several places, or from within itself without end
+MAX_VISITS = 10  # of one directory; links may lead to it from several places, or from inside itself without end
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file below ``data.root``: ``path`` relative to it, with ``/``; size in bytes; time of change in nanoseconds."""
+    """A file below ``data.root``.
+
+    Args:
+        path: relative to ``data.root``, with ``/``.
+        bytes: size.
+        changed: time of the last change, nanoseconds.
+    """
 
     path: str
     bytes: int
@@ -40,7 +46,7 @@ class ImageFile:
 
 
 def scan(root: Path) -> list[ImageFile]:
-    """Every file below ``root`` that is not hidden, ordered by path. Opens none, so that 60,000 take some 0.2 s."""
+    """Every file below ``root`` that is not hidden, ordered by path. Opens none; 60,000 files take about 0.2 s."""
     files: list[ImageFile] = []
     visits: Counter[tuple[int, int]] = Counter()
     waiting = [(os.fspath(root), "")]
@@ -70,12 +76,12 @@ def scan(root: Path) -> list[ImageFile]:
 
 
 def _shown(path: str | Path) -> str:
-    """The path as text that can be printed, whatever bytes it is of."""
+    """The path as text that can be printed, even if its bytes are not UTF-8."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def image_root(config: DataConfig) -> Path:
-    """``data.root`` as a directory. Raises ConfigError if it is none."""
+    """``data.root`` as a directory. Raises ConfigError if it is not one."""
     root = Path(config.root or "").expanduser()
     if not config.root or not root.is_dir():
         raise ConfigError(
@@ -154,7 +160,7 @@ def _images_only(files: list[ImageFile]) -> list[ImageFile]:
 
 
 def _reject_lone_train(root: Path, files: list[ImageFile]) -> None:
-    """``train/<class>/<image>`` without ``test/`` would otherwise pass for a class named train."""
+    """Raise DataError for ``train/`` without ``test/``, which would otherwise be read as a class named train."""
     if any(file.path.count("/") > 1 and file.path.startswith("train/") for file in files):
         raise DataError(
             f"{root} has train/ but no test/: add test/ with the same class folders, or set data.root={root / 'train'} to have "
@@ -201,9 +207,9 @@ def _labelled(classes: dict[str, list[ImageFile]], names: tuple[str, ...]) -> tu
 
 
 def _decode(root: Path, files: list[ImageFile], size: int, path: Path, progress: Progress) -> UInt8:
-    """All images as (N, C, S, S) in a file-backed array, so that a folder larger than memory is no problem.
+    """All images as (N, C, S, S), in an array backed by the file ``path``, because a folder may be larger than memory.
 
-    The file is written, not mapped: a full disk is then an error and not the end of the process.
+    The file is written, not mapped for writing: a full disk then raises an error and does not kill the process.
     """
     from PIL import Image
 
@@ -222,7 +228,7 @@ def _decode(root: Path, files: list[ImageFile], size: int, path: Path, progress:
         cache_errors(cache_dir()),
         path.open("wb") as file,
     ):
-        # Of images from 90 million pixels on. Pillow refuses those of more than twice as many.
+        # Pillow warns from 90 million pixels on, and refuses images with more than twice as many.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for i, (chunk, grey) in enumerate(pool.map(decode_chunk, range(0, len(files), CHUNK_IMAGES))):
             file.write(chunk.data)
@@ -233,7 +239,7 @@ def _decode(root: Path, files: list[ImageFile], size: int, path: Path, progress:
 
 
 def _decode_one(path: Path, out: UInt8) -> bool:
-    """Write one image to ``out`` (3, S, S); whether it is grey."""
+    """Write one image to ``out`` (3, S, S). Returns whether it is grey."""
     from PIL import Image, ImageOps
 
     size = out.shape[-1]
@@ -241,11 +247,11 @@ def _decode_one(path: Path, out: UInt8) -> bool:
         with Image.open(path, formats=[name for name in Image.OPEN if name != "EPS"]) as image:  # EPS runs Ghostscript
             grey = image.mode in GREY_MODES
             if image.mode.startswith(DEEP_MODES):
-                raise ValueError(f"more than 8 bits a channel, mode {image.mode}")
+                raise ValueError(f"more than 8 bits per channel, mode {image.mode}")
             has_clear_colour = image.mode == "P" and "transparency" in image.info
-            image.draft(None, (2 * size, 2 * size))  # lets the JPEG decoder skip detail that resizing would drop
+            image.draft(None, (2 * size, 2 * size))  # the JPEG decoder may skip detail that resizing would drop
             upright = ImageOps.exif_transpose(image)
-            opaque = upright.convert("RGBA") if has_clear_colour else upright  # Pillow warns of the direct way
+            opaque = upright.convert("RGBA") if has_clear_colour else upright  # else Pillow warns
             pixels = np.asarray(square(opaque.convert("RGB"), size))
     except Exception as error:  # Pillow's plugins raise many kinds for a broken file
         raise DataError(f"{_shown(path)} cannot be read as an image ({error}): repair, convert or remove it.") from error

@@ -23,12 +23,12 @@ Int64 = NDArray[np.int64]
 ImagesById = Callable[[Int64], UInt8]
 """Ids (n,) of images -> their pixels (n, S, S, C) for display: as stored, not normalised, grey with one channel."""
 
-MAX_CLASSES = 1000  # as ImageNet; a confusion matrix has the square of it
+MAX_CLASSES = 1000  # as ImageNet; a confusion matrix has the square of this many cells
 
 
 @dataclass(frozen=True, eq=False)
 class RawData:
-    """A data set in memory: images (N, C, H, W) uint8, labels (N,) int64 from 0, in the source's order."""
+    """A data set in memory: images (N, C, H, W) uint8 and labels (N,) int64 from 0, in the order of the source."""
 
     train_images: UInt8
     train_labels: Int64
@@ -82,12 +82,12 @@ def fit(images: UInt8, size: int, progress: Progress) -> UInt8:
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
-    """The central square of an image, resized to ``size`` x ``size``: bilinear, antialiased where it shrinks."""
+    """The central square of an image, resized to ``size`` x ``size``: bilinear, antialiased if it shrinks."""
     from PIL import Image
 
     if image.size == (size, size):
         return image
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    # Cropped first: resize(box=...) would let pixels from outside the square leak in at its edge.
+    # Cropped first: with resize(box=...) pixels outside the square would change those at its edge.
     return image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BILINEAR)

@@ -1,7 +1,7 @@
 """The user's own arrays: a keras-style ``.npz`` file with ``x_train, y_train`` and, if it has a test set, ``x_test, y_test``.
 
-Images: (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3. Integers are pixel values 0..255; floats are 0..255 too,
-unless none is above 1: then they are 0..1. Labels: integers 0..K-1 of shape (N,) or (N, 1).
+Images have shape (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3. Integers are pixel values 0..255. Floats are 0..1
+if no value is above 1, else 0..255. Labels are integers 0..K-1 of shape (N,) or (N, 1).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
 def npz_path(config: DataConfig) -> Path:
-    """``data.root`` as a file. Raises ConfigError if it is none."""
+    """``data.root`` as a file. Raises ConfigError if it is not one."""
     path = Path(config.root or "").expanduser()
     if not config.root or not path.is_file():
         raise ConfigError(
@@ -71,6 +71,7 @@ def load_npz(config: DataConfig, _: Path, __: Progress) -> RawData:
 
 
 def _check_names(path: Path, found: Sequence[str]) -> None:
+    """Raise DataError if an array is missing."""
     missing = [key for key in NAMES[:2] if key not in found]
     if not missing and ("x_test" in found) != ("y_test" in found):
         missing = [key for key in NAMES[2:] if key not in found]
@@ -83,7 +84,7 @@ def _check_names(path: Path, found: Sequence[str]) -> None:
 
 
 def _channels_first(path: Path, key: str, images: Array) -> Array:
-    """(N, C, H, W). A last axis of 1 or 3 is read as channels before a second one is."""
+    """Images as (N, C, H, W). If both the last and the second axis have size 1 or 3, the last one is the channels."""
     if images.ndim == 3:
         images = images[:, None]
     elif images.ndim == 4 and images.shape[3] in (1, 3):
@@ -122,7 +123,7 @@ def _to_uint8(path: Path, key: str, images: Array, unit: bool) -> UInt8:
             f"{path}: {key} has values from {low:g} to {high:g}; allowed are 0..255, or 0..1 for floats: rescale it."
         )
     out = np.empty(images.shape, np.uint8)
-    for start in range(0, len(images), 1024):  # in parts, so that float64 images are not held twice
+    for start in range(0, len(images), 1024):  # in parts: float64 images would need their memory twice
         part = images[start : start + 1024]
         out[start : start + 1024] = np.rint(part * (255 if unit else 1))
     return out

@@ -25,9 +25,15 @@ Float64 = NDArray[np.float64]
 class Resident:
     """A data set as a run sees it. Cheap to pickle: a process that receives one opens the shared files itself.
 
-    ``train_index`` and ``val_index`` (ascending, disjoint) point into ``train_images``; ``mean`` and ``std`` (``in_channels``,)
-    are those of the images in ``train_index``, pixel values scaled to 0..1; ``std`` is 1 where the images do not vary.
-    ``in_channels`` may exceed the channels of the images: then grey is to be repeated.
+    Args:
+        name: of the data set.
+        size: side of the images, pixels.
+        in_channels: channels of the network's input. If the images have fewer, grey is to be repeated.
+        train_index: positions in ``train_images`` that are trained on, ascending.
+        val_index: positions in ``train_images`` for validation, ascending; none of them is in ``train_index``.
+        mean: mean (in_channels,) of the images in ``train_index``, pixel values scaled to 0..1.
+        std: their standard deviation (in_channels,); 1 if they do not vary.
+        packed: the arrays on disk.
     """
 
     name: str
@@ -49,27 +55,27 @@ class Resident:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of images, labels and class names: equal for equal content, wherever it came from."""
+        """Hash of images, labels and class names: equal for equal content, wherever the files are."""
         return self.packed.fingerprint
 
     @cached_property
     def train_images(self) -> UInt8:
-        """(M, C, S, S), the source's training images: training and validation part alike."""
+        """(M, C, S, S): all training images of the source, those for validation included."""
         return self.packed.array("train_images")
 
     @cached_property
     def train_labels(self) -> Int64:
-        """(M,)"""
+        """(M,): classes of ``train_images``."""
         return self.packed.array("train_labels")
 
     @cached_property
     def test_images(self) -> UInt8:
-        """(T, C, S, S)"""
+        """(T, C, S, S): the test images."""
         return self.packed.array("test_images")
 
     @cached_property
     def test_labels(self) -> Int64:
-        """(T,)"""
+        """(T,): classes of ``test_images``."""
         return self.packed.array("test_labels")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,11 +83,11 @@ class Resident:
 
 
 def prepare(config: DataConfig, progress: Progress | None = None) -> Resident:
-    """Make the data set ready: find its packed form or download, read and pack it; split it; take its constants.
+    """Make the data set ready: find its packed form, or download, read and pack it; split it; compute mean and deviation.
 
     Args:
         config: ``data.*``; validated.
-        progress: called with (what is done, units done, units in all or 0) during long work.
+        progress: called with (what is done, units done, units in all or 0) during long work; None: nobody is told.
 
     Raises:
         ConfigError: if a key asks for what the data cannot give.
@@ -111,9 +117,16 @@ def prepare(config: DataConfig, progress: Progress | None = None) -> Resident:
 
 
 def normalisation(moments: Int64, size: int) -> tuple[Float64, Float64]:
-    """Mean and standard deviation (biased) a channel, for pixel values scaled to 0..1, from ``image_moments`` (N, C, 2).
+    """Mean and standard deviation (biased) of each channel, for pixel values scaled to 0..1.
 
     The sums are exact integers, so the result does not depend on the order or grouping of the images.
+
+    Args:
+        moments: (N, C, 2) of ``image_moments``.
+        size: side of the images, pixels.
+
+    Returns:
+        ``(mean, std)``, each (C,); ``std`` is 1 if the images do not vary.
     """
     n = len(moments) * size * size
     mean, std = [], []
@@ -124,7 +137,7 @@ def normalisation(moments: Int64, size: int) -> tuple[Float64, Float64]:
 
 
 def _split(config: DataConfig, labels: Int64, class_names: tuple[str, ...]) -> tuple[Int64, Int64]:
-    """Validation part first, then ``train_size`` of the rest; each stratified and from a stream of its own."""
+    """Choose the validation images, then ``train_size`` of the rest; each stratified and with its own random stream."""
     train, val = stratified_split(labels, config.val_fraction, numpy_generator(config.split_seed, "split/val"))
     if config.val_fraction > 0 and not len(val):
         raise ConfigError(

@@ -6,7 +6,7 @@ import logging
 import tarfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +15,16 @@ import numpy as np
 from bnexp.config.schema import DataConfig
 from bnexp.data.catalogue import CATALOGUE, Format
 from bnexp.data.download import Progress, mirrored, obtain, published_roots
-from bnexp.data.folder import count_folder_images, folder_state, load_image_folder
+from bnexp.data.folder import load_image_folder
 from bnexp.data.idx import load_idx
-from bnexp.data.images import FileState, RawData, fit
-from bnexp.data.npz import count_npz_images, load_npz, npz_state
+from bnexp.data.images import RawData, fit
+from bnexp.data.npz import load_npz
 from bnexp.data.splits import stratified_split
 from bnexp.rng import numpy_generator
 
 DIGITS_FILE = Path(__file__).with_name("digits.npz")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """How the files of one format are read.
-
-    Args:
-        load: ``(config, scratch, progress)`` -> the data set with images of the size in its files; see ``load`` below.
-        count: ``config`` -> number of training images, without reading any. Only for the user's own files.
-        state: ``config`` -> what tells that the files have changed. Only for the user's own files.
-    """
-
-    load: Callable[[DataConfig, Path, Progress], RawData]
-    count: Callable[[DataConfig], int] | None = None
-    state: Callable[[DataConfig], FileState] | None = None
 
 
 def load(config: DataConfig, scratch: Path, progress: Progress) -> RawData:
@@ -57,30 +42,12 @@ def load(config: DataConfig, scratch: Path, progress: Progress) -> RawData:
         ConfigError: if ``data.root`` does not name what it should.
         DataError: if files cannot be downloaded, read or understood.
     """
-    raw = reader(config).load(config, scratch, progress)
+    raw = READERS[CATALOGUE[config.name].format](config, scratch, progress)
     return replace(
         raw,
         train_images=fit(raw.train_images, config.size, progress),
         test_images=fit(raw.test_images, config.size, progress),
     )
-
-
-def reader(config: DataConfig) -> Reader:
-    """The reader for the files of this data set."""
-    return READERS[CATALOGUE[config.name].format]
-
-
-def count_train_images(config: DataConfig) -> int:
-    """The number of training images, those for validation included.
-
-    The catalogue has it for published data sets. The user's own files are counted without reading an image.
-
-    Raises:
-        ConfigError: if ``data.root`` does not name what it should.
-        DataError: if the user's own files cannot be read or understood.
-    """
-    count = reader(config).count
-    return count(config) if count else CATALOGUE[config.name].num_train
 
 
 def _load_digits(config: DataConfig, _: Path, __: Progress) -> RawData:
@@ -142,11 +109,12 @@ def _load_svhn(config: DataConfig, _: Path, progress: Progress) -> RawData:
     )
 
 
-READERS = {
-    Format.digits: Reader(_load_digits),
-    Format.idx: Reader(load_idx),
-    Format.cifar: Reader(_load_cifar),
-    Format.svhn: Reader(_load_svhn),
-    Format.image_folder: Reader(load_image_folder, count_folder_images, folder_state),
-    Format.npz: Reader(load_npz, count_npz_images, npz_state),
+# Each gives images of the size in their files, except for the image folder's, which gives them resized.
+READERS: dict[Format, Callable[[DataConfig, Path, Progress], RawData]] = {
+    Format.digits: _load_digits,
+    Format.idx: load_idx,
+    Format.cifar: _load_cifar,
+    Format.svhn: _load_svhn,
+    Format.image_folder: load_image_folder,
+    Format.npz: load_npz,
 }

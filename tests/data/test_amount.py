@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from bnexp.config.options import DataName
 from bnexp.config.schema import BudgetConfig, ConfigError, DataConfig, RunConfig
+from bnexp.data import resident as resident_module
 from bnexp.data.amount import budget_note, fit_train_size, split_sizes
 from bnexp.data.resident import prepare
+from bnexp.data.shown import Prepared
 from tests.data.made_files import images_and_labels
 
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataConfig:
     """300 images of one's own, 15 of them for validation."""
-    import numpy as np
-
     monkeypatch.setenv("BNEXP_CACHE_DIR", str(tmp_path / "cache"))
     images, labels = images_and_labels(300, 16, 16)
     np.savez(tmp_path / "small.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
@@ -33,6 +36,42 @@ def test_what_is_known_of_a_data_set_is_what_its_files_hold(val_fraction: float,
 
 def test_images_of_ones_own_are_counted(small: DataConfig) -> None:
     assert split_sizes(small) == (285, 15)
+
+
+@pytest.mark.parametrize("name", [DataName.npz, DataName.image_folder])
+@pytest.mark.parametrize("has_test_set", [True, False])
+@pytest.mark.parametrize("fraction", [0.05, 0.31])
+def test_own_images_are_counted_without_packing_as_many_as_are_then_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: DataName, has_test_set: bool, fraction: float
+) -> None:
+    monkeypatch.setenv("BNEXP_CACHE_DIR", str(tmp_path / "cache"))
+    images, labels = images_and_labels(63, 16, 16, num_classes=3)
+    root = tmp_path / "mine"
+    if name is DataName.npz:
+        root = tmp_path / "mine.npz"
+        test = {"x_test": images[:20], "y_test": labels[:20]} if has_test_set else {}
+        np.savez(root, x_train=images, y_train=labels, **test)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True) if name is DataName.image_folder else ()):
+        for part in ("train", "test") if has_test_set else ("",):
+            (root / part / str(label)).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(root / part / str(label) / f"{i}.png")
+    config = DataConfig(name=name, root=str(root), size=16, val_fraction=fraction, test_fraction=fraction)
+    sizes = split_sizes(config)
+    assert not (tmp_path / "cache").exists()
+    resident = prepare(config)
+    assert sizes == (len(resident.train_index), len(resident.val_index))
+
+
+def test_a_command_prepares_each_of_its_data_sets_once(small: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[DataConfig] = []
+    monkeypatch.setattr(resident_module, "prepare", lambda config, _: asked.append(config) or prepare(config))
+    prepared = Prepared()
+    other = replace(small, train_size=100)
+    first, second = prepared(small), prepared(other)
+    assert (len(first.train_index), len(second.train_index)) == (285, 100)
+    assert prepared(replace(small)) is first
+    assert prepared(other) is second
+    assert asked == [small, other]
 
 
 @pytest.mark.parametrize(

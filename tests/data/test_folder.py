@@ -130,7 +130,7 @@ def test_more_than_8_bits_are_refused(tmp_path: Path, mode: str) -> None:
     make_classes(tmp_path)
     save(tmp_path / "dog/deep.tif", mode)
     assert error(tmp_path) == (
-        f"{tmp_path / 'dog/deep.tif'} cannot be read as an image (more than 8 bits a channel, mode {mode}): "
+        f"{tmp_path / 'dog/deep.tif'} cannot be read as an image (more than 8 bits per channel, mode {mode}): "
         "repair, convert or remove it."
     )
 
@@ -255,7 +255,7 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
     assert error(broken).startswith(f"{truncated} cannot be read as an image (")
     truncated.unlink()
     save(broken / "dog/deep.png", "I;16")
-    assert "more than 8 bits a channel, mode I;16): repair, convert or remove it." in error(broken)
+    assert "more than 8 bits per channel, mode I;16): repair, convert or remove it." in error(broken)
     (broken / "dog/deep.png").unlink()
     (broken / "dog/dangling.png").symlink_to(broken / "nowhere.png")
     assert (
