@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.amount import too_large
-from bnexp.data.cache import Packed, open_packed
+from bnexp.data.cache import open_packed
 from bnexp.data.download import Progress
 from bnexp.data.images import Int64, UInt8
+from bnexp.data.packed import Packed
 from bnexp.data.splits import stratified_choice, stratified_split
 from bnexp.rng import numpy_generator
 

@@ -8,8 +8,8 @@ from bnexp.compare.record import StudyRecord
 from bnexp.compare.result import StudyResult
 from bnexp.compare.select import study_facts
 from bnexp.config.schema import WandbConfig
-from bnexp.data.cache import find_packed
 from bnexp.data.images import ImagesById, images_by_id
+from bnexp.data.packed import find_packed
 from bnexp.interrupt import tidied
 from bnexp.report import html, sections, wandb_run
 from bnexp.tracking.records import DataFacts

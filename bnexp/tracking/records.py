@@ -213,7 +213,7 @@ class RecordedRun:
 
         The records of older versions do not have it: then the packed data of the same content do, else the predictions.
         """
-        from bnexp.data.cache import find_packed
+        from bnexp.data.packed import find_packed
 
         summary = self.summary
         if summary.class_names and summary.num_test:

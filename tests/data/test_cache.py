@@ -18,7 +18,7 @@ from made_files import FileServer, load, md5, obtain_and_prepare
 
 from bnexp.config.options import DataName
 from bnexp.config.schema import DataConfig
-from bnexp.data import cache as packed_cache
+from bnexp.data import packed
 from bnexp.data.cache import cache_key
 from bnexp.data.catalogue import RawFile
 from bnexp.data.download import DataError
@@ -157,8 +157,8 @@ def test_a_process_compares_the_content_once_and_again_when_a_file_has_changed(
     npz: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared = []
-    damaged = packed_cache._damaged
-    monkeypatch.setattr(packed_cache, "_damaged", lambda *arguments: compared.append(1) or damaged(*arguments))
+    damaged = packed._damaged
+    monkeypatch.setattr(packed, "_damaged", lambda *arguments: compared.append(1) or damaged(*arguments))
     load(npz)
     path = load(npz).packed.path
     assert len(compared) == 1
@@ -175,9 +175,9 @@ def test_comparing_many_bytes_shows_its_progress(npz: Path, monkeypatch: pytest.
     assert calls[0][1:] == (0, 5)
     assert calls[-1][1:] == (5, 5)
     calls.clear()
-    packed_cache._checked.clear()
-    monkeypatch.setattr(packed_cache, "SLOW_BYTES", 20 * 3 * 16 * 16)  # as many as the test images have
-    monkeypatch.setattr(packed_cache, "CHUNK_IMAGES", 150)
+    packed._checked.clear()
+    monkeypatch.setattr(packed, "SLOW_BYTES", 20 * 3 * 16 * 16)  # as many as the test images have
+    monkeypatch.setattr(packed, "CHUNK_IMAGES", 150)
     prepare(config, lambda *call: calls.append(call))
     assert calls == [("checking npz", 0, 200), ("checking npz", 150, 200), ("checking npz", 0, 20)]
 

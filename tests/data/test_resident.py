@@ -12,8 +12,8 @@ from made_files import FileServer, images_and_labels, load
 
 from bnexp.config.options import DataName
 from bnexp.config.schema import ConfigError, DataConfig
-from bnexp.data.cache import image_moments
 from bnexp.data.images import images_by_id
+from bnexp.data.packed import image_moments
 from bnexp.data.resident import normalisation, prepare
 
 
