@@ -39,8 +39,10 @@ def data(
 
     resident = prepare_shown(compose([f"data={name}", *(overrides or [])]).data, stderr())
     counts = {"train": len(resident.train_index), "validation": len(resident.val_index), "test": len(resident.test_labels)}
+    source = CATALOGUE[DataName(resident.name)].source
     facts: dict[str, Any] = {
         "data": resident.name,
+        **({"source": source} if source else {}),
         "classes": ", ".join(resident.class_names),
         "image": f"{resident.in_channels}x{resident.size}x{resident.size}",
         **{f"{split}_images": count for split, count in counts.items()},

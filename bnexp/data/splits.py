@@ -10,10 +10,18 @@ from bnexp.rng import numpy_generator
 
 
 def stratified_choice(labels: Int64, count: int, generator: np.random.Generator) -> Int64:
-    """The positions, ascending, of ``count`` of the ``labels`` (N,), each class in proportion to its size.
+    """Choose some images at random, each class in proportion to its size.
 
-    The exact shares are rounded down and what is missing goes to the classes with the largest remainders, so that the
-    choice has ``count`` members and no class is off by a whole image.
+    The exact shares are rounded down; the rest goes to the classes with the largest remainders. So no class is off by a whole
+    image.
+
+    Args:
+        labels: classes (N,) of the images.
+        count: how many are chosen.
+        generator: of the random choice.
+
+    Returns:
+        Positions (count,), ascending.
     """
     sizes = np.bincount(labels)
     quota, remainder = np.divmod(sizes * count, len(labels))
@@ -31,7 +39,16 @@ def part_sizes(count: int, fraction: float) -> tuple[int, int]:
 
 
 def stratified_split(labels: Int64, fraction: float, generator: np.random.Generator) -> tuple[Int64, Int64]:
-    """The positions ``(kept, taken)``, ascending and disjoint; ``taken`` is ``fraction`` of the labels, rounded, by class."""
+    """Part images in two at random, each class in proportion to its size.
+
+    Args:
+        labels: classes (N,) of the images.
+        fraction: part of the images that is taken; their number is rounded.
+        generator: of the random choice.
+
+    Returns:
+        Positions ``(kept, taken)``, ascending and disjoint.
+    """
     taken = stratified_choice(labels, part_sizes(len(labels), fraction)[1], generator)
     kept = np.setdiff1d(np.arange(len(labels)), taken, assume_unique=True)
     return kept, taken

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bnexp.data import resident
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 
@@ -159,6 +160,7 @@ def test_studies_and_data_sets_are_listed(cli: Cli) -> None:
     assert all(row["question"].endswith("?") for row in rows)
     assert {row["data"] for row in json.loads(cli("data", "--json").out)} >= {"digits", "mnist", "cifar10", "npz"}
     facts = {row["fact"]: row["value"] for row in json.loads(cli("data", "digits", "--json").out)}
+    assert "Alpaydin" in facts["source"]
     assert facts["image"] == "1x32x32"
 
 
@@ -261,6 +263,20 @@ def test_changed_contents_of_the_users_file_train_anew(cli: Cli, tmp_path: Path)
     assert all("1/1" in result.err for result in results)
     assert len(list(Store().runs())) == 1  # the record of the earlier contents has been replaced
     assert "1/1" not in cli(*command).err
+
+
+def test_the_users_file_is_prepared_once_to_know_finished_runs_and_to_train_the_rest(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = np.random.default_rng(0).integers(0, 255, (80, 16, 16), np.uint8), np.arange(80) % 2
+    np.savez(tmp_path / "mine.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
+    own = ("data=npz", f"data.root={tmp_path / 'mine.npz'}", "budget=quick", "train.epochs=1", "executor=inline")
+    cli("train", *own)
+    times, prepare = [], resident.prepare
+    monkeypatch.setattr(resident, "prepare", lambda *arguments: times.append(1) or prepare(*arguments))
+    result = cli("train", "-m", *own, "seed=0,1", "--json")
+    assert (result.code, len(json.loads(result.out)), "1/1" in result.err) == (0, 2, True)
+    assert len(times) == 1
 
 
 def test_a_damaged_record_is_named_and_trained_again(cli: Cli, caplog: pytest.LogCaptureFixture) -> None:
