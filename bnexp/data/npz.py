@@ -6,7 +6,6 @@ if no value is above 1, else 0..255. Labels are integers 0..K-1 of shape (N,) or
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,8 @@ def count_npz_images(config: DataConfig) -> int:
     path = npz_path(config)
     shapes, found = read_shapes(path, NAMES)
     _check_names(path, found)
-    count = math.prod(shapes["x_train"][:1])
+    _check_shape(path, "x_train", shapes["x_train"])
+    count = shapes["x_train"][0]
     return count if "x_test" in found else part_sizes(count, config.test_fraction)[0]
 
 
@@ -83,19 +83,20 @@ def _check_names(path: Path, found: Sequence[str]) -> None:
         )
 
 
+def _check_shape(path: Path, key: str, shape: tuple[int, ...]) -> None:
+    """Raise DataError unless it is a shape of images."""
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[1] not in (1, 3) and shape[3] not in (1, 3)):
+        raise DataError(f"{path}: {key} has shape {shape}; allowed is (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3.")
+    if 0 in shape:
+        raise DataError(f"{path}: {key} has shape {shape}, so no pixels: write at least one image.")
+
+
 def _channels_first(path: Path, key: str, images: Array) -> Array:
     """Images as (N, C, H, W). If both the last and the second axis have size 1 or 3, the last one is the channels."""
+    _check_shape(path, key, images.shape)
     if images.ndim == 3:
-        images = images[:, None]
-    elif images.ndim == 4 and images.shape[3] in (1, 3):
-        images = images.transpose(0, 3, 1, 2)
-    elif images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise DataError(
-            f"{path}: {key} has shape {images.shape}; allowed is (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3."
-        )
-    if images.size == 0:
-        raise DataError(f"{path}: {key} has shape {images.shape}, so no pixels: write at least one image.")
-    return images
+        return images[:, None]
+    return images.transpose(0, 3, 1, 2) if images.shape[3] in (1, 3) else images
 
 
 def _check_alike(path: Path, images: dict[str, Array]) -> None:

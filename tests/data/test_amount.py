@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bnexp.config.options import DataName
 from bnexp.config.schema import BudgetConfig, ConfigError, DataConfig, RunConfig
 from bnexp.data import resident as resident_module
 from bnexp.data.amount import budget_note, fit_train_size, split_sizes
+from bnexp.data.download import DataError
 from bnexp.data.resident import prepare
 from bnexp.data.shown import Prepared
 from tests.data.made_files import images_and_labels
@@ -60,6 +62,13 @@ def test_own_images_are_counted_without_packing_as_many_as_are_then_there(
     assert not (tmp_path / "cache").exists()
     resident = prepare(config)
     assert sizes == (len(resident.train_index), len(resident.val_index))
+
+
+@pytest.mark.parametrize("shape", [(), (0, 16, 16), (60, 16)])
+def test_what_are_no_images_is_not_counted(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.savez(tmp_path / "mine.npz", x_train=np.zeros(shape, np.uint8), y_train=np.arange(60) % 3)
+    with pytest.raises(DataError, match=rf"mine.npz: x_train has shape {re.escape(str(shape))}"):
+        split_sizes(DataConfig(name=DataName.npz, root=str(tmp_path / "mine.npz")))
 
 
 def test_a_command_prepares_each_of_its_data_sets_once(small: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:

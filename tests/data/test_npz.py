@@ -134,8 +134,8 @@ def with_label(label: int) -> NDArray[Any]:
         ({"x_train": np.zeros((40, 16, 16, 4), np.uint8)}, ": x_train has shape (40, 16, 16, 4); allowed is"),
         ({"x_train": np.zeros((40, 2, 16, 16), np.uint8)}, ": x_train has shape (40, 2, 16, 16); allowed is"),
         ({"x_train": np.zeros((40, 1, 3, 16, 16), np.uint8)}, ": x_train has shape (40, 1, 3, 16, 16); allowed is"),
-        ({"x_train": IMAGES[:0]}, ": x_train has shape (0, 1, 16, 16), so no pixels: write at least one image."),
-        ({"x_test": IMAGES[:, :0]}, ": x_test has shape (40, 1, 0, 16), so no pixels: write at least one image."),
+        ({"x_train": IMAGES[:0]}, ": x_train has shape (0, 16, 16), so no pixels: write at least one image."),
+        ({"x_test": IMAGES[:, :0]}, ": x_test has shape (40, 0, 16), so no pixels: write at least one image."),
         (
             {"x_test": colour(-1)[:8]},
             ": images of x_train are uint8 of shape (1, 16, 16), those of x_test uint8 of shape (3, 16, 16) (channels, height, "
