@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bnexp.bench.result import Ladder, Row, Spread
-from bnexp.report import figures
+from bnexp.report import figures, style
 from bnexp.report.html import Chart, page
 
 TEMPLATE = Path(__file__).parent / "bench.html.jinja"
@@ -31,5 +31,5 @@ def _chart(id: str, rows: list[Row], title: str, unit: str, value: Callable[[Row
         for rung, s in spreads.items()
     ]
     words = "; ".join(f"{bar['name']} {bar['text']}" for bar in bars)
-    chart = figures.spec(figures.bar_chart(bars, title, unit))
+    chart = style.spec(figures.bar_chart(bars, title, unit))
     return Chart(id, chart, f"{title}, {unit}: {words}. The table below has the numbers.")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from bnexp.compare.result import PlannedRun
 from bnexp.compare.tuned import tuned_setting
-from bnexp.config.keys import schema_keys
-from bnexp.config.schema import ConfigError, DataConfig, RunConfig, StudyConfig
+from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, schema_keys
+from bnexp.config.schema import ConfigError, DataConfig, RunConfig, ShowConfig, StudyConfig
 from bnexp.config.validate import check_name, check_range
 from bnexp.plan.checks import check
 from bnexp.plan.spec import RunSpec, flatten, identity, plain
 from bnexp.plan.study import Choice
-from bnexp.tracking.reading import MIB, DamagedRecord, Level, as_type, read_as
+from bnexp.tracking.reading import MIB, DamagedRecord, Level, as_type, read_json
 from bnexp.tracking.store import Store, write_json
 
 if TYPE_CHECKING:
@@ -23,26 +23,6 @@ if TYPE_CHECKING:
 
 STUDY = "study.json"
 MOST = 16 * MIB  # a hundred thousand runs
-
-# Named beside every verdict where all runs agree in them: the size of the effect depends on them. Those of the second group
-# only where they are not at their default.
-ALWAYS_NAMED = ("data.name", "model.name", "optim.name", "optim.lr", "optim.momentum", "train.batch_size", "train.epochs")
-ELSE_DEFAULT = (
-    "data.train_size",
-    "data.augment",
-    "data.channels",
-    "model.activation",
-    "model.dropout",
-    "model.init.scheme",
-    "model.init.gain",
-    "norm.eps",
-    "norm.momentum",
-    "optim.nesterov",
-    "optim.weight_decay",
-    "optim.schedule",
-    "optim.warmup",
-    "train.precision",
-)
 
 
 @dataclass(frozen=True)
@@ -118,11 +98,14 @@ def load(folder: Path) -> StudyRecord:
     """Read the ``study.json`` of ``folder``. Raises DamagedRecord if it cannot be used."""
     path = folder / STUDY
     try:
-        content = read_as(_Content, path, MOST)
+        values = read_json(path, MOST)
     except FileNotFoundError:
         raise DamagedRecord(path, "it is not there") from None
+    content: _Content = as_type(_Content, values, path)
     factors = as_type(dict[str, list[Level] | dict[str, list[str]]], content.study.factors, path, "study.factors")
     study = replace(content.study, factors=factors)
+    if "show" not in values["study"]:
+        study = replace(study, show=_configured_show(study.name))
     try:
         for name, what in ((content.study.name, "study.name"), (content.study_id, "study_id")):
             check_name(name, what)
@@ -145,6 +128,16 @@ def load(folder: Path) -> StudyRecord:
     )
 
 
+def _configured_show(name: str) -> ShowConfig:
+    """``study.show`` of the study's file, for records of bnexp 0.1, which lack it; empty if there is no such file."""
+    from bnexp.plan.compose import compose
+
+    try:
+        return compose([f"study={name}"]).study.show
+    except ConfigError:
+        return ShowConfig()
+
+
 def _choice(path: Path, entry: _Choice) -> Choice:
     accuracies = {pair[0]: pair[1] for pair in entry.accuracies if len(pair) == 2}
     if len(accuracies) < len(entry.accuracies) or entry.value not in accuracies:
@@ -158,7 +151,7 @@ def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
     default = flatten(RunConfig())
     used = set.intersection(*(set(identity(config)) for config in configs))
     shared = {}
-    for name in (*ALWAYS_NAMED, *ELSE_DEFAULT):
+    for name in (*ALWAYS_NAMED, *NAMED_IF_CHANGED):
         values = {str(entry[name]) for entry in flat}
         if len(values) == 1 and name in used and (name in ALWAYS_NAMED or flat[0][name] != default[name]):
             shared[name] = values.pop()

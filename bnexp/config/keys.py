@@ -15,6 +15,26 @@ from bnexp.config.schema import RunConfig
 
 READING_SIZES = (1, 2, 8, 64, 1000)  # images a batch of the ``statistics`` probe
 
+# Settings named beside every verdict if all runs of the study agree in them: the size of an effect depends on them.
+ALWAYS_NAMED = ("data.name", "model.name", "optim.name", "optim.lr", "optim.momentum", "train.batch_size", "train.epochs")
+# The same, but only if they are not at their default.
+NAMED_IF_CHANGED = (
+    "data.train_size",
+    "data.augment",
+    "data.channels",
+    "model.activation",
+    "model.dropout",
+    "model.init.scheme",
+    "model.init.gain",
+    "norm.eps",
+    "norm.momentum",
+    "optim.nesterov",
+    "optim.weight_decay",
+    "optim.schedule",
+    "optim.warmup",
+    "train.precision",
+)
+
 # What each probe records of an epoch, beside values a layer; a finished run has their mean over its epochs, of ``gap`` the last
 # epoch's. ``train/probes`` defines them.
 PROBE_METRICS: dict[str, tuple[str, ...]] = {

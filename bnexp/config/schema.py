@@ -273,6 +273,39 @@ class TuneConfig:
 
 
 @dataclass
+class Reference:
+    """A value that others found for one arm, in the unit of reports: per cent for accuracies."""
+
+    value: float = key(help="value that others found", identity=False)
+    low: float | None = key(None, "least value expected here; null: no expectation", identity=False)
+    high: float | None = key(None, "greatest value expected here; null: no expectation", identity=False)
+
+
+@dataclass
+class Published:
+    """What others found on a study's question: in words, as values of arms, or both."""
+
+    source: str = key("", "who found it, and where", identity=False)
+    note: str = key("", "what was found, in words", identity=False)
+    metric: str = key("test/accuracy", "metric of the values", identity=False)
+    at: dict[str, Any] = key(
+        factory=dict, help="key -> value; values are shown only if all runs of the study have these settings", identity=False
+    )
+    values: dict[str, Reference] = key(factory=dict, help="arm -> value; arms that a study lacks are left out", identity=False)
+
+
+@dataclass
+class ShowConfig:
+    """What reports show beside a study's answer. It changes neither run ids nor the study id."""
+
+    figures: list[str] = key(
+        factory=list, help="further figures: curves (loss and accuracy by epoch), or another metric of the runs", identity=False
+    )
+    published: dict[str, Published] = key(factory=dict, help="name -> what others found", identity=False)
+    errata: list[str] = key(factory=list, help="what the sources have wrong, and what is right", identity=False)
+
+
+@dataclass
 class StudyConfig:
     """A question: arms x factors x seeds, a metric, an expected direction, a test."""
 
@@ -306,6 +339,7 @@ class StudyConfig:
         factory=list, help="overrides of the run that each run starts from; none: no pretraining", identity=False
     )
     tune: TuneConfig = key(factory=TuneConfig, help="own best value of a key for each arm", identity=False)
+    show: ShowConfig = key(factory=ShowConfig, help="what reports show beside the answer", identity=False)
     id: str = key("", "hash of the study with its runs; set by the study sweeper", identity=False)
     arm: str = key("", "arm of this run; set by the study sweeper", identity=False)
     levels: dict[str, Any] = key(factory=dict, help="factor levels of this run; set by the study sweeper", identity=False)

@@ -10,6 +10,7 @@ from bnexp.config.keys import did_you_mean, final_metrics, metric_unit, schema_k
 from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
 from bnexp.config.validate import MAX_RUNS, check_name, resolve_seeds
+from bnexp.plan.shown import check_figures, check_shown
 from bnexp.plan.spec import digest, identity
 from bnexp.plan.study import levels_text, varied_keys
 
@@ -36,6 +37,7 @@ def check(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> Non
     _check_number(study)
     _check_varied(study, fixed, swept)
     _check_analysis(study)
+    check_shown(study)
     if study.tune.grid:
         _check_tuning(study, fixed)
     if study.pretrain and "train.init_from" in varied_keys(study) | set(fixed):
@@ -118,6 +120,7 @@ def check_runs(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
         raise ConfigError(f"{where} varies the data set, but chance and margin go with one; run it once for each: data=NAME.")
     _check_metrics(study, configs)
     _check_validation(study, configs)
+    check_figures(study, configs)
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for config in configs:
         level = levels_text(config.study.levels)

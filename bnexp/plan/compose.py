@@ -300,7 +300,7 @@ def expand(loader: ConfigLoader, overrides: Sequence[str]) -> StudyPlan:
 
 def _definition(study: StudyConfig) -> dict[str, Any]:
     """What a study asks and how it finds out."""
-    given = {name: value for name, value in asdict(study).items() if name not in ("arm", "levels", "id")}
+    given = {name: value for name, value in asdict(study).items() if name not in ("arm", "levels", "id", "show")}
     return dict(plain(given if study.tune.grid else given | {"tune": None}))
 
 

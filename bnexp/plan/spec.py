@@ -198,8 +198,10 @@ class RunSpec:
         return " ".join([self.arm, *levels, f"seed={self.seed}"])
 
     def to_dict(self) -> dict[str, Any]:
-        """The resolved configuration as nested plain values."""
-        return dict(plain(asdict(self.config)))
+        """The resolved configuration as nested plain values, without ``study.show``, which is the study's and not the run's."""
+        values = dict(plain(asdict(self.config)))
+        del values["study"]["show"]
+        return values
 
 
 def unique(specs: Iterable[RunSpec]) -> list[RunSpec]:

@@ -1,14 +1,13 @@
 """Charts as Vega-Altair specifications, drawn alike by HTML, PNG and W&B.
 
-Every arm has one colour, dash and point shape in all charts, so that no meaning hangs on colour alone. The colours are
-those of Okabe and Ito (2008), the light ones darkened until they reach a contrast of 3:1 on white and on near-black.
-Charts with arms have two parameters that a page can set: ``hidden_arms`` (a list) and ``level`` (shown level).
+Charts with arms have two parameters that a page can set: ``hidden_arms`` (a list) and ``level`` (the level that is shown).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -19,14 +18,11 @@ from numpy.typing import NDArray
 from bnexp.compare.result import Comparison
 from bnexp.compare.text import RATIO, interval, quantity
 from bnexp.config.keys import metric_unit
-from bnexp.report.sections import CURVES, Factor
+from bnexp.report import style
+from bnexp.report.courses import CURVES
+from bnexp.report.factor import Factor
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b98000", "#3a97cb", "#808080", "#6a5acd")
-DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (10, 4), (4, 4), (1, 3), (12, 3, 3, 3))
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 INTERVAL = "95 % interval"
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
-INK, QUIET, RULE = "#3d4350", "#6b7280", "#d9dce2"
 
 
 def summarise(curves: pl.DataFrame) -> pl.DataFrame:
@@ -46,12 +42,18 @@ def summarise(curves: pl.DataFrame) -> pl.DataFrame:
 
 
 def learning_curve(summary: pl.DataFrame, metric: str, arms: Sequence[str], level: str) -> alt.LayerChart:
-    """Any recorded metric over the epochs at ``level``: a line for the mean over seeds, a band from the lowest to the highest.
+    """A recorded metric by epoch: a line for the mean over seeds, a band from the lowest to the highest seed.
 
-    ``summary``: of ``summarise``. A loss that falls to less than a fifth is on a logarithmic axis.
+    A loss that falls to less than a fifth is on a logarithmic axis.
+
+    Args:
+        summary: of ``summarise``.
+        metric: one of those in ``summary``.
+        arms: all arms of the study, in the order of their colours.
+        level: the level that is shown at first.
     """
     frame = summary.filter(pl.col("metric") == metric).drop("metric")
-    least, greatest = _extent(frame["low"], frame["high"])
+    least, greatest = style.extent(frame["low"], frame["high"])
     logarithmic = metric.endswith("loss") and 0 < 5 * least < greatest
     if metric in CURVES:
         title = "cross entropy (nats)" if metric.endswith("loss") else "accuracy (%)"
@@ -62,9 +64,10 @@ def learning_curve(summary: pl.DataFrame, metric: str, arms: Sequence[str], leve
 
 
 def percentiles(summary: pl.DataFrame, layer: str, arms: Sequence[str], level: str) -> alt.LayerChart:
-    """Pre-activations of one layer over the epochs at ``level``: a line for the median, a band from 15th to 85th percentile.
+    """Pre-activations of one layer by epoch: a line for the median, a band from the 15th to the 85th percentile.
 
-    Each is a mean over seeds of ``activations/<layer>/p15``, ``p50``, ``p85``; as Ioffe & Szegedy 2015, figure 1.
+    Each is a mean over seeds of ``activations/<layer>/p15``, ``p50``, ``p85``; as Ioffe & Szegedy 2015, figure 1. Arguments as
+    ``learning_curve``.
     """
     own = [summary.filter(pl.col("metric") == f"activations/{layer}/{name}") for name in ("p50", "p15", "p85")]
     keys = ["arm", "level", "epoch"]
@@ -86,17 +89,19 @@ def _course(
     """Rows of ``arm level epoch n mean low high`` as lines with bands; ``bounds``: what low and high are."""
     scale = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=False)
     hover = alt.selection_point(nearest=True, on="pointerover", fields=["epoch", "arm"], empty=False)
-    axis = alt.Axis(values=_epoch_ticks(frame["epoch"]), format="d", grid=False)
-    base = alt.Chart(_data(frame)).encode(alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(nice=False)))
+    axis = alt.Axis(values=style.epoch_ticks(frame["epoch"]), format="d", grid=False)
+    base = alt.Chart(style.data(frame)).encode(alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(nice=False)))
     base = base.transform_filter("datum.level === level && indexof(hidden_arms, datum.arm) < 0")
     y = alt.Y("mean:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
-    band = base.mark_area(opacity=0.16).encode(alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q"), _fill(arms))
-    line = base.mark_line(strokeWidth=2).encode(y, _stroke(arms), _dash(arms))
+    band = base.mark_area(opacity=0.16).encode(alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q"), style.fill(arms))
+    line = base.mark_line(strokeWidth=2).encode(y, style.stroke(arms), style.dash(arms))
     points = base.mark_point(filled=True, size=70).encode(
-        y, _fill(arms), opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=_course_tooltip(title, *bounds)
+        y, style.fill(arms), opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=_course_tooltip(title, *bounds)
     )
-    layers = alt.layer(band, line, points.add_params(hover)).add_params(*_arm_params(), alt.param(name="level", value=level))
-    return _finish(layers, name, 260, symbol="stroke")
+    layers = alt.layer(band, line, points.add_params(hover)).add_params(
+        *style.arm_params(), alt.param(name="level", value=level)
+    )
+    return style.finish(layers, name, 260, symbol="stroke")
 
 
 def _course_tooltip(mean: str, low: str, high: str) -> Any:
@@ -113,7 +118,13 @@ def _course_tooltip(mean: str, low: str, high: str) -> Any:
 
 
 def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison], arms: Sequence[str]) -> alt.LayerChart:
-    """Paired differences of comparisons that share a measure: a dot a seed, mean and 95 % interval, zero and the margin."""
+    """Paired differences: one dot per seed, mean and 95 % interval, zero and the margin.
+
+    Args:
+        differences: one row per comparison and seed, of ``sections.paired_differences``.
+        comparisons: at least one; all share one measure.
+        arms: all arms of the study, in the order of their colours.
+    """
     first = comparisons[0]
     rows, dots, names = _difference_rows(differences, comparisons)
     title = f"difference ({first.unit})" if first.unit else "difference"
@@ -121,39 +132,47 @@ def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison]
         title = "arm over baseline, log2: −1 is half, +1 is twice"
     band = [{"low": -first.margin, "high": first.margin}] if np.isfinite(first.margin) else []
     ends = [0.0, *(d["difference"] for d in dots), *(row[key] for row in [*rows, *band] for key in ("low", "high"))]
-    low, high = _extent(pl.Series(ends))
-    pad = 0.06 * (high - low) or 1.0
+    scale = alt.Scale(domain=_padded(style.extent(pl.Series(ends)), 0.06), nice=False, zero=False)
 
     def x(column: str) -> alt.X:
-        scale = alt.Scale(domain=[low - pad, high + pad], nice=False, zero=False)
         return alt.X(f"{column}:Q", title=title, axis=alt.Axis(tickCount=6), scale=scale)
 
-    # A line each for arm, baseline and level, so that the names have room of their own beside the plot on a phone, too.
-    lines = alt.ExprRef("split(datum.label, '\\n')")
-    label = alt.Axis(title=None, domain=False, ticks=False, grid=False, labelLimit=180, labelExpr=lines.expr, labelPadding=10)
-    y = alt.Y("row:N", sort=names, axis=label)
-    margin = alt.Chart(_data(band)).mark_rect(color=QUIET, opacity=0.12)
-    zero = alt.Chart(_data([{"zero": 0}])).mark_rule(color=QUIET)
-    spread = alt.Chart(_data(dots)).mark_point(filled=True, size=34, opacity=0.65, yOffset=-3)
-    means = alt.Chart(_data(rows))
-    one = [alt.Tooltip("pair:N"), alt.Tooltip("seed:Q"), alt.Tooltip("text:N", title="difference")]
-    shown = [one[0], one[2], alt.Tooltip("interval:N", title=INTERVAL), alt.Tooltip("n:Q")]
+    y = alt.Y("row:N", sort=names, axis=_pair_axis())
+    margin = alt.Chart(style.data(band)).mark_rect(color=style.QUIET, opacity=0.12)
+    zero = alt.Chart(style.data([{"zero": 0}])).mark_rule(color=style.QUIET)
+    spread = alt.Chart(style.data(dots)).mark_point(filled=True, size=34, opacity=0.65, yOffset=-3)
+    means = alt.Chart(style.data(rows))
+    mean_point = means.mark_point(filled=True, size=90, opacity=1, yOffset=11)
+    fill, shape = style.fill(arms), style.shape(arms)
+    pair, text = alt.Tooltip("pair:N"), alt.Tooltip("text:N", title="difference")
+    of_mean = [pair, text, alt.Tooltip("interval:N", title=INTERVAL), alt.Tooltip("n:Q")]
     layers = alt.layer(
         margin.encode(x("low"), alt.X2("high:Q")),
         zero.encode(x("zero")),
-        spread.encode(x("difference"), y, _fill(arms), _shape(arms), tooltip=one),
-        means.mark_rule(strokeWidth=2.5, yOffset=11).encode(x("low"), alt.X2("high:Q"), y, _stroke(arms), tooltip=shown),
-        means.mark_point(filled=True, size=90, opacity=1, yOffset=11).encode(
-            x("mean"), y, _fill(arms), _shape(arms), tooltip=shown
-        ),
+        spread.encode(x("difference"), y, fill, shape, tooltip=[pair, alt.Tooltip("seed:Q"), text]),
+        means.mark_rule(strokeWidth=2.5, yOffset=11).encode(x("low"), alt.X2("high:Q"), y, style.stroke(arms), tooltip=of_mean),
+        mean_point.encode(x("mean"), y, fill, shape, tooltip=of_mean),
     )
-    return _finish(layers, f"Paired differences in {first.measure}", 64 * len(rows))
+    return style.finish(layers, f"Paired differences in {first.measure}", 64 * len(rows))
+
+
+def _pair_axis() -> alt.Axis:
+    """Arm, baseline and level on a line each, so that the names have room of their own beside the plot, also on a phone."""
+    lines = alt.ExprRef("split(datum.label, '\\n')")
+    return alt.Axis(title=None, domain=False, ticks=False, grid=False, labelLimit=180, labelExpr=lines.expr, labelPadding=10)
+
+
+def _padded(ends: tuple[float, float], share: float) -> list[float]:
+    """The ends of an axis, each moved outwards by a share of its length; by 1 if the length is zero."""
+    low, high = ends
+    pad = share * (high - low) or 1.0
+    return [low - pad, high + pad]
 
 
 def _difference_rows(
     differences: pl.DataFrame, comparisons: Sequence[Comparison]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
-    """A row a comparison, a row a seed of each, and the labels of the comparisons in order."""
+    """One row per comparison, one row per comparison and seed, and the labels of the comparisons in order."""
     labels = {
         (c.arm, c.baseline, c.level): "\n".join([f"{c.arm} −", c.baseline, *filter(None, [c.level])]) for c in comparisons
     }
@@ -176,53 +195,87 @@ def _difference_rows(
 
 
 def factor_plot(factor: Factor, panel: str, arms: Sequence[str], metric: str, unit: str) -> alt.LayerChart:
-    """The study's metric over one factor at one ``panel`` (levels of the other factors): mean and 95 % interval an arm.
+    """The study's metric over one factor: mean and 95 % interval of each arm.
 
-    A numeric factor has lines and bands, on a logarithmic axis where it spans a factor of eight; others have intervals. What
-    of an accuracy's interval lies outside 0 to 100 % is not drawn; tooltips and tables have all of it. Where the values are
-    differences from a baseline, a rule marks zero.
+    A numeric factor has lines and bands, others have one interval per level and arm. Differences from a baseline have a rule
+    at zero. The part of an accuracy's interval outside 0 to 100 % is not drawn; tooltips and tables have all of it.
+
+    Args:
+        factor: the values to draw.
+        panel: the levels of the other factors, one of ``factor.panels``.
+        arms: all arms of the study, in the order of their colours.
+        metric: name of the study's metric.
+        unit: unit of the values; accuracies (pp) are drawn in per cent.
     """
-    limits = (0.0, 100.0) if unit == "pp" and not factor.baseline else (-np.inf, np.inf)
+    percent = unit == "pp" and not factor.baseline
+    limits = (0.0, 100.0) if percent else (-np.inf, np.inf)
     whole = factor.frame.with_columns(bottom=pl.col("low").clip(*limits), top=pl.col("high").clip(*limits))
+    zero = [0.0] if factor.baseline else []
+    low, high = _padded(style.extent(*(whole[column] for column in ("mean", "bottom", "top")), pl.Series(zero)), 0.05)
+    title = f"{metric} ({'%' if percent else unit})".removesuffix(" ()")
+    y = _Vertical(title, alt.Scale(domain=[max(limits[0], low), min(limits[1], high)], nice=False, clamp=True))
     frame = whole.filter(pl.col("panel") == panel).drop("panel")
     shown = [interval(row["low"], row["high"], unit) or "–" for row in frame.iter_rows(named=True)]
     frame = frame.with_columns(interval=pl.Series(shown, dtype=pl.String))
-    title = f"{metric} ({'%' if unit == 'pp' and not factor.baseline else unit})".removesuffix(" ()")
-    zero = [{"zero": 0.0}] if factor.baseline else []
-    low, high = _extent(*(whole[column] for column in ("mean", "bottom", "top")), pl.Series([row["zero"] for row in zero]))
-    pad = 0.05 * (high - low) or 1.0
-    domain = alt.Scale(domain=[max(limits[0], low - pad), min(limits[1], high + pad)], nice=False, clamp=True)
-    tooltip = [alt.Tooltip("arm:N"), alt.Tooltip("x", type="quantitative" if factor.numeric else "nominal", title=factor.name)]
-    tooltip += [alt.Tooltip("mean:Q", format=".4~g"), alt.Tooltip("interval:N", title=INTERVAL)]
-    tooltip += [alt.Tooltip("n:Q"), alt.Tooltip("diverged:Q")]
-    base = alt.Chart(_data(frame)).transform_filter("indexof(hidden_arms, datum.arm) < 0")
-    y = alt.Y("mean:Q", title=title, scale=domain)
-    y_low, y_high = alt.Y("bottom:Q", title=title, scale=domain), alt.Y2("top:Q")
-    point = base.mark_point(filled=True, size=80, opacity=1)
-    if factor.numeric:
-        ticks = sorted(set(frame["x"]))
-        axis = alt.Axis(values=ticks, format="~g", grid=False, labelOverlap="greedy")
-        x = alt.X("x:Q", title=factor.name, axis=axis, scale=alt.Scale(type="log" if factor.log else "linear", nice=False))
-        layers = [
-            base.mark_area(opacity=0.16).encode(x, y_low, y_high, _fill(arms)),
-            base.mark_line(strokeWidth=2).encode(x, y, _stroke(arms), _dash(arms)),
-            point.encode(x, y, _fill(arms), _shape(arms), tooltip=tooltip),
-        ]
-    else:
-        order = list(dict.fromkeys(frame["x"]))
-        x = alt.X(
-            "x:N", title=factor.name, sort=order, axis=alt.Axis(labelAngle=0, grid=False), scale=alt.Scale(paddingInner=0.4)
-        )
-        offset = alt.XOffset("arm:N", sort=list(arms))
-        layers = [
-            base.mark_rule(strokeWidth=2.5).encode(x, y_low, y_high, offset, _stroke(arms), tooltip=tooltip),
-            point.encode(x, y, offset, _fill(arms), _shape(arms), tooltip=tooltip),
-        ]
+    layers = (_numeric_layers if factor.numeric else _named_layers)(factor, frame, arms, y)
     if zero:
-        layers.insert(0, alt.Chart(_data(zero)).mark_rule(color=QUIET).encode(alt.Y("zero:Q", title=title, scale=domain)))
+        rule = alt.Chart(style.data([{"zero": 0.0}])).mark_rule(color=style.QUIET)
+        layers.insert(0, rule.encode(y.at("zero")))
     what = f"{metric}, difference from {factor.baseline}," if factor.baseline else metric
     name = f"{what} over {factor.name}" + (f", {panel}" if panel else "")
-    return _finish(alt.layer(*layers).add_params(*_arm_params()), name, 300)
+    return style.finish(alt.layer(*layers).add_params(*style.arm_params()), name, 300)
+
+
+@dataclass(frozen=True)
+class _Vertical:
+    """The vertical axis that all layers of a chart share."""
+
+    title: str
+    scale: alt.Scale
+
+    def at(self, column: str) -> alt.Y:
+        return alt.Y(f"{column}:Q", title=self.title, scale=self.scale)
+
+
+def _numeric_layers(factor: Factor, frame: pl.DataFrame, arms: Sequence[str], y: _Vertical) -> list[alt.Chart]:
+    """Bands, lines and points over the numbers of a factor."""
+    base = _shown_arms(frame)
+    axis = alt.Axis(values=sorted(set(frame["x"])), format="~g", grid=False, labelOverlap="greedy")
+    x = alt.X("x:Q", title=factor.name, axis=axis, scale=alt.Scale(type="log" if factor.log else "linear", nice=False))
+    band = base.mark_area(opacity=0.16)
+    line = base.mark_line(strokeWidth=2)
+    point = base.mark_point(filled=True, size=80, opacity=1)
+    fill, mean, tooltip = style.fill(arms), y.at("mean"), _factor_tooltip(factor)
+    return [
+        band.encode(x, y.at("bottom"), alt.Y2("top:Q"), fill),
+        line.encode(x, mean, style.stroke(arms), style.dash(arms)),
+        point.encode(x, mean, fill, style.shape(arms), tooltip=tooltip),
+    ]
+
+
+def _named_layers(factor: Factor, frame: pl.DataFrame, arms: Sequence[str], y: _Vertical) -> list[alt.Chart]:
+    """Intervals and points, the arms of a level side by side."""
+    base = _shown_arms(frame)
+    axis, scale = alt.Axis(labelAngle=0, grid=False), alt.Scale(paddingInner=0.4)
+    x = alt.X("x:N", title=factor.name, sort=list(dict.fromkeys(frame["x"])), axis=axis, scale=scale)
+    offset = alt.XOffset("arm:N", sort=list(arms))
+    bar = base.mark_rule(strokeWidth=2.5)
+    point = base.mark_point(filled=True, size=80, opacity=1)
+    tooltip = _factor_tooltip(factor)
+    return [
+        bar.encode(x, y.at("bottom"), alt.Y2("top:Q"), offset, style.stroke(arms), tooltip=tooltip),
+        point.encode(x, y.at("mean"), offset, style.fill(arms), style.shape(arms), tooltip=tooltip),
+    ]
+
+
+def _shown_arms(frame: pl.DataFrame) -> alt.Chart:
+    return alt.Chart(style.data(frame)).transform_filter("indexof(hidden_arms, datum.arm) < 0")
+
+
+def _factor_tooltip(factor: Factor) -> list[alt.Tooltip]:
+    level = alt.Tooltip("x", type="quantitative" if factor.numeric else "nominal", title=factor.name)
+    mean, interval = alt.Tooltip("mean:Q", format=".4~g"), alt.Tooltip("interval:N", title=INTERVAL)
+    return [alt.Tooltip("arm:N"), level, mean, interval, alt.Tooltip("n:Q"), alt.Tooltip("diverged:Q")]
 
 
 def confusion_heatmap(matrix: NDArray[np.floating[Any]], class_names: Sequence[str], title: str) -> alt.LayerChart:
@@ -236,20 +289,20 @@ def confusion_heatmap(matrix: NDArray[np.floating[Any]], class_names: Sequence[s
     axis = alt.Axis(domain=False, ticks=False, grid=False, labelLimit=90, labelOverlap="greedy")
     flat = axis.copy()
     flat.labelAngle = 0 if max(map(len, class_names), default=0) <= 2 else -45
-    base = alt.Chart(_data(rows)).encode(
+    base = alt.Chart(style.data(rows)).encode(
         alt.X("prediction:N", sort=None, title="predicted class", axis=flat),
         alt.Y("truth:N", sort=None, title="true class", axis=axis),
     )
     tooltip = ["truth:N", "prediction:N", alt.Tooltip("count:Q", format=",.1f", title="mean count")]
     tooltip.append(alt.Tooltip("share:Q", format=".2%", title="of the true class"))
     shade = alt.FillOpacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0, 1]), legend=None)
-    layers = [base.mark_rect(fill=COLOURS[0], stroke=None).encode(shade, tooltip=tooltip)]
+    layers = [base.mark_rect(fill=style.COLOURS[0], stroke=None).encode(shade, tooltip=tooltip)]
     if len(class_names) <= 12:
         number = alt.Text("count:Q", format=",.0f")
         for name, test in (("cells_light", "datum.share <= 0.3 && datum.count >= 0.5"), ("cells_dark", "datum.share > 0.3")):
-            ink = "#ffffff" if name == "cells_dark" else INK
+            ink = "#ffffff" if name == "cells_dark" else style.INK
             layers.append(base.transform_filter(test).mark_text(fontSize=10.5, fill=ink).encode(number).properties(name=name))
-    return _finish(alt.layer(*layers), title, 320)
+    return style.finish(alt.layer(*layers), title, 320)
 
 
 def bar_chart(rows: list[dict[str, Any]], title: str, axis_title: str) -> alt.LayerChart:
@@ -258,118 +311,12 @@ def bar_chart(rows: list[dict[str, Any]], title: str, axis_title: str) -> alt.La
     y = alt.Y("name:N", sort=order, title=None, axis=alt.Axis(domain=False, ticks=False, grid=False, labelLimit=0))
     x = alt.X("value:Q", title=axis_title, axis=alt.Axis(tickCount=5), scale=alt.Scale(zero=True, nice=False, padding=10))
     tooltip = ["name:N", *(alt.Tooltip(f"{key}:Q", format=".4~g", title=key) for key in ("value", "low", "high"))]
-    base = alt.Chart(_data(rows)).encode(y)
+    base = alt.Chart(style.data(rows)).encode(y)
     layers = alt.layer(
-        base.mark_bar(color=COLOURS[0], height={"band": 0.55}).encode(x, tooltip=tooltip),
-        base.mark_rule(color=COLOURS[1], strokeWidth=2.5).encode(alt.X("low:Q", title=axis_title), alt.X2("high:Q")),
-        base.mark_text(align="left", dx=6, fill=INK)
+        base.mark_bar(color=style.COLOURS[0], height={"band": 0.55}).encode(x, tooltip=tooltip),
+        base.mark_rule(color=style.COLOURS[1], strokeWidth=2.5).encode(alt.X("low:Q", title=axis_title), alt.X2("high:Q")),
+        base.mark_text(align="left", dx=6, fill=style.INK)
         .encode(alt.X("high:Q", title=axis_title), text="text:N")
         .properties(name="cells_light"),
     )
-    return _finish(layers, title, 34 * max(len(rows), 2))
-
-
-def spec(chart: alt.LayerChart, *, legend: bool = True) -> dict[str, Any]:
-    """The Vega-Lite specification as plain JSON values; ``legend=False`` for pages that have a legend of their own."""
-    made = json.loads(json.dumps(chart.to_dict(), allow_nan=False))
-    if not legend:
-        made["config"]["legend"] = {"disable": True}
-    return dict(made)
-
-
-def png(chart: alt.LayerChart, *, width: int = 640, scale: float = 2.0) -> bytes:
-    """The chart as a PNG on white, ``width`` logical pixels wide; drawn without a browser or a network."""
-    import vl_convert
-
-    fixed = spec(chart) | {"width": width, "background": "white"}
-    return bytes(vl_convert.vegalite_to_png(fixed, vl_version=_vegalite(), scale=scale))
-
-
-def _vegalite() -> str:
-    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-
-
-def _finish(chart: Any, title: str, height: int, symbol: str = "circle") -> alt.LayerChart:
-    axis = alt.AxisConfig(
-        labelColor=QUIET,
-        titleColor=QUIET,
-        gridColor=RULE,
-        domainColor=RULE,
-        tickColor=RULE,
-        titleFontWeight="normal",
-        labelFontSize=11,
-    )
-    finished: alt.LayerChart = (
-        chart.properties(width="container", height=height, title=title, background="transparent")
-        .configure(
-            font=FONT,
-            axis=axis,
-            view=alt.ViewConfig(stroke=None),
-            autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-        )
-        .configure_title(anchor="start", fontSize=13, fontWeight=600, color=INK, offset=12)
-        .configure_legend(
-            orient="top",
-            title=None,
-            labelColor=INK,
-            symbolType=symbol,
-            symbolSize=320 if symbol == "stroke" else 100,
-            symbolStrokeWidth=2,
-            symbolOpacity=1,
-        )
-    )
-    return finished
-
-
-def _arm_params() -> list[alt.Parameter]:
-    return [alt.param(name="hidden_arms", value=[])]
-
-
-def _pick(values: Sequence[Any], arms: Sequence[str]) -> list[Any]:
-    return [values[k % len(values)] for k in range(len(arms))]
-
-
-def _stroke(arms: Sequence[str]) -> alt.Stroke:
-    """The arm's colour for lines. Apart from ``_fill``, so that legends have both; Vega-Lite merges them into one."""
-    return alt.Stroke("arm:N", title=None, scale=alt.Scale(domain=list(arms), range=_pick(COLOURS, arms)))
-
-
-def _fill(arms: Sequence[str]) -> alt.Fill:
-    """The arm's colour for areas and points."""
-    return alt.Fill("arm:N", title=None, scale=alt.Scale(domain=list(arms), range=_pick(COLOURS, arms)))
-
-
-def _dash(arms: Sequence[str]) -> alt.StrokeDash:
-    return alt.StrokeDash("arm:N", title=None, scale=alt.Scale(domain=list(arms), range=_pick(DASHES, arms)))
-
-
-def _shape(arms: Sequence[str]) -> alt.Shape:
-    return alt.Shape("arm:N", title=None, scale=alt.Scale(domain=list(arms), range=_pick(SHAPES, arms)))
-
-
-def _data(rows: pl.DataFrame | list[dict[str, Any]]) -> alt.InlineData:
-    """Inline rows, floats to six digits, what is not finite as null."""
-    records = rows.to_dicts() if isinstance(rows, pl.DataFrame) else rows
-    return alt.InlineData([{key: _short(value) for key, value in row.items()} for row in records])
-
-
-def _short(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return float(f"{value:.6g}") if np.isfinite(value) else None
-
-
-def _epoch_ticks(epochs: pl.Series) -> list[int]:
-    """The first epoch and round numbers after it, at most eleven; Vega's own ticks would repeat whole numbers."""
-    if epochs.is_empty():
-        return []
-    first, last = int(epochs.min()), int(epochs.max())  # type: ignore[arg-type]
-    step = next(size for power in range(12) for k in (1, 2, 5) if (size := k * 10**power) * 10 >= last - first)
-    return [first, *range((first // step + 1) * step, last + 1, step)]
-
-
-def _extent(*columns: pl.Series) -> tuple[float, float]:
-    """The least and the greatest finite value; (0, 1) where there is none."""
-    values = np.concatenate([column.cast(pl.Float64).to_numpy() for column in columns])
-    finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    return style.finish(layers, title, 34 * max(len(rows), 2))

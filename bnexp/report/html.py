@@ -14,10 +14,9 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,11 @@ from markupsafe import Markup
 import bnexp
 from bnexp.compare.text import number, p_equals, p_text, quantity, signed
 from bnexp.data.download import cache_dir
-from bnexp.report import figures
-from bnexp.report.sections import CURVES, Report
+from bnexp.report import charts, figures, style
+from bnexp.report.charts import Figure
+from bnexp.report.courses import CURVES
+from bnexp.report.published import references, sentences
+from bnexp.report.sections import Report
 from bnexp.tracking.store import write_atomic, write_if_allowed
 
 HERE = Path(__file__).parent
@@ -45,7 +47,7 @@ class Chart:
 
 
 def write(report: Report, path: Path) -> bool:
-    """Write the report as one self-contained file, whole or not at all; False where files may only be read."""
+    """Write the report as one self-contained file, whole or not at all. Returns False if the folder is read-only."""
     return write_if_allowed(path, render(report))
 
 
@@ -58,13 +60,11 @@ def render(report: Report) -> str:
         result=report.result,
         unit="%" if report.result.unit == "pp" else report.result.unit,
         looks=arm_looks(report.arms),
-        curves=_curve_charts(report, summary),
         curve_rows=last_epochs(summary, report),
         curve_names=CURVES,
-        differences=_difference_charts(report),
-        factors=_factor_charts(report),
-        probes=_probe_charts(report),
-        confusions=_confusion_charts(report),
+        references=references(report.result, report.show),
+        published=sentences(report.show),
+        **_sections(report, summary),
     )
 
 
@@ -72,10 +72,10 @@ def page(template: Path, **content: Any) -> str:
     """A template with ``content`` as one document that needs nothing from outside.
 
     The template gets the style, the charting library, the script that draws charts, and the hashes of both scripts for its
-    content security policy.
+    content security policy. It extends ``page.html.jinja``, wherever it lies itself.
     """
     environment = Environment(
-        loader=FileSystemLoader(template.parent),
+        loader=FileSystemLoader([template.parent, HERE]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -91,6 +91,7 @@ def page(template: Path, **content: Any) -> str:
         "p_equals": p_equals,
         "count": count,
         "script_json": script_json,
+        "embedded": embedded,
     }
     library, program = _library(), (HERE / "report.js").read_text(encoding="utf-8")
     return environment.get_template(template.name).render(
@@ -107,7 +108,7 @@ def page(template: Path, **content: Any) -> str:
 def _library() -> str:
     """Vega-Embed with Vega and Vega-Lite as one script that sets ``window.vegaEmbed``, fit for a ``<script>`` element.
 
-    To bundle it takes more than a second, so the user cache keeps it, by the version of the package that has it.
+    Bundling takes more than a second, so the user's cache keeps the result, one file per version of the package.
     """
     path = cache_dir() / "report" / f"vega-embed-{version('vl-convert-python')}.js"
     with suppress(OSError, UnicodeDecodeError):
@@ -135,15 +136,15 @@ def script_json(value: Any) -> Markup:
 
 def arm_looks(arms: Sequence[str]) -> dict[str, dict[str, str]]:
     """Arm -> colour and dash as in the charts, for legends outside them."""
-    size = len(figures.COLOURS)
+    size = len(style.COLOURS)
     return {
-        arm: {"colour": figures.COLOURS[k % size], "dash": " ".join(map(str, figures.DASHES[k % size]))}
+        arm: {"colour": style.COLOURS[k % size], "dash": " ".join(map(str, style.DASHES[k % size]))}
         for k, arm in enumerate(arms)
     }
 
 
 def last_epochs(summary: pl.DataFrame, report: Report) -> list[dict[str, Any]]:
-    """The text beside the curves: a row an arm and level with each metric's mean and range over seeds in the last epoch."""
+    """The text beside the curves: one row per arm and level, with the mean and range over seeds of each metric's last epoch."""
     rows = []
     for level in report.levels:
         for arm in report.arms:
@@ -156,86 +157,53 @@ def last_epochs(summary: pl.DataFrame, report: Report) -> list[dict[str, Any]]:
     return rows
 
 
-def _curve_charts(report: Report, summary: pl.DataFrame) -> list[Chart]:
-    present = set(summary["metric"])
-    return [
-        Chart(
-            f"curve-{metric.replace('/', '-')}",
-            figures.spec(figures.learning_curve(summary, metric, report.arms, report.focus), legend=False),
-            f"{name} by epoch, a line for each of {', '.join(report.arms)}. The table below has the last epoch in numbers.",
-        )
-        for metric, name in CURVES.items()
-        if metric in present
+def embedded(figure: Figure, more: str = "", *, legend: bool = True) -> Chart:
+    """A figure for a page.
+
+    Args:
+        figure: what is drawn.
+        more: what its words say of this page besides, like where the numbers are.
+        legend: False if the page has a legend of its own.
+    """
+    return Chart(figure.id, style.spec(figure.chart, legend=legend), f"{figure.description} {more}".rstrip())
+
+
+def _sections(report: Report, summary: pl.DataFrame) -> dict[str, list[Any]]:
+    """Section of a report -> its charts; confusion matrices with their arm."""
+    result, arms, focus = report.result, report.arms, report.focus
+    factors = [*charts.over_factor(result, report.factor, arms), *charts.over_factor(result, report.advantage, arms)]
+    beside = [
+        replace(figure, id=f"beside-{k}-{figure.id}")
+        for k, other in enumerate(report.beside)
+        for figure in charts.main(other, arms)
     ]
-
-
-def _difference_charts(report: Report) -> list[Chart]:
-    """A chart a measure, because measures differ in unit."""
-    order = list(dict.fromkeys(c.measure for c in report.result.comparisons))
-    ordered = sorted(report.result.comparisons, key=lambda c: order.index(c.measure))
-    charts = []
-    for k, (measure, group) in enumerate(groupby(ordered, key=lambda c: c.measure)):
-        comparisons = [c for c in group if math.isfinite(c.difference)]
-        if not comparisons:
-            continue
-        words = "; ".join(f"{c.arm} minus {c.baseline} {c.level}: {c.difference:+.3g} {c.unit}" for c in comparisons)
-        chart = figures.difference_plot(report.differences, comparisons, report.arms)
-        charts.append(Chart(f"difference-{k}", figures.spec(chart, legend=False), f"Paired differences in {measure}. {words}."))
-    return charts
-
-
-def _factor_charts(report: Report) -> list[Chart]:
-    """The study's metric over the factor, and, where the analysis asks how it changes, the difference from the baseline."""
-    result, charts = report.result, []
-    for kind, factor in (("factor", report.factor), ("advantage", report.advantage)):
-        for k, panel in enumerate(factor.panels if factor else []):
-            assert factor is not None
-            about = f"{result.metric}, difference from {factor.baseline}," if factor.baseline else result.metric
-            chart = figures.factor_plot(factor, panel, report.arms, result.metric, result.unit)
-            words = f"{about} over {factor.name}, a series for each of {', '.join(dict.fromkeys(factor.frame['arm']))}. "
-            words += "Tables or notes on this page have the same numbers."
-            charts.append(Chart(f"{kind}-{k}", figures.spec(chart, legend=False), words))
-    return charts
-
-
-def _probe_charts(report: Report) -> list[Chart]:
-    """What probes measured, by epoch: percentiles of each layer's pre-activations, and every metric of a whole network."""
-    summary = figures.summarise(report.probes)
-    names = sorted(set(summary["metric"]))
-    layers = [name.split("/")[1] for name in names if name.startswith("activations/") and name.endswith("/p50")]
-    drawn = {f"Pre-activations of {layer}": figures.percentiles(summary, layer, report.arms, report.focus) for layer in layers}
-    whole = [name for name in names if name.count("/") == 1]
-    drawn |= {name: figures.learning_curve(summary, name, report.arms, report.focus) for name in whole}
-    return [
-        Chart(f"probe-{k}", figures.spec(chart, legend=False), f"{name} by epoch, a line for each of {', '.join(report.arms)}.")
-        for k, (name, chart) in enumerate(drawn.items())
-    ]
-
-
-def _confusion_charts(report: Report) -> list[tuple[str, Chart]]:
-    if report.predictions is None:
-        return []
-    charts = []
-    for k, (arm, matrix) in enumerate(report.predictions.confusions.items()):
-        chart = figures.confusion_heatmap(matrix, report.class_names, arm)
-        words = (
-            f"Confusion matrix of {arm}: mean counts, true class down, predicted class across. The table below has the numbers."
-        )
-        charts.append((arm, Chart(f"confusion-{k}", figures.spec(chart), words)))
-    return charts
+    drawn = {
+        "curves": (charts.curves(summary, CURVES, arms, focus), "The table below has the last epoch in numbers."),
+        "differences": (charts.differences(result, arms), ""),
+        "factors": (factors, "Tables or notes on this page have the same numbers."),
+        "beside": (beside, ""),
+        "probes": (charts.probes(report.probes, arms, focus), ""),
+    }
+    found: dict[str, list[Any]] = {
+        name: [embedded(figure, more, legend=False) for figure in all] for name, (all, more) in drawn.items()
+    }
+    confusions = charts.confusions(report.predictions, report.class_names)
+    return found | {
+        "confusions": [(figure.name, embedded(figure, "The table below has the numbers.")) for figure in confusions]
+    }
 
 
 def span(low: float, high: float, unit: str, sign: bool = False) -> str:
-    """``0.12 to 0.28``; a dash where there is no interval."""
+    """``0.12 to 0.28``; a dash if there is no interval."""
     shown = signed if sign else number
     return f"{shown(low, unit)} to {shown(high, unit)}" if math.isfinite(low) and math.isfinite(high) else "–"
 
 
 def fixed(value: float | None, digits: int) -> str:
-    """A number with fixed digits; a dash where there is none."""
+    """A number with fixed digits; a dash if there is none."""
     return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "–"
 
 
 def count(value: float) -> str:
-    """A mean count: whole where it is whole, thousands apart by a thin space."""
+    """A mean count: without decimals if it is whole or large; a thin space between thousands."""
     return (f"{value:,.0f}" if float(value).is_integer() or value >= 100 else f"{value:,.1f}").replace(",", "\u202f")

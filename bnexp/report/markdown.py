@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from bnexp.compare.text import number, quantity
-from bnexp.report.published import ERRATA
-
-if TYPE_CHECKING:
-    from bnexp.report.book import Claim
+from bnexp.compare.text import number
+from bnexp.report.claims import Claim, errata
+from bnexp.report.published import ReferenceTable
 
 
 def escape(text: str) -> str:
@@ -48,7 +45,8 @@ def render(command: str, claims: Sequence[Claim], missing: Mapping[str, str]) ->
         lines += ["## Not in this book", "", *(f"- {escape(name)}: {escape(why)}" for name, why in missing.items()), ""]
     for claim in claims:
         lines += _claim(claim)
-    lines += ["## Errata of the sources", "", *(f"- {escape(text)}" for text in ERRATA), ""]
+    if wrong := errata(claims):
+        lines += ["## Errata of the sources", "", *(f"- {escape(text)}" for text in wrong), ""]
     lines += ["## Reproduce", "", code(command), ""]
     return "\n".join(lines)
 
@@ -71,17 +69,18 @@ def _claim(claim: Claim) -> list[str]:
         lines += [*table([escape(name) for name in claim.rows[0]], ([escape(v) for v in r.values()] for r in claim.rows)), ""]
     for figure in claim.figures:
         lines += [f"![{escape(figure.description)}](figures/{figure.id}.png)", ""]
-    if claim.references:
-        lines += [*_references(claim), ""]
-    if claim.published:
-        lines += [f"Published: {escape(claim.published)}", ""]
-    notes = [*result.unpaired, *result.notes]
-    return [*lines, *(f"- {escape(note)}" for note in notes), ""]
+    for table_of in claim.references:
+        lines += [*_references(table_of, result.metric, result.unit), ""]
+    for text in claim.published:
+        lines += [f"Published: {escape(text)}", ""]
+    return [*lines, *(f"- {escape(note)}" for note in claim.notes), ""]
 
 
-def _references(claim: Claim) -> list[str]:
-    rows = []
-    for arm, reference in claim.references:
-        expected = "–" if reference.low is None else f"{reference.low} to {reference.high}"
-        rows.append((escape(arm.arm), number(arm.mean, "pp"), quantity(reference.accuracy, "pp").removesuffix(" pp"), expected))
-    return table(("arm", "accuracy here, %", "reference, %", "expected, %"), rows)
+def _references(found: ReferenceTable, metric: str, unit: str) -> list[str]:
+    """The values of one source, under a line that says what they are."""
+    shown = "%" if unit == "pp" else unit
+    rows = [
+        (escape(row.arm.arm), number(row.arm.mean, unit), number(row.reference.value, unit), row.expected) for row in found.rows
+    ]
+    header = [f"{name}, {shown}".removesuffix(", ") for name in ("here", "reference", "expected")]
+    return [f"{escape(metric)} beside {escape(found.source)}:", "", *table(["arm", *header], rows)]

@@ -12,19 +12,30 @@ from bnexp.data.images import ImagesById, images_by_id
 from bnexp.data.packed import find_packed
 from bnexp.interrupt import tidied
 from bnexp.report import html, sections, wandb_run
+from bnexp.report.sections import Report
 from bnexp.tracking.records import DataFacts
 from bnexp.tracking.store import Store
+from bnexp.tracking.wandb_session import WandbSession
 
 
 def publish(record: StudyRecord, result: StudyResult, store: Store, wandb: WandbConfig | None = None) -> list[str]:
-    """Write ``report.html``, and log the study where ``wandb`` is given; what the user should know of both.
+    """Write ``report.html`` beside the study's record, then log the study to W&B.
 
     Everything but the pictures of test images comes from the records. The pictures come from the packed data in the cache,
     if it has those that the runs were tested on; nothing is downloaded or packed for them.
+
+    Args:
+        record: the recorded study.
+        result: what its comparison found.
+        store: where its runs are recorded.
+        wandb: how to log it; None does not.
+
+    Returns:
+        What the user should know: pictures that are missing, where W&B has the study, and where the report lies.
     """
     facts = study_facts(record.runs, store)
-    images = _pictures(facts)
-    report = sections.build(result, store, facts=facts, images=images, command=record.command)
+    images = _test_images(facts)
+    report = sections.build(record, result, store, facts=facts, images=images)
     told = []
     if images is None and report.predictions is not None:
         told = [
@@ -35,10 +46,20 @@ def publish(record: StudyRecord, result: StudyResult, store: Store, wandb: Wandb
     path = record.folder / "report.html"
     written = [f"\nReport: {path}"] if html.write(report, path) else []
     with tidied():
-        return [*told, *(wandb_run.log(report, store, facts, images, wandb) if wandb is not None else []), *written]
+        return [*told, *_logged(report, images, wandb), *written]
 
 
-def _pictures(facts: DataFacts | None) -> ImagesById | None:
+def _logged(report: Report, images: ImagesById | None, wandb: WandbConfig | None) -> list[str]:
+    """Log the report unless W&B is disabled; what the user should know of that."""
+    if wandb is None:
+        return []
+    session = WandbSession(wandb)
+    if not session.disabled:
+        wandb_run.log(report, images, session)
+    return session.messages
+
+
+def _test_images(facts: DataFacts | None) -> ImagesById | None:
     """The test images that the runs saw, by id; None if the cache has no packed data of that content."""
     packed = find_packed(facts.fingerprint) if facts else None
     if facts is None or packed is None:

@@ -1,80 +1,73 @@
-"""What the book of claims sets beside the measured verdicts: errata of the sources, and numbers that others have found."""
+"""What others found on a study's question, beside what its runs found."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bnexp.compare.result import ArmSummary, StudyResult
-
-ERRATA = (
-    "Batch norm normalises activations, not weights.",
-    "Eps belongs into the formula, under the root beside the variance; it is no correction for the size of the sample.",
-    "The blog puts batch norm after pooling, though its text says before the activation. Here the two are arms of their own.",
-    "A forward pass that divides the variance by m − 1 scales the output by √((m − 1)/m) and is NaN at m = 1. The biased "
-    "variance, divided by m, normalises; the unbiased one goes into the running statistics.",
-    "Running buffers must be detached from the graph; else every step's graph is kept, and memory grows.",
-    "A batch of one image works in convolutions, whose m = N H W is the number of pixels. It is a single value a channel that "
-    "cannot be normalised.",
-    "“14 times fewer steps” (Ioffe & Szegedy 2015) was a recipe - a higher rate, no dropout, less decay, better shuffling - "
-    "and not batch norm alone, which took 2.3 times fewer.",
-    "Freezing weights does not freeze running statistics: training mode moves them all the same. Evaluation mode freezes them.",
-)
-
-# Study -> what has been published on the same question, on other networks and data.
-PUBLISHED: dict[str, str] = {
-    "blog": "Santurkar et al. 2018: 83 % with and 80 % without batch norm (VGG on CIFAR-10).",
-    "batch_size": "Wu & He 2018: error of batch norm 23.6 % at batches of 32 and 34.7 % at 2, of group norm 24.1 % (ResNet-50 "
-    "on ImageNet).",
-    "convergence": "Ioffe & Szegedy 2015, figure 3: batch norm alone takes 2.3 times fewer steps (Inception on ImageNet).",
-    "placement": "Mishkin et al. 2017, CaffeNet: accuracy .471 without, .474 with batch norm before the activation, .499 after "
-    "it; on GoogLeNet the order is the reverse.",
-    "activation": "The same network on CIFAR-10 with sigmoids and without batch norm stays at chance for rates from .1 to 10.",
-}
+from bnexp.config.keys import NAMED_IF_CHANGED
+from bnexp.config.schema import Published, Reference, RunConfig, ShowConfig
+from bnexp.plan.spec import flatten
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A last-epoch test accuracy of the LeNet, per cent, by an independent program (three seeds), and where ours should lie."""
+class ReferenceRow:
+    """One arm of the study, and the value that others found for it."""
 
-    accuracy: float
-    low: float | None = None
-    high: float | None = None
+    arm: ArmSummary
+    reference: Reference
 
+    @property
+    def expected(self) -> str:
+        """The range in which the study's value is expected to lie: ``59 to 64``; a dash if there is none."""
+        low, high = self.reference.low, self.reference.high
+        return "–" if low is None or high is None else f"{low:g} to {high:g}"
 
-# 10 epochs, batch size 64, SGD at rate .01, three input channels. (data, momentum) -> arm -> value.
-REFERENCES: dict[tuple[str, str], dict[str, Reference]] = {
-    ("mnist", "0.9"): {
-        "none": Reference(98.94, 98.5, 99.4),
-        "after_pool": Reference(99.14, 98.5, 99.4),
-        "before_activation": Reference(98.99, 98.5, 99.4),
-    },
-    ("cifar10", "0.9"): {
-        "none": Reference(61.7, 59, 64),
-        "after_pool": Reference(64.3, 62, 67),
-        "before_activation": Reference(65.7, 62, 67),
-    },
-    ("cifar10", "0.0"): {
-        "none": Reference(51.0),
-        "after_pool": Reference(62.9),
-        "before_activation": Reference(60.1),
-    },
-}
-_REFERENCE_SETTINGS = {
-    "model.name": "lenet",
-    "optim.name": "sgd",
-    "optim.lr": "0.01",
-    "train.batch_size": "64",
-    "train.epochs": "10",
-}
-_DIFFERENT = ("data.train_size", "data.augment", "model.activation", "model.dropout", "model.init.scheme", "model.init.gain")
+    @property
+    def outside(self) -> bool:
+        """Whether the study's value lies outside the expected range."""
+        low, high = self.reference.low, self.reference.high
+        return low is not None and high is not None and not low <= self.arm.mean <= high
 
 
-def references(result: StudyResult) -> list[tuple[ArmSummary, Reference]]:
-    """The arms of a study beside the reference values, where the settings are those of the reference."""
-    settings: Mapping[str, str] = result.settings
-    same = all(settings.get(key) == value for key, value in _REFERENCE_SETTINGS.items())
-    if not same or result.metric != "test/accuracy" or any(key in settings for key in _DIFFERENT):
-        return []
-    known = REFERENCES.get((settings.get("data.name", ""), settings.get("optim.momentum", "")), {})
-    return [(s, known[s.arm]) for s in result.arms if not s.level and s.arm in known]
+@dataclass(frozen=True)
+class ReferenceTable:
+    """Values of one source at the settings of the study."""
+
+    source: str
+    rows: list[ReferenceRow]
+
+
+def sentences(show: ShowConfig) -> list[str]:
+    """``source: note`` for each published finding that is told in words."""
+    return [f"{entry.source}: {entry.note}" for entry in show.published.values() if entry.note]
+
+
+def references(result: StudyResult, show: ShowConfig) -> list[ReferenceTable]:
+    """Published values of the study's arms, from each source that has the metric and all settings of the study.
+
+    Studies with factors have none: their arms have a value at each level.
+    """
+    tables = []
+    for entry in show.published.values():
+        rows = [ReferenceRow(s, entry.values[s.arm]) for s in result.arms if not s.level and s.arm in entry.values]
+        if rows and entry.metric == result.metric and _at_settings(entry, result.settings):
+            tables.append(ReferenceTable(entry.source, rows))
+    return tables
+
+
+def _at_settings(entry: Published, settings: Mapping[str, str]) -> bool:
+    """Whether a study has the settings of ``entry.at``; ``settings`` are those that its record names."""
+    default = flatten(RunConfig())
+    named = {key: str(default[key]) for key in NAMED_IF_CHANGED} | dict(settings)
+    return all(key in named and _equal(value, named[key]) for key, value in entry.at.items())
+
+
+def _equal(wanted: Any, found: str) -> bool:
+    """Whether a value of a study file equals a recorded one; numbers are compared as numbers, so that 1 is 1.0."""
+    try:
+        return float(wanted) == float(found)
+    except (TypeError, ValueError):
+        return str(wanted) == found

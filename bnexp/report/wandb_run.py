@@ -5,29 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnexp.compare.tables import comparison_rows
-from bnexp.config.schema import WandbConfig
 from bnexp.data.images import ImagesById
-from bnexp.report import figures
-from bnexp.report.predictions import load
+from bnexp.report import charts, figures, style
+from bnexp.report.courses import CURVES
 from bnexp.report.sections import Report
-from bnexp.tracking.records import DataFacts
-from bnexp.tracking.store import Store
 from bnexp.tracking.tables import disagreements
 from bnexp.tracking.wandb import log_study
-from bnexp.tracking.wandb_session import WandbSession
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from bnexp.tracking.wandb_session import WandbSession
+
 MAX_DISAGREEMENTS = 128
 
 
-def log(report: Report, store: Store, facts: DataFacts | None, images: ImagesById | None, config: WandbConfig) -> list[str]:
-    """Log the study of ``report`` to W&B; what the user should know of it. Does nothing where W&B is disabled."""
+def log(report: Report, images: ImagesById | None, session: WandbSession) -> None:
+    """Log the study of ``report`` to W&B.
+
+    Args:
+        report: what is logged.
+        images: test image ids -> pixels, as for ``sections.build``; None leaves the table of disagreements without pictures.
+        session: where to log; not a disabled one.
+    """
     result = report.result
-    session = WandbSession(config)
-    if session.disabled:
-        return session.messages
     log_study(
         session,
         study=report.title,
@@ -35,37 +36,27 @@ def log(report: Report, store: Store, facts: DataFacts | None, images: ImagesByI
         config={"question": result.question, "verdict": result.verdict.value, **result.settings},
         answer=result.answer,
         verdict=comparison_rows(result),
-        figures=_figures(report),
-        disagreements=disagreements(_predictions(report, store, facts), MAX_DISAGREEMENTS),
+        figures=_pictures(report),
+        disagreements=disagreements(_predictions(report), MAX_DISAGREEMENTS),
         class_names=report.class_names,
         images=images,
     )
-    return session.messages
 
 
-def _figures(report: Report) -> dict[str, bytes]:
-    """The report's charts as PNG: learning curves at the level in focus, paired differences, and the factor."""
-    result = report.result
-    charts = {}
-    if len(report.curves):
-        summary = figures.summarise(report.curves)
-        for metric in report.curves["metric"].unique(maintain_order=True):
-            charts[metric.replace("/", "_")] = figures.learning_curve(summary, metric, report.arms, report.focus)
-    first = [c for c in result.comparisons if c.measure == result.comparisons[0].measure]
-    if len(report.differences) and first:
-        charts["paired_differences"] = figures.difference_plot(report.differences, first, report.arms)
-    if report.factor is not None:
-        for panel in report.factor.panels:
-            name = " ".join(["factor", panel]).strip()
-            charts[name] = figures.factor_plot(report.factor, panel, report.arms, result.metric, result.unit)
-    return {name: figures.png(chart) for name, chart in charts.items()}
+def _pictures(report: Report) -> dict[str, bytes]:
+    """The report's charts as PNG: learning curves at the level in focus, the first paired differences, and the factor."""
+    result, arms = report.result, report.arms
+    drawn = [
+        *charts.curves(figures.summarise(report.curves), CURVES, arms, report.focus),
+        *charts.differences(result, arms)[:1],
+        *charts.over_factor(result, report.factor, arms),
+    ]
+    return {figure.name: style.png(figure.chart) for figure in drawn}
 
 
-def _predictions(report: Report, store: Store, facts: DataFacts | None) -> dict[str, pl.DataFrame]:
-    """Arm -> predictions of the first seed that every arm has, at the level in focus."""
-    runs = [(o, run) for o in report.result.outcomes if o.level == report.focus and (run := store.find(o.run_id)) is not None]
-    frames, _ = load(runs, report.arms, facts)
-    if set(frames) != set(report.arms):
+def _predictions(report: Report) -> dict[str, pl.DataFrame]:
+    """Arm -> predictions of the first seed that every arm has, at the level in focus; empty if there is none."""
+    if set(report.frames) != set(report.arms):
         return {}
-    shared = set.intersection(*(set(seeds) for seeds in frames.values()))
-    return {arm: seeds[min(shared)] for arm, seeds in frames.items()} if shared else {}
+    shared = set.intersection(*(set(seeds) for seeds in report.frames.values()))
+    return {arm: seeds[min(shared)] for arm, seeds in report.frames.items()} if shared else {}

@@ -11,7 +11,6 @@ import pytest
 from markupsafe import escape
 
 from bnexp.plan import compose
-from bnexp.report.published import ERRATA
 from bnexp.tracking.store import Store
 from bnexp.tracking.wandb_session import WandbSession
 from tests.cli.conftest import Cli
@@ -63,7 +62,7 @@ def test_a_study_that_cannot_run_stops_no_other_and_is_named(cli: Cli, tmp_path:
 
 
 def test_the_book_is_written_again_from_the_records(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    only(monkeypatch, "batchnorm", "conv_bias")
+    only(monkeypatch, "blog", "conv_bias")
     first = cli("study", "--all", *ONE, "--json")
     assert "about" in first.err
     before = (book() / "book.md").read_text()
@@ -76,8 +75,69 @@ def test_the_book_is_written_again_from_the_records(cli: Cli, monkeypatch: pytes
     assert "bnexp study --all budget=smoke study.seeds=1" in before
     page = (book() / "book.html").read_text()
     assert page.rstrip().endswith("</html>")
-    assert all(str(escape(text)) in page for text in ERRATA)
+    errata = compose.compose(["study=blog"]).study.show.errata
+    assert len(errata) == 4
+    assert all(str(escape(text)) in page for text in errata)
     assert "is not a recorded book" in cli("report", "nothing", "--book").err
+
+
+OWN = """# @package _global_
+defaults:
+  - override /hydra/sweeper: study
+probe:
+  activations: true
+study:
+  name: own
+  question: Does it help?
+  arms: {none: [norm=none], batch: [norm=batch]}
+  baseline: none
+  show:
+    figures: [curves, activations/dead]
+    errata: [The sources forgot the seeds.]
+    published:
+      table:
+        source: A. N. Other 2020
+        note: half of it.
+        at: {data.name: digits}
+        values: {batch: {value: 87.25, low: 99.5, high: 100}}
+"""
+
+
+def test_a_study_of_ones_own_shows_its_figures_and_what_others_found(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "own.yaml").write_text(OWN)
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
+    only(monkeypatch, "own")
+    assert cli("study", "own", *ONE).code == 0
+    assert cli("study", "--all", *ONE).code == 0
+    (report,) = Store().root.glob("own/study-*/report.html")
+    (tmp_path / "study" / "own.yaml").unlink()  # records are enough
+    for path in (report, book() / "book.html", book() / "book.md"):
+        path.unlink()
+    assert cli("report", "own").code == 0
+    assert cli("report", "--book").code == 0
+    found = ("A. N. Other 2020", "half of it.", "87.25", "99.5 to 100", "The sources forgot the seeds.")
+    for path in (report, book() / "book.html"):
+        page = path.read_text()
+        assert all(text in page for text in found)
+        assert "Paired differences in activations/dead" in page
+        assert "Validation accuracy by epoch" in page
+    text = re.sub(r"\\(.)", r"\1", (book() / "book.md").read_text())
+    assert all(words in text for words in (*found, "Paired differences in activations/dead", "Validation accuracy by epoch"))
+
+
+def test_a_record_from_before_a_study_kept_what_it_shows_draws_the_same_book(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "blog")
+    cli("study", "--all", *ONE)
+    before = (book() / "book.md").read_text()
+    (path,) = Store().root.glob("blog/study-*/study.json")
+    content = json.loads(path.read_text())
+    assert content["study"].pop("show")["figures"] == ["curves"]
+    path.write_text(json.dumps(content))
+    cli("report", "--book")
+    assert (book() / "book.md").read_text() == before
 
 
 def test_finished_runs_are_reused_and_other_data_have_a_book_of_their_own(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 import pytest
 
 from bnexp.config.options import Analysis, DataName, Direction, NormKind
-from bnexp.config.schema import ConfigError, RunConfig, StudyConfig, TuneConfig
+from bnexp.config.schema import ConfigError, Published, Reference, RunConfig, ShowConfig, StudyConfig, TuneConfig
+from bnexp.plan import compose
 from bnexp.plan.checks import check, check_pretraining, check_runs
 from tests.changed import changed
 
@@ -203,3 +205,43 @@ def answered(sentence: str | None, function: Any, *given: Any) -> None:
         function(*given)
     assert re.match(sentence, str(error.value)), str(error.value)
     assert "\n" not in str(error.value)
+
+
+def shown(**keys: Any) -> StudyConfig:
+    entry = Published(**({"source": "Other 2020", "values": {"batch": Reference(99.0)}} | keys))
+    return study(show=ShowConfig(published={"x": entry}))
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        (shown(), None),
+        (shown(values={"batch": Reference(99.0, 98.0, 99.5), "other": Reference(1.0)}), None),  # of an arm not in this study
+        (shown(at={"optim.lr": 0.1, "data.train_size": None}), None),
+        (shown(source=""), "study.show.published.x.source is empty: say who found this"),
+        (shown(values={}), "study.show.published.x says nothing: give values"),
+        (shown(values={}, note="Half."), None),
+        (
+            shown(values={"bath": Reference(1.0)}),
+            ".*x.values names bath, and none is an arm .* none, batch. Did you mean batch?",
+        ),
+        (shown(at={"optim.rl": 1}), ".*x.at names optim.rl, .* allowed are data.name, .* Did you mean optim.lr?"),
+        (shown(values={"batch": Reference(math.nan)}), ".*x.values.batch is not possible: allowed is a number"),
+        (shown(values={"batch": Reference(1.0, low=0.5)}), ".* with both low and high or neither"),
+        (shown(values={"batch": Reference(1.0, 2.0, 1.5)}), ".* has low above high"),
+    ],
+)
+def test_what_a_study_shows_is_checked_first(made: StudyConfig, sentence: str | None) -> None:
+    if sentence is None:
+        check(made, [], [])
+        return
+    with pytest.raises(ConfigError, match=sentence):
+        check(made, [], [])
+
+
+def test_a_figure_is_of_a_metric_that_every_run_records() -> None:
+    with pytest.raises(ConfigError, match=r"study.show.figures names gradients/log_ratio, .* add study.show.figures=\[\]"):
+        compose.expand_study(["study=depth", "data=digits", "probe.gradients=false", "study.seeds=1"])
+    with pytest.raises(ConfigError, match=r"Did you mean curves\?"):
+        compose.expand_study(["study=blog", "data=digits", "study.seeds=1", "study.show.figures=[curvs]"])
+    compose.expand_study(["study=depth", "data=digits", "probe.gradients=false", "study.seeds=1", "study.show.figures=[]"])

@@ -115,3 +115,10 @@ def test_a_study_of_more_images_than_there_are_says_which_levels_to_give() -> No
 def test_levels_that_a_user_gives_are_all_used() -> None:
     plan = c.expand_study(["study=batchnorm", "budget=smoke", "optim.lr=0.1,0.2,0.3,0.4"])
     assert plan.study.factors["optim.lr"] == ["0.1", "0.2", "0.3", "0.4"]
+
+
+def test_what_a_study_shows_changes_neither_its_id_nor_its_runs() -> None:
+    plan = c.expand_study(["study=blog"])
+    other = c.expand_study(["study=blog", "study.show.figures=[]", "study.show.errata=[one]"])
+    assert plan.study_id == other.study_id == "2b0446dd"
+    assert [RunSpec(config).run_id for config in plan.configs] == [RunSpec(config).run_id for config in other.configs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.compare.result import Outcome, Status, StudyResult
+from bnexp.compare.record import StudyRecord
+from bnexp.compare.result import Outcome, PlannedRun, Status, StudyResult
 from bnexp.compare.verdict import analyse
 from bnexp.config.options import Analysis, Direction, NormKind, Placement
-from bnexp.config.schema import RunConfig, StudyConfig
+from bnexp.config.schema import DataConfig, RunConfig, ShowConfig, StudyConfig
 from bnexp.data.sources import DIGITS_FILE
 from bnexp.metrics import EpochMetrics, Predictions, RunFailed, RunFinished, RunStarted
 from bnexp.plan.spec import RunSpec
@@ -155,6 +156,7 @@ def batchnorm() -> Synthetic:
         seeds=10,
         baseline="none",
         direction=Direction.greater,
+        show=ShowConfig(figures=["curves"]),
     )
 
     def accuracy(arm: str, levels: dict[str, Any], seed: int) -> float | None:
@@ -271,11 +273,16 @@ STUDIES = {
 }
 
 
+def study_record(plan: Synthetic, result: StudyResult, root: Path, overrides: Sequence[str] = ()) -> StudyRecord:
+    """The record of a synthetic study."""
+    runs = [PlannedRun(o.run_id, o.arm, o.levels, o.seed) for o in result.outcomes]
+    return StudyRecord(root / "study-1", plan.study, result.study_id, list(overrides), DataConfig(), result.settings, runs)
+
+
 def make_report(plan: Synthetic, root: Path, *, pictures: bool = True) -> Report:
     result, store = record(plan, root)
     images = digit_images if pictures and plan.classes == DIGITS else None
-    command = f"bnexp study {plan.study.name} data=mnist train.epochs=10 'study.seeds={plan.study.seeds}'"
-    return build(result, store, facts=facts(plan.classes), images=images, command=command)
+    return build(study_record(plan, result, root), result, store, facts=facts(plan.classes), images=images)
 
 
 def facts(class_names: list[str]) -> DataFacts:

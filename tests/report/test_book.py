@@ -10,11 +10,12 @@ import made_reports
 import pytest
 from pages import HOSTILE, Page, drawn, hostile_study, needs_browser
 
-from bnexp.compare.record import StudyRecord
-from bnexp.compare.result import PlannedRun, StudyResult, Verdict
-from bnexp.config.schema import DataConfig
+from bnexp.compare.result import StudyResult, Verdict
+from bnexp.config.schema import ShowConfig
+from bnexp.plan import compose
 from bnexp.report import book, markdown
-from bnexp.report.book import Book, Claim
+from bnexp.report.book import Book
+from bnexp.report.claims import Claim, tell
 from bnexp.report.published import references
 from bnexp.tracking.store import Store
 
@@ -22,10 +23,7 @@ from bnexp.tracking.store import Store
 def told(plan: made_reports.Synthetic, root: Path) -> Claim:
     """What the book says of a synthetic study."""
     result, store = made_reports.record(plan, root)
-    runs = [PlannedRun(o.run_id, o.arm, o.levels, o.seed) for o in result.outcomes]
-    overrides = [f"study.name={HOSTILE}"]
-    record = StudyRecord(root / "study-1", plan.study, result.study_id, overrides, DataConfig(), result.settings, runs)
-    return book.tell(record, result, store)
+    return tell(made_reports.study_record(plan, result, root, [f"study.name={HOSTILE}"]), result, store)
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +63,10 @@ def test_each_claim_stands_with_source_setting_verdict_effect_and_command(claims
 
 
 def test_a_study_with_a_factor_shows_it_and_others_their_differences(claims: dict[str, Claim]) -> None:
-    assert [figure.id for figure in claims["learning_rate"].figures] == ["learning_rate-0"]
-    assert [figure.id for figure in claims["placement"].figures] == ["placement-differences"]
-    curves = ["batchnorm-train-loss", "batchnorm-val-accuracy"]
-    assert [figure.id for figure in claims["batchnorm"].figures] == ["batchnorm-differences", *curves]
+    assert [figure.id for figure in claims["learning_rate"].figures] == ["learning_rate-factor-0"]
+    assert [figure.id for figure in claims["placement"].figures] == ["placement-difference-0"]
+    curves = ["batchnorm-curve-train-loss", "batchnorm-curve-val-accuracy"]
+    assert [figure.id for figure in claims["batchnorm"].figures] == ["batchnorm-difference-0", *curves]
 
 
 def test_hostile_strings_stay_text_on_the_page(html: str) -> None:
@@ -122,18 +120,27 @@ def _at_reference(result: StudyResult, **settings: str) -> StudyResult:
     return replace(result, settings=fitting | settings)
 
 
+def _references(result: StudyResult, show: ShowConfig) -> dict[str, float]:
+    return {row.arm.arm: row.reference.value for table in references(result, show) for row in table.rows}
+
+
 def test_reference_values_stand_beside_matching_settings_only(claims: dict[str, Claim]) -> None:
+    show = compose.compose(["study=batchnorm"]).study.show
     result = _at_reference(claims["batchnorm"].result)
-    assert {arm.arm: reference.accuracy for arm, reference in references(result)} == {"none": 61.7, "after_pool": 64.3}
+    assert _references(result, show) == {"none": 61.7, "after_pool": 64.3}
     without = _at_reference(result, **{"optim.momentum": "0.0"})
-    assert {arm.arm: reference.accuracy for arm, reference in references(without)} == {"none": 51.0, "after_pool": 62.9}
+    assert _references(without, show) == {"none": 51.0, "after_pool": 62.9}
     for key, value in (("optim.lr", "0.1"), ("train.epochs", "5"), ("data.train_size", "2000"), ("data.name", "svhn")):
-        assert references(_at_reference(result, **{key: value})) == []
-    assert references(replace(result, metric="test/loss")) == []
-    claim = replace(claims["batchnorm"], references=references(result))
+        assert _references(_at_reference(result, **{key: value}), show) == {}
+    varied = _at_reference(result)
+    del varied.settings["optim.lr"]
+    assert _references(varied, show) == {}
+    assert _references(replace(result, metric="test/loss"), show) == {}
+    claim = replace(claims["batchnorm"], references=references(result, show))
     page = Page(book.render(Book([], folder=Path("book-0")), [claim]))
     assert "59 to 64" in page.text
     assert "outside" in page.text  # the synthetic accuracies are those of MNIST
+    assert "59 to 64" in markdown.render("", [claim], {})
 
 
 def test_the_summary_counts_verdicts(claims: dict[str, Claim], html: str) -> None:

@@ -13,12 +13,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bnexp.report import figures
+from bnexp.compare.result import StudyResult
+from bnexp.report import figures, style
 from bnexp.report.configuration import text
 from bnexp.report.html import render
 from bnexp.report.predictions import data_uri
-from bnexp.report.sections import Report
+from bnexp.report.sections import Report, paired_differences
 from bnexp.tracking.records import flatten
+from bnexp.tracking.store import Store
 
 Get = Callable[[str], Report]
 
@@ -28,7 +30,7 @@ def test_differences_average_to_the_comparisons(reports: Get) -> None:
         report = reports(name)
         for c in report.result.comparisons:
             keys = {"arm": c.arm, "baseline": c.baseline, "level": c.level, "measure": c.measure}
-            mine = report.differences.filter(*(pl.col(key) == value for key, value in keys.items()))
+            mine = paired_differences(report.result).filter(*(pl.col(key) == value for key, value in keys.items()))
             assert mine.height == c.n
             assert mine["difference"].mean() == pytest.approx(c.difference)
 
@@ -46,6 +48,11 @@ def test_curves_are_means_over_seeds_of_runs_that_did_not_diverge(reports: Get) 
     assert (last["mean"], last["low"], last["high"]) == pytest.approx((values.mean(), values.min(), values.max()))
 
 
+def _built(plan: made_reports.Synthetic, result: StudyResult, store: Store, root: Path) -> Report:
+    record = made_reports.study_record(plan, result, root)
+    return made_reports.build(record, result, store, facts=made_reports.facts(made_reports.DIGITS), images=None)
+
+
 def test_every_planned_run_is_a_value_or_an_incident(reports: Get) -> None:
     for name in made_reports.STUDIES:
         report = reports(name)
@@ -54,10 +61,11 @@ def test_every_planned_run_is_a_value_or_an_incident(reports: Get) -> None:
 
 
 def test_missing_record_is_an_incident(tmp_path: Path) -> None:
-    result, store = made_reports.record(made_reports.batchnorm(), tmp_path)
+    plan = made_reports.batchnorm()
+    result, store = made_reports.record(plan, tmp_path)
     outcome = made_reports.Outcome("none", "", {}, 99, made_reports.Status.missing, None, "0" * 12)
     result.outcomes.append(outcome)
-    report = made_reports.build(result, store, facts=made_reports.facts(made_reports.DIGITS), images=None, command="x")
+    report = _built(plan, result, store, tmp_path)
     assert [i.detail for i in report.incidents if i.seed == 99] == ["planned, but no record was found"]
 
 
@@ -134,7 +142,7 @@ def test_arms_keep_their_colour_in_every_chart(reports: Get) -> None:
     charts = [
         figures.learning_curve(summary, "val/loss", report.arms, report.focus),
         figures.factor_plot(report.factor, "", report.arms, "test/accuracy", "pp"),
-        figures.difference_plot(report.differences, report.result.comparisons, report.arms),
+        figures.difference_plot(paired_differences(report.result), report.result.comparisons, report.arms),
     ]
     found = []
 
@@ -150,9 +158,9 @@ def test_arms_keep_their_colour_in_every_chart(reports: Get) -> None:
                 walk(child)
 
     for chart in charts:
-        walk(figures.spec(chart))
+        walk(style.spec(chart))
     assert len(found) >= 5
-    assert all(colours == {"no_bias": figures.COLOURS[0], "bias": figures.COLOURS[1]} for colours in found)
+    assert all(colours == {"no_bias": style.COLOURS[0], "bias": style.COLOURS[1]} for colours in found)
 
 
 def test_loss_is_logarithmic_only_where_it_falls_far() -> None:
@@ -160,8 +168,7 @@ def test_loss_is_logarithmic_only_where_it_falls_far() -> None:
     near = pl.DataFrame([row | {"epoch": e, "mean": v, "low": v, "high": v} for e, v in ((1, 2.0), (2, 1.9))])
     far = pl.DataFrame([row | {"epoch": e, "mean": v, "low": v, "high": v} for e, v in ((1, 2.0), (2, 0.1))])
     kinds = [
-        figures.spec(figures.learning_curve(f, "val/loss", ["a"], ""))["layer"][1]["encoding"]["y"]["scale"]
-        for f in (near, far)
+        style.spec(figures.learning_curve(f, "val/loss", ["a"], ""))["layer"][1]["encoding"]["y"]["scale"] for f in (near, far)
     ]
     assert kinds[0].get("type") is None
     assert kinds[1]["type"] == "log"
@@ -173,7 +180,7 @@ def test_epoch_ticks_are_distinct_whole_numbers(epochs: int) -> None:
         {"arm": "a", "level": "", "metric": "val/loss", "n": 1, "mean": 1.0, "low": 1.0, "high": 1.0, "epoch": e + 1}
         for e in range(epochs)
     ]
-    chart = figures.spec(figures.learning_curve(pl.DataFrame(rows), "val/loss", ["a"], ""))
+    chart = style.spec(figures.learning_curve(pl.DataFrame(rows), "val/loss", ["a"], ""))
     ticks = chart["layer"][0]["encoding"]["x"]["axis"]["values"]
     assert ticks[0] == 1
     assert ticks == sorted({int(t) for t in ticks})
@@ -185,11 +192,11 @@ def test_intervals_of_accuracies_are_drawn_within_0_and_100_percent(reports: Get
     factor = reports("learning_rate").factor
     assert factor
     wide = dataclasses.replace(factor, frame=factor.frame.with_columns(low=pl.lit(-60.0), high=pl.lit(140.0)))
-    chart = figures.spec(figures.factor_plot(wide, "", ["none", "after_pool"], "test/accuracy", "pp"))
+    chart = style.spec(figures.factor_plot(wide, "", ["none", "after_pool"], "test/accuracy", "pp"))
     assert chart["layer"][0]["encoding"]["y"]["scale"]["domain"] == [0, 100]
     (row, *_) = next(iter(chart["datasets"].values()))
     assert (row["bottom"], row["top"], row["low"], row["high"]) == (0, 100, -60, 140)
-    loss = figures.spec(figures.factor_plot(wide, "", ["none", "after_pool"], "test/loss", "nats"))
+    loss = style.spec(figures.factor_plot(wide, "", ["none", "after_pool"], "test/loss", "nats"))
     assert loss["layer"][0]["encoding"]["y"]["scale"]["domain"] == [-70, 150]
 
 
@@ -197,9 +204,9 @@ def test_paired_differences_keep_away_from_the_edges_and_the_labels(reports: Get
     report = reports("batchnorm")
     (c,) = report.result.comparisons
     one = dataclasses.replace(c, n=1, difference=3.0, low=math.nan, high=math.nan)
-    for comparison, points in ((one, [3.0]), (c, report.differences["difference"].to_list())):
-        frame = pl.DataFrame([report.differences.row(0, named=True) | {"difference": value} for value in points])
-        chart = figures.spec(figures.difference_plot(frame, [comparison], report.arms))
+    for comparison, points in ((one, [3.0]), (c, paired_differences(report.result)["difference"].to_list())):
+        frame = pl.DataFrame([paired_differences(report.result).row(0, named=True) | {"difference": value} for value in points])
+        chart = style.spec(figures.difference_plot(frame, [comparison], report.arms))
         encoding = chart["layer"][2]["encoding"]
         low, high = encoding["x"]["scale"]["domain"]
         least, greatest = min(0, -c.margin, *points), max(0, c.margin, *points)
@@ -220,7 +227,7 @@ def test_damaged_predictions_cost_one_run_not_the_report(tmp_path: Path) -> None
             pl.DataFrame({"image_id": [1, 2], "other": ["a", "b"]}).write_parquet(file)
         else:
             file.write_bytes(content)
-    report = made_reports.build(result, store, facts=made_reports.facts(made_reports.DIGITS), images=None, command="x")
+    report = _built(plan, result, store, tmp_path)
     assert report.predictions
     assert sum(report.predictions.num_seeds.values()) == 5
     assert report.notes[: len(result.notes)] == result.notes
@@ -229,16 +236,13 @@ def test_damaged_predictions_cost_one_run_not_the_report(tmp_path: Path) -> None
     assert all(note in html.unescape(render(report)) for note in extra)
     for file in files:
         file.write_bytes(b"junk")
-    assert (
-        made_reports.build(result, store, facts=made_reports.facts(made_reports.DIGITS), images=None, command="x").predictions
-        is None
-    )
+    assert _built(plan, result, store, tmp_path).predictions is None
 
 
 def test_charts_become_png(reports: Get) -> None:
     matrix = np.eye(30) * 9 + 0.1
     chart = figures.confusion_heatmap(matrix, [f"class {k}" for k in range(30)], "thirty classes")
-    picture = figures.png(chart, width=300, scale=1.0)
+    picture = style.png(chart, width=300, scale=1.0)
     assert picture.startswith(b"\x89PNG")
 
 
@@ -257,7 +261,7 @@ def test_an_analysis_of_change_shows_the_difference_over_the_factor(reports: Get
     for row in advantage.frame.to_dicts():
         assert row["mean"] == pytest.approx(means[row["arm"], row["level"]] - means["none", row["level"]])
         assert row["low"] < row["mean"] < row["high"]
-    chart = figures.spec(figures.factor_plot(advantage, "", report.arms, "test/accuracy", "pp"))
+    chart = style.spec(figures.factor_plot(advantage, "", report.arms, "test/accuracy", "pp"))
     low, high = chart["layer"][0]["encoding"]["y"]["scale"]["domain"]
     assert chart["layer"][0]["mark"]["type"] == "rule"
     assert low < 0 < high < 10  # differences, not per cents
@@ -269,12 +273,12 @@ def test_probes_are_drawn_by_epoch(reports: Get) -> None:
     report = reports("batch_size")
     summary = figures.summarise(report.probes)
     assert not set(summary["metric"]) & {"val/loss", "learning_rate", "step"}
-    chart = figures.spec(figures.percentiles(summary, "act2", report.arms, report.focus))
+    chart = style.spec(figures.percentiles(summary, "act2", report.arms, report.focus))
     rows = [row for row in next(iter(chart["datasets"].values())) if row["level"] == report.focus and row["epoch"] == 3]
     assert [row["arm"] for row in rows] == report.arms
     for row in rows:  # means over six seeds: .025 above those of seed 0
         assert (row["low"], row["mean"], row["high"]) == pytest.approx((-2 + 0.325, 0.2 + 0.325, 2.4 + 0.325))
-    accuracy = figures.spec(figures.learning_curve(summary, "statistics/precise", report.arms, report.focus))
+    accuracy = style.spec(figures.learning_curve(summary, "statistics/precise", report.arms, report.focus))
     assert accuracy["layer"][1]["encoding"]["y"]["title"] == "statistics/precise (%)"
     assert next(iter(accuracy["datasets"].values()))[0]["mean"] == pytest.approx(90)
     page = html.unescape(render(report))
@@ -288,8 +292,10 @@ def test_ratios_are_drawn_as_logarithms_and_told_as_ratios(reports: Get) -> None
     report = reports("batchnorm")
     (c,) = report.result.comparisons
     ratio = dataclasses.replace(c, unit="log2 ratio", measure="updates to target", difference=-1.0, low=-1.5, high=-0.5)
-    chart = figures.spec(
-        figures.difference_plot(report.differences.with_columns(measure=pl.lit(ratio.measure)), [ratio], report.arms)
+    chart = style.spec(
+        figures.difference_plot(
+            paired_differences(report.result).with_columns(measure=pl.lit(ratio.measure)), [ratio], report.arms
+        )
     )
     assert chart["layer"][1]["encoding"]["x"]["title"].startswith("arm over baseline, log2")
     page = render(dataclasses.replace(report, result=dataclasses.replace(report.result, comparisons=[ratio])))

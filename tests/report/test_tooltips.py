@@ -13,7 +13,7 @@ import pytest
 import vl_convert
 from pages import browse, needs_browser
 
-from bnexp.report import figures
+from bnexp.report import figures, style
 from bnexp.report.html import render
 from bnexp.report.sections import Report
 
@@ -71,7 +71,7 @@ def test_every_field_of_every_chart_is_in_its_data(reports: Get, name: str) -> N
 
 def test_the_bars_of_the_bench_have_what_they_encode() -> None:
     rows = [{"name": "B0", "value": 1.0, "low": 0.5, "high": 1.5, "text": "1.0 s"}]
-    spec = figures.spec(figures.bar_chart(rows, "Seconds", "s"))
+    spec = style.spec(figures.bar_chart(rows, "Seconds", "s"))
     check_layers(spec)
     assert check_tooltips(spec) == 1
 
