@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,11 +15,12 @@ from bnexp.data.batches import epoch_order
 from bnexp.data.resident import Resident, Split
 from bnexp.run.local import num_cores
 
+EVALUATED: tuple[Split, ...] = ("val", "test")
 MAX_LOADERS = 4  # worker processes of a tuned DataLoader, which leaves one core to the training itself
 
 
 class EpochOrder(Sampler[int]):
-    """The order that bnexp gives the run of ``seed`` in ``epoch``, instead of torch's own random one."""
+    """The order of bnexp's run with this seed in this epoch, instead of torch's own random order."""
 
     def __init__(self, num_images: int) -> None:
         self.num_images, self.seed, self.epoch = num_images, 0, 1
@@ -32,9 +33,9 @@ class EpochOrder(Sampler[int]):
 
 
 class PictureDataset(Dataset[tuple[Tensor, int]]):
-    """Images as torchvision's data sets give them: kept as bytes, a PIL image made and transformed at each access.
+    """Images as torchvision's data sets give them: stored as bytes, made into a PIL image and transformed at each access.
 
-    They are of the network's size already, which spares this rung the resizing of the usual tutorial.
+    They already have the network's size, so this rung is spared the resizing of the usual tutorial.
     """
 
     def __init__(self, data: Resident, split: Split) -> None:
@@ -56,38 +57,17 @@ class PictureDataset(Dataset[tuple[Tensor, int]]):
         return self.transform(image), int(self.labels[index])
 
 
-class TutorialLoader:
-    """B0: a ``DataLoader`` over ``PictureDataset`` without worker processes."""
+class Loaders:
+    """Batches of DataLoaders that are made once for all runs.
 
-    def __init__(self, data: Resident, train: TrainConfig) -> None:
-        dataset = PictureDataset(data, "train")
-        self._order = EpochOrder(len(dataset))
-        self._train = DataLoader(dataset, train.batch_size, sampler=self._order)
-        self._evaluate = {split: DataLoader(PictureDataset(data, split), train.eval_batch_size) for split in ("val", "test")}
+    Args:
+        train: loader of the training images.
+        order: the sampler of ``train``, which is told the run and the epoch.
+        evaluate: split -> loader of its images.
+    """
 
-    def train(self, seed: int, epoch: int) -> Iterator[Batch]:
-        self._order.seed, self._order.epoch = seed, epoch
-        return iter(self._train)
-
-    def evaluate(self, split: Split) -> Iterator[Batch]:
-        return iter(self._evaluate[split])
-
-
-class TunedLoader:
-    """B1: loaders over normalised tensors, made once for all runs; training batches come from persistent worker processes."""
-
-    def __init__(self, data: Resident, train: TrainConfig, device: torch.device) -> None:
-        dataset = TensorDataset(*_tensors(data, "train"))
-        pinned: dict[str, Any] = {"pin_memory": device.type == "cuda"}
-        workers = max(1, min(MAX_LOADERS, num_cores() - 1))
-        self._order = EpochOrder(len(dataset))
-        self._train = DataLoader(
-            dataset, train.batch_size, sampler=self._order, num_workers=workers, persistent_workers=True, **pinned
-        )
-        self._evaluate = {
-            split: DataLoader(TensorDataset(*_tensors(data, split)), train.eval_batch_size, **pinned)
-            for split in ("val", "test")
-        }
+    def __init__(self, train: DataLoader[Any], order: EpochOrder, evaluate: Mapping[Split, DataLoader[Any]]) -> None:
+        self._train, self._order, self._evaluate = train, order, evaluate
 
     def train(self, seed: int, epoch: int) -> Iterator[Batch]:
         self._order.seed, self._order.epoch = seed, epoch
@@ -95,10 +75,30 @@ class TunedLoader:
 
     def evaluate(self, split: Split) -> Iterator[Batch]:
         return iter(self._evaluate[split])
+
+
+def tutorial_loaders(data: Resident, train: TrainConfig) -> Loaders:
+    """B0: loaders over ``PictureDataset``, without worker processes."""
+    dataset = PictureDataset(data, "train")
+    order = EpochOrder(len(dataset))
+    evaluate = {split: DataLoader(PictureDataset(data, split), train.eval_batch_size) for split in EVALUATED}
+    return Loaders(DataLoader(dataset, train.batch_size, sampler=order), order, evaluate)
+
+
+def tuned_loaders(data: Resident, train: TrainConfig, device: torch.device) -> Loaders:
+    """B1: loaders over normalised tensors. Training batches come from worker processes that live as long as the rung."""
+    dataset = TensorDataset(*_tensors(data, "train"))
+    order = EpochOrder(len(dataset))
+    pinned: dict[str, Any] = {"pin_memory": device.type == "cuda"}
+    kept: dict[str, Any] = {"num_workers": max(1, min(MAX_LOADERS, num_cores() - 1)), "persistent_workers": True}
+    evaluate = {
+        split: DataLoader(TensorDataset(*_tensors(data, split)), train.eval_batch_size, **pinned) for split in EVALUATED
+    }
+    return Loaders(DataLoader(dataset, train.batch_size, sampler=order, **kept, **pinned), order, evaluate)
 
 
 class ResidentTensors:
-    """B2 to B4: all images as one normalised tensor a split on the device; a batch is an index into it."""
+    """B2 to B4: the images of each split as one normalised tensor on the device; a batch is indexed out of it."""
 
     def __init__(self, data: Resident, train: TrainConfig, device: torch.device) -> None:
         self._train_config = train

@@ -1,11 +1,10 @@
-"""B4: all runs of an arm as one model, as the ``torch.func`` tutorial on model ensembling does it.
+"""B4: all runs of an arm as one model, as in the ``torch.func`` tutorial on model ensembling.
 
-The forward pass is mapped over stacked parameters and ordinary autograd goes back through it. The running statistics of
-batch norm are stacked buffers: under ``vmap`` batch norm may update them in place because they have the mapped axis as its
-input has. (``torch.func.grad`` inside ``vmap`` would refuse that update; the tutorials then turn
-``track_running_stats`` off, which is another network in evaluation.) So this rung evaluates with running statistics like all
-others. Hyperparameters are shared: one ``torch.optim`` instance steps the whole stack, so unlike in bnexp's cohorts all runs
-have one learning rate.
+The forward pass is mapped over stacked parameters, and ordinary autograd goes back through it. The running statistics of
+batch norm are stacked buffers. Under ``vmap`` batch norm may update them in place, because they have the mapped axis, as its
+input has. So this rung evaluates with running statistics, like all others. (``torch.func.grad`` inside ``vmap`` would refuse
+that update. The tutorials then turn ``track_running_stats`` off, which makes another network in evaluation.)
+One ``torch.optim`` instance steps the whole stack, so all runs share one learning rate, unlike in bnexp's cohorts.
 
 Shapes: R runs, N batch, C channels, S side of the image, K classes.
 """
@@ -32,7 +31,7 @@ from bnexp.data.resident import Resident, Split
 def train_ensemble(
     configs: Sequence[RunConfig], data: Resident, batches: ResidentTensors, device: torch.device
 ) -> list[Trained]:
-    """Train runs that differ in their seed alone; each reports its equal share of the time."""
+    """Train runs that differ only in their seed. Each reports an equal share of the time."""
     return _Ensemble(configs, data, batches, device).train()
 
 
@@ -45,7 +44,7 @@ class _Ensemble:
         self.optimiser = start_optimiser(configs[0], self.parameters.values())
 
     def _forward(self, x_axis: int | None) -> Callable[..., Tensor]:
-        """(parameters, buffers, x) -> logits (R, N, K); ``x_axis`` is the run axis of x, None for a batch that all share."""
+        """(parameters, buffers, x) -> logits (R, N, K). ``x_axis``: the run axis of x; None if all runs share the batch."""
 
         def call(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
             logits: Tensor = functional_call(self.base, (parameters, buffers), (x,))
@@ -70,7 +69,7 @@ class _Ensemble:
         ]
 
     def _epoch(self, epoch: int, batch_size: int) -> Tensor:
-        """One epoch; the mean training loss of each run (R,)."""
+        """Train one epoch. Returns the mean training loss of each run (R,)."""
         self.base.train()
         forward = self._forward(0)
         images, labels = self.batches.images, self.batches.labels

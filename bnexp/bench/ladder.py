@@ -1,4 +1,4 @@
-"""Times the rungs: each a process of its own, from its start to its results on disk."""
+"""Times the rungs, each as a process of its own, from its start until its results are on disk."""
 
 from __future__ import annotations
 
@@ -21,12 +21,20 @@ from bnexp.tracking.store import Store
 
 
 class BenchError(Exception):
-    """A rung that failed; the message says which and why."""
+    """A rung failed. The message says which and why."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One rung, once: ``seconds`` of the whole process, and what it reported. ``repeat`` counts from 1."""
+    """One rung, measured once.
+
+    Args:
+        rung: its name.
+        num_runs: how many runs it trained.
+        repeat: which repeat this is, from 1.
+        seconds: wall time of the whole process.
+        result: what the process reported.
+    """
 
     rung: str
     num_runs: int
@@ -36,11 +44,11 @@ class Measurement:
 
     @property
     def images_per_second(self) -> float:
-        """Training images of all runs together a second, in steady state."""
+        """Training images per second in steady state, of all runs together."""
         return self.result.images / self.result.train_seconds
 
 
-# What a CPU of two cores needs, roughly: seconds to start, images trained and images evaluated a second. Only for estimates.
+# Rough speed of a CPU with two cores, for estimates: seconds to start, images trained and images evaluated per second.
 NOMINAL = {
     "B0": (5.0, 3_000.0, 5_000.0),
     "B1": (5.0, 4_500.0, 30_000.0),
@@ -52,7 +60,7 @@ NOMINAL = {
 
 
 def nominal_seconds(rung: str, work: Work) -> float:
-    """A rough estimate of one measurement on a CPU of two cores."""
+    """Roughly how long one measurement takes on a CPU with two cores."""
     start, train_speed, evaluation_speed = NOMINAL[rung]
     data = CATALOGUE[work.data]
     trained = (work.train_size or 0.95 * data.num_train) * work.epochs
@@ -62,7 +70,15 @@ def nominal_seconds(rung: str, work: Work) -> float:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: ``work`` at each number of runs, ``repeats`` times; what takes over ``limit`` seconds is left out."""
+    """What to measure.
+
+    Args:
+        rungs: names of the rungs.
+        num_runs: numbers of runs, each measured for itself.
+        repeats: how often each rung is measured at each number of runs.
+        work: the work; its own number of runs is not used.
+        limit: seconds; a measurement that is expected to take longer is left out.
+    """
 
     rungs: Sequence[str]
     num_runs: Sequence[int]
@@ -74,10 +90,10 @@ class Plan:
         return [replace(self.work, num_runs=n) for n in self.num_runs]
 
     def estimate(self, measured: Sequence[Measurement] = ()) -> dict[tuple[str, int], float | None]:
-        """Expected seconds of one measurement of each rung at each number of runs; None where nothing is known.
+        """Expected seconds of one measurement of each rung at each number of runs; None if nothing is known.
 
-        A number of runs that was measured says its own; else the largest that was grows in proportion; else, on a CPU, the
-        nominal time.
+        A number of runs that was measured takes the median of its measurements. Otherwise the largest number that was
+        measured grows in proportion. Without any measurement, a CPU takes the nominal time.
         """
         return {(rung, work.num_runs): self._expected(rung, work, measured) for work in self.works() for rung in self.rungs}
 
@@ -86,14 +102,14 @@ class Plan:
         if mine:
             largest = max(m.num_runs for m in mine)
             seconds = statistics.median(m.seconds for m in mine if m.num_runs == largest)
-            start = min(NOMINAL[rung][0], seconds / 2)  # is paid once, however many runs
+            start = min(NOMINAL[rung][0], seconds / 2)  # paid once, however many runs there are
             return start + (seconds - start) * work.num_runs / largest
         return nominal_seconds(rung, work) if self.work.device is Device.cpu else None
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A rung that would have taken longer than the limit: about ``seconds``."""
+    """A rung that was not measured, because it would have taken about ``seconds``, more than the limit."""
 
     rung: str
     num_runs: int
@@ -103,8 +119,15 @@ class LeftOut:
 def climb(plan: Plan, folder: Path, left_out: Callable[[LeftOut], None]) -> Iterator[Measurement]:
     """Measure everything, yielding each measurement as it comes.
 
-    The rungs take turns within each repeat, so that a machine that gets slower or busier meets them all alike. ``folder`` is
-    for the rungs' results, which are removed after each. Raises BenchError if a rung fails.
+    The rungs take turns within each repeat, so that a machine that gets slower or busier affects all of them alike.
+
+    Args:
+        plan: what to measure.
+        folder: for the results of each rung, which are removed after it.
+        left_out: called for each rung that would take too long.
+
+    Raises:
+        BenchError: a rung failed.
     """
     measured: list[Measurement] = []
     for work in plan.works():
@@ -123,12 +146,12 @@ def climb(plan: Plan, folder: Path, left_out: Callable[[LeftOut], None]) -> Iter
 
 
 def measure(rung: str, work: Work, repeat: int, folder: Path) -> Measurement:
-    """Run one rung as a process and time it whole. Raises BenchError if it fails."""
+    """Run one rung as a process and time all of it. Raises BenchError if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{rung}-") as name:
         own = Path(name)
         command, environment = _command(rung, work, own)
-        with (own / "stderr.txt").open("w+") as errors:  # no pipe: processes that outlive the command would hold it open
+        with (own / "stderr.txt").open("w+") as errors:  # a pipe would be held open by processes that outlive the command
             begin = time.perf_counter()
             done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
             seconds = time.perf_counter() - begin

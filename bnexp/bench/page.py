@@ -13,13 +13,13 @@ TEMPLATE = Path(__file__).parent / "bench.html.jinja"
 
 
 def render(ladder: Ladder) -> str:
-    """The ladder as the text of one HTML document: bars for each number of runs, and the table."""
+    """The ladder as the text of one HTML document: for each number of runs two bar charts and a table."""
     charts = {}
     for num_runs in dict.fromkeys(row.num_runs for row in ladder.rows):
         rows = [row for row in ladder.rows if row.num_runs == num_runs]
         charts[num_runs] = [
             _chart(f"seconds-{num_runs}", rows, "Whole process", "seconds", lambda row: row.seconds),
-            _chart(f"images-{num_runs}", rows, "Steady state", "training images a second", lambda row: row.images_per_second),
+            _chart(f"images-{num_runs}", rows, "Steady state", "training images per second", lambda row: row.images_per_second),
         ]
     return page(TEMPLATE, ladder=ladder, work=ladder.work, charts=charts)
 

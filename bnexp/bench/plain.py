@@ -1,7 +1,7 @@
-"""The network and its training as plain PyTorch writes them, for the rungs below bnexp.
+"""The network and its training in plain PyTorch, for the rungs below bnexp.
 
-Start weights, batch order, number format and evaluation are bnexp's, so that every rung trains the same runs: what differs
-is how. Shapes: N batch, C channels, S side of the image, K classes.
+Initial weights, batch order, number format and evaluation are bnexp's, so that every rung trains the same runs in its own way.
+Shapes: N batch, C channels, S side of the image, K classes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Batches(Protocol):
-    """Where a rung takes its images from: x (N, C, S, S), normalised, and y (N,) int64, on any device."""
+    """The images of a rung, batch by batch: x (N, C, S, S), normalised, and y (N,) int64, on any device."""
 
     def train(self, seed: int, epoch: int) -> Iterable[Batch]:
         """The training images of one epoch in the order of ``seed``."""
@@ -74,7 +74,15 @@ def start_optimiser(config: RunConfig, parameters: Iterable[Tensor]) -> torch.op
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained run: its result, a line of metrics an epoch, its weights, images seen and wall seconds of its epochs."""
+    """A trained run.
+
+    Args:
+        result: its arm, seed and test accuracy.
+        history: metrics, one mapping per epoch.
+        weights: parameters and buffers by name.
+        images: training images seen, over all epochs.
+        train_seconds: wall time of the epochs, without evaluation.
+    """
 
     result: RunResult
     history: Sequence[Mapping[str, float]]
@@ -90,7 +98,7 @@ class Trained:
 
 
 def train_run(config: RunConfig, data: Resident, batches: Batches, device: torch.device) -> Trained:
-    """Train one network in the usual loop; look at the validation part after each epoch and at the test set at the end."""
+    """Train one network in the usual loop; evaluate it on validation images after each epoch, on test images at the end."""
     network = start_network(config, data).to(device)
     optimiser = start_optimiser(config, network.parameters())
     history, images, seconds = [], 0, 0.0
@@ -117,7 +125,7 @@ def train_run(config: RunConfig, data: Resident, batches: Batches, device: torch
 
 @torch.no_grad()
 def accuracy(network: nn.Module, batches: Batches, split: Split, device: torch.device) -> float:
-    """Fraction of the images of a split that are classified rightly, in evaluation mode."""
+    """Fraction of the images of a split that the network classifies correctly, in evaluation mode."""
     network.eval()
     correct, num_images = torch.zeros((), dtype=torch.int64, device=device), 0
     for x, y in batches.evaluate(split):

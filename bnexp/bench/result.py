@@ -1,4 +1,4 @@
-"""Measurements -> the ladder: a row a rung and number of runs, bars met or missed, and what has to be said beside them."""
+"""Measurements -> the ladder: one row per rung and number of runs, bars met or missed, and notes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FEW_REPEATS = 3
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, least and greatest of the repeats."""
+    """Median, smallest and largest value of the repeats."""
 
     median: float
     low: float
@@ -35,9 +35,20 @@ class Spread:
 class Row:
     """One rung at one number of runs.
 
-    ``seconds`` of the whole process; ``over_b0`` and ``over_b2`` how many times faster than these, the ratio taken within each
-    repeat; ``images_per_second`` of all runs together while they train; ``accuracy`` on the test set, mean over runs, 0 to 1;
-    ``deviation`` of it from the lowest rung, ``flagged`` where that is more than noise.
+    Args:
+        num_runs: how many runs it trained.
+        rung: its name.
+        adds: what it has that the rungs below have not.
+        repeats: how often it was measured.
+        num_processes: processes that train.
+        num_threads: threads of each process.
+        seconds: of the whole process.
+        over_b0: how many times faster than B0, the ratio taken within each repeat; None if B0 was not measured.
+        over_b2: the same for B2.
+        images_per_second: training images of all runs together, while they train.
+        accuracy: on the test set, mean over runs, 0 to 1.
+        deviation: difference of the accuracy from that of the lowest rung.
+        flagged: whether the deviation is more than noise.
     """
 
     num_runs: int
@@ -57,7 +68,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Bar:
-    """A promise of speed: ``measured`` (None: not measured) against ``wanted``, at least that, or at most where ``at_most``."""
+    """A promise of speed.
+
+    Args:
+        what: what is promised.
+        wanted: the number promised.
+        unit: behind the numbers.
+        measured: None if it was not measured.
+        at_most: whether ``wanted`` is an upper bound; it is a lower bound otherwise.
+    """
 
     what: str
     wanted: float
@@ -67,7 +86,7 @@ class Bar:
 
     @property
     def met(self) -> bool | None:
-        """By the median."""
+        """Whether the median keeps the promise; None if nothing was measured."""
         if self.measured is None:
             return None
         return self.measured.median <= self.wanted if self.at_most else self.measured.median >= self.wanted
@@ -83,7 +102,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Ladder:
-    """All that was measured, and what follows from it."""
+    """Everything that was measured, and what follows from it."""
 
     work: Work
     rows: list[Row]
@@ -102,7 +121,15 @@ class Ladder:
 def build(
     work: Work, measurements: Sequence[Measurement], num_test: int, facts: dict[str, str], left_out: Sequence[LeftOut] = ()
 ) -> Ladder:
-    """The ladder from its measurements; ``num_test``: images of the test set. ``facts`` describe machine and time."""
+    """Make the ladder.
+
+    Args:
+        work: what every rung did.
+        measurements: of all rungs, repeats and numbers of runs.
+        num_test: images of the test set.
+        facts: machine, versions and time, by name.
+        left_out: rungs that were not measured.
+    """
     rows = []
     for num_runs in sorted({m.num_runs for m in measurements}):
         rows += _rows([m for m in measurements if m.num_runs == num_runs], num_test)
@@ -140,7 +167,7 @@ def _rows(measurements: Sequence[Measurement], num_test: int) -> list[Row]:
 
 
 def _speedup(mine: Sequence[Measurement], base: Sequence[Measurement]) -> Spread | None:
-    """How many times faster than ``base``, repeat by repeat, since neighbours in time met the same machine."""
+    """How many times faster than ``base``, repeat by repeat, because neighbours in time met the same state of the machine."""
     seconds = {m.repeat: m.seconds for m in base}
     ratios = [seconds[m.repeat] / m.seconds for m in mine if m.repeat in seconds]
     return Spread.of(ratios) if ratios else None
@@ -151,14 +178,14 @@ def mean_accuracy(runs: Sequence[RunResult]) -> float:
 
 
 def standard_error(runs: Sequence[RunResult], num_test: int) -> float:
-    """Of the difference between the mean accuracies of two such sets of runs, if only chance made them differ.
+    """Standard error of the difference between the mean accuracies of two such sets of runs that differ only by chance.
 
-    The variance of one run is that between the seeds of an arm, and that of a proportion of ``num_test`` images. This is
-    generous: rungs share weights and orders, so that rounding alone sets them apart.
+    The variance of a run is the variance between the seeds of an arm plus that of a proportion of ``num_test`` images. This is
+    generous: rungs share initial weights and batch orders, so they differ only by rounding.
     """
     arms = [[run.test_accuracy for run in runs if run.arm == arm] for arm in dict.fromkeys(run.arm for run in runs)]
     between = statistics.fmean(statistics.variance(arm) if len(arm) > 1 else 0.0 for arm in arms)
-    p = (mean_accuracy(runs) * num_test + 1) / (num_test + 2)  # never 0 or 1, where the variance would vanish
+    p = (mean_accuracy(runs) * num_test + 1) / (num_test + 2)  # never 0 or 1: the variance would be zero
     return math.sqrt(2 / len(runs) * (between + p * (1 - p) / num_test))
 
 
@@ -181,16 +208,16 @@ def _bars(work: Work, rows: Sequence[Row]) -> list[Bar]:
 
 
 def _growth(found: Mapping[int, Row], least: int, most: int) -> Bar:
-    """The promise that a run takes as long among many as among few."""
+    """The promise that a run takes as long among many runs as among few."""
     ratio = None
     if least in found and most in found:
         median = (found[most].seconds.median / most) / (found[least].seconds.median / least)
         ratio = Spread(median, median, median)
-    return Bar(f"time a run at {most} runs over that at {least}, B5", 1.15, "x", ratio, at_most=True)
+    return Bar(f"time per run at {most} runs over that at {least}, B5", 1.15, "x", ratio, at_most=True)
 
 
 def _notes(work: Work, rows: Sequence[Row], bars: Sequence[Bar], left_out: Sequence[LeftOut]) -> list[str]:
-    """What the table does not say by itself."""
+    """What the table does not say."""
     notes = [
         f"Rung {row.rung} at {row.num_runs} runs deviates by {100 * row.deviation:+.2f} pp, more than noise: it did other work."
         for row in rows
@@ -198,14 +225,14 @@ def _notes(work: Work, rows: Sequence[Row], bars: Sequence[Bar], left_out: Seque
     ]
     notes += [_one_run(rows)] if any(row.num_runs == 1 for row in rows) else []
     notes += [
-        f"Rung {skipped.rung} at {skipped.num_runs} runs was left out: about {duration_text(skipped.seconds)} a time."
+        f"Rung {skipped.rung} at {skipped.num_runs} runs was left out: about {duration_text(skipped.seconds)} each time."
         for skipped in left_out
     ]
     if any(row.repeats < FEW_REPEATS for row in rows):
         notes.append(f"Fewer than {FEW_REPEATS} repeats: the range says little.")
     epochs = 1 if work.device is Device.cpu else 10
     if any(bar.measured for bar in bars) and (work.data is not DataName.mnist or work.train_size or work.epochs != epochs):
-        notes.append("The bars are promises for all of MNIST; on less work the start-up, which no rung escapes, weighs more.")
+        notes.append("The bars are promises for all of MNIST; on less work the start-up, which every rung has, weighs more.")
     notes.append(
         "Seconds are of whole processes, from start to results on disk; images/s are of the training epochs alone. "
         "B5 also writes records and W&B files and, from two runs, verdict and report."
@@ -214,18 +241,18 @@ def _notes(work: Work, rows: Sequence[Row], bars: Sequence[Bar], left_out: Seque
 
 
 def _one_run(rows: Sequence[Row]) -> str:
-    """What bnexp is worth where there is nothing to train side by side."""
+    """What bnexp gains if there is nothing to train side by side."""
     text = "With one run there is nothing to train side by side"
     row = next((row for row in rows if row.num_runs == 1 and row.rung == "B5"), None)
     if row is None or row.over_b2 is None:
-        return f"{text}: what B3 to B5 gain from that is gone."
+        return f"{text}: B3 to B5 lose what they gain from that."
     ratio = row.over_b2.median
     verdict = f"{ratio:.2f} times as fast as" if ratio >= 1 else f"slower than ({ratio:.2f} times the speed of)"
-    return f"{text}: bnexp is {verdict} B2 there, its own start-up and records included."
+    return f"{text}: bnexp is {verdict} B2 there, including its start-up and records."
 
 
 def table(ladder: Ladder) -> list[dict[str, str | int]]:
-    """The rows as text for people."""
+    """The rows as text, for the terminal."""
     return [
         {
             "runs": row.num_runs,

@@ -1,7 +1,7 @@
 """One rung of the ladder as a process: ``python -m bnexp.bench.rung B2 WORK FOLDER``.
 
-WORK is ``Work.to_json()``. Weights and metrics of every run and ``result.json`` are written to FOLDER. B5 is no rung of this
-file: it is the ``bnexp`` command itself.
+WORK is ``Work.to_json()``. The process writes the weights and metrics of every run, and ``result.json``, to FOLDER. Rung B5 is
+not here: it is the ``bnexp`` command itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def climb(rung: str, work: Work, folder: Path) -> RungResult:
-    """Do the work as ``rung`` does it and write what it yields to ``folder``."""
+    """Do the work as ``rung`` does it, and write the results to ``folder``."""
     configs = work.configs()
     data = prepare(configs[0].data)
     result = _processes(configs, data, folder) if rung == "B3" else _one_process(rung, configs, data, folder)
@@ -32,7 +32,7 @@ def climb(rung: str, work: Work, folder: Path) -> RungResult:
 
 
 def _one_process(rung: str, configs: Sequence[RunConfig], data: Resident, folder: Path) -> RungResult:
-    """B0, B1, B2: one run after another; B4: one ensemble after another. As many threads as torch takes."""
+    """B0, B1, B2: one run after another; B4: one ensemble after another. Torch chooses the number of threads."""
     import torch
 
     from bnexp.bench.ensemble import train_ensemble
@@ -40,7 +40,7 @@ def _one_process(rung: str, configs: Sequence[RunConfig], data: Resident, folder
 
     device = _configured(configs[0])
     batches = _batches(rung, configs[0], data, device)
-    if rung == "B4":  # an ensemble an arm, because their graphs differ
+    if rung == "B4":  # one ensemble per arm, because the graphs of arms differ
         arms = [[config for config in configs if config.study.arm == arm] for arm in ARMS]
         trained = [run for arm in arms if arm for run in train_ensemble(arm, data, batches, device)]
     else:
@@ -52,7 +52,7 @@ def _one_process(rung: str, configs: Sequence[RunConfig], data: Resident, folder
 
 
 def _processes(configs: Sequence[RunConfig], data: Resident, folder: Path) -> RungResult:
-    """B3: B2's runs in a pool of processes with one thread each, one a core. This process does not import torch."""
+    """B3: the runs of B2 in a pool of single-threaded processes, one per core. This process does not import torch."""
     workers = min(num_cores(), len(configs))
     context = multiprocessing.get_context("spawn")
     with single_threaded(), ProcessPoolExecutor(workers, context, _start_worker, (configs[0], data, folder)) as pool:
@@ -77,7 +77,7 @@ def _train_in_worker(config: RunConfig) -> tuple[RunResult, int, float]:
 
 
 def _configured(config: RunConfig) -> torch.device:
-    """The device, with bnexp's own switches of number format."""
+    """The device, after setting the number format as bnexp does."""
     from bnexp.train.precision import configure_precision, resolve_device
 
     configure_precision(config.train.precision)
@@ -85,11 +85,11 @@ def _configured(config: RunConfig) -> torch.device:
 
 
 def _batches(rung: str, config: RunConfig, data: Resident, device: torch.device) -> Any:
-    from bnexp.bench.batches import ResidentTensors, TunedLoader, TutorialLoader
+    from bnexp.bench.batches import ResidentTensors, tuned_loaders, tutorial_loaders
 
     if rung == "B0":
-        return TutorialLoader(data, config.train)
-    return (TunedLoader if rung == "B1" else ResidentTensors)(data, config.train, device)
+        return tutorial_loaders(data, config.train)
+    return (tuned_loaders if rung == "B1" else ResidentTensors)(data, config.train, device)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every rung of the ladder does: the same runs on the same images. Needs no torch."""
+"""What every rung of the ladder does: the same runs on the same images. Does not import torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ARMS = {
 
 @dataclass(frozen=True)
 class Rung:
-    """A way of doing the work. ``adds`` says what it has that the rungs below have not."""
+    """A way of doing the work. ``adds``: what it has that the rungs below have not."""
 
     name: str
     adds: str
@@ -39,9 +39,14 @@ RUNGS = {
 
 @dataclass(frozen=True)
 class Work:
-    """The batchnorm study on ``num_runs`` / 2 seeds; a single run is its arm with batch norm, seed 0.
+    """The ``batchnorm`` study on ``num_runs`` / 2 seeds. A single run is the arm with batch norm, seed 0.
 
-    ``train_size``: training images, stratified; None takes all that are not kept for validation.
+    Args:
+        data: the data set.
+        train_size: training images, stratified; None takes all that are not kept for validation.
+        epochs: passes through the training images.
+        num_runs: 1, or an even number.
+        device: where to train.
     """
 
     data: DataName
@@ -100,8 +105,12 @@ class RunResult:
 class RungResult:
     """What a rung reports of its work.
 
-    ``images``: training images seen, over all runs and epochs. ``train_seconds``: wall time in which they were seen, without
-    start-up, evaluation and writing. ``num_threads`` is that of one process, ``num_processes`` those that train.
+    Args:
+        runs: the trained runs.
+        images: training images seen, over all runs and epochs.
+        train_seconds: wall time in which they were seen, without start-up, evaluation and writing.
+        num_threads: threads of each process.
+        num_processes: processes that train.
     """
 
     runs: list[RunResult]
@@ -147,7 +156,7 @@ def pick_runs(text: str) -> list[int]:
 
 
 def default_data() -> DataName:
-    """MNIST where its files are on this machine, packed or raw; else the digits, which always are."""
+    """MNIST if its files are on this machine, packed or raw; otherwise the digits, which always are."""
     from bnexp.data.cache import packed_path
     from bnexp.data.catalogue import CATALOGUE
     from bnexp.data.download import raw_roots

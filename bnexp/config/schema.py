@@ -301,7 +301,11 @@ class ShowConfig:
     figures: list[str] = key(
         factory=list, help="further figures: curves (loss and accuracy by epoch), or another metric of the runs", identity=False
     )
-    published: dict[str, Published] = key(factory=dict, help="name -> what others found", identity=False)
+    published: dict[str, Published] = key(
+        factory=dict,
+        help="name -> what others found: source, note, metric, at (settings), values (arm -> value, low, high)",
+        identity=False,
+    )
     errata: list[str] = key(factory=list, help="what the sources have wrong, and what is right", identity=False)
 
 

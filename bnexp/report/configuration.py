@@ -1,4 +1,4 @@
-"""What the runs of a study were: how their configurations differ, what was held fixed, and where they ran."""
+"""The configurations of a study's runs: how they differ and what was held fixed; and the machines that they ran on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from bnexp.tracking.records import RecordedRun
 
 @dataclass(frozen=True)
 class ArmFacts:
-    """One arm: the overrides that define it, its number of trainable parameters, and the median seconds of a run."""
+    """One arm.
+
+    Args:
+        arm: its name.
+        overrides: the overrides that define it.
+        num_parameters: the different numbers of trainable parameters of its runs.
+        seconds: median of its runs; None if none finished.
+    """
 
     arm: str
     overrides: list[str]
@@ -26,8 +33,14 @@ class ArmFacts:
 
 @dataclass(frozen=True)
 class Configuration:
-    """``differing``: key -> arm -> values, where arms differ at the same level; ``varied``: keys that the study varies alike
-    in all arms (factors, seed) -> values; ``fixed``: keys with one value in every run -> value."""
+    """How the configurations of a study's runs relate.
+
+    Args:
+        arms: one entry per arm.
+        differing: key -> arm -> values, of the keys in which arms differ at the same level.
+        varied: key -> values, of the keys that vary alike in all arms (factors, seed).
+        fixed: key -> value, of the keys with one value in all runs.
+    """
 
     arms: list[ArmFacts]
     differing: dict[str, dict[str, str]]
@@ -38,10 +51,16 @@ class Configuration:
 def gather(
     study: Mapping[str, Any], outcomes: Sequence[Outcome], runs: Mapping[str, RecordedRun], arms: Sequence[str]
 ) -> tuple[Configuration, list[DamagedRecord]]:
-    """Compare the recorded configurations of all runs that have one, and what is wrong with those that cannot be read.
+    """Compare the recorded configurations of runs. Presentation keys are left out.
 
-    ``study``: the study's definition, for the overrides of each arm; ``runs``: run id -> records. Keys of presentation are left
-    out.
+    Args:
+        study: the study's definition, for the overrides of each arm.
+        outcomes: the planned runs.
+        runs: run id -> records.
+        arms: all arms, in the order of what is returned.
+
+    Returns:
+        How the configurations relate, and what is wrong with those that cannot be read.
     """
     overrides = study.get("arms") or {}
     shown = {info.name for info in schema_keys() if info.metadata["identity"]}
@@ -78,7 +97,7 @@ def _settings(
 
 
 def _arms_differ(key: str, known: Sequence[tuple[Outcome, dict[str, Any]]]) -> bool:
-    """Whether two arms have other values of ``key`` at the same level."""
+    """Whether two arms have different values of ``key`` at the same level."""
     values: dict[str, dict[str, set[str]]] = {}
     for outcome, config in known:
         values.setdefault(outcome.level, {}).setdefault(outcome.arm, set()).add(text(config.get(key)))
@@ -93,7 +112,7 @@ def _facts(arm: str, overrides: list[str], runs: Sequence[RecordedRun]) -> ArmFa
 
 
 def environments(runs: Sequence[RecordedRun]) -> dict[str, list[str]]:
-    """Device, versions and machine of all runs: name -> the different values found."""
+    """Device, versions and machine of all runs: name -> its different values."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
         for name, value in {"device": run.summary.device, **run.summary.environment}.items():
@@ -103,7 +122,7 @@ def environments(runs: Sequence[RecordedRun]) -> dict[str, list[str]]:
 
 
 def text(value: Any) -> str:
-    """A configuration value as a person would type it."""
+    """A configuration value as a person types it."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -26,9 +26,9 @@ INTERVAL = "95 % interval"
 
 
 def summarise(curves: pl.DataFrame) -> pl.DataFrame:
-    """Curves over seeds: ``arm level metric epoch n mean low high``; the band goes from the lowest to the highest seed.
+    """Summarise curves over seeds: ``arm level metric epoch n mean low high``, from the lowest to the highest seed.
 
-    Accuracies become per cent; everything else stays as recorded.
+    Accuracies become per cent. Everything else stays as recorded.
     """
     accuracies = [metric for metric in curves["metric"].unique() if metric_unit(metric) == "pp"]
     scale = pl.when(pl.col("metric").is_in(accuracies)).then(100.0).otherwise(1.0)
@@ -86,7 +86,7 @@ def _course(
     bounds: tuple[str, str],
     logarithmic: bool,
 ) -> alt.LayerChart:
-    """Rows of ``arm level epoch n mean low high`` as lines with bands; ``bounds``: what low and high are."""
+    """Rows of ``arm level epoch n mean low high`` as lines with bands. ``bounds``: what low and high are."""
     scale = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=False)
     hover = alt.selection_point(nearest=True, on="pointerover", fields=["epoch", "arm"], empty=False)
     axis = alt.Axis(values=style.epoch_ticks(frame["epoch"]), format="d", grid=False)
@@ -105,10 +105,10 @@ def _course(
 
 
 def _course_tooltip(mean: str, low: str, high: str) -> Any:
-    """What the nearest point shows, its values under these titles.
+    """What the nearest point shows. The arguments are the titles of its values.
 
-    The pointer meets the Voronoi cell around the point. Of a cell Vega-Lite 6.4 itself reads numbers off the point, but texts
-    like ``arm`` off the cell, where they are undefined; hence an expression.
+    The pointer meets the Voronoi cell around the point. Vega-Lite 6.4 then reads numbers from the point, but texts like
+    ``arm`` from the cell, which does not have them. Hence an expression.
     """
     point = "(datum.datum || datum)"
     shown = {"arm": f"{point}.arm", "epoch": f"{point}.epoch"}
@@ -279,7 +279,13 @@ def _factor_tooltip(factor: Factor) -> list[alt.Tooltip]:
 
 
 def confusion_heatmap(matrix: NDArray[np.floating[Any]], class_names: Sequence[str], title: str) -> alt.LayerChart:
-    """A confusion matrix (K, K) of mean counts, truth down, prediction across; shade: square root of the row's share."""
+    """A confusion matrix. The shade of a cell is the square root of its share of the true class.
+
+    Args:
+        matrix: mean counts (K, K), one row per true class, one column per predicted class.
+        class_names: of the K classes.
+        title: above the chart.
+    """
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1e-12)
     rows = [
         {"truth": truth, "prediction": prediction, "count": float(matrix[i, j]), "share": float(share[i, j])}
@@ -306,7 +312,13 @@ def confusion_heatmap(matrix: NDArray[np.floating[Any]], class_names: Sequence[s
 
 
 def bar_chart(rows: list[dict[str, Any]], title: str, axis_title: str) -> alt.LayerChart:
-    """A horizontal bar from zero for each row (``name``, ``value``, ``low``, ``high``, ``text``), with its range and text."""
+    """Horizontal bars from zero, each with its range and a text.
+
+    Args:
+        rows: one mapping per bar, with ``name``, ``value``, ``low``, ``high`` and ``text``.
+        title: above the chart.
+        axis_title: what the values are.
+    """
     order = [row["name"] for row in rows]
     y = alt.Y("name:N", sort=order, title=None, axis=alt.Axis(domain=False, ticks=False, grid=False, labelLimit=0))
     x = alt.X("value:Q", title=axis_title, axis=alt.Axis(tickCount=5), scale=alt.Scale(zero=True, nice=False, padding=10))

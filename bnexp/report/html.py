@@ -1,9 +1,9 @@
 """The report as one HTML file that opens from disk, without a network.
 
-The charting library, styles, data and pictures are inside. Every string from data or configuration is escaped by the
-template engine, and what goes into a script block is escaped for that place too. Beyond that a content security policy
-allows only the page's own two scripts, by their hashes, and nothing from elsewhere: a string that slipped through could
-neither run nor load anything.
+The charting library, styles, data and pictures are inside. The template engine escapes every string from data or
+configuration. What goes into a script block is escaped for that place too. In addition, a content security policy allows only
+the page's own two scripts, by their hashes, and nothing from elsewhere. So a string that slipped through could neither run
+nor load anything.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart on the page: its element id, specification, and what it shows in words."""
+    """A chart on a page: its element id, its specification, and what it shows in words."""
 
     id: str
     spec: dict[str, Any]
@@ -127,7 +127,7 @@ def _sha256(script: str) -> str:
 
 
 def script_json(value: Any) -> Markup:
-    """JSON that can stand in a ``<script>`` element: nothing in it can close the element or open a comment."""
+    """JSON for a ``<script>`` element: nothing in it can close the element or open a comment."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

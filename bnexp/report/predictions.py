@@ -1,4 +1,4 @@
-"""What the arms say of single images: confusion matrices, agreement of arms, and the gallery."""
+"""What the arms predict for single images: confusion matrices, agreement of arms, and the gallery."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Frames = dict[str, dict[int, pl.DataFrame]]  # arm -> seed -> predictions
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """What one run says of one image. Classes are indices; ``loss`` in nats."""
+    """The prediction of one run for one image. Classes are indices; ``loss`` is in nats."""
 
     arm: str
     seed: int
@@ -38,7 +38,7 @@ class GalleryRow:
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """One test image and every arm's prediction of it. ``picture``: PNG as a data URI, empty without pictures."""
+    """One test image and the prediction of every arm. ``picture``: PNG as a data URI, empty without pictures."""
 
     image_id: int
     truth: int
@@ -53,9 +53,17 @@ class GalleryImage:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two arms on the same images, as mean numbers of images over the seeds that both have.
+    """Two arms on the same test images.
 
-    ``differing``: share of images with different predictions.
+    Args:
+        arm: the first arm.
+        other: the second arm.
+        num_seeds: seeds that both arms have; everything below is a mean over them.
+        both_right: images that both classify correctly.
+        only_arm: images that only the first classifies correctly.
+        only_other: images that only the second classifies correctly.
+        both_wrong: images that neither classifies correctly.
+        differing: share of images with different predictions.
     """
 
     arm: str
@@ -70,12 +78,17 @@ class Agreement:
 
 @dataclass(frozen=True)
 class PredictionSection:
-    """``confusions``: arm -> mean counts over seeds (K, K), truth down; ``class_accuracy``: arm -> (K,)
-    fraction right of each class, NaN for a class without images; ``num_seeds``: arm -> seeds behind them.
+    """What a report says of predictions.
 
-    ``churn``: arm -> mean share of images that two seeds of the same arm predict differently: the noise floor of
-    ``agreements``. ``gallery``: disagreements of the arms first, then the worst mistakes, then a random sample, all of
-    ``gallery_seed``; ``num_images``: test images that each run predicted.
+    Args:
+        confusions: arm -> mean counts over seeds (K, K), one row per true class.
+        class_accuracy: arm -> fraction of each class that is classified correctly (K,); NaN for a class without images.
+        num_seeds: arm -> number of its seeds.
+        agreements: every pair of arms with a seed in common.
+        churn: arm -> mean share of images that two seeds of the arm predict differently: the noise floor of ``agreements``.
+        gallery_seed: the seed of all predictions in the gallery.
+        gallery: images on which arms disagree, then the worst mistakes of each arm, then a random sample.
+        num_images: test images that each run predicted.
     """
 
     confusions: dict[str, NDArray[np.float64]]
@@ -91,9 +104,15 @@ class PredictionSection:
 def load(
     runs: Sequence[tuple[Outcome, RecordedRun]], arms: Sequence[str], facts: DataFacts | None
 ) -> tuple[Frames, list[DamagedRecord]]:
-    """The recorded predictions of ``runs``, arms in the order of ``arms``, and what is wrong with those that are left out.
+    """Read the recorded predictions of runs. A damaged file costs one run, not the whole report.
 
-    All are of the test images that ``facts`` tells of; none without. A damaged file costs one run, not the whole report.
+    Args:
+        runs: with the outcome of each.
+        arms: the order of the arms in what is returned.
+        facts: the test images that all predictions must be of; None reads nothing.
+
+    Returns:
+        The predictions, and what is wrong with those that are left out.
     """
     frames: Frames = {}
     problems = []
@@ -111,7 +130,14 @@ def load(
 
 
 def collect(frames: Frames, data_name: str, num_classes: int, images: ImagesById | None) -> PredictionSection:
-    """The section over the predictions, at least one, of one level's runs. ``data_name`` picks the random sample."""
+    """Make the section.
+
+    Args:
+        frames: predictions of the runs at one level; at least one.
+        data_name: the data set, for which the random sample is the same in every report.
+        num_classes: K.
+        images: test image ids (N,) -> pixels (N, H, W, C); None leaves the gallery without pictures.
+    """
     totals = {
         arm: np.sum([tables.confusion_matrix(frame, num_classes) for frame in by_seed.values()], axis=0)
         for arm, by_seed in frames.items()
@@ -131,7 +157,7 @@ def collect(frames: Frames, data_name: str, num_classes: int, images: ImagesById
 
 
 def _common_seed(frames: Frames) -> int:
-    """The seed that most arms have; of those the smallest."""
+    """The seed that most arms have; the smallest if there are several."""
     counts = [(-sum(seed in by_seed for by_seed in frames.values()), seed) for seeds in frames.values() for seed in seeds]
     return min(counts)[1]
 
@@ -180,7 +206,7 @@ def _choose(frames: dict[str, pl.DataFrame], data_name: str) -> list[int]:
 
 
 def data_uri(pixels: NDArray[np.uint8]) -> str:
-    """An image (H, W, C), C 1 or 3, as a PNG in a ``data:`` URI."""
+    """An image (H, W, C) with C 1 or 3 as a PNG in a ``data:`` URI."""
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -22,7 +22,7 @@ INK, QUIET, RULE = "#3d4350", "#6b7280", "#d9dce2"
 
 
 def spec(chart: alt.LayerChart, *, legend: bool = True) -> dict[str, Any]:
-    """The Vega-Lite specification as plain JSON values; ``legend=False`` for pages that have a legend of their own."""
+    """The Vega-Lite specification as plain JSON values. ``legend``: False for pages that have a legend of their own."""
     made = json.loads(json.dumps(chart.to_dict(), allow_nan=False))
     if not legend:
         made["config"]["legend"] = {"disable": True}
@@ -30,7 +30,13 @@ def spec(chart: alt.LayerChart, *, legend: bool = True) -> dict[str, Any]:
 
 
 def png(chart: alt.LayerChart, *, width: int = 640, scale: float = 2.0) -> bytes:
-    """The chart as a PNG on white, ``width`` logical pixels wide; drawn without a browser or a network."""
+    """The chart as a PNG on white, drawn without a browser or a network.
+
+    Args:
+        chart: what is drawn.
+        width: in logical pixels.
+        scale: pixels per logical pixel.
+    """
     import vl_convert
 
     fixed = spec(chart) | {"width": width, "background": "white"}
@@ -82,7 +88,7 @@ def _pick(values: Sequence[Any], arms: Sequence[str]) -> list[Any]:
 
 
 def stroke(arms: Sequence[str]) -> alt.Stroke:
-    """The arm's colour for lines. Apart from ``fill``, so that legends have both; Vega-Lite merges them into one."""
+    """The arm's colour for lines. Separate from ``fill``, so that legends show both; Vega-Lite merges them into one."""
     return alt.Stroke("arm:N", title=None, scale=alt.Scale(domain=list(arms), range=_pick(COLOURS, arms)))
 
 
@@ -100,7 +106,7 @@ def shape(arms: Sequence[str]) -> alt.Shape:
 
 
 def data(rows: pl.DataFrame | list[dict[str, Any]]) -> alt.InlineData:
-    """Inline rows, floats to six digits, what is not finite as null."""
+    """Inline rows; floats have six digits, and numbers that are not finite are null."""
     records = rows.to_dicts() if isinstance(rows, pl.DataFrame) else rows
     return alt.InlineData([{key: _short(value) for key, value in row.items()} for row in records])
 
@@ -112,7 +118,7 @@ def _short(value: Any) -> Any:
 
 
 def epoch_ticks(epochs: pl.Series) -> list[int]:
-    """The first epoch and round numbers after it, at most eleven; Vega's own ticks would repeat whole numbers."""
+    """The first epoch and round numbers after it, at most eleven. Vega's own ticks would repeat whole numbers."""
     if epochs.is_empty():
         return []
     first, last = int(epochs.min()), int(epochs.max())  # type: ignore[arg-type]
@@ -121,7 +127,7 @@ def epoch_ticks(epochs: pl.Series) -> list[int]:
 
 
 def extent(*columns: pl.Series) -> tuple[float, float]:
-    """The least and the greatest finite value; (0, 1) where there is none."""
+    """The smallest and the largest finite value; (0, 1) if there is none."""
     values = np.concatenate([column.cast(pl.Float64).to_numpy() for column in columns])
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
