@@ -277,7 +277,7 @@ def test_a_report_is_written_where_its_record_lies(ask: Cli, runs: Path, tmp_pat
     assert ask("report", "batchnorm").code == 0
     assert not (moved / "report.html").is_symlink()
     assert ask("report", "--book").code == 0
-    assert (book.parent / "figures" / "other-differences.png").is_file()
+    assert (book.parent / "figures" / "other-difference-0.png").is_file()
     assert len(list(runs.glob("book/*"))) == 1
     assert not (runs / "other").exists()
     assert {path.name: path.read_text() for path in elsewhere.iterdir()} == dict.fromkeys(

@@ -11,6 +11,8 @@ from typing import Any
 import made_reports
 import pytest
 
+from bnexp.config.schema import Published, ShowConfig
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -76,6 +78,7 @@ def hostile_study() -> made_reports.Synthetic:
     study.factors = {"optim.lr" + HOSTILE: [0.1, 0.2]}
     study.baseline = HOSTILE
     study.seeds = 3
+    study.show = ShowConfig(published={HOSTILE: Published(source=HOSTILE, note=HOSTILE)}, errata=[HOSTILE])
 
     def configure(config: Any, arm: str, levels: dict[str, Any]) -> None:
         config.norm.eps = 1e-5 if arm == HOSTILE else 1e-3
