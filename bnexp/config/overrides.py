@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
@@ -24,6 +25,7 @@ from omegaconf.errors import (
 from omegaconf.resolvers import oc
 from yaml import YAMLError
 
+from bnexp.config import schema
 from bnexp.config.keys import did_you_mean, schema_keys
 from bnexp.config.schema import ConfigError
 from bnexp.config.typed import remember
@@ -188,6 +190,9 @@ def _impossible(name: str, cause: OmegaConfBaseException) -> str:
     referring = re.search(r"dereferencing interpolation '(.*?)':", str(cause.msg))
     value = referring[1] if referring else "null" if cause.value is None else str(cause.value)
     given = name if isinstance(cause, ConfigTypeError) else f"{name}={value}"
+    if wanted := re.search(r" is not a subclass of (\w+)", reason):
+        keys = ", ".join(item.name for item in fields(getattr(schema, wanted[1])))
+        return f"{given} is not possible: allowed is a mapping with the keys {keys}."
     info = {info.name: info for info in schema_keys()}.get(name)
     if info is None:
         return f"{given} is not possible: {reason}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import altair as alt
@@ -87,6 +87,11 @@ def over_factor(result: StudyResult, factor: Factor | None, arms: Sequence[str])
 def main(result: StudyResult, arms: Sequence[str]) -> list[Figure]:
     """The one figure that tells a study: its metric over its factor, else the paired differences of its first measure."""
     return over_factor(result, study_factor(result), arms) or differences(result, arms)[:1]
+
+
+def beside(others: Sequence[StudyResult], arms: Sequence[str]) -> list[Figure]:
+    """The main figure of the study in each of its other metrics."""
+    return [replace(figure, id=f"beside-{k}-{figure.id}") for k, other in enumerate(others) for figure in main(other, arms)]
 
 
 def probes(recorded: pl.DataFrame, arms: Sequence[str], level: str) -> list[Figure]:

@@ -131,8 +131,7 @@ def _figures(record: StudyRecord, result: StudyResult, store: Store) -> tuple[li
     found = (courses[-1:] if timed else []) or charts.main(result, arms)
     found += [figure for figure in courses if by_epoch and figure.id not in [shown.id for shown in found]]
     others, missing = other_metrics(record, result, store)
-    for k, other in enumerate(others):
-        found += [replace(figure, id=f"beside-{k}-{figure.id}") for figure in charts.main(other, arms)]
+    found += charts.beside(others, arms)
     return [replace(figure, id=f"{record.study.name}-{figure.id}") for figure in found], missing
 
 

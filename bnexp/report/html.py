@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -172,16 +172,11 @@ def _sections(report: Report, summary: pl.DataFrame) -> dict[str, list[Any]]:
     """Section of a report -> its charts; confusion matrices with their arm."""
     result, arms, focus = report.result, report.arms, report.focus
     factors = [*charts.over_factor(result, report.factor, arms), *charts.over_factor(result, report.advantage, arms)]
-    beside = [
-        replace(figure, id=f"beside-{k}-{figure.id}")
-        for k, other in enumerate(report.beside)
-        for figure in charts.main(other, arms)
-    ]
     drawn = {
         "curves": (charts.curves(summary, CURVES, arms, focus), "The table below has the last epoch in numbers."),
         "differences": (charts.differences(result, arms), ""),
         "factors": (factors, "Tables or notes on this page have the same numbers."),
-        "beside": (beside, ""),
+        "beside": (charts.beside(report.beside, arms), ""),
         "probes": (charts.probes(report.probes, arms, focus), ""),
     }
     found: dict[str, list[Any]] = {

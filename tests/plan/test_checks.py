@@ -239,6 +239,13 @@ def test_what_a_study_shows_is_checked_first(made: StudyConfig, sentence: str | 
         check(made, [], [])
 
 
+def test_a_published_value_that_is_no_mapping_is_told_its_keys() -> None:
+    with pytest.raises(
+        ConfigError, match=r"values.none=3 is not possible: allowed is a mapping with the keys value, low, high\.$"
+    ):
+        compose.compose(["study=blog", "study.show.published.lenet_mnist.values.none=3"])
+
+
 def test_a_figure_is_of_a_metric_that_every_run_records() -> None:
     with pytest.raises(ConfigError, match=r"study.show.figures names gradients/log_ratio, .* add study.show.figures=\[\]"):
         compose.expand_study(["study=depth", "data=digits", "probe.gradients=false", "study.seeds=1"])
