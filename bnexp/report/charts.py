@@ -12,7 +12,7 @@ import polars as pl
 
 from bnexp.compare.result import StudyResult
 from bnexp.report import figures
-from bnexp.report.courses import CURVES
+from bnexp.report.courses import CURVES, summarise
 from bnexp.report.factor import Factor, study_factor
 from bnexp.report.predictions import PredictionSection
 from bnexp.report.sections import paired_differences
@@ -32,7 +32,7 @@ def curves(summary: pl.DataFrame, metrics: Iterable[str], arms: Sequence[str], l
     """Losses and accuracies by epoch, those of ``metrics`` that were recorded.
 
     Args:
-        summary: of ``figures.summarise``.
+        summary: of ``courses.summarise``.
         metrics: names, of ``CURVES``.
         arms: all arms of the study, in the order of their colours.
         level: the level that is shown at first.
@@ -96,7 +96,7 @@ def beside(others: Sequence[StudyResult], arms: Sequence[str]) -> list[Figure]:
 
 def probes(recorded: pl.DataFrame, arms: Sequence[str], level: str) -> list[Figure]:
     """What probes measured, by epoch: percentiles of each layer's pre-activations, and every metric of a whole network."""
-    summary = figures.summarise(recorded)
+    summary = summarise(recorded)
     names = sorted(set(summary["metric"]))
     layers = [name.split("/")[1] for name in names if name.startswith("activations/") and name.endswith("/p50")]
     drawn = {f"Pre-activations of {layer}": figures.percentiles(summary, layer, arms, level) for layer in layers}

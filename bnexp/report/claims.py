@@ -14,10 +14,10 @@ from bnexp.compare.text import SETTINGS
 from bnexp.config.options import Analysis
 from bnexp.plan.shown import CURVES
 from bnexp.plan.study import varied_keys
-from bnexp.report import charts, figures
+from bnexp.report import charts
 from bnexp.report.beside import other_metrics
 from bnexp.report.charts import Figure
-from bnexp.report.courses import histories, run_curves
+from bnexp.report.courses import histories, run_curves, summarise
 from bnexp.report.published import ReferenceTable, references, sentences
 from bnexp.report.sections import LEFT_OUT, focus_level
 from bnexp.tracking.store import Store
@@ -141,4 +141,4 @@ def _courses(result: StudyResult, arms: Sequence[str], store: Store) -> list[Fig
     courses, problems = histories(runs)
     for damage in problems:
         store.report_damage(damage, LEFT_OUT)
-    return charts.curves(figures.summarise(run_curves(courses)), COURSES, arms, focus_level(result))
+    return charts.curves(summarise(run_curves(courses)), COURSES, arms, focus_level(result))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import polars as pl
 
 from bnexp.compare.result import Outcome
+from bnexp.config.keys import metric_unit
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import RecordedRun
 
@@ -58,3 +59,19 @@ def _by_epoch(courses: Sequence[Course], wanted: Callable[[str], bool]) -> pl.Da
         if wanted(metric)
     ]
     return pl.DataFrame(rows, schema=CURVE_SCHEMA, orient="row").filter(pl.col("value").is_finite())
+
+
+def summarise(curves: pl.DataFrame) -> pl.DataFrame:
+    """Summarise curves over seeds: ``arm level metric epoch n mean low high``, from the lowest to the highest seed.
+
+    Accuracies become per cent. Everything else stays as recorded.
+    """
+    accuracies = [metric for metric in curves["metric"].unique() if metric_unit(metric) == "pp"]
+    scale = pl.when(pl.col("metric").is_in(accuracies)).then(100.0).otherwise(1.0)
+    value = pl.col("value")
+    return (
+        curves.with_columns(value=value * scale)
+        .group_by("arm", "level", "metric", "epoch", maintain_order=True)
+        .agg(n=value.len(), mean=value.mean(), low=value.min(), high=value.max())
+        .sort("epoch", maintain_order=True)
+    )

@@ -25,29 +25,13 @@ from bnexp.report.factor import Factor
 INTERVAL = "95 % interval"
 
 
-def summarise(curves: pl.DataFrame) -> pl.DataFrame:
-    """Summarise curves over seeds: ``arm level metric epoch n mean low high``, from the lowest to the highest seed.
-
-    Accuracies become per cent. Everything else stays as recorded.
-    """
-    accuracies = [metric for metric in curves["metric"].unique() if metric_unit(metric) == "pp"]
-    scale = pl.when(pl.col("metric").is_in(accuracies)).then(100.0).otherwise(1.0)
-    value = pl.col("value")
-    return (
-        curves.with_columns(value=value * scale)
-        .group_by("arm", "level", "metric", "epoch", maintain_order=True)
-        .agg(n=value.len(), mean=value.mean(), low=value.min(), high=value.max())
-        .sort("epoch", maintain_order=True)
-    )
-
-
 def learning_curve(summary: pl.DataFrame, metric: str, arms: Sequence[str], level: str) -> alt.LayerChart:
     """A recorded metric by epoch: a line for the mean over seeds, a band from the lowest to the highest seed.
 
     A loss that falls to less than a fifth is on a logarithmic axis.
 
     Args:
-        summary: of ``summarise``.
+        summary: of ``courses.summarise``.
         metric: one of those in ``summary``.
         arms: all arms of the study, in the order of their colours.
         level: the level that is shown at first.

@@ -27,9 +27,9 @@ from markupsafe import Markup
 import bnexp
 from bnexp.compare.text import number, p_equals, p_text, quantity, signed
 from bnexp.data.download import cache_dir
-from bnexp.report import charts, figures, style
+from bnexp.report import charts, style
 from bnexp.report.charts import Figure
-from bnexp.report.courses import CURVES
+from bnexp.report.courses import CURVES, summarise
 from bnexp.report.published import references, sentences
 from bnexp.report.sections import Report
 from bnexp.tracking.store import write_atomic, write_if_allowed
@@ -53,7 +53,7 @@ def write(report: Report, path: Path) -> bool:
 
 def render(report: Report) -> str:
     """The report as the text of one HTML document."""
-    summary = figures.summarise(report.curves)
+    summary = summarise(report.curves)
     return page(
         HERE / "report.html.jinja",
         r=report,

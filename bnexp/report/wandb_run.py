@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from bnexp.compare.tables import comparison_rows
 from bnexp.data.images import ImagesById
-from bnexp.report import charts, figures, style
-from bnexp.report.courses import CURVES
+from bnexp.report import charts, style
+from bnexp.report.courses import CURVES, summarise
 from bnexp.report.sections import Report
 from bnexp.tracking.tables import disagreements
 from bnexp.tracking.wandb import log_study
@@ -47,7 +47,7 @@ def _pictures(report: Report) -> dict[str, bytes]:
     """The report's charts as PNG: learning curves at the level in focus, the first paired differences, and the factor."""
     result, arms = report.result, report.arms
     drawn = [
-        *charts.curves(figures.summarise(report.curves), CURVES, arms, report.focus),
+        *charts.curves(summarise(report.curves), CURVES, arms, report.focus),
         *charts.differences(result, arms)[:1],
         *charts.over_factor(result, report.factor, arms),
     ]

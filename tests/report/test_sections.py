@@ -16,6 +16,7 @@ import pytest
 from bnexp.compare.result import StudyResult
 from bnexp.report import figures, style
 from bnexp.report.configuration import text
+from bnexp.report.courses import summarise
 from bnexp.report.html import render
 from bnexp.report.predictions import data_uri
 from bnexp.report.sections import Report, paired_differences
@@ -37,7 +38,7 @@ def test_differences_average_to_the_comparisons(reports: Get) -> None:
 
 def test_curves_are_means_over_seeds_of_runs_that_did_not_diverge(reports: Get) -> None:
     report = reports("learning_rate")
-    summary = figures.summarise(report.curves)
+    summary = summarise(report.curves)
     cell = report.curves.filter(
         (pl.col("arm") == "none") & (pl.col("level") == "lr=0.128") & (pl.col("metric") == "val/accuracy")
     )
@@ -138,7 +139,7 @@ def test_pictures_survive_the_data_uri() -> None:
 def test_arms_keep_their_colour_in_every_chart(reports: Get) -> None:
     report = reports("conv_bias")
     assert report.factor
-    summary = figures.summarise(report.curves)
+    summary = summarise(report.curves)
     charts = [
         figures.learning_curve(summary, "val/loss", report.arms, report.focus),
         figures.factor_plot(report.factor, "", report.arms, "test/accuracy", "pp"),
@@ -271,7 +272,7 @@ def test_an_analysis_of_change_shows_the_difference_over_the_factor(reports: Get
 
 def test_probes_are_drawn_by_epoch(reports: Get) -> None:
     report = reports("batch_size")
-    summary = figures.summarise(report.probes)
+    summary = summarise(report.probes)
     assert not set(summary["metric"]) & {"val/loss", "learning_rate", "step"}
     chart = style.spec(figures.percentiles(summary, "act2", report.arms, report.focus))
     rows = [row for row in next(iter(chart["datasets"].values())) if row["level"] == report.focus and row["epoch"] == 3]
