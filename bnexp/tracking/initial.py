@@ -43,13 +43,12 @@ def _whole_id(beginning: str, store: Store) -> str:
 
 def starting_run(run_id: str, store: Store) -> RecordedRun:
     """The finished run of this id. Raises ConfigError where there is none, or its weights are not worth starting from."""
-    run = store.find(run_id)
+    run = store.records([run_id]).get(run_id)
     if run is None:
-        places = store.locate([run_id]).get(run_id, [])
-        if not places:
-            raise ConfigError(f"{KEY}={run_id} is not recorded in {store.root}; see the ids of all runs: bnexp runs.")
-        why = next((f"failed ({place.failure})" for place in places if place.failure), "has not finished")
-        why = next((f"has a damaged record ({place.damage})" for place in places if place.damage), why)
+        raise ConfigError(f"{KEY}={run_id} is not recorded in {store.root}; see the ids of all runs: bnexp runs.")
+    if not run.finished:
+        why = f"failed ({run.failure})" if run.failure else "has not finished"
+        why = f"has a damaged record ({run.damage})" if run.damage else why
         raise ConfigError(f"{KEY}={run_id} names a run that {why}; train it first, or start from another.")
     if run.summary.status != "finished":
         raise ConfigError(f"{KEY}={run_id} names a run that {run.summary.status}; start from another.")

@@ -82,17 +82,38 @@ class Store:
         self.root = root or runs_dir()
         self._named: set[str] = set()
 
+    def records(self, run_ids: Collection[str]) -> dict[str, RecordedRun]:
+        """The record of each run, whichever study trained it; a run without a directory is left out.
+
+        This is the one place that decides which record counts if several studies have a directory of the same run: a finished
+        one counts before a damaged one, that before a failed one, and that before one without an ending. Among equals the
+        first study in alphabetical order counts.
+
+        Args:
+            run_ids: ids of any number of runs. Ask for all of them in one call: each call lists every study's directory once.
+
+        Returns:
+            Run id -> its record.
+        """
+        places = self.locate(run_ids)
+        return {run_id: found[0] if len(found) == 1 else max(found, key=_told) for run_id, found in places.items()}
+
+    def finished(self, run_ids: Collection[str]) -> dict[str, RecordedRun]:
+        """As ``records``, but only the runs that have finished. A damaged one is named in the log and left out."""
+        return {record.run_id: record for record in self._finished(self.records(run_ids).values())}
+
     def find(self, run_id: str) -> RecordedRun | None:
-        """The finished run of this id, whichever study trained it."""
-        return next(self._finished(sorted(self.root.glob(f"*/{run_id}/{SUMMARY}"))), None)
+        """The finished run of this id, whichever study trained it; None if there is none. For many ids use ``finished``."""
+        return self.finished([run_id]).get(run_id)
 
     def runs(self) -> Iterator[RecordedRun]:
         """All finished runs. A damaged one is named in the log and left out."""
-        return self._finished(sorted(self.root.glob(f"*/*/{SUMMARY}")))
+        return self._finished(RecordedRun(path.parent) for path in sorted(self.root.glob(f"*/*/{SUMMARY}")))
 
     def latest(self, count: int) -> list[RecordedRun]:
-        """The runs that finished last, at most ``count``."""
-        return list(self._finished(sorted(self.root.glob(f"*/*/{SUMMARY}"), key=lambda path: path.stat().st_mtime)[-count:]))
+        """The runs that finished last, at most ``count``, the newest at the end."""
+        summaries = sorted(self.root.glob(f"*/*/{SUMMARY}"), key=lambda path: path.stat().st_mtime)
+        return list(self._finished(RecordedRun(path.parent) for path in summaries[-count:]))
 
     def folders(self) -> Iterator[RecordedRun]:
         """Every directory of a run, finished or not."""
@@ -101,7 +122,10 @@ class Store:
                 yield RecordedRun(path)
 
     def locate(self, run_ids: Collection[str]) -> dict[str, list[RecordedRun]]:
-        """Run id -> its directories. One listing a study: a glob a run would take seconds for a thousand runs."""
+        """Run id -> all its directories; ``records`` says which of them counts.
+
+        Each study is listed once: one glob per run would take seconds for a thousand runs.
+        """
         wanted = set(run_ids)
         places: dict[str, list[RecordedRun]] = {}
         for study in sorted(self.root.glob("[!.]*/")):
@@ -116,9 +140,8 @@ class Store:
             self._named.add(str(damage))
             log.warning("%s %s", damage, consequence)
 
-    def _finished(self, summaries: Iterable[Path]) -> Iterator[RecordedRun]:
-        for path in summaries:
-            run = RecordedRun(path.parent)
+    def _finished(self, records: Iterable[RecordedRun]) -> Iterator[RecordedRun]:
+        for run in records:
             if run.damage:
                 self.report_damage(run.damage, "Its run counts as not finished.")
             elif run.finished:
@@ -129,6 +152,13 @@ class Store:
 
     def study_path(self, name: str, study_id: str) -> Path:
         return self.root / name / f"study-{study_id}"
+
+
+def _told(record: RecordedRun) -> int:
+    """How much a record tells of its run's ending: finished, damaged, failed, nothing."""
+    if record.finished:
+        return 3
+    return 2 if record.damage else int(record.failure is not None)
 
 
 class StoreSink(Sink):
