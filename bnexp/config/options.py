@@ -79,12 +79,40 @@ class InitLayers(StrEnum):
 
 
 class NormKind(StrEnum):
+    """The norm layers. What follows from the kind alone is a property here; the layers are in ``model/norms``."""
+
     none = "none"
     batch = "batch"
     layer = "layer"
     instance = "instance"
     group = "group"
     batch_renorm = "batch_renorm"
+
+    @property
+    def has_running_statistics(self) -> bool:
+        """Whether training normalises by the statistics of the batch, and evaluation by running averages of them."""
+        return self in (NormKind.batch, NormKind.batch_renorm)
+
+    @property
+    def normalises_single_channels(self) -> bool:
+        """Whether each channel has a mean of its own, which cancels a bias that is added to the channel before."""
+        return self in (NormKind.batch, NormKind.batch_renorm, NormKind.instance)
+
+    @property
+    def needs_maps(self) -> bool:
+        """Whether it cannot normalise linear layers, because it takes each unit of each image by itself."""
+        return self.normalises_single_channels and not self.has_running_statistics
+
+    @property
+    def own_keys(self) -> frozenset[str]:
+        """Keys of ``norm`` that this kind uses and some other norm layer does not."""
+        running = {"momentum", "track_running_stats", "statistics"} if self.has_running_statistics else set()
+        special = {
+            NormKind.batch: {"ghost_size", "noise"},
+            NormKind.batch_renorm: {"r_max", "d_max"},
+            NormKind.group: {"groups"},
+        }
+        return frozenset(running | special.get(self, set()))
 
 
 class Backward(StrEnum):
@@ -127,8 +155,16 @@ class Placement(StrEnum):
 
 
 class OptimName(StrEnum):
+    """The optimisers. They are in ``train/optim.py``."""
+
     sgd = "sgd"
     adam = "adam"
+
+    @property
+    def own_keys(self) -> frozenset[str]:
+        """Keys of ``optim`` that this optimiser uses and some other one does not."""
+        keys = {OptimName.sgd: {"momentum", "nesterov"}, OptimName.adam: {"beta1", "beta2", "eps"}}
+        return frozenset(keys.get(self, set()))
 
 
 class Schedule(StrEnum):

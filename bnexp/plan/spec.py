@@ -72,7 +72,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
         kept["model.conv_bias"] = config.model.has_conv_bias(config.norm)
     if config.model.name is ModelName.mlp and kept.get("norm.placement") is Placement.after_pool:
         kept["norm.placement"] = Placement.after_activation  # an MLP pools nothing
-    if config.norm.kind is NormKind.batch and not config.norm.track_running_stats:
+    if config.norm.kind.has_running_statistics and not config.norm.track_running_stats:
         kept["train.eval_batch_size"] = config.train.eval_batch_size  # evaluation normalises by its own batches
     if kept.get("data.root"):
         kept["data.root"] = str(Path(kept["data.root"]).expanduser().resolve())
@@ -96,10 +96,7 @@ def _unused(config: RunConfig) -> set[str]:
     if model.init.scheme is InitScheme.torch and model.init.gain == 1:
         unused |= {"model.init.layers"}
     unused |= _unused_norm_keys(config)
-    if optim.name is OptimName.sgd:
-        unused |= {"optim.beta1", "optim.beta2", "optim.eps"}
-    else:
-        unused |= {"optim.momentum", "optim.nesterov"}
+    unused |= _of_others("optim", optim.name)
     if optim.schedule is not Schedule.step:
         unused |= {"optim.step_epochs", "optim.step_gamma"}
     if not any(value is True for value in vars(probe).values()):
@@ -115,18 +112,17 @@ def _unused_norm_keys(config: RunConfig) -> set[str]:
         return {info.name for info in schema_keys() if info.name.startswith("norm.")} - {"norm.kind"} | {
             "train.norm_statistics"
         }
-    unused: set[str] = set()
-    if norm.kind is not NormKind.group:
-        unused |= {"norm.groups"}
-    if norm.kind is not NormKind.batch:
-        unused |= {"norm.ghost_size", "norm.noise"}
-    if norm.kind is not NormKind.batch_renorm:
-        unused |= {"norm.r_max", "norm.d_max"}
-    if norm.kind not in (NormKind.batch, NormKind.batch_renorm):
-        unused |= {"norm.momentum", "norm.track_running_stats", "norm.statistics", "train.norm_statistics"}
+    unused = _of_others("norm", norm.kind)
+    if not norm.kind.has_running_statistics:
+        unused |= {"train.norm_statistics"}
     if not norm.track_running_stats:
         unused |= {"norm.momentum", "norm.statistics"}
     return unused
+
+
+def _of_others(section: str, choice: NormKind | OptimName) -> set[str]:
+    """The keys of ``section`` that other choices use, and this one does not."""
+    return {f"{section}.{key}" for other in type(choice) for key in other.own_keys - choice.own_keys}
 
 
 def plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexp.config.keys import OF_SPLIT, OF_TRAINING, SPLITS
 from bnexp.config.schema import WandbConfig
 from bnexp.data.images import ImagesById
 from bnexp.metrics import EpochMetrics, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
@@ -258,10 +259,10 @@ def log_study(
 def _define_metrics(run: wandb.Run) -> None:
     """``epoch`` as the x-axis; least loss and greatest accuracy beside the last in the summary."""
     run.define_metric("epoch")
-    for part in ("train", "val", "test"):
-        run.define_metric(f"{part}/loss", step_metric="epoch", summary="min,last")
-        run.define_metric(f"{part}/accuracy", step_metric="epoch", summary="max,last")
-    for name in ("learning_rate", "time/epoch_seconds", "time/images_per_second"):
+    for split in SPLITS:
+        for name, better in OF_SPLIT.items():
+            run.define_metric(f"{split}/{name}", step_metric="epoch", summary=f"{better},last")
+    for name in OF_TRAINING:
         run.define_metric(name, step_metric="epoch")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnexp.config.options import OptimName, Precision
+from bnexp.config.options import Precision
 from bnexp.config.schema import RunConfig
 from bnexp.model.convolution import Strategy
 from bnexp.model.layers import RunConv2d
@@ -115,15 +115,15 @@ def estimate(config: RunConfig, in_channels: int, size: int, num_classes: int) -
     from two small batches, from which it grows in proportion; the largest activation and its gradient. Evaluation: the two
     largest neighbours of a batch. A run takes the larger of the two.
     """
-    network, _ = _build([config], (in_channels, size, num_classes))
+    network, step = _build([config], (in_channels, size, num_classes))
     images = torch.zeros(4, in_channels, size, size, dtype=network.flat.dtype)
     image_bytes = images[:1].nbytes
     small, large = (saved_bytes(network.train(), batch) for batch in (images[:2], images))
     per_image = image_bytes + (large - small) / 2
     outputs = [image_bytes, *_output_bytes(network, in_channels, size)]
-    parameters = network.flat.numel() * network.flat.element_size()
-    states = 1 if config.optim.name is OptimName.sgd else 2
-    training = (3 + states) * parameters + config.train.batch_size * (per_image + 2 * max(outputs))
+    parameters = network.flat.nbytes
+    kept = 3 * parameters + sum(tensor.nbytes for tensor in step.optimiser.state)
+    training = kept + config.train.batch_size * (per_image + 2 * max(outputs))
     neighbours = max(a + b for a, b in pairwise(outputs))
     return MemoryLine(0.0, max(training, parameters + config.train.eval_batch_size * neighbours))
 

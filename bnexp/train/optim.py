@@ -94,18 +94,38 @@ def _at(table: Tensor, t: Tensor) -> Tensor:
     return table.index_select(0, t).squeeze(0)
 
 
+def _sgd(configs: Sequence[OptimConfig], parameters: Tensor, lr: Float64) -> SGD:
+    momentum = np.array([config.momentum for config in configs])
+    return SGD(parameters, lr, momentum, _weight_decay(configs), configs[0].nesterov)
+
+
+def _adam(configs: Sequence[OptimConfig], parameters: Tensor, lr: Float64) -> Adam:
+    beta1, beta2, eps = np.array([(config.beta1, config.beta2, config.eps) for config in configs]).T
+    return Adam(parameters, lr, beta1, beta2, eps, _weight_decay(configs))
+
+
+def _weight_decay(configs: Sequence[OptimConfig]) -> Float64:
+    return np.array([config.weight_decay for config in configs])
+
+
+# Name -> what makes it from one configuration per run, the parameters (R, P) and the learning rates (T, R).
+OPTIMISERS: dict[OptimName, Callable[[Sequence[OptimConfig], Tensor, Float64], Optimiser]] = {
+    OptimName.sgd: _sgd,
+    OptimName.adam: _adam,
+}
+
+
 def build_optimiser(configs: Sequence[OptimConfig], parameters: Tensor, epochs: int, steps_per_epoch: int) -> Optimiser:
-    """The optimiser of a cohort: one configuration for each row of ``parameters`` (R, P), all of the same kind."""
+    """The optimiser of a cohort.
 
-    def vector(value: Callable[[OptimConfig], float]) -> Float64:
-        return np.array([value(config) for config in configs])
-
+    Args:
+        configs: one configuration per run, all with the same ``name``.
+        parameters: (R, P), one row per run; the optimiser changes them in place.
+        epochs: length of the training, which the schedule is scaled to.
+        steps_per_epoch: number of updates per epoch.
+    """
     lr = np.stack([learning_rates(config, epochs, steps_per_epoch) for config in configs], axis=1)
-    weight_decay = vector(lambda c: c.weight_decay)
-    if configs[0].name is OptimName.sgd:
-        return SGD(parameters, lr, vector(lambda c: c.momentum), weight_decay, configs[0].nesterov)
-    beta1, beta2 = vector(lambda c: c.beta1), vector(lambda c: c.beta2)
-    return Adam(parameters, lr, beta1, beta2, vector(lambda c: c.eps), weight_decay)
+    return OPTIMISERS[configs[0].name](configs, parameters, lr)
 
 
 def learning_rates(config: OptimConfig, epochs: int, steps_per_epoch: int) -> Float64:

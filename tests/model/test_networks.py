@@ -216,14 +216,14 @@ ARMS = [
     for name, model in MODELS.items()
     for kind in NormKind
     if kind is not NormKind.batch_renorm  # torch has none to train against
-    and not (kind is NormKind.instance and model is MLP)  # a feature of one image is one value
+    and not (kind.needs_maps and model is MLP)  # a feature of one image is one value
 ]
 
 
 @pytest.mark.parametrize("placement", list(Placement))
 @pytest.mark.parametrize(("model", "kind"), ARMS)
 def test_every_network_trains_as_the_plain_one(model: ModelConfig, kind: NormKind, placement: Placement) -> None:
-    norm = NormConfig(kind, placement, linear=kind is not NormKind.instance)
+    norm = NormConfig(kind, placement, linear=not kind.needs_maps)
     configs = [RunConfig(seed, model=model, norm=norm, optim=OptimConfig(lr=lr)) for seed, lr in ((0, 0.01), (1, 0.02))]
     network = build_network(configs, 1, 20, 4, dtype=torch.float64)
     oracles = [reference_network(configs[run], network.export(run), 1, 20, 4) for run in range(2)]

@@ -160,7 +160,7 @@ def finished(**norm: Any) -> tuple[list[EpochMetrics], RunFinished]:
     return [record for record in records if isinstance(record, EpochMetrics)], last
 
 
-@pytest.mark.parametrize("kind", [NormKind.batch, NormKind.batch_renorm])
+@pytest.mark.parametrize("kind", [kind for kind in NormKind if kind.has_running_statistics])
 def test_training_does_not_feel_how_it_is_evaluated(kind: NormKind) -> None:
     epochs, running = finished(kind=kind)
     others, precise = finished(kind=kind, statistics=Statistics.precise)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from bnexp.config.keys import PROBE_METRICS, READING_SIZES
-from bnexp.config.schema import TrainConfig
+from bnexp.config.keys import PROBE_METRICS
+from bnexp.config.schema import READING_SIZES, TrainConfig
 from bnexp.model.norms import RunningNorm
 from bnexp.model.norms.standardise import standardise
 from bnexp.train.probes.images import chosen, in_full_parts, score
