@@ -13,8 +13,8 @@ from bnexp.report.sections import Report
 from bnexp.tracking.records import DataFacts
 from bnexp.tracking.store import Store
 from bnexp.tracking.tables import disagreements
-from bnexp.tracking.wandb import log_study
 from bnexp.tracking.wandb_session import WandbSession
+from bnexp.tracking.wandb_study import log_study
 
 if TYPE_CHECKING:
     import polars as pl

@@ -142,22 +142,28 @@ class WandbSession:
 
     @cached_property
     def _configured_mode(self) -> str:
-        """The mode after a look at the key, and whether the server takes it (10 s at most)."""
-        settings, mode = self._settings, self._settings_mode
-        if settings is None or mode != "online":
-            return mode
+        """The mode after a look at the key, and at whether the server takes it."""
+        if self._settings_mode != "online":
+            return self._settings_mode
+        return "online" if self._has_key() and self._is_let_in() else "offline"
+
+    def _has_key(self) -> bool:
+        settings = self._settings
+        found = settings is not None and bool(settings.api_key or key_configured(settings.base_url))
+        if not found and requested_mode(self.config) == "online":
+            self.messages.append("W&B: no API key is configured, so runs are recorded offline; log in with `wandb login`.")
+        return found
+
+    def _is_let_in(self) -> bool:
+        """Whether the server takes the key; it has 10 s to answer."""
         import wandb
 
-        if not (settings.api_key or key_configured(settings.base_url)):
-            if requested_mode(self.config) == "online":
-                self.messages.append("W&B: no API key is configured, so runs are recorded offline; log in with `wandb login`.")
-            return "offline"
         try:
             wandb.login(verify=True)
         except Exception as error:
             self.messages.append(f"W&B: no access, so runs are recorded offline: {one_line(error)}.")
-            return "offline"
-        return "online"
+            return False
+        return True
 
     def open(self, arguments: Mapping[str, Any], *, alone: bool) -> wandb.Run:
         """A new W&B run with these ``wandb.init`` arguments.
@@ -250,3 +256,8 @@ def _sync_command(places: Sequence[Path]) -> str:
     if len(paths) > 3 and len(folders) == 1 and all(path.name.startswith("offline-run-") for path in paths):
         return f"wandb sync {shlex.quote(str(folders.pop()))}/offline-run-*"
     return "wandb sync " + " ".join(shlex.quote(str(path)) for path in paths)
+
+
+def tags(names: Sequence[str]) -> list[str]:
+    """The tags of a W&B run: without repeats and empty ones, each cut to the 64 characters that W&B allows."""
+    return list(dict.fromkeys(name[:64] for name in names if name))
