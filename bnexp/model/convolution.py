@@ -53,6 +53,17 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, group
     return y if bias is None else y + bias.view(-1, 1, 1)
 
 
+def convolve_columns_apart(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int) -> Tensor:
+    """As ``convolve``, with the even and the odd columns of a map apart: (N, R*O, 2, H', W'/2). W' has to be even.
+
+    Even and odd columns are two channels of one convolution with stride 2 along the width: the same sums.
+    """
+    pair = torch.stack([F.pad(weight, (0, 1)), F.pad(weight, (1, 0))], 1).flatten(0, 1)  # (2*R*O, I, k, k+1)
+    biases = None if bias is None else bias.repeat_interleave(2)
+    y = F.conv2d(x, pair, biases, stride=(1, 2), padding=padding, groups=groups)
+    return y.view(len(y), -1, 2, *y.shape[2:])
+
+
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, padding: int, groups: int, strategy: Strategy) -> Tensor:
@@ -122,19 +133,23 @@ def _by_group(dy: Tensor, groups: int) -> Tensor:
     return dy.reshape(len(dy), groups, -1, *dy.shape[2:]).permute(1, 2, 0, 3, 4).flatten(2)
 
 
+def _matrices(weight: Tensor, groups: int) -> Tensor:
+    """(R*O, I, k, k) -> (G, R*O/G, D)."""
+    return weight.view(groups, len(weight) // groups, -1)
+
+
 def _im2col_forward(x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
     k = weight.shape[-1]
     height, width = (side + 2 * padding - k + 1 for side in x.shape[2:])
-    y = torch.bmm(weight.view(groups, len(weight) // groups, -1), _patches(x, k, padding, groups))
+    y = torch.bmm(_matrices(weight, groups), _patches(x, k, padding, groups))
     return y.view(groups, -1, len(x), height, width).permute(2, 0, 1, 3, 4).flatten(1, 2).contiguous()
 
 
 def _im2col_input_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
-    k = weight.shape[-1]
-    d_patches = torch.bmm(weight.view(groups, len(weight) // groups, -1).transpose(1, 2), _by_group(dy, groups))
+    d_patches = torch.bmm(_matrices(weight, groups).transpose(1, 2), _by_group(dy, groups))
     columns = d_patches.view(*d_patches.shape[:2], len(x), -1).permute(2, 0, 1, 3).flatten(1, 2)
     height, width = x.shape[2:]
-    return F.fold(columns, (height, width), k, padding=padding)
+    return F.fold(columns, (height, width), weight.shape[-1], padding=padding)
 
 
 def _im2col_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:

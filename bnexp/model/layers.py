@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from bnexp.model.convolution import Strategy, convolve
+from bnexp.model.convolution import Strategy, convolve, convolve_columns_apart
 from bnexp.model.hashing import HASH_MASK, random_bits
 
 
@@ -58,14 +58,11 @@ class RunConv2d(nn.Module):
         self.bias = nn.Parameter(torch.empty(shape[:2], device=device, dtype=dtype)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        groups = x.shape[1] // self.weight.shape[2]
-        bias = None if self.bias is None else self.bias.flatten()
+        weight, bias = self.weight.flatten(0, 1), None if self.bias is None else self.bias.flatten()
+        groups = x.shape[1] // weight.shape[1]
         if self.split_columns:
-            pair = torch.stack([F.pad(self.weight, (0, 1)), F.pad(self.weight, (1, 0))], 2).flatten(0, 2)
-            biases = None if bias is None else bias.repeat_interleave(2)
-            y = F.conv2d(x, pair, biases, stride=(1, 2), padding=self.padding, groups=groups)
-            return y.view(len(y), -1, 2, *y.shape[2:])
-        return convolve(x, self.weight.flatten(0, 1), bias, self.padding, groups, self.strategy)
+            return convolve_columns_apart(x, weight, bias, self.padding, groups)
+        return convolve(x, weight, bias, self.padding, groups, self.strategy)
 
 
 class RunLinear(nn.Module):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +49,32 @@ PER_RUN = frozenset(
 IN_COMMON = ("norm.backward", "train.device", "train.eval_batch_size", "train.log_every")
 
 
-def flatten(config: RunConfig) -> dict[str, Any]:
-    """The configuration as ``{dotted key: plain value}``, in schema order."""
+def flatten(config: RunConfig | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration as ``{dotted key: value}``, in its own order.
+
+    Args:
+        config: a configuration, or a recorded one as nested plain values. The values of schema keys stay whole, also if they
+            are mappings; keys that a later or an earlier version has are divided down to their last level.
+        prefix: what all keys begin with, with its dot.
+    """
+    nested = config if isinstance(config, Mapping) else vars(config)
     flat: dict[str, Any] = {}
-    for info in schema_keys():
-        value: Any = config
-        for part in info.name.split("."):
-            value = getattr(value, part)
-        flat[info.name] = value
+    for name, value in nested.items():
+        key = f"{prefix}{name}"
+        if key not in _leaves() and _is_divided(value):
+            flat |= flatten(value, f"{key}.")
+        else:
+            flat[key] = value
     return flat
+
+
+def _is_divided(value: Any) -> bool:
+    return is_dataclass(value) or (isinstance(value, Mapping) and bool(value))
+
+
+@cache
+def _leaves() -> frozenset[str]:
+    return frozenset(info.name for info in schema_keys())
 
 
 def identity(config: RunConfig) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.config.keys import metric_unit
+from bnexp.plan.spec import flatten
 from bnexp.tracking.reading import (
     MIB,
     DamagedRecord,
@@ -263,17 +263,6 @@ class RecordedRun:
         if recorded not in (None, hashlib.sha256(content).hexdigest()):
             raise DamagedRecord(path, "its content is not what the run recorded")
         return content
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as ``{dotted key: value}``; lists stay values."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _row(path: Path, line: str, what: str) -> dict[str, float]:

@@ -18,7 +18,6 @@ from bnexp.report.configuration import text
 from bnexp.report.html import render
 from bnexp.report.predictions import data_uri
 from bnexp.report.sections import Report
-from bnexp.tracking.records import flatten
 
 Get = Callable[[str], Report]
 
@@ -244,7 +243,6 @@ def test_charts_become_png(reports: Get) -> None:
 
 def test_configuration_values_read_as_they_are_typed() -> None:
     assert [text(v) for v in (None, True, 1e-5, 0.1, [1, "a"], "x")] == ["null", "true", "1e-05", "0.1", "[1, a]", "x"]
-    assert flatten({"a": {"b": {"c": 1}, "d": {}}, "e": [2]}) == {"a.b.c": 1, "a.d": {}, "e": [2]}
 
 
 def test_an_analysis_of_change_shows_the_difference_over_the_factor(reports: Get) -> None:
