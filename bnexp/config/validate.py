@@ -127,7 +127,7 @@ def _check_norm(config: RunConfig) -> None:
     norm, batch_size = config.norm, config.train.batch_size
     if norm.kind.needs_maps and config.model.has_linear_norm(norm):
         raise ConfigError(
-            f"norm.kind={norm.kind} cannot normalise linear layers, where each image has a single value a channel; "
+            f"norm.kind={norm.kind} cannot normalise linear layers, where each image has a single value per channel; "
             f"{_without_linear_norm(config)}."
         )
     if "groups" in norm.kind.own_keys:

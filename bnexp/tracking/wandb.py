@@ -51,7 +51,7 @@ class WandbSink(Sink):
         class_names: names of the K classes.
         images: test images by their ids, (N,) -> uint8 pixels (N, H, W, C).
         num_predictions: test images in the prediction table; 0: no table.
-        directory: where the folder ``wandb`` goes; null: the working directory. WANDB_DIR wins over it.
+        directory: where the folder ``wandb`` goes; None: the working directory. WANDB_DIR wins over it.
     """
 
     def __init__(

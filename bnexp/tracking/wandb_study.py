@@ -38,7 +38,7 @@ def log_study(
         figures: name -> HTML text or the bytes of a PNG.
         disagreements: as ``tables.disagreements`` gives it; no table if it has no rows.
         class_names: names of the K classes.
-        images: test images by their ids; null: the table has no pictures.
+        images: test images by their ids; None: the table has no pictures.
     """
     try:
         import wandb

@@ -300,7 +300,7 @@ def test_a_batch_of_one_is_refused_where_maps_are_single_pixels() -> None:
     build(size=32, kind=NormKind.batch).check_batch(1)
     build(size=16, kind=NormKind.batch).check_batch(2)
     build(size=16, kind=NormKind.batch, placement=Placement.before_activation).check_batch(1)
-    with pytest.raises(ConfigError, match="norm2 has one value a channel"):
+    with pytest.raises(ConfigError, match="norm2 has one value per channel"):
         build(size=16, kind=NormKind.batch).check_batch(1)
-    with pytest.raises(ConfigError, match="norm3 has one value a channel"):
+    with pytest.raises(ConfigError, match="norm3 has one value per channel"):
         build(size=32, kind=NormKind.batch, linear=True).check_batch(1)

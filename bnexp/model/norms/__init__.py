@@ -1,6 +1,7 @@
 """Normalisation layers with a run axis, from scratch: batch, batch renorm, layer, instance and group norm.
 
-``standardise.py`` has the algorithm and its gradient, ``base.py`` what the layers share.
+``standardise.py`` has the algorithm and its gradient, ``base.py`` what the layers share. A new layer has a file here, a line in
+``LAYERS``, a member of ``NormKind`` with its properties, and a file ``configs/norm/NAME.yaml``.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ def build_norm(
         num_features: number of channels or features.
         map_size: values per channel of one image, H*W; 1 for features.
         num_steps: steps of the whole training, which the schedule of batch renorm is scaled to.
-        device: where the layer lives; null: PyTorch's default.
-        dtype: number format of parameters and statistics; null: PyTorch's default.
+        device: where the layer lives; None: PyTorch's default.
+        dtype: number format of parameters and statistics; None: PyTorch's default.
 
     Raises:
         ConfigError: the layer cannot normalise such values.

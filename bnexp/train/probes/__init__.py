@@ -1,7 +1,8 @@
 """Probes: what happens inside a network while it trains, measured on a copy of it, so that training is not disturbed.
 
-``Probes.around`` copies the state of the network before and after a step; all else happens in ``Twin``, which shares nothing
-with the network and draws no random number. Each quantity has its formula, unit and source where it is computed:
+``Probes.around`` copies the state of the network before and after a step. Everything else happens in ``Twin``, which shares
+nothing with the network and draws no random number. A new probe has a key in ``ProbeConfig``, which names what it records; a
+function or class here; and a line in ``AT_STEPS``, ``AT_EPOCHS`` or ``AT_END`` below. Formulas, units and sources are in:
 
 ``activations``                                                  ``activations.py``
 ``gradients`` ``covariate_shift`` ``landscape`` ``decoupling``   ``steps.py``
@@ -92,7 +93,13 @@ class Probes:
 
     @contextmanager
     def around(self, x: Tensor, labels: Tensor, t: int) -> Iterator[None]:
-        """Measure step ``t``, which is made inside the context, on images ``x`` (N, R*C, S, S) and ``labels`` (R, N)."""
+        """Measure the step that is made inside the context.
+
+        Args:
+            x: images of the step, (N, R*C, S, S).
+            labels: (R, N).
+            t: number of the step, counted from 0 over the whole training.
+        """
         before = State.of(self.network)
         yield
         synchronise(self.data.device)
@@ -105,8 +112,14 @@ class Probes:
         self.seconds += time.perf_counter() - begin
 
     def read(self, totals: EpochTotals, validation: Evaluation | None) -> list[dict[str, float]]:
-        """The metrics of the epoch that has ended with ``validation``, for each run: means over its measured steps. Values that
-        are not finite, as those of a run that has diverged, are left out."""
+        """The metrics of the epoch that has ended, for each run: means over its measured steps.
+
+        Values that are not finite, such as those of a run that has diverged, are left out.
+
+        Args:
+            totals: what the steps of the epoch gave.
+            validation: the validation at its end; None: there are no validation images.
+        """
         epoch = {name: finite_mean(torch.stack(values).cpu().double().numpy()) for name, values in self.found.items()}
         self.found, self.seconds = {}, 0.0
         state = State.of(self.network)
@@ -119,7 +132,7 @@ class Probes:
         return self._by_run(epoch)
 
     def summary(self) -> list[dict[str, float]]:
-        """For each run the mean over its epochs of each metric of ``PROBE_METRICS``, but for ``gap``: there the end counts."""
+        """For each run the mean over its epochs of each metric of ``PROBE_METRICS``, without those of ``gap``."""
         probes = [name for name in PROBE_METRICS if name != "gap"]
         courses = {
             metric: [epoch[metric] for epoch in self.epochs if metric in epoch]
@@ -133,7 +146,7 @@ class Probes:
 
 
 def finite_mean(values: Float64) -> Float64:
-    """Mean of the finite values over the first axis; NaN where there is none: (M, R) -> (R,)."""
+    """Mean of the finite values over the first axis, NaN if there is none: (M, R) -> (R,)."""
     finite = np.isfinite(values)
     count = finite.sum(0)
     with np.errstate(invalid="ignore"):
