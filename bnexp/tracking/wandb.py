@@ -155,7 +155,7 @@ class WandbSink(Sink):
         self.session.report()
 
     def _finish(self, run: wandb.Run, exit_code: int) -> None:
-        """Finish on a thread of its own: online, this waits for the upload while the next run is logged."""
+        """Finish on a thread of its own, which waits for the upload while the next run is logged."""
         self._uploads.acquire()
         thread = threading.Thread(target=self._upload, args=(run, exit_code), daemon=True)
         self._finishing.append(thread)
@@ -184,7 +184,7 @@ class WandbSink(Sink):
         return _OpenRun(run)
 
     def _log_result(self, spec: RunSpec, opened: _OpenRun, record: RunFinished) -> None:
-        """The last metrics and how it ended; then, which online asks the server, the tables of predictions and the weights."""
+        """Log the last metrics and how the run ended, then the tables of predictions and the weights."""
         opened.log({"epoch": opened.epoch, **record.metrics}, opened.step)
         if record.diverged_at is None:
             opened.mark("finished", seconds=record.seconds)
@@ -197,7 +197,7 @@ class WandbSink(Sink):
                 _log_weights(opened.run, spec, record.weights)
 
     def _log_predictions(self, spec: RunSpec, opened: _OpenRun, predictions: Predictions) -> None:
-        """Accuracy of each class, confusion matrix, and the table of images that are worth looking at."""
+        """Log the accuracy of each class, the confusion matrix, and the table of images that are worth looking at."""
         frame = prediction_frame(predictions)
         confusion = confusion_matrix(frame, len(self._class_names))
         names = [name.replace(".", "_") for name in self._class_names]  # W&B reads a dot as nesting
@@ -226,7 +226,7 @@ class _Lane(threading.Thread):
 
 @dataclass
 class _OpenRun:
-    """A W&B run that is being logged, and the last epoch and step that it knows."""
+    """A W&B run that is being logged, and the last epoch and step that were logged."""
 
     run: wandb.Run
     epoch: int = 0
@@ -234,22 +234,22 @@ class _OpenRun:
     steps_per_epoch: float = 1.0
 
     def log(self, row: dict[str, Any], step: int) -> None:
-        """Add a row at an update count; W&B drops rows that go back in steps."""
+        """Add a row at a number of updates. W&B drops rows whose step is smaller than the last one."""
         self.run.log(row, step=step)
         self.epoch, self.step = row.get("epoch", self.epoch), step
 
     def mark(self, status: str, **facts: Any) -> None:
-        """Put the status and more facts into the summary; a run that did not end well has its status as a tag too."""
+        """Put the status and more facts into the summary. A run that has not finished gets its status as a tag too."""
         self.run.summary.update({"status": status, **facts})
         if status != "finished":
             self.run.tags = [*(self.run.tags or ()), status]
 
 
 def run_config(spec: RunSpec) -> dict[str, Any]:
-    """The configuration as W&B keeps it: nested, which W&B shows as columns like ``optim.lr``.
+    """The configuration of a run as W&B keeps it: nested, which W&B shows as columns like ``optim.lr``.
 
-    Of the study only what concerns this run is kept (``study arm levels``); how the run is shown and where it is computed
-    are left out.
+    Of the study only the part about this run is kept (``study arm levels``). The sections ``track`` and ``executor`` are left
+    out.
     """
     config = {name: value for name, value in spec.to_dict().items() if name not in ("study", "track", "executor")}
     levels = {name.replace(".", "_"): level for name, level in spec.levels.items()}
@@ -257,7 +257,7 @@ def run_config(spec: RunSpec) -> dict[str, Any]:
 
 
 def _define_metrics(run: wandb.Run) -> None:
-    """``epoch`` as the x-axis; least loss and greatest accuracy beside the last in the summary."""
+    """Make ``epoch`` the x-axis; the summary has the smallest loss and the greatest accuracy beside the last ones."""
     run.define_metric("epoch")
     for split in SPLITS:
         for name, better in OF_SPLIT.items():
