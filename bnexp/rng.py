@@ -11,20 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
 
 def derive(seed: int, stream: str) -> int:
     """A 63-bit seed for the stream ``stream`` of ``seed``: the first bytes of SHA-256 over both."""
     digest = hashlib.sha256(f"{seed}/{stream}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
-
-
-def torch_generator(seed: int, stream: str) -> torch.Generator:
-    """A CPU ``torch.Generator`` at the start of the stream (CPU, so that every device draws the same numbers)."""
-    import torch
-
-    return torch.Generator().manual_seed(derive(seed, stream))
 
 
 def numpy_generator(seed: int, stream: str) -> np.random.Generator:

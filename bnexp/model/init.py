@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bnexp.model.layers import RunConv2d, RunLinear
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 
 
 def draw_weight(scheme: str, shape: Sequence[int], generator: torch.Generator) -> Tensor:

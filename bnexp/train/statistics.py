@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bnexp.config.options import Precision
 from bnexp.model.networks import Network
 from bnexp.model.norms import RunningNorm, running_norms
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 from bnexp.train.precision import autocast
 
 if TYPE_CHECKING:

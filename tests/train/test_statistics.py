@@ -17,7 +17,7 @@ from bnexp.metrics import EpochMetrics, RunFinished
 from bnexp.model.networks import Network, build_network
 from bnexp.model.norms import RunningNorm, running_norms
 from bnexp.plan.spec import RunSpec
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 from bnexp.train.engine import fit
 from bnexp.train.evaluate import evaluate
 from bnexp.train.statistics import by_precise_statistics, kept_statistics, precise_statistics, statistics_batches

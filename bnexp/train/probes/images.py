@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bnexp.config.options import Precision
 from bnexp.model.networks import Network
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 from bnexp.train.evaluate import Split
 from bnexp.train.precision import autocast
 from bnexp.train.step import image_losses, num_correct

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bnexp.model.norms import RunNorm
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 from bnexp.train.probes.steps import Step, Values
 from bnexp.train.probes.twin import Twin
 
