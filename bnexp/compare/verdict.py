@@ -36,13 +36,13 @@ from bnexp.compare import stats
 from bnexp.compare.answer import NO_RESULT, answer
 from bnexp.compare.contrast import Contrast, Inputs, Questions, Records, Test, at_levels
 from bnexp.compare.factorial import interaction, trend
-from bnexp.compare.flips import predictions
-from bnexp.compare.histories import matched_loss, time_to_target
 from bnexp.compare.notes import notes
 from bnexp.compare.pairing import Pairs, Results
+from bnexp.compare.predictions import predictions
 from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult, Verdict
 from bnexp.compare.sensitivity import sensitivity
 from bnexp.compare.text import ALPHA, MIN_PAIRS, claimed, reason
+from bnexp.compare.time_to_target import matched_loss, time_to_target
 from bnexp.config.keys import did_you_mean
 from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import ConfigError, StudyConfig

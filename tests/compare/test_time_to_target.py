@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from made_outcomes import MadeRecords, outcome, result, study
 
-from bnexp.compare.histories import Losses, Validations, time_to
 from bnexp.compare.result import Outcome, Status, StudyResult, Verdict
 from bnexp.compare.tables import comparison_rows
+from bnexp.compare.time_to_target import Losses, Validations, time_to
 from bnexp.config.options import Analysis
 from bnexp.config.schema import ConfigError
 
