@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from bnexp.compare import stats
-from bnexp.compare.contrast import Test
 from bnexp.compare.pairing import Results, place, seed_text
-from bnexp.compare.result import Comparison
-from bnexp.compare.text import ALPHA, MIN_PAIRS, RATIO, all_diverged, interval, p_text, quantity
+from bnexp.compare.result import Comparison, Test
+from bnexp.compare.stats import ALPHA, MIN_PAIRS
+from bnexp.compare.text import effect, margin_kind, p_text, quantity
 from bnexp.config.schema import StudyConfig
 from bnexp.rng import numpy_generator
 
@@ -33,7 +33,7 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
         f"{place(f'{c.arm} against {c.baseline}', c.level)}: all {c.n} differences in {c.measure} are the same, so there is no "
         f"t test and no interval{'; the exact sign-flip test decides' if c.n >= MIN_PAIRS else ''}."
         for c in comparisons
-        if c.n > 1 and math.isnan(c.p_t) and c.test != Test.page and not all_diverged(c)
+        if c.n > 1 and math.isnan(c.p_t) and c.test is not Test.page and not c.all_diverged
     ]
     found += [
         f"{place(f'{c.arm} against {c.baseline}', c.level)}: both runs diverged in {c.both_diverged} of {c.n} pairs, which "
@@ -43,7 +43,7 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
     ]
     unset = {c.measure: c.unit for c in comparisons if math.isnan(c.margin)}
     for unit in dict.fromkeys(unset.values()):
-        kind = "a ratio above 1" if unit == RATIO else unit.split("/")[0]
+        kind = margin_kind(unit)
         hint = f"study.margin ({kind})" if kind else "study.margin"
         measures = " and ".join(measure for measure in unset if unset[measure] == unit)
         found.append(f"No margin is set for {measures}, so equivalence is not tested; set {hint}.")
@@ -93,10 +93,10 @@ def _noise_floor(study: StudyConfig, results: Results) -> list[str]:
         if half < 2:
             continue
         mean = stats.mean_interval(stats.differences(values[:half], values[half : 2 * half]))
-        unit, bounds = results.scale.unit, interval(mean.low, mean.high, results.scale.unit)
+        unit = results.scale.unit
         found.append(
             f"{place(f'Noise floor of {arm}', level)}: {half} of its seeds against {half} others differ by "
-            f"{' '.join(filter(None, [quantity(mean.estimate, unit, sign=True), bounds]))}; two seeds by "
+            f"{effect(mean.estimate, unit, mean.low, mean.high)}; two seeds by "
             f"{quantity(math.sqrt(2) * float(values.std(ddof=1)), unit)} (standard deviation)."
         )
     return found

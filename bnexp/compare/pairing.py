@@ -44,10 +44,11 @@ class Pairs:
     both_diverged: int = 0
 
     @classmethod
-    def of(cls, values: Mapping[int, tuple[float, float]]) -> Pairs:
+    def of(cls, values: Mapping[int, tuple[float, float]], both_diverged: int = 0) -> Pairs:
         """From seed -> (arm, baseline)."""
         seeds = tuple(sorted(values))
-        return cls(seeds, *np.array([values[seed] for seed in seeds], float).reshape(-1, 2).T)
+        arm, baseline = np.array([values[seed] for seed in seeds], float).reshape(-1, 2).T
+        return cls(seeds, arm, baseline, both_diverged)
 
 
 class Results:
@@ -131,9 +132,8 @@ class Results:
     def pair(self, arm: str, baseline: str, level: str) -> Pairs:
         """Both arms' values over the seeds for which both have one, in order of seed."""
         ours, theirs = self.values.get((arm, level), {}), self.values.get((baseline, level), {})
-        seeds = tuple(sorted(ours.keys() & theirs.keys()))
-        both = len(self.both_diverged(arm, baseline, level))
-        return Pairs(seeds, np.array([ours[s] for s in seeds], float), np.array([theirs[s] for s in seeds], float), both)
+        both = {seed: (ours[seed], theirs[seed]) for seed in ours.keys() & theirs.keys()}
+        return Pairs.of(both, len(self.both_diverged(arm, baseline, level)))
 
     def blocks(self) -> Array:
         """``(seeds, arms)`` means over the levels, for the seeds that have a value in every arm at every level."""

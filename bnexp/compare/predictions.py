@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,76 +12,103 @@ from numpy.typing import NDArray
 
 from bnexp.compare import stats
 from bnexp.compare.contrast import Contrast, Inputs, Questions
-from bnexp.compare.pairing import Pairs, place, seed_text
-from bnexp.compare.stats import MIN_VALUES
-from bnexp.compare.text import ALPHA, FLIPS, p_equals
+from bnexp.compare.method import Method
+from bnexp.compare.pairing import Cell, Pairs, place, seed_text
+from bnexp.compare.result import Comparison
+from bnexp.compare.stats import ALPHA, MIN_VALUES
+from bnexp.compare.text import at_level, difference, magnitude, margin, p_equals
 
+MEASURE = "flips beyond seed-to-seed churn"
 Guesses = NDArray[Any]  # (N, 2) predicted and true class of each test image
 
 
-def predictions(asked: Inputs) -> Questions:
+class Predictions(Method):
     """``analysis: predictions``: share of test images that arm and baseline predict differently, against the seeds' own.
 
-    For each seed: flips, the images that the two arms, at that seed, put into different classes; and churn, those that the
+    For each seed: flips, the images that the two arms put into different classes at that seed; and churn, those that the
     baseline puts into different classes at this seed and at its next one, the last with the first. Compared is flips minus
     churn, in pp of the images. Neighbouring churns share a run, and so do a churn and the next seed's flips, with opposite
     sign: without an effect the two cancel, and pairs stay uncorrelated. McNemar's test says, seed by seed, whether one arm is
-    right more often on the same images; it goes into the notes, for seeds share their images and so cannot be pooled.
+    right more often on the same images. It goes into the notes, because seeds share their images and cannot be pooled.
     """
-    results, contrasts, notes, unpaired = asked.results, [], [], []
-    known = {(arm, level): runs for level in results.levels for arm, runs in _at_level(asked, level).items()}
-    for arm, baseline in asked.pairs:
-        for level in results.levels:
-            ours, theirs = known[arm, level], known[baseline, level]
-            about = place(f"{arm} against {baseline}", level)
-            churn = _churn(theirs)
-            both = {
-                seed: (100 * _differing(ours[seed], theirs[seed]), 100 * churn[seed])
-                for seed in sorted(ours.keys() & churn.keys())
-            }
-            if both:
-                notes += [_flips_note(about, baseline, both), _mcnemar_note(about, arm, baseline, ours, theirs, list(both))]
-            planned = results.run_ids(arm, level).keys() & results.run_ids(baseline, level).keys()
-            if lost := sorted(planned - both.keys()):
-                unpaired.append(f"{about}: {seed_text(lost)} without predictions of both arms and of two seeds; not compared.")
-            direction = asked.direction(level)
-            contrasts.append(Contrast(arm, baseline, level, FLIPS, "pp", asked.margin, direction, Pairs.of(both)))
-    return Questions(contrasts, notes, unpaired)
+
+    def ask(self, asked: Inputs) -> Questions:
+        runs = _complete(asked.read(asked.guesses))
+        return Questions.joined(
+            _at(asked, runs[arm, level], runs[baseline, level], (arm, baseline, level))
+            for arm, baseline in asked.pairs
+            for level in asked.results.levels
+        )
+
+    def equivalent(self, c: Comparison) -> str:
+        within = f"within {margin(c)} ({difference(c)})"
+        return f"{_who(c)} disagree on as many test images as two seeds of {c.baseline} do, {within}"
+
+    def different(self, c: Comparison) -> str:
+        more = f"{magnitude(c)} {'more' if c.difference > 0 else 'fewer'} of the test images"
+        return f"{_who(c)} disagree on {more} than two seeds of {c.baseline} do"
+
+    undecided = different
 
 
-def _at_level(asked: Inputs, level: str) -> dict[str, dict[int, Guesses]]:
-    """Arm -> seed -> what the run says of the test images; only of runs with as many of them as most have."""
-    results = asked.results
-    found = {arm: {s: asked.guesses(run_id) for s, run_id in results.run_ids(arm, level).items()} for arm in results.arms}
-    sizes = Counter(len(guesses) for runs in found.values() for guesses in runs.values() if guesses is not None)
-    size = sizes.most_common(1)[0][0] if sizes else 0
+def _who(c: Comparison) -> str:
+    return f"{c.arm} and {c.baseline}{at_level(c)}"
+
+
+def churn(classes: Mapping[int, NDArray[Any]]) -> dict[int, float]:
+    """Share of test images that two seeds of one arm put into different classes: what the seed alone changes.
+
+    Args:
+        classes: seed -> (N,) the predicted class of each test image.
+
+    Returns:
+        For each seed the share at which it and the next one differ, the last and the first. Empty below two seeds.
+    """
+    seeds = sorted(classes)
+    if len(seeds) < 2:
+        return {}
+    return {seed: float(np.mean(classes[seed] != classes[seeds[(k + 1) % len(seeds)]])) for k, seed in enumerate(seeds)}
+
+
+def _complete(read: Mapping[Cell, Mapping[int, Guesses | None]]) -> dict[Cell, dict[int, Guesses]]:
+    """What was read of the runs that have, at their level, as many test images as most."""
+    sizes: dict[str, Counter[int]] = {}
+    for (_, level), runs in read.items():
+        sizes.setdefault(level, Counter()).update(len(guesses) for guesses in runs.values() if guesses is not None)
+    usual = {level: counts.most_common(1)[0][0] if counts else 0 for level, counts in sizes.items()}
     return {
-        arm: {seed: guesses for seed, guesses in runs.items() if guesses is not None and len(guesses) == size}
-        for arm, runs in found.items()
+        (arm, level): {s: guesses for s, guesses in runs.items() if guesses is not None and len(guesses) == usual[level]}
+        for (arm, level), runs in read.items()
     }
 
 
-def _differing(one: Guesses, other: Guesses) -> float:
-    return float(np.mean(one[:, 0] != other[:, 0]))
-
-
-def _churn(runs: dict[int, Guesses]) -> dict[int, float]:
-    """Share of images that each seed and the next put into different classes; empty below three seeds."""
-    seeds = sorted(runs)
-    if len(seeds) < MIN_VALUES:
-        return {}
-    return {seed: _differing(runs[seed], runs[seeds[(k + 1) % len(seeds)]]) for k, seed in enumerate(seeds)}
+def _at(asked: Inputs, ours: Mapping[int, Guesses], theirs: Mapping[int, Guesses], where: tuple[str, str, str]) -> Questions:
+    """The question about one arm and its baseline at one level; ``ours`` and ``theirs``: seed -> guesses."""
+    arm, baseline, level = where
+    about = place(f"{arm} against {baseline}", level)
+    between = churn({seed: guesses[:, 0] for seed, guesses in theirs.items()}) if len(theirs) >= MIN_VALUES else {}
+    both = {
+        seed: (100 * float(np.mean(ours[seed][:, 0] != theirs[seed][:, 0])), 100 * between[seed])
+        for seed in sorted(ours.keys() & between.keys())
+    }
+    notes = [_flips_note(about, baseline, both), _mcnemar_note(about, arm, baseline, ours, theirs, list(both))] if both else []
+    planned = asked.results.run_ids(arm, level).keys() & asked.results.run_ids(baseline, level).keys()
+    unpaired = []
+    if lost := sorted(planned - both.keys()):
+        unpaired.append(f"{about}: {seed_text(lost)} without predictions of both arms and of two seeds; not compared.")
+    contrast = Contrast(*where, MEASURE, "pp", asked.margin, asked.direction(level), Pairs.of(both))
+    return Questions([contrast], notes, unpaired)
 
 
 def _flips_note(about: str, baseline: str, both: dict[int, tuple[float, float]]) -> str:
-    flips, churn = np.mean(list(both.values()), axis=0)
+    flips, seeds = np.mean(list(both.values()), axis=0)
     return (
-        f"{about}: {flips:.2f} % of the test images change class between the arms, {churn:.2f} % between seeds of {baseline}."
+        f"{about}: {flips:.2f} % of the test images change class between the arms, {seeds:.2f} % between seeds of {baseline}."
     )
 
 
 def _mcnemar_note(
-    about: str, arm: str, baseline: str, ours: dict[int, Guesses], theirs: dict[int, Guesses], seeds: list[int]
+    about: str, arm: str, baseline: str, ours: Mapping[int, Guesses], theirs: Mapping[int, Guesses], seeds: list[int]
 ) -> str:
     counts = []
     for seed in seeds:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from bnexp.compare.stats import ALPHA, MIN_PAIRS
+from bnexp.config.options import Direction
 from bnexp.tracking.reading import Level
 
 
@@ -30,6 +32,16 @@ class Verdict(StrEnum):
     EQUIVALENT = "EQUIVALENT"
     INCONCLUSIVE = "INCONCLUSIVE"
     ESTIMATE = "ESTIMATE"
+
+
+class Test(StrEnum):
+    """The test that a verdict rests on."""
+
+    __test__ = False  # pytest would take the class for a test case
+
+    paired_t = "paired t"
+    sign_flip = "sign flip"
+    page = "Page"
 
 
 @dataclass(frozen=True)
@@ -128,12 +140,43 @@ class Comparison:
     p_sign_flip_adjusted: float = math.nan
     both_diverged: int = 0
     reference: str = ""
-    test: str = "paired t"
+    test: Test = Test.paired_t
     p_test: float = math.nan
     low_bca: float = math.nan
     high_bca: float = math.nan
     seeds: list[int] = field(default_factory=list)
     differences: list[float] = field(default_factory=list)
+
+    @property
+    def measured(self) -> int:
+        """Number of pairs whose difference was measured: not both runs diverged."""
+        return self.n - self.both_diverged
+
+    @property
+    def all_diverged(self) -> bool:
+        """Whether both runs of every pair diverged, so that nothing was tested."""
+        return self.n > 0 and not self.measured
+
+    @property
+    def shows_equivalence(self) -> bool:
+        """Whether the verdict rests on shown equivalence.
+
+        Equivalence is looked at first if it is claimed. Otherwise it counts only if no difference is shown.
+        """
+        if self.measured < MIN_PAIRS or not self.p_equivalence_adjusted < ALPHA:
+            return False
+        return self.direction == Direction.equivalent or not self.p_adjusted < ALPHA
+
+    @property
+    def shows_difference(self) -> bool:
+        """Whether the verdict rests on a shown difference."""
+        return self.verdict in (Verdict.SUPPORTED, Verdict.REFUTED) and not self.shows_equivalence
+
+    @property
+    def shows_claim(self) -> bool:
+        """Whether the comparison shows what the study claims."""
+        claimed = self.verdict is Verdict.EQUIVALENT and self.direction == Direction.equivalent
+        return claimed or self.verdict is Verdict.SUPPORTED
 
 
 @dataclass(frozen=True)
@@ -185,7 +228,7 @@ def _build(cls: type[T], row: Mapping[str, Any]) -> T:
     for item in fields(cls):
         if item.name in row:
             value = row[item.name]
-            enum = {"Status": Status, "Verdict": Verdict}.get(str(item.type))
+            enum = {"Status": Status, "Verdict": Verdict, "Test": Test}.get(str(item.type))
             values[item.name] = math.nan if value is None and item.type == "float" else enum(value) if enum else value
     return cls(**values)
 

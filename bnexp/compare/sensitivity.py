@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.compare.contrast import Contrast, Inputs, Questions
+from bnexp.compare.method import Method
 from bnexp.compare.pairing import Pairs, Results, seed_text
 from bnexp.compare.stats import Array
 from bnexp.config.schema import ConfigError
@@ -62,27 +63,32 @@ class Measure:
     margin: float
 
 
-def sensitivity(asked: Inputs) -> Questions:
-    """``analysis: sensitivity``: every measure of every arm's courses against its baseline's."""
-    courses = Sensitivity(asked.results, asked.margin, asked.chance)
-    contrasts = [
-        Contrast(
-            arm=arm,
-            baseline=baseline,
-            level="",
-            measure=measure.name,
-            unit=measure.unit,
-            margin=measure.margin,
-            direction=asked.study.direction,
-            pairs=courses.pair(arm, baseline, index),
-        )
-        for index, measure in enumerate(courses.measures)
-        for arm, baseline in asked.pairs
-    ]
-    return Questions(contrasts, courses.notes(), courses.incomplete())
+class Sensitivity(Method):
+    """``analysis: sensitivity``: one contrast per measure and pair of arms."""
+
+    compares_metric = True
+    expects_divergence = True
+
+    def ask(self, asked: Inputs) -> Questions:
+        courses = Courses(asked.results, asked.margin, asked.chance)
+        contrasts = [
+            Contrast(
+                arm=arm,
+                baseline=baseline,
+                level="",
+                measure=measure.name,
+                unit=measure.unit,
+                margin=measure.margin,
+                direction=asked.study.direction,
+                pairs=courses.pair(arm, baseline, index),
+            )
+            for index, measure in enumerate(courses.measures)
+            for arm, baseline in asked.pairs
+        ]
+        return Questions(contrasts, courses.notes(), courses.incomplete())
 
 
-class Sensitivity:
+class Courses:
     """The measures of every arm and seed of a study over its one numeric factor.
 
     ``factor`` is its key, ``levels`` the texts of its levels in order of size, ``x`` their base-2 logarithms; ``values``: arm
@@ -115,10 +121,9 @@ class Sensitivity:
         A pair counts as ``both_diverged`` where both arms diverged at every level.
         """
         ours, theirs = self.values[arm], self.values[baseline]
-        seeds = tuple(sorted(ours.keys() & theirs.keys()))
-        columns = [np.array([values[seed][index] for seed in seeds], float) for values in (ours, theirs)]
+        both = {seed: (ours[seed][index], theirs[seed][index]) for seed in ours.keys() & theirs.keys()}
         lost = [set(self.results.diverged(name, level)) for name in (arm, baseline) for level in self.levels]
-        return Pairs(seeds, columns[0], columns[1], len(set(seeds).intersection(*lost)))
+        return Pairs.of(both, len(set(both).intersection(*lost)))
 
     def incomplete(self) -> list[str]:
         """A sentence for each arm some of whose seeds lack a level and so have no measures."""

@@ -24,10 +24,12 @@ from scipy import special
 
 Array = NDArray[np.float64]
 
-EXACT_SIGN_FLIPS = 14
-SIGN_FLIP_DRAWS = 9_999
-MAX_PAIRS = 10_000
+ALPHA = 0.05  # level of every test
+MIN_PAIRS = 6  # of a verdict: with fewer, the exact sign-flip test cannot reach ALPHA
 MIN_VALUES = 3  # of an interval
+MAX_PAIRS = 10_000  # the search for the number of pairs needed stops here
+EXACT_SIGN_FLIPS = 14  # up to this many pairs all sign patterns are tried
+SIGN_FLIP_DRAWS = 9_999
 BOOTSTRAP_DRAWS = 2_000
 
 

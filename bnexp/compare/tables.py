@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bnexp.compare.result import StudyResult
+from bnexp.compare.result import StudyResult, Test
 from bnexp.compare.text import interval, number, p_text, quantity, signed
 
 Row = dict[str, str]
@@ -40,7 +40,7 @@ def comparison_rows(result: StudyResult) -> list[Row]:
     """
     leveled = any(c.level for c in result.comparisons)
     measured = any(c.measure != result.metric for c in result.comparisons)
-    tested = any(c.test != "paired t" for c in result.comparisons)
+    tested = any(c.test is not Test.paired_t for c in result.comparisons)
     return [
         {
             "arm": c.arm,

@@ -1,30 +1,31 @@
-"""What is read from the course of a training: time to a target accuracy, and validation loss at equal training loss."""
+"""How long an arm takes to reach the validation accuracy that its baseline ends with."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import numpy as np
 
-from bnexp.compare.contrast import Contrast, Inputs, Questions, Test
+from bnexp.compare.contrast import Contrast, History, Inputs, Questions, is_finite
+from bnexp.compare.method import Method
 from bnexp.compare.pairing import Pairs, place, seed_text
+from bnexp.compare.result import Comparison, Test
 from bnexp.compare.stats import Array
-from bnexp.compare.text import RATIO, number
+from bnexp.compare.text import RATIO, at_level, difference, number
 from bnexp.config.options import Direction
 from bnexp.config.schema import ConfigError
-
-History = list[dict[str, float]]
-Course = TypeVar("Course")
 
 
 @dataclass(frozen=True)
 class Validations:
-    """The validations of one run in order: updates before each ``steps``, ``accuracy`` and training ``seconds``, all (V,).
+    """The V validations of one run, in order.
 
-    Seconds are those of whole epochs, spread evenly over their updates; NaN where they are not recorded.
+    Args:
+        steps: (V,) number of updates before each.
+        accuracy: (V,) its accuracy, a fraction.
+        seconds: (V,) training time before it: that of whole epochs, spread evenly over their updates. NaN if not recorded.
     """
 
     steps: Array
@@ -33,13 +34,13 @@ class Validations:
 
     @classmethod
     def of(cls, history: History) -> Validations | None:
-        """None where a run has no validation with a finite accuracy."""
-        found = {int(row["step"]): row["val/accuracy"] for row in history if _finite(row, "val/accuracy")}
+        """Read from the lines of a run; None if no validation has a finite accuracy."""
+        found = {int(row["step"]): row["val/accuracy"] for row in history if is_finite(row, "val/accuracy")}
         if not found:
             return None
         steps = np.array(sorted(found), float)
         epochs = [row for row in history if "epoch" in row]
-        timed = all(_finite(row, "time/epoch_seconds") for row in epochs)
+        timed = all(is_finite(row, "time/epoch_seconds") for row in epochs)
         ends = np.cumsum([0.0, *(row["time/epoch_seconds"] if timed else math.nan for row in epochs)])
         seconds = np.interp(steps, [0.0, *(row["step"] for row in epochs)], ends)
         return cls(steps, np.array([found[int(step)] for step in steps], float), seconds)
@@ -57,7 +58,7 @@ class Validations:
 
 @dataclass(frozen=True)
 class Time:
-    """Updates and seconds until a target; ``censored`` where it was not reached: the values are then lower bounds."""
+    """Updates and seconds until a target. ``censored``: it was not reached, so the values are lower bounds."""
 
     updates: float
     seconds: float
@@ -65,10 +66,15 @@ class Time:
 
 
 def time_to(target: float, run: Validations | None, other: Validations) -> Time:
-    """Updates and seconds until the first validation of ``run`` at or above ``target``.
+    """Updates and seconds until the first validation at or above a target.
 
-    A run that does not reach it counts as reaching it one validation after the end, its own or that of the ``other`` run of
-    its pair: later than any that does. None stands for a run that diverged before its first validation.
+    A run that does not reach the target counts as reaching it one validation after the end, its own or that of the other run
+    of its pair: later than any run that does reach it.
+
+    Args:
+        target: an accuracy, a fraction.
+        run: the run; None if it diverged before its first validation.
+        other: the other run of the pair.
     """
     if run is None:
         return Time(float(other.steps[-1]) + other.interval, math.nan, True)
@@ -79,46 +85,81 @@ def time_to(target: float, run: Validations | None, other: Validations) -> Time:
     return Time(updates, float(run.seconds[-1] * updates / run.steps[-1]), True)
 
 
-def time_to_target(asked: Inputs) -> Questions:
+class TimeToTarget(Method):
     """``analysis: time_to_target``: updates, and seconds, until the validation accuracy that the baseline ends with.
 
-    For each seed the target is the last validation accuracy of the baseline's run; the time of either run is that of its
-    first validation at or above it, so that times are known to one validation. Compared is the base-2 logarithm of arm over
-    baseline, by the sign-flip test, for censored times have no normal distribution. ``study.margin`` is a ratio. A baseline
-    that diverged sets no target: its pair is listed as not compared.
+    For each seed the target is the last validation accuracy of the baseline's run. The time of either run is that of its
+    first validation at or above it, so times are known to one validation. Compared is the base-2 logarithm of arm over
+    baseline, by the sign-flip test, because censored times have no normal distribution. ``study.margin`` is a ratio. A
+    baseline that diverged sets no target: its pair is listed as not compared.
     """
-    results, contrasts, notes, unpaired = asked.results, [], [], []
-    margin = _ratio_margin(asked.study.margin)
-    read = _Reader(asked, Validations.of)
-    for arm, baseline in asked.pairs:
-        for level in results.levels:
-            ours, theirs = read(arm, level), read(baseline, level)
-            diverged = results.diverged(baseline, level)
-            targets = {s: run for s, run in theirs.items() if run is not None and s in ours and s not in diverged}
-            times = {
-                seed: (time_to(run.target, ours[seed], run), time_to(run.target, run, run)) for seed, run in targets.items()
-            }
-            notes += _time_notes(arm, baseline, level, targets, times)
-            if lost := sorted(ours.keys() & theirs.keys() - targets.keys()):
-                unpaired.append(f"{place(f'{arm} against {baseline}', level)}: {seed_text(lost)} without a target to reach.")
-            contrasts += _time_contrasts((arm, baseline, level), times, margin, asked.direction(level))
-    return Questions(contrasts, notes, unpaired)
+
+    test = Test.sign_flip
+    follows_training = True
+
+    def ask(self, asked: Inputs) -> Questions:
+        margin = _ratio_margin(asked.study.margin)
+        runs = asked.read(lambda run_id: Validations.of(asked.history(run_id)))
+        return Questions.joined(
+            self._at(asked, margin, runs[arm, level], runs[baseline, level], (arm, baseline, level))
+            for arm, baseline in asked.pairs
+            for level in asked.results.levels
+        )
+
+    def _at(
+        self,
+        asked: Inputs,
+        margin: float,
+        ours: Mapping[int, Validations | None],
+        theirs: Mapping[int, Validations | None],
+        where: tuple[str, str, str],
+    ) -> Questions:
+        """The questions about one arm and its baseline at one level; ``ours`` and ``theirs``: seed -> run."""
+        arm, baseline, level = where
+        diverged = asked.results.diverged(baseline, level)
+        targets = {s: run for s, run in theirs.items() if run is not None and s in ours and s not in diverged}
+        times = {s: (time_to(run.target, ours[s], run), time_to(run.target, run, run)) for s, run in targets.items()}
+        unpaired = []
+        if lost := sorted(ours.keys() & theirs.keys() - targets.keys()):
+            unpaired.append(f"{place(f'{arm} against {baseline}', level)}: {seed_text(lost)} without a target to reach.")
+        contrasts = _contrasts(where, times, margin, asked.direction(level))
+        return Questions(contrasts, _notes(where, targets, times), unpaired)
+
+    def equivalent(self, c: Comparison) -> str:
+        within = f"within a factor of {number(c.margin, c.unit)} ({difference(c)})"
+        return f"{c.arm} needs as many {_what(c)} as {c.baseline}{at_level(c)} {_goal(c)}, {within}"
+
+    def different(self, c: Comparison) -> str:
+        return f"{c.arm} needs {difference(c)} {_what(c)} than {c.baseline}{at_level(c)} {_goal(c)}"
+
+    undecided = different
 
 
-def _time_contrasts(
+def _what(c: Comparison) -> str:
+    """``updates`` or ``seconds``."""
+    return c.measure.split(" ")[0]
+
+
+def _goal(c: Comparison) -> str:
+    return f"to reach the accuracy that {c.baseline} ends with"
+
+
+def _contrasts(
     where: tuple[str, str, str], times: Mapping[int, tuple[Time, Time]], margin: float, direction: Direction
 ) -> list[Contrast]:
-    """One of updates, and one of seconds where they are recorded."""
+    """One of updates, and one of seconds if they are recorded."""
     found = []
     for name in ("updates", "seconds"):
         logs = {s: (math.log2(getattr(a, name)), math.log2(getattr(b, name))) for s, (a, b) in times.items()}
         pairs = Pairs.of({seed: pair for seed, pair in logs.items() if all(map(math.isfinite, pair))})
         if pairs.seeds or name == "updates":
-            found.append(Contrast(*where, f"{name} to target", RATIO, margin, direction, pairs, test=Test.sign_flip))
+            test = TimeToTarget.test
+            found.append(Contrast(*where, f"{name} to target", RATIO, margin, direction, pairs, test=test))
     return found
 
 
 def _ratio_margin(margin: float | None) -> float:
+    """The base-2 logarithm of ``study.margin``; NaN if none is set."""
     if margin is None:
         return math.nan
     if margin <= 1:
@@ -129,11 +170,13 @@ def _ratio_margin(margin: float | None) -> float:
     return math.log2(margin)
 
 
-def _time_notes(
-    arm: str, baseline: str, level: str, targets: Mapping[int, Validations], times: Mapping[int, tuple[Time, Time]]
+def _notes(
+    where: tuple[str, str, str], targets: Mapping[int, Validations], times: Mapping[int, tuple[Time, Time]]
 ) -> list[str]:
+    """What the target is, how long both arms take, and which seeds do not reach it."""
     if not times:
         return []
+    arm, baseline, level = where
     about = place(f"{arm} against {baseline}", level)
     goal = 100 * float(np.mean([run.target for run in targets.values()]))
     updates = [2 ** float(np.mean([math.log2(pair[k].updates) for pair in times.values()])) for k in (0, 1)]
@@ -148,98 +191,3 @@ def _time_notes(
             "after the end, so the ratio is a lower bound."
         )
     return found
-
-
-MATCHED = "gap at matched training loss"
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Training and validation loss of one run, epoch by epoch, (E,) each, in nats."""
-
-    train: Array
-    validation: Array
-
-    @classmethod
-    def of(cls, history: History, key: str) -> Losses | None:
-        rows = [(row[key], row["val/loss"]) for row in history if _finite(row, key) and _finite(row, "val/loss")]
-        return cls(*np.array(rows, float).T) if rows else None
-
-    def gap_at(self, level: float) -> float | None:
-        """Validation minus training loss where training loss first falls to ``level``, interpolated between epochs.
-
-        None for a run that is below it from its first record on: nothing is extrapolated.
-        """
-        i = int(np.flatnonzero(self.train <= level)[0])
-        if i == 0:
-            return float(self.validation[0] - level) if self.train[0] == level else None
-        part = (self.train[i - 1] - level) / (self.train[i - 1] - self.train[i])
-        return float(self.validation[i - 1] + part * (self.validation[i] - self.validation[i - 1]) - level)
-
-
-def matched_loss(asked: Inputs) -> Questions:
-    """``analysis: matched_loss``: validation minus training loss where both runs of a pair have the same training loss.
-
-    That loss is, seed by seed, the larger of their smallest ones: the lowest that both reach. Training loss is that of
-    ``probe.gap``, in evaluation mode, where every run has it, else the running one of training mode. ``study.margin`` is in
-    nats. Diverged runs reach no such loss and are listed as not compared.
-    """
-    results, contrasts, notes, unpaired = asked.results, [], [], []
-    key = _training_loss(asked)
-    read = _Reader(asked, lambda history: Losses.of(history, key))
-    for arm, baseline in asked.pairs:
-        for level in results.levels:
-            ours, theirs = (_finished(read(name, level), results.diverged(name, level)) for name in (arm, baseline))
-            gaps, matched, early = {}, [], []
-            for seed in sorted(ours.keys() & theirs.keys()):
-                lowest = max(float(run.train.min()) for run in (ours[seed], theirs[seed]))
-                ours_gap, theirs_gap = ours[seed].gap_at(lowest), theirs[seed].gap_at(lowest)
-                if ours_gap is None or theirs_gap is None:
-                    early.append(seed)
-                    continue
-                gaps[seed] = (ours_gap, theirs_gap)
-                matched.append(lowest)
-            about = place(f"{arm} against {baseline}", level)
-            if gaps:
-                notes.append(f"{about}: matched at a training loss ({key}) of {np.mean(matched):.4f} nats, mean over seeds.")
-            if early:
-                unpaired.append(
-                    f"{about}: {seed_text(early)} not compared, for one run is already at its first record below the lowest "
-                    "training loss of the other; train longer."
-                )
-            if lost := sorted(set(read(arm, level)) & set(read(baseline, level)) - gaps.keys() - set(early)):
-                unpaired.append(f"{about}: {seed_text(lost)} diverged or without losses; not compared.")
-            margin = math.nan if asked.study.margin is None else asked.study.margin
-            contrasts.append(Contrast(arm, baseline, level, MATCHED, "nats", margin, asked.direction(level), Pairs.of(gaps)))
-    return Questions(contrasts, notes, unpaired)
-
-
-def _training_loss(asked: Inputs) -> str:
-    """The training loss that every run has recorded."""
-    results = asked.results
-    ids = {i for arm in results.arms for level in results.levels for i in results.run_ids(arm, level).values()}
-    evaluated = ids and all(any("train_eval/loss" in row for row in asked.history(i)) for i in ids)
-    return "train_eval/loss" if evaluated else "train/loss"
-
-
-def _finished(courses: Mapping[int, Losses | None], diverged: list[int]) -> dict[int, Losses]:
-    return {seed: course for seed, course in courses.items() if course is not None and seed not in diverged}
-
-
-class _Reader(Generic[Course]):
-    """The courses of the runs of an arm at a level, by seed, each read once; None for a run without one."""
-
-    def __init__(self, asked: Inputs, parse: Callable[[History], Course | None]) -> None:
-        self._asked, self._parse = asked, parse
-        self._read: dict[tuple[str, str], dict[int, Course | None]] = {}
-
-    def __call__(self, arm: str, level: str) -> dict[int, Course | None]:
-        if (arm, level) not in self._read:
-            ids = self._asked.results.run_ids(arm, level)
-            self._read[arm, level] = {seed: self._parse(self._asked.history(i)) for seed, i in ids.items()}
-        return self._read[arm, level]
-
-
-def _finite(row: Mapping[str, float | None], key: str) -> bool:
-    value = row.get(key)
-    return value is not None and math.isfinite(value)

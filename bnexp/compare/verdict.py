@@ -24,7 +24,7 @@ Rules, fixed before any run (``StudyConfig``), so that no result can choose them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from itertools import combinations
@@ -33,32 +33,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.compare import stats
+from bnexp.compare.analyses import ANALYSES
 from bnexp.compare.answer import NO_RESULT, answer
-from bnexp.compare.contrast import Contrast, Inputs, Questions, Records, Test, at_levels
-from bnexp.compare.factorial import interaction, trend
+from bnexp.compare.contrast import Contrast, Inputs, Records
 from bnexp.compare.notes import notes
 from bnexp.compare.pairing import Pairs, Results
-from bnexp.compare.predictions import predictions
-from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult, Verdict
-from bnexp.compare.sensitivity import sensitivity
-from bnexp.compare.text import ALPHA, MIN_PAIRS, claimed, reason
-from bnexp.compare.time_to_target import matched_loss, time_to_target
+from bnexp.compare.reason import reason
+from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult, Test, Verdict
+from bnexp.compare.stats import ALPHA, MIN_PAIRS
 from bnexp.config.keys import did_you_mean
-from bnexp.config.options import Analysis, Direction
+from bnexp.config.options import Direction
 from bnexp.config.schema import ConfigError, StudyConfig
 from bnexp.plan.spec import plain
 from bnexp.rng import numpy_generator
-
-ANALYSES: dict[Analysis, Callable[[Inputs], Questions]] = {
-    Analysis.levels: at_levels,
-    Analysis.sensitivity: sensitivity,
-    Analysis.interaction: interaction,
-    Analysis.trend: trend,
-    Analysis.time_to_target: time_to_target,
-    Analysis.matched_loss: matched_loss,
-    Analysis.predictions: predictions,
-}
-OMNIBUS = (Analysis.levels, Analysis.sensitivity)  # where arms are compared in the metric itself
 
 
 def analyse(
@@ -84,17 +71,18 @@ def analyse(
     if results.scale.unit != "pp":
         margin = math.nan if study.margin is None else study.margin
     pairs = _arm_pairs(study, results.arms)
-    found = ANALYSES[study.analysis](Inputs(study, results, pairs, margin, chance, records))
-    comparisons = judge(found.contrasts)
+    method = ANALYSES[study.analysis]
+    found = method.ask(Inputs(study, results, pairs, margin, chance, records))
+    comparisons = [replace(c, reason=reason(c, method.all_diverged)) for c in judge(found.contrasts)]
     verdict = study_verdict(study, comparisons)
     trained = any(outcome.status is Status.finished for outcome in outcomes)
-    tested = trained and study.analysis in OMNIBUS and len(blocks := results.blocks()) >= MIN_PAIRS
+    tested = trained and method.compares_metric and len(blocks := results.blocks()) >= MIN_PAIRS
     omnibus = stats.friedman(blocks) if tested else math.nan
     return StudyResult(
         study=plain(asdict(study)),
         study_id=study_id,
         question=study.question,
-        answer=answer(study, comparisons, verdict, settings) if results.values or not comparisons else NO_RESULT,
+        answer=answer(study, method, comparisons, verdict, settings) if results.values or not comparisons else NO_RESULT,
         verdict=verdict,
         metric=results.measure,
         unit=results.scale.unit,
@@ -124,7 +112,7 @@ def judge(contrasts: Sequence[Contrast]) -> list[Comparison]:
         tested = replace(tested, verdict=decide(tested, beyond[i]))
         if tested.verdict is Verdict.INCONCLUSIVE and tested.n_needed is not None:
             tested = replace(tested, n_needed=max(tested.n_needed, tested.n + 1))
-        found[i] = replace(tested, reason=reason(tested))
+        found[i] = tested
     return found
 
 
@@ -132,19 +120,16 @@ def decide(c: Comparison, p_beyond: float) -> Verdict:
     """The verdict of one comparison by the rules above; ``p_beyond``: adjusted p of a difference beyond the margin."""
     if c.n < MIN_PAIRS:
         return Verdict.ESTIMATE
-    if c.n - c.both_diverged < MIN_PAIRS:
+    if c.measured < MIN_PAIRS:
         return Verdict.INCONCLUSIVE
-    different, equivalent = c.p_adjusted < ALPHA, c.p_equivalence_adjusted < ALPHA
+    if c.shows_equivalence:
+        return Verdict.REFUTED if c.direction in (Direction.greater, Direction.less) else Verdict.EQUIVALENT
     if c.direction == Direction.equivalent:
-        if equivalent:
-            return Verdict.EQUIVALENT
         return Verdict.REFUTED if p_beyond < ALPHA else Verdict.INCONCLUSIVE
-    if different:
-        wrong = (c.direction == Direction.greater and c.difference < 0) or (c.direction == Direction.less and c.difference > 0)
-        return Verdict.REFUTED if wrong else Verdict.SUPPORTED
-    if equivalent:
-        return Verdict.EQUIVALENT if c.direction == Direction.different else Verdict.REFUTED
-    return Verdict.INCONCLUSIVE
+    if not c.p_adjusted < ALPHA:
+        return Verdict.INCONCLUSIVE
+    wrong = (c.direction == Direction.greater and c.difference < 0) or (c.direction == Direction.less and c.difference > 0)
+    return Verdict.REFUTED if wrong else Verdict.SUPPORTED
 
 
 def study_verdict(study: StudyConfig, comparisons: Sequence[Comparison]) -> Verdict:
@@ -152,7 +137,7 @@ def study_verdict(study: StudyConfig, comparisons: Sequence[Comparison]) -> Verd
     verdicts = {c.verdict for c in comparisons}
     if len(verdicts) <= 1:
         return verdicts.pop() if verdicts else Verdict.ESTIMATE
-    shown = [claimed(c) for c in comparisons]
+    shown = [c.shows_claim for c in comparisons]
     if all(shown):
         return Verdict.SUPPORTED
     if Verdict.REFUTED in verdicts:
@@ -227,14 +212,13 @@ def _draws(n: int) -> NDArray[np.intp]:
     return stats.bootstrap_draws(n, numpy_generator(0, "compare/bootstrap"))
 
 
-def _decisive(contrast: Contrast, p_t: float, p_sign_flip: float) -> tuple[str, float]:
+def _decisive(contrast: Contrast, p_t: float, p_sign_flip: float) -> tuple[Test, float]:
     """The test that the verdict rests on, and its p. Without a t test (equal differences) the sign-flip test decides."""
     if contrast.test is Test.page:
-        all_lost = contrast.pairs.both_diverged == contrast.pairs.arm.size
-        return Test.page.value, math.nan if all_lost else contrast.p_page
+        return Test.page, contrast.p_page
     if contrast.test is Test.sign_flip or math.isnan(p_t):
-        return Test.sign_flip.value, p_sign_flip
-    return Test.paired_t.value, p_t
+        return Test.sign_flip, p_sign_flip
+    return Test.paired_t, p_t
 
 
 def _pairs_needed(contrast: Contrast, d: stats.Array, alpha: float) -> int | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import altair as alt
 import polars as pl
 
+from bnexp.compare.analyses import ANALYSES
 from bnexp.compare.record import StudyRecord
 from bnexp.compare.result import ArmSummary, Comparison, Status, StudyResult
 from bnexp.compare.select import study_outcomes
@@ -209,7 +210,7 @@ def _figures(record: StudyRecord, result: StudyResult, store: Store) -> list[Fig
     """The main figure of a study, a panel each where there are two factors, and one of another metric of its runs."""
     name, arms = record.study.name, list(record.study.arms)
     found = []
-    if record.study.analysis is Analysis.time_to_target:
+    if ANALYSES[record.study.analysis].follows_training:
         found = _curves(name, arms, result, store)[-1:]
     elif study_factor(result) is not None:
         found = _over_factor(name, arms, result)

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bnexp.compare.result import Comparison
-from bnexp.compare.text import RATIO, interval, quantity
+from bnexp.compare.text import axis_title, interval, quantity
 from bnexp.config.keys import metric_unit
 from bnexp.report.sections import CURVES, Factor
 
@@ -116,9 +116,6 @@ def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison]
     """Paired differences of comparisons that share a measure: a dot a seed, mean and 95 % interval, zero and the margin."""
     first = comparisons[0]
     rows, dots, names = _difference_rows(differences, comparisons)
-    title = f"difference ({first.unit})" if first.unit else "difference"
-    if first.unit == RATIO:
-        title = "arm over baseline, log2: −1 is half, +1 is twice"
     band = [{"low": -first.margin, "high": first.margin}] if np.isfinite(first.margin) else []
     ends = [0.0, *(d["difference"] for d in dots), *(row[key] for row in [*rows, *band] for key in ("low", "high"))]
     low, high = _extent(pl.Series(ends))
@@ -126,7 +123,7 @@ def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison]
 
     def x(column: str) -> alt.X:
         scale = alt.Scale(domain=[low - pad, high + pad], nice=False, zero=False)
-        return alt.X(f"{column}:Q", title=title, axis=alt.Axis(tickCount=6), scale=scale)
+        return alt.X(f"{column}:Q", title=axis_title(first.unit), axis=alt.Axis(tickCount=6), scale=scale)
 
     # A line each for arm, baseline and level, so that the names have room of their own beside the plot on a phone, too.
     lines = alt.ExprRef("split(datum.label, '\\n')")

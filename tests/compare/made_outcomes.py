@@ -58,6 +58,13 @@ class MadeRecords:
         return self.predicted.get(run_id)
 
 
+def with_histories(histories: dict[str, list[list[dict[str, float]]]]) -> tuple[list[Outcome], MadeRecords]:
+    """Runs of arm -> the history of each seed."""
+    outcomes = [outcome(arm, seed, 0.9) for arm, rows in histories.items() for seed in range(len(rows))]
+    known = {o.run_id: histories[o.arm][o.seed] for o in outcomes}
+    return outcomes, MadeRecords(histories=known)
+
+
 def pair(gain: list[float]) -> list[Outcome]:
     base = BASE[: len(gain)]
     return from_values({"none": base, "after_pool": [b + g for b, g in zip(base, gain, strict=True)]})
