@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from bnexp.compare.pairing import Cell, Pairs, Results
 from bnexp.compare.result import Test
-from bnexp.compare.select import value_text
 from bnexp.config.options import Direction
 from bnexp.config.schema import StudyConfig
+from bnexp.plan.study import value_text
 
 ArmPairs = Sequence[tuple[str, str]]  # (arm, baseline)
 History = list[dict[str, float]]  # the lines of ``metrics.jsonl``

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bnexp.compare.pairing import place, seed_text
-from bnexp.compare.select import level_text
 from bnexp.config.schema import TuneConfig
-from bnexp.plan.study import Choice
+from bnexp.plan.study import Choice, levels_text
 
 
 def tuned_setting(choices: Sequence[Choice]) -> dict[str, str]:
@@ -25,7 +24,7 @@ def tuning_rows(choices: Sequence[Choice]) -> list[dict[str, Any]]:
     return [
         {
             "arm": choice.arm,
-            "level": level_text(choice.levels),
+            "level": levels_text(choice.levels),
             choice.setting: f"{choice.value:g}",
             "mean val/accuracy": f"{choice.accuracy:.4f}",
             "edge": "yes" if choice.at_edge else "no",
@@ -53,4 +52,4 @@ def tuning_notes(choices: Sequence[Choice], tune: TuneConfig) -> list[str]:
 
 
 def _cell(choice: Choice) -> str:
-    return place(choice.arm, level_text(choice.levels))
+    return place(choice.arm, levels_text(choice.levels))

@@ -128,7 +128,7 @@ def build(
         images: test image ids (N,) -> pixels (N, H, W, C) as uint8 with C 1 or 3; None leaves the gallery without pictures.
         command: what to type to get this study again.
     """
-    runs = _records(result, store)
+    runs = store.records([outcome.run_id for outcome in result.outcomes])
     finished = [(outcome, runs[outcome.run_id]) for outcome in result.outcomes if outcome.status is Status.finished]
     arms = list(dict.fromkeys(outcome.arm for outcome in result.outcomes))
     levels = list(dict.fromkeys(outcome.level for outcome in result.outcomes))
@@ -165,12 +165,6 @@ def build(
         environment=environments([run for run in runs.values() if run.finished]),
         command=command,
     )
-
-
-def _records(result: StudyResult, store: Store) -> dict[str, RecordedRun]:
-    """Run id -> its record, a finished one before others, for the runs that have any."""
-    places = store.locate([outcome.run_id for outcome in result.outcomes])
-    return {run_id: next((run for run in runs if run.finished), runs[0]) for run_id, runs in places.items()}
 
 
 def _focus(summaries: Sequence[ArmSummary], levels: Sequence[str]) -> str:

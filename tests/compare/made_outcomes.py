@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.compare.result import Comparison, Outcome, Status, StudyResult
-from bnexp.compare.select import level_text
 from bnexp.compare.verdict import analyse
 from bnexp.config.options import Direction
 from bnexp.config.schema import StudyConfig
+from bnexp.plan.study import levels_text
 
 SETTINGS = {"data.name": "mnist", "optim.lr": "0.01", "train.epochs": "10", "model.name": "lenet"}
 
@@ -25,7 +25,7 @@ NOISE = [0.02, -0.03, 0.01, 0.00, -0.02, 0.03, -0.01, 0.02, -0.02, 0.01]
 
 def outcome(arm: str, seed: int, value: float | None, status: Status = Status.finished, **levels: Any) -> Outcome:
     named = {key.replace("__", "."): level for key, level in levels.items()}
-    text = level_text(named)
+    text = levels_text(named)
     return Outcome(arm, text, named, seed, status, value, f"{arm}-{text}-{seed}")
 
 
