@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from bnexp.compare.result import PlannedRun
 from bnexp.compare.tuned import tuned_setting
@@ -14,18 +14,15 @@ from bnexp.config.schema import ConfigError, DataConfig, RunConfig, StudyConfig
 from bnexp.config.validate import check_name, check_range
 from bnexp.plan.checks import check
 from bnexp.plan.spec import RunSpec, flatten, identity, plain
-from bnexp.plan.study import Choice
-from bnexp.tracking.reading import MIB, DamagedRecord, Level, as_type, read_as
+from bnexp.plan.study import Choice, Level
+from bnexp.tracking.reading import MIB, DamagedRecord, as_type, read_as
 from bnexp.tracking.store import Store, write_json
-
-if TYPE_CHECKING:
-    from bnexp.plan.compose import StudyPlan
 
 STUDY = "study.json"
 MOST = 16 * MIB  # a hundred thousand runs
 
-# Named beside every verdict where all runs agree in them: the size of the effect depends on them. Those of the second group
-# only where they are not at their default.
+# Named beside every verdict if all runs agree in them, because the size of the effect depends on them. Those of the second
+# group are named only if they are not at their default.
 ALWAYS_NAMED = ("data.name", "model.name", "optim.name", "optim.lr", "optim.momentum", "train.batch_size", "train.epochs")
 ELSE_DEFAULT = (
     "data.train_size",
@@ -46,13 +43,19 @@ ELSE_DEFAULT = (
 
 
 @dataclass(frozen=True)
-class StudyRecord:
-    """``study.json`` of ``folder``. ``overrides`` reproduce the study; ``tuning``: the values that were tuned, one a cell.
+class Content:
+    """What ``study.json`` holds.
 
-    ``folder`` is where the record was read, or is to be written: what a record says of its own name decides no path.
+    Args:
+        study: the definition of the study.
+        study_id: hash of what decides its results.
+        overrides: those that reproduce it, besides ``study=NAME``.
+        data: the data set.
+        settings: key -> text of what is held fixed and named beside the verdict.
+        runs: the planned runs.
+        tuning: the best values of the tuned key, one per cell.
     """
 
-    folder: Path
     study: StudyConfig
     study_id: str
     overrides: list[str]
@@ -60,6 +63,17 @@ class StudyRecord:
     settings: dict[str, str]
     runs: list[PlannedRun]
     tuning: list[Choice] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord(Content):
+    """``study.json`` of a folder.
+
+    Args:
+        folder: where the record was read, or is to be written. What a record says of its own name decides no path.
+    """
+
+    folder: Path
 
     @property
     def command(self) -> str:
@@ -69,13 +83,33 @@ class StudyRecord:
         return shlex.join(["bnexp", "study", self.study.name, *self.overrides])
 
     def save(self) -> None:
+        """Write ``study.json``."""
         tuning = [{**vars(choice), "accuracies": list(choice.accuracies.items())} for choice in self.tuning]
         content = {name: value for name, value in asdict(self).items() if name != "folder"} | {"tuning": tuning}
         write_json(self.folder / STUDY, plain(content))
 
 
-def from_plan(plan: StudyPlan, overrides: Sequence[str], store: Store) -> StudyRecord:
-    """The record of a study that is about to run; ``overrides`` are those besides ``study=NAME``."""
+class Plan(Protocol):
+    """What is recorded of a study's plan. ``plan`` itself reaches the data, which comparing must not."""
+
+    @property
+    def study(self) -> StudyConfig: ...
+    @property
+    def study_id(self) -> str: ...
+    @property
+    def configs(self) -> Sequence[RunConfig]: ...
+    @property
+    def choices(self) -> Sequence[Choice]: ...
+
+
+def from_plan(plan: Plan, overrides: Sequence[str], store: Store) -> StudyRecord:
+    """The record of a study that is about to run.
+
+    Args:
+        plan: its plan.
+        overrides: those besides ``study=NAME``.
+        store: where its runs will be recorded.
+    """
     specs = [RunSpec(config) for config in plan.configs]
     return StudyRecord(
         folder=store.study_path(plan.study.name, plan.study_id),
@@ -89,36 +123,15 @@ def from_plan(plan: StudyPlan, overrides: Sequence[str], store: Store) -> StudyR
     )
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """A ``study.Choice`` as JSON has it: ``accuracies`` are pairs of value and mean."""
-
-    arm: str
-    levels: dict[str, Level]
-    setting: str
-    value: float
-    accuracies: list[list[float]]
-    at_edge: bool
-
-
-@dataclass(frozen=True)
-class _Content:
-    """What ``study.json`` holds."""
-
-    study: StudyConfig
-    study_id: str
-    overrides: list[str]
-    data: DataConfig
-    settings: dict[str, str]
-    runs: list[PlannedRun]
-    tuning: list[_Choice] = field(default_factory=list)
-
-
 def load(folder: Path) -> StudyRecord:
-    """Read the ``study.json`` of ``folder``. Raises DamagedRecord if it cannot be used."""
+    """Read the ``study.json`` of a folder.
+
+    Raises:
+        DamagedRecord: it is not there, or cannot be used.
+    """
     path = folder / STUDY
     try:
-        content = read_as(_Content, path, MOST)
+        content = read_as(Content, path, MOST)
     except FileNotFoundError:
         raise DamagedRecord(path, "it is not there") from None
     factors = as_type(dict[str, list[Level] | dict[str, list[str]]], content.study.factors, path, "study.factors")
@@ -133,23 +146,9 @@ def load(folder: Path) -> StudyRecord:
             check_range(next(info for info in schema_keys() if info.name == "study.margin"), study.margin)
     except ConfigError as error:
         raise DamagedRecord(path, str(error).removesuffix(".")) from error
-    return StudyRecord(
-        folder=folder,
-        study=study,
-        study_id=content.study_id,
-        overrides=content.overrides,
-        data=content.data,
-        settings=content.settings,
-        runs=content.runs,
-        tuning=[_choice(path, entry) for entry in content.tuning],
-    )
-
-
-def _choice(path: Path, entry: _Choice) -> Choice:
-    accuracies = {pair[0]: pair[1] for pair in entry.accuracies if len(pair) == 2}
-    if len(accuracies) < len(entry.accuracies) or entry.value not in accuracies:
-        raise DamagedRecord(path, "tuning.accuracies are no pairs of value and mean, one of them of the chosen value")
-    return Choice(entry.arm, entry.levels, entry.setting, entry.value, accuracies, entry.at_edge)
+    if any(choice.value not in choice.accuracies for choice in content.tuning):
+        raise DamagedRecord(path, "tuning.accuracies lacks the chosen value")
+    return StudyRecord(**vars(replace(content, study=study)), folder=folder)
 
 
 def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from bnexp.compare.stats import ALPHA, MIN_PAIRS
 from bnexp.config.options import Direction
-from bnexp.tracking.reading import Level
+from bnexp.plan.study import Level
 
 
 class Status(StrEnum):

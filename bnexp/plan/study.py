@@ -15,6 +15,7 @@ from bnexp.data.amount import num_available
 TRAIN_SIZE = "data.train_size"
 PRETRAINING = "pretraining"  # what the runs that others start from are called, where runs have an arm's name
 CellKey = tuple[str, str]  # arm, levels as text
+Level = str | int | float | bool | None  # the value of one factor
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Choice:
     """
 
     arm: str
-    levels: dict[str, Any]
+    levels: dict[str, Level]
     setting: str
     value: float
     accuracies: dict[float, float]

@@ -26,7 +26,6 @@ LARGEST_NUMBER = 1e100  # its squares and cubes are finite; nothing that a run m
 DEEPEST = 20  # most levels of nesting; a configuration has four
 LONGEST = 300  # most characters of a reason
 
-Level = str | int | float | bool | None  # the value of one factor
 
 T = TypeVar("T")
 
@@ -193,6 +192,12 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
         return [_typed(args[0], item, f"{name}[{number}]") for number, item in enumerate(value)]
     elif origin is dict and isinstance(value, dict):
         return {str(key): _typed(args[1], item, _dotted(name, str(key))) for key, item in value.items()}
+    elif origin is dict and args[0] is float and isinstance(value, list):  # JSON has no numbers as keys: pairs instead
+        pairs = [_typed(list[float], pair, f"{name}[{number}]") for number, pair in enumerate(value)]
+        found = {pair[0]: _typed(args[1], pair[1], name) for pair in pairs if len(pair) == 2}
+        if len(found) == len(pairs):
+            return found
+        raise _WrongValue(f"{name} are no pairs of different numbers and their values")
     elif is_dataclass(hint) and isinstance(value, dict):
         return _built(hint, value, name)
     elif isinstance(hint, type) and issubclass(hint, StrEnum) and value in list(hint):

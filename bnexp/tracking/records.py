@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from bnexp.config.keys import metric_unit
 from bnexp.plan.spec import flatten
+from bnexp.plan.study import Level
 from bnexp.tracking.reading import (
     MIB,
     DamagedRecord,
-    Level,
     is_number,
     parse_json,
     read_as,

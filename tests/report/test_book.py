@@ -24,7 +24,7 @@ def told(plan: made_reports.Synthetic, root: Path) -> Claim:
     result, store = made_reports.record(plan, root)
     runs = [PlannedRun(o.run_id, o.arm, o.levels, o.seed) for o in result.outcomes]
     overrides = [f"study.name={HOSTILE}"]
-    record = StudyRecord(root / "study-1", plan.study, result.study_id, overrides, DataConfig(), result.settings, runs)
+    record = StudyRecord(plan.study, result.study_id, overrides, DataConfig(), result.settings, runs, folder=root / "study-1")
     return book.tell(record, result, store)
 
 
