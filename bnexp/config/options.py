@@ -203,7 +203,7 @@ class ExecutorName(StrEnum):
 
 
 class Analysis(StrEnum):
-    """What a study compares its arms in.
+    """What a study compares its arms in. What an analysis needs of a study is a property here; the rest is in ``compare``.
 
     ``levels``          the metric, at each factor level on its own
     ``sensitivity``     the course of an accuracy over one numeric factor: area, width, largest stable level
@@ -221,6 +221,41 @@ class Analysis(StrEnum):
     time_to_target = "time_to_target"
     matched_loss = "matched_loss"
     predictions = "predictions"
+
+    @property
+    def least_levels(self) -> int:
+        """The smallest number of levels that its factor may have; 0 if it needs no factor."""
+        return {Analysis.interaction: 2, Analysis.sensitivity: 2, Analysis.trend: 3}.get(self, 0)
+
+    @property
+    def needs_one_factor(self) -> bool:
+        """Whether it works along a single factor."""
+        return self in (Analysis.sensitivity, Analysis.trend)
+
+    @property
+    def needs_order(self) -> bool:
+        """Whether the levels of its factor must be in order."""
+        return self is Analysis.trend
+
+    @property
+    def needs_baseline(self) -> bool:
+        """Whether what it compares with must come from one arm."""
+        return self in (Analysis.time_to_target, Analysis.predictions)
+
+    @property
+    def needs_accuracy(self) -> bool:
+        """Whether the metric must be an accuracy."""
+        return self is Analysis.sensitivity
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether it reads the validations of each run."""
+        return self in (Analysis.time_to_target, Analysis.matched_loss)
+
+    @property
+    def compares_metric(self) -> bool:
+        """Whether ``greater`` and ``less`` speak of the metric itself."""
+        return self is Analysis.levels
 
 
 class Direction(StrEnum):
