@@ -253,7 +253,7 @@ class Analysis(StrEnum):
         return self in (Analysis.time_to_target, Analysis.matched_loss)
 
     @property
-    def compares_metric(self) -> bool:
+    def judges_metric(self) -> bool:
         """Whether ``greater`` and ``less`` speak of the metric itself."""
         return self is Analysis.levels
 

@@ -76,7 +76,8 @@ def _check_analysis(study: StudyConfig) -> None:
     analysis, sizes = study.analysis, {name: len(levels) for name, levels in study.factors.items()}
     named = " and ".join(f"{name} with {size}" for name, size in sizes.items()) or "none"
     have = f"study.analysis={analysis} needs %s in study.factors of study {study.name}; there is {named}."
-    least, order = {0: "", 2: "two", 3: "three"}[analysis.least_levels], " in order" if analysis.needs_order else ""
+    least = ("no", "one", "two", "three", "four", "five")[analysis.least_levels]
+    order = " in order" if analysis.needs_order else ""
     if analysis.needs_one_factor and (len(sizes) != 1 or min(sizes.values()) < analysis.least_levels):
         raise ConfigError(have % f"exactly one factor, of at least {least} levels{order},")
     if max(sizes.values(), default=0) < analysis.least_levels:
@@ -158,7 +159,7 @@ def _check_metrics(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
         raise ConfigError(f"study.metrics compares what has different units: {named}; name metrics of one kind.")
     expected = (study.direction, *study.expect.values())
     for metric in metrics.values():
-        if metric.endswith("/loss") and Direction.greater in expected and study.analysis.compares_metric:
+        if metric.endswith("/loss") and Direction.greater in expected and study.analysis.judges_metric:
             raise ConfigError(
                 f"study.metric={metric} is better when it is lower, but the study expects it to be greater; "
                 "add study.direction=less."
