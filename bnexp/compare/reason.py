@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from bnexp.compare.power import MAX_PAIRS
 from bnexp.compare.result import Comparison, Verdict
-from bnexp.compare.stats import ALPHA, MAX_PAIRS, MIN_PAIRS
+from bnexp.compare.stats import ALPHA, MIN_PAIRS
 from bnexp.compare.text import effect, interval, p_equals, quantity
 from bnexp.config.options import Direction
 

@@ -15,7 +15,7 @@ between correlated proportions"; Efron (1987), "Better bootstrap confidence inte
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -28,7 +28,6 @@ Array = NDArray[np.float64]
 ALPHA = 0.05  # level of every test
 MIN_PAIRS = 6  # of a verdict: with fewer, the exact sign-flip test cannot reach ALPHA
 MIN_VALUES = 3  # of an interval
-MAX_PAIRS = 10_000  # the search for the number of pairs needed stops here
 EXACT_SIGN_FLIPS = 14  # up to this many pairs all sign patterns are tried
 SIGN_FLIP_DRAWS = 9_999
 BOOTSTRAP_DRAWS = 2_000
@@ -311,97 +310,8 @@ def bca_interval(d: ArrayLike, draws: NDArray[np.intp], level: float = 0.95) -> 
     return Interval(mean, float(low), float(high))
 
 
-def power_paired_t(effect: float, n: int, alpha: float = 0.05) -> float:
-    """Power of the two-sided paired t test, by the noncentral t distribution.
-
-    Args:
-        effect: the true standardised effect ``d_z``.
-        n: number of pairs.
-        alpha: level of the test.
-    """
-    bound = special.stdtrit(n - 1, 1 - alpha / 2)
-    shift = abs(effect) * math.sqrt(n)
-    return 1 - _noncentral_t(n - 1, shift, bound) + _noncentral_t(n - 1, shift, -bound)
-
-
-def power_equivalence(difference: float, sd: float, margin: float, n: int, alpha: float = 0.05) -> float:
-    """Power of TOST, by the noncentral t distribution.
-
-    ``P(T(d + margin) > t) + P(T(d - margin) < -t) - 1``: a lower bound, and exact whenever the power is high enough to be of
-    use.
-
-    Args:
-        difference: the true mean difference.
-        sd: the true standard deviation of the differences.
-        margin: half width of what counts as equivalent.
-        n: number of pairs.
-        alpha: level of the test.
-    """
-    bound, se = special.stdtrit(n - 1, 1 - alpha), sd / math.sqrt(n)
-    # The worse side is (margin - |d|) / se away, the better one (margin + |d|) / se; both tests must reject.
-    sides = [_noncentral_t(n - 1, (margin + sign * abs(difference)) / se, bound) for sign in (-1, 1)]
-    return max(0.0, 1 - sum(sides))
-
-
-def pairs_needed(effect: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
-    """Smallest number of pairs with which a two-sided paired t test reaches a power.
-
-    Args:
-        effect: the true standardised effect ``d_z``.
-        power: the power to reach.
-        alpha: level of the test.
-
-    Returns:
-        None if the effect is 0 or not finite, or if more than 10,000 pairs would be needed.
-    """
-    if not math.isfinite(effect) or effect == 0:
-        return None
-    return _smallest_n(lambda n: power_paired_t(effect, n, alpha) >= power)
-
-
-def pairs_needed_equivalence(
-    difference: float, sd: float, margin: float, power: float = 0.8, alpha: float = 0.05
-) -> int | None:
-    """Smallest number of pairs with which TOST reaches a power.
-
-    Args:
-        difference: the true mean difference.
-        sd: the true standard deviation of the differences.
-        margin: half width of what counts as equivalent.
-        power: the power to reach.
-        alpha: level of the test.
-
-    Returns:
-        None if the difference is not inside the margin, if the standard deviation is not above 0, or if more than 10,000 pairs
-        would be needed.
-    """
-    if not (abs(difference) < margin and sd > 0):
-        return None
-    return _smallest_n(lambda n: power_equivalence(difference, sd, margin, n, alpha) >= power)
-
-
-def _smallest_n(enough: Callable[[int], bool]) -> int | None:
-    """The smallest n from 2 that is enough, by doubling and then halving the step; None above ``MAX_PAIRS``."""
-    high = 2
-    while not enough(high):
-        if high == MAX_PAIRS:
-            return None
-        high = min(2 * high, MAX_PAIRS)
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return max(high, 2)
-
-
 def _standard_error(x: Array) -> float:
     return float(x.std(ddof=1)) / math.sqrt(x.size)
-
-
-def _noncentral_t(degrees: int, shift: float, bound: float) -> float:
-    """P(T <= bound). SciPy gives NaN if the probability is too small to resolve, 1e-6 and less: then it is 0."""
-    p = float(special.nctdtr(degrees, shift, bound))
-    return 0.0 if math.isnan(p) else p
 
 
 def _p_above(d: ArrayLike, bound: float) -> float:

@@ -32,7 +32,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.compare import stats
+from bnexp.compare import power, stats
 from bnexp.compare.analyses import ANALYSES
 from bnexp.compare.answer import NO_RESULT, answer
 from bnexp.compare.contrast import Contrast, Inputs, Records
@@ -226,9 +226,9 @@ def _pairs_needed(contrast: Contrast, d: stats.Array, alpha: float) -> int | Non
     if contrast.direction is Direction.equivalent:
         if d.size < 2 or contrast.pairs.both_diverged:
             return None
-        needed = stats.pairs_needed_equivalence(float(d.mean()), float(d.std(ddof=1)), contrast.margin, alpha=alpha)
+        needed = power.pairs_needed_equivalence(float(d.mean()), float(d.std(ddof=1)), contrast.margin, alpha=alpha)
     else:
-        needed = stats.pairs_needed(stats.hedges_dz(d), alpha=alpha)
+        needed = power.pairs_needed(stats.hedges_dz(d), alpha=alpha)
     least = math.floor(2 - math.log2(alpha)) if contrast.test is Test.sign_flip else MIN_PAIRS  # its floor is 2 / 2**n
     return None if needed is None else max(needed, least, MIN_PAIRS)
 
