@@ -54,7 +54,7 @@ def answer(
 
 
 def _lead(study: StudyConfig, comparisons: Sequence[Comparison], verdict: Verdict) -> str:
-    """``Yes`` and ``No`` only where the question asks for what the direction claims; else the verdict in words."""
+    """``Yes`` and ``No`` only if the question asks for what the direction claims; else the verdict in words."""
     if verdict is Verdict.INCONCLUSIVE:
         held = sum(c.shows_claim for c in comparisons)
         return f"In part ({held} of {len(comparisons)} comparisons)" if held else "Not settled"
@@ -135,7 +135,7 @@ def _label(c: Comparison) -> str:
 
 
 def _name(c: Comparison, with_arms: bool, with_measure: bool, bounds: bool) -> str:
-    """``bias against no_bias at norm=none (+0.31 pp [0.27, 0.35])``; without arms and measure where the answer names them."""
+    """``bias against no_bias at norm=none (+0.31 pp [0.27, 0.35])``, without what the answer names already."""
     arms = [f"{c.arm} against {c.baseline}"] if with_arms else []
     about = arms + ([c.measure] if with_measure else [])
     name = place(" in ".join(about), c.level) if about else c.level

@@ -30,9 +30,9 @@ class Losses:
         return cls(*np.array(rows, float).T) if rows else None
 
     def gap_at(self, level: float) -> float | None:
-        """Validation minus training loss where training loss first falls to ``level``, interpolated linearly between epochs.
+        """Validation minus training loss when training loss first falls to ``level``, interpolated linearly between epochs.
 
-        None for a run that is below it from its first record on: nothing is extrapolated.
+        None if the run is below it from its first record on: nothing is extrapolated.
         """
         i = int(np.flatnonzero(self.train <= level)[0])
         if i == 0:

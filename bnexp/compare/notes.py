@@ -17,7 +17,14 @@ from bnexp.rng import numpy_generator
 
 
 def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison], num_test: int | None) -> list[str]:
-    """A sentence each: diverged runs, limits of the tests, what was not tested, and the test set's own error."""
+    """One sentence each on diverged runs, limits of the tests, what was not tested, and the test set's own error.
+
+    Args:
+        study: the study.
+        results: its runs.
+        comparisons: what was found.
+        num_test: number of test images; None if it is not known.
+    """
     found = [
         f"{place(arm, level)}: {seed_text(seeds)} diverged; kept, at chance."
         for level in results.levels
@@ -51,7 +58,7 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
 
 
 def _floors(comparisons: Sequence[Comparison]) -> list[str]:
-    """How small the sign-flip check can become at all, where that is little or not below .05."""
+    """How small the p of the sign-flip test can become at all, if there are few pairs or that is not below .05."""
     sizes = sorted({c.n for c in comparisons if math.isfinite(c.p_sign_flip)})
     tests = sum(math.isfinite(c.p_sign_flip) for c in comparisons)
     found = []
@@ -69,7 +76,7 @@ def _floors(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _test_set_error(results: Results, num_test: int | None) -> list[str]:
-    """The binomial standard error of one accuracy, ``sqrt(p (1 - p) / N)``, where the number of test images is known."""
+    """The binomial standard error of one accuracy, ``sqrt(p (1 - p) / N)``; nothing if N is not known."""
     values = [value for cell in results.values.values() for value in cell.values()]
     if results.measure != "test/accuracy" or not num_test or not values:
         return []
@@ -82,9 +89,9 @@ def _test_set_error(results: Results, num_test: int | None) -> list[str]:
 
 
 def _noise_floor(study: StudyConfig, results: Results) -> list[str]:
-    """An A/A comparison at each level: the baseline's seeds, split at random in two halves, as if these were two arms.
+    """An A/A comparison at each level: the baseline's seeds, split at random into two halves, as if these were two arms.
 
-    Its pairs share no seed, so it shows what the seeds do alone, before pairing takes away what arms have in common.
+    Its pairs share no seed. So it shows what the seeds alone do, before pairing takes away what arms have in common.
     """
     arm, found = study.baseline or results.arms[0], []
     for level in results.levels:

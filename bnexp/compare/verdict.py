@@ -2,23 +2,23 @@
 
 Rules, fixed before any run (``StudyConfig``), so that no result can choose them:
 
-- Pairs: each other arm against ``study.baseline``; without one, every pair, the later arm minus the earlier. One comparison
-  a pair and factor level, or whatever ``study.analysis`` derives from the runs instead (``ANALYSES``).
+- Pairs: each other arm against ``study.baseline``; without one, every pair, the later arm minus the earlier. There is one
+  comparison per pair and factor level, or whatever ``study.analysis`` derives from the runs instead (``ANALYSES``).
 - Direction: ``study.expect`` by the level's value, else ``study.direction``; ``greater`` and ``less`` speak of what is
   compared: of the metric; of the difference at a level against that at the first one (interaction); of its slope over the
-  levels (trend); of the time until the target, so that faster is ``less``; of the gap; of the flips beyond churn.
-- Tests: the paired t test. Of a trend Page's test in the direction of the mean slope, doubled; of times the sign-flip test.
+  levels (trend); of the time until the target (faster is ``less``); of the gap; of the flips beyond churn.
+- Tests: the paired t test; for a trend Page's test in the direction of the mean slope, doubled; for times the sign-flip test.
 - Families: Holm over all of a study's difference tests, and over all of its equivalence tests.
 - A comparison: a significant difference is SUPPORTED or, with the wrong sign, REFUTED. Shown equivalence is EQUIVALENT, or
-  REFUTED where ``greater`` or ``less`` was claimed. Where equivalence is claimed it is looked at first, and only a
-  difference shown to lie beyond the margin is REFUTED. Everything else is INCONCLUSIVE. Under six pairs: ESTIMATE.
-- Divergence: a diverged run stays in, at chance. Two diverged runs of a pair differ by 0 only because both were put there,
-  which may never look like equivalence: with any such pair equivalence is not tested, a verdict needs six other pairs, and
-  where all pairs are such nothing at all is tested. In the difference tests the 0 stays: it can only weaken a difference;
-  in an interaction or a trend it could make one, so there the seed is left out and listed.
-- The study: the verdict that its comparisons share. Where they differ, SUPPORTED if each shows its own claim, REFUTED if
-  some are refuted and none shows its claim, else INCONCLUSIVE. Without a baseline and with direction ``different`` the
-  claim is that the arms are not all alike, so that one SUPPORTED pair is enough where none is refuted.
+  REFUTED if ``greater`` or ``less`` was claimed. If equivalence is claimed it is looked at first, and only a difference
+  shown to lie beyond the margin is REFUTED. Everything else is INCONCLUSIVE. Under six pairs: ESTIMATE.
+- Divergence: a diverged run stays in, at chance. Two diverged runs of a pair differ by 0 only because both were put there.
+  That may never look like equivalence: with any such pair equivalence is not tested, and a verdict needs six other pairs.
+  If all pairs are such, nothing is tested. In the difference tests the 0 stays, because it can only weaken a difference. In
+  an interaction or a trend it could make one, so there the seed is left out and listed.
+- The study: the verdict that its comparisons share. If they differ: SUPPORTED if each shows its own claim, REFUTED if some
+  are refuted and none shows its claim, else INCONCLUSIVE. Without a baseline and with direction ``different`` the claim is
+  that the arms are not all alike, so one SUPPORTED pair is enough if none is refuted.
 """
 
 from __future__ import annotations
@@ -61,11 +61,19 @@ def analyse(
 ) -> StudyResult:
     """Compare the arms of a study and answer its question.
 
-    ``margin``: equivalence margin in pp (``study.margin``, else ``data.margin``); for a metric that is no accuracy only
-    ``study.margin`` counts, in the metric's unit. ``settings``: dotted key -> text. ``num_test``: number of test images, which
-    lets the notes name the test set's own error. ``chance``: accuracy of guessing, a fraction. ``records``: histories and
-    predictions of the runs, for the analyses that read them. Raises ConfigError for a baseline that is no arm, metrics of
-    different units, and an analysis that the levels or the metric do not allow.
+    Args:
+        study: the study.
+        outcomes: what came of each planned run.
+        study_id: hash of what decides the study's results.
+        margin: half width of what counts as equivalent, in pp: ``study.margin``, else ``data.margin``. For a metric that is no
+            accuracy only ``study.margin`` counts, in the metric's unit.
+        settings: dotted key -> text, of what was held fixed.
+        chance: accuracy of guessing, a fraction; None if it is not known.
+        num_test: number of test images, with which the notes name the test set's own error; None if it is not known.
+        records: histories and predictions of the runs, for the analyses that read them.
+
+    Raises:
+        ConfigError: the baseline is no arm, metrics have different units, or the analysis needs other levels or another metric.
     """
     results = Results(outcomes, study.metric, chance, list(study.arms), study.metrics)
     if results.scale.unit != "pp":
@@ -98,7 +106,11 @@ def analyse(
 
 
 def judge(contrasts: Sequence[Contrast]) -> list[Comparison]:
-    """Test every contrast of one family and give each its verdict. Pure: the same contrasts, the same result."""
+    """Test every contrast of one family and give each its verdict.
+
+    Returns:
+        One comparison per contrast, without a reason. The same contrasts always give the same result.
+    """
     differences = [_tested(c.pairs) for c in contrasts]
     found = [_estimate(c, d, len(contrasts)) for c, d in zip(contrasts, differences, strict=True)]
     adjusted = stats.holm([c.p_test for c in found])
@@ -117,7 +129,12 @@ def judge(contrasts: Sequence[Contrast]) -> list[Comparison]:
 
 
 def decide(c: Comparison, p_beyond: float) -> Verdict:
-    """The verdict of one comparison by the rules above; ``p_beyond``: adjusted p of a difference beyond the margin."""
+    """The verdict of one comparison, by the rules above.
+
+    Args:
+        c: the comparison, with its adjusted p values.
+        p_beyond: adjusted p of a difference beyond the margin.
+    """
     if c.n < MIN_PAIRS:
         return Verdict.ESTIMATE
     if c.measured < MIN_PAIRS:
@@ -157,7 +174,7 @@ def _arm_pairs(study: StudyConfig, arms: Sequence[str]) -> list[tuple[str, str]]
 
 
 def _tested(pairs: Pairs) -> stats.Array:
-    """The differences that tests are made of: all of them, or none where both runs of every pair diverged."""
+    """The differences that tests are made of: all of them, or none if both runs of every pair diverged."""
     d = stats.differences(pairs.arm, pairs.baseline)
     return d[:0] if pairs.both_diverged == d.size else d
 
