@@ -2,15 +2,16 @@
 
 All are plain picklable dataclasses of numbers and NumPy arrays, so that they cross process borders and need no torch.
 
-Metric names (``schema.final_metrics``; last path component: unit):
+Names of metrics and their units (``config/keys.py`` lists the names):
 
 ``train/loss`` ``val/loss`` ``test/loss``              mean cross entropy, nats
 ``train/accuracy`` ``val/accuracy`` ``test/accuracy``  fraction of images, 0 to 1
 ``learning_rate``                                      rate of the epoch's last step
-``time/epoch_seconds``                                 training part of the epoch, seconds
-``time/images_per_second``                             training images of this run a second
+``time/epoch_seconds``                                 time of the training part of the epoch, seconds
+``time/images_per_second``                             training images of this run per second
 
-and those of the probes that are on, see ``train/probes``.
+The probes that are on add theirs, see ``train/probes``. A new metric is named in ``config/keys.py`` and computed in
+``train/engine.py``.
 """
 
 from __future__ import annotations
@@ -26,9 +27,14 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run begins to train (its cohort has been built).
+    """A run begins to train; its cohort has been built.
 
-    ``execution``: ``cuda graph``, or ``eager: <reason>`` where the steps are not replayed from one.
+    Args:
+        run_id: the run.
+        num_parameters: number of trainable parameters.
+        num_steps: number of updates of the whole training.
+        device: where it trains, for people.
+        execution: ``cuda graph``, or ``eager: <reason>`` if the steps are not replayed from one.
     """
 
     run_id: str
@@ -40,10 +46,12 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What is known of single steps inside an epoch: step number (from 1) -> metric -> value.
+    """Metrics of single steps inside an epoch.
 
-    ``train/step_loss`` where ``train.log_every`` asks for it; ``val/*`` of the validations that ``train.evals_per_epoch`` puts
-    before the end of the epoch.
+    Args:
+        run_id: the run.
+        values: step number, counted from 1 -> metric -> value. The metrics are ``train/step_loss`` if ``train.log_every`` asks
+            for it, and ``val/*`` of the validations that ``train.evals_per_epoch`` puts before the end of the epoch.
     """
 
     run_id: str
@@ -52,7 +60,14 @@ class StepMetrics:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """The metrics of one epoch. ``epoch`` counts from 1; ``step`` is the number of updates so far."""
+    """The metrics of one epoch.
+
+    Args:
+        run_id: the run.
+        epoch: counts from 1.
+        step: number of updates so far.
+        metrics: metric -> value.
+    """
 
     run_id: str
     epoch: int
@@ -62,10 +77,12 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the trained network says of every test image.
+    """The outputs of the trained network for every test image.
 
-    ``image_ids``: (N,) index of the image in the source's test set; ``labels``: (N,) true class;
-    ``probabilities``: (N, K) softmax outputs.
+    Args:
+        image_ids: index of each image in the source's test set, (N,).
+        labels: its true class, (N,).
+        probabilities: softmax outputs, (N, K).
     """
 
     image_ids: Int64
@@ -75,10 +92,16 @@ class Predictions:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """A run is complete. ``metrics``: the last epoch's metrics and ``test/*``.
+    """A run is complete.
 
-    ``diverged_at`` is the first step (from 1) with a loss that is not finite; such a run counts at chance accuracy and
-    has no predictions. ``weights``: parameter and buffer name -> array, as a plain torch module would name them.
+    Args:
+        run_id: the run.
+        metrics: the last epoch's metrics, and ``test/*``.
+        seconds: time since its cohort was built.
+        predictions: None if the run has diverged.
+        weights: parameter and buffer name -> array, named as in a plain torch module.
+        diverged_at: the first step, counted from 1, with a loss that is not finite; None if all are. A diverged run counts at
+            chance accuracy.
     """
 
     run_id: str
@@ -91,7 +114,13 @@ class RunFinished:
 
 @dataclass(frozen=True)
 class RunFailed:
-    """A run ended in an error: one sentence for the user, and the traceback for ``--debug``."""
+    """A run ended in an error.
+
+    Args:
+        run_id: the run.
+        error: one sentence for the user.
+        traceback: for ``--debug``.
+    """
 
     run_id: str
     error: str

@@ -1,7 +1,7 @@
-"""Named random streams: (seed, stream name) -> generator.
+"""Named random streams: (seed, stream name) -> generator. ``torch_rng`` has those of torch.
 
-Parameter init, data order, augmentation and dropout each draw from a stream of their own, so that runs with the same seed
-share what they have in common (the pairing that the statistics need), and a run is the same alone or in any cohort.
+Parameter init, data order, augmentation and dropout each draw from a stream of their own. So runs with the same seed share
+what they have in common, which is the pairing that the statistics need, and a run is the same alone or in any cohort.
 """
 
 from __future__ import annotations
@@ -11,24 +11,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
 
 def derive(seed: int, stream: str) -> int:
-    """A 63-bit seed for the stream ``stream`` of ``seed``: the first bytes of SHA-256 over both."""
+    """A 63-bit seed of its own for one stream: the first bytes of SHA-256 over both arguments.
+
+    Args:
+        seed: the seed of the run.
+        stream: the name of the stream, like ``order/1``.
+    """
     digest = hashlib.sha256(f"{seed}/{stream}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def torch_generator(seed: int, stream: str) -> torch.Generator:
-    """A CPU ``torch.Generator`` at the start of the stream (CPU, so that every device draws the same numbers)."""
-    import torch
-
-    return torch.Generator().manual_seed(derive(seed, stream))
-
-
 def numpy_generator(seed: int, stream: str) -> np.random.Generator:
-    """A NumPy generator at the start of the stream."""
+    """A NumPy generator at the start of the stream ``stream`` of ``seed``."""
     import numpy as np
 
     return np.random.default_rng(derive(seed, stream))

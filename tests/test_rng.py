@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bnexp.rng import derive, numpy_generator, torch_generator
+from bnexp.rng import derive, numpy_generator
+from bnexp.torch_rng import torch_generator
 
 
 def test_streams_are_the_same_on_every_machine_and_in_every_version() -> None:

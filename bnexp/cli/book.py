@@ -134,7 +134,8 @@ def _list_runs(names: list[str], overrides: list[str], store: Store, format: For
             message(f"study {name} cannot run: {error}")
             continue
         notes |= {plan.note: None} if plan.note else {}
-        new = {s.run_id: s for s in specs if s.run_id not in todo and store.find(s.run_id) is None}
+        finished = store.finished([spec.run_id for spec in specs])
+        new = {s.run_id: s for s in specs if s.run_id not in todo and s.run_id not in finished}
         todo |= new
         seconds = estimate_seconds(list(new.values()), store)
         time = "unknown" if seconds is None else duration_text(seconds) if new else "-"

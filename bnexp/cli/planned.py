@@ -24,11 +24,12 @@ def planned_runs(plan: StudyPlan) -> list[RunSpec]:
 def planned_rows(plan: StudyPlan, store: Store) -> list[dict[str, Any]]:
     """A row a planned run. What a tuned run will be, and so its id, is open until the tuning has chosen."""
     specs = planned_runs(plan)
+    finished = store.finished([spec.run_id for spec in specs])
     names = dict.fromkeys(name for spec in specs for name in spec.levels)
     rows = []
     for spec in specs:
         levels = {name: spec.levels.get(name) for name in names}
-        state = "finished" if store.find(spec.run_id) else "to train"
+        state = "finished" if spec.run_id in finished else "to train"
         row = {"run": spec.run_id, "arm": spec.arm, **levels, "seed": spec.seed, "state": state}
         if plan.study.tune.grid and spec.config.study.id:
             row |= {"run": None, plan.study.tune.setting: "tuned", "state": "after tuning"}

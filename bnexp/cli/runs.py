@@ -75,17 +75,14 @@ def show(
 
 
 def _find(beginning: str, store: Store) -> RecordedRun:
-    """The one run whose id begins so; of several records of it a finished one."""
-    known: dict[str, RecordedRun] = {}
-    for record in store.folders():
-        if record.run_id not in known or record.finished:
-            known[record.run_id] = record
-    found = [record for run_id, record in known.items() if run_id.startswith(beginning)]
+    """The record of the one run whose id begins so."""
+    known = list(dict.fromkeys(record.run_id for record in store.folders()))
+    found = [run_id for run_id in known if run_id.startswith(beginning)]
     if len(found) != 1:
-        some = ", ".join(record.run_id for record in found[:5]) + (", ..." if len(found) > 5 else "")
+        some = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
         problem = f"fits several recorded runs: {some}" if found else f"is not a recorded run in {store.root}"
-        raise ConfigError(f"{beginning!r} {problem}.{did_you_mean(beginning, list(known))} See them with bnexp runs.")
-    return found[0]
+        raise ConfigError(f"{beginning!r} {problem}.{did_you_mean(beginning, known)} See them with bnexp runs.")
+    return store.records(found)[found[0]]
 
 
 def _readable(record: RecordedRun) -> tuple[dict[str, Any], list[str]]:

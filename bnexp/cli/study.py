@@ -21,7 +21,6 @@ from bnexp.cli.output import (
     stdout,
     table_width,
 )
-from bnexp.config.options import Analysis
 from bnexp.config.schema import ConfigError, StudyConfig, WandbConfig
 from bnexp.config.validate import resolve_seeds
 from bnexp.plan.study import fitting, jobs, pretraining_job, trained, tuning_jobs
@@ -164,7 +163,10 @@ def _times(study: StudyConfig) -> str:
 
 def went_wrong(result: StudyResult) -> bool:
     """Whether a run failed, is missing or damaged, or diverged where the study does not look for the rate at which runs do."""
-    bad = {"failed", "missing", "damaged"} | (set() if result.study["analysis"] == Analysis.sensitivity else {"diverged"})
+    from bnexp.compare.analyses import ANALYSES
+
+    expected = {"diverged"} if ANALYSES[result.study["analysis"]].expects_divergence else set()
+    bad = {"failed", "missing", "damaged", "diverged"} - expected
     return any(outcome.status in bad for outcome in result.outcomes)
 
 

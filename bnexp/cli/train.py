@@ -42,7 +42,8 @@ def train(
         configs = expand_multirun(chosen) if multirun else [compose(chosen)]
         _tell_notes(configs)
         planned = unique([RunSpec(config) for config in configs])
-        rows = [{**_row(spec), "state": "finished" if store.find(spec.run_id) else "to train"} for spec in planned]
+        finished = store.finished([spec.run_id for spec in planned])
+        rows = [{**_row(spec), "state": "finished" if spec.run_id in finished else "to train"} for spec in planned]
         print_dry_run(rows, planned, store, format)
         return
     if not multirun:

@@ -8,16 +8,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from bnexp.compare import stats
-from bnexp.compare.contrast import Test
 from bnexp.compare.pairing import Results, place, seed_text
-from bnexp.compare.result import Comparison
-from bnexp.compare.text import ALPHA, MIN_PAIRS, RATIO, all_diverged, interval, p_text, quantity
+from bnexp.compare.result import Comparison, Test
+from bnexp.compare.stats import ALPHA, MIN_PAIRS
+from bnexp.compare.text import effect, margin_kind, p_text, quantity
 from bnexp.config.schema import StudyConfig
 from bnexp.rng import numpy_generator
 
 
 def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison], num_test: int | None) -> list[str]:
-    """A sentence each: diverged runs, limits of the tests, what was not tested, and the test set's own error."""
+    """One sentence each on diverged runs, limits of the tests, what was not tested, and the test set's own error.
+
+    Args:
+        study: the study.
+        results: its runs.
+        comparisons: what was found.
+        num_test: number of test images; None if it is not known.
+    """
     found = [
         f"{place(arm, level)}: {seed_text(seeds)} diverged; kept, at chance."
         for level in results.levels
@@ -33,7 +40,7 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
         f"{place(f'{c.arm} against {c.baseline}', c.level)}: all {c.n} differences in {c.measure} are the same, so there is no "
         f"t test and no interval{'; the exact sign-flip test decides' if c.n >= MIN_PAIRS else ''}."
         for c in comparisons
-        if c.n > 1 and math.isnan(c.p_t) and c.test != Test.page and not all_diverged(c)
+        if c.n > 1 and math.isnan(c.p_t) and c.test is not Test.page and not c.all_diverged
     ]
     found += [
         f"{place(f'{c.arm} against {c.baseline}', c.level)}: both runs diverged in {c.both_diverged} of {c.n} pairs, which "
@@ -43,7 +50,7 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
     ]
     unset = {c.measure: c.unit for c in comparisons if math.isnan(c.margin)}
     for unit in dict.fromkeys(unset.values()):
-        kind = "a ratio above 1" if unit == RATIO else unit.split("/")[0]
+        kind = margin_kind(unit)
         hint = f"study.margin ({kind})" if kind else "study.margin"
         measures = " and ".join(measure for measure in unset if unset[measure] == unit)
         found.append(f"No margin is set for {measures}, so equivalence is not tested; set {hint}.")
@@ -51,7 +58,7 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
 
 
 def _floors(comparisons: Sequence[Comparison]) -> list[str]:
-    """How small the sign-flip check can become at all, where that is little or not below .05."""
+    """How small the p of the sign-flip test can become at all, if there are few pairs or that is not below .05."""
     sizes = sorted({c.n for c in comparisons if math.isfinite(c.p_sign_flip)})
     tests = sum(math.isfinite(c.p_sign_flip) for c in comparisons)
     found = []
@@ -69,7 +76,7 @@ def _floors(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _test_set_error(results: Results, num_test: int | None) -> list[str]:
-    """The binomial standard error of one accuracy, ``sqrt(p (1 - p) / N)``, where the number of test images is known."""
+    """The binomial standard error of one accuracy, ``sqrt(p (1 - p) / N)``; nothing if N is not known."""
     values = [value for cell in results.values.values() for value in cell.values()]
     if results.measure != "test/accuracy" or not num_test or not values:
         return []
@@ -82,9 +89,9 @@ def _test_set_error(results: Results, num_test: int | None) -> list[str]:
 
 
 def _noise_floor(study: StudyConfig, results: Results) -> list[str]:
-    """An A/A comparison at each level: the baseline's seeds, split at random in two halves, as if these were two arms.
+    """An A/A comparison at each level: the baseline's seeds, split at random into two halves, as if these were two arms.
 
-    Its pairs share no seed, so it shows what the seeds do alone, before pairing takes away what arms have in common.
+    Its pairs share no seed. So it shows what the seeds alone do, before pairing takes away what arms have in common.
     """
     arm, found = study.baseline or results.arms[0], []
     for level in results.levels:
@@ -93,10 +100,10 @@ def _noise_floor(study: StudyConfig, results: Results) -> list[str]:
         if half < 2:
             continue
         mean = stats.mean_interval(stats.differences(values[:half], values[half : 2 * half]))
-        unit, bounds = results.scale.unit, interval(mean.low, mean.high, results.scale.unit)
+        unit = results.scale.unit
         found.append(
             f"{place(f'Noise floor of {arm}', level)}: {half} of its seeds against {half} others differ by "
-            f"{' '.join(filter(None, [quantity(mean.estimate, unit, sign=True), bounds]))}; two seeds by "
+            f"{effect(mean.estimate, unit, mean.low, mean.high)}; two seeds by "
             f"{quantity(math.sqrt(2) * float(values.std(ddof=1)), unit)} (standard deviation)."
         )
     return found

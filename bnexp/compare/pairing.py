@@ -1,4 +1,4 @@
-"""Planned runs and their outcomes -> arrays paired by seed, and sentences about everything that could not be paired."""
+"""From outcomes to arrays paired by seed, and sentences about everything that could not be paired."""
 
 from __future__ import annotations
 
@@ -19,23 +19,32 @@ Cell = tuple[str, str]  # (arm, level)
 
 @dataclass(frozen=True)
 class Scale:
-    """How a metric is shown: its unit, and the factor from the recorded value to that unit."""
+    """How a metric is shown.
+
+    Args:
+        unit: its unit; empty if it is shown as recorded.
+        factor: from the recorded value to that unit.
+    """
 
     unit: str
     factor: float
 
     @classmethod
     def of(cls, metric: str) -> Scale:
-        """Accuracies in percentage points, losses in nats, anything else as recorded."""
+        """Accuracies are shown in percentage points, losses in nats, everything else as recorded."""
         unit = metric_unit(metric)
         return cls(unit, 100.0 if unit == "pp" else 1.0)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The results of an arm and of its baseline at one level, over the seeds that both have; ``(n,)`` arrays.
+    """The results of an arm and of its baseline, over the seeds that both have.
 
-    ``both_diverged``: how many of the pairs are of two diverged runs, so that their difference of 0 was never measured.
+    Args:
+        seeds: the n seeds.
+        arm: (n,) values of the arm.
+        baseline: (n,) values of the baseline.
+        both_diverged: number of pairs of two diverged runs. Their difference of 0 was never measured.
     """
 
     seeds: tuple[int, ...]
@@ -44,19 +53,34 @@ class Pairs:
     both_diverged: int = 0
 
     @classmethod
-    def of(cls, values: Mapping[int, tuple[float, float]]) -> Pairs:
-        """From seed -> (arm, baseline)."""
+    def of(cls, values: Mapping[int, tuple[float, float]], both_diverged: int = 0) -> Pairs:
+        """From ``values``: seed -> (arm, baseline)."""
         seeds = tuple(sorted(values))
-        return cls(seeds, *np.array([values[seed] for seed in seeds], float).reshape(-1, 2).T)
+        arm, baseline = np.array([values[seed] for seed in seeds], float).reshape(-1, 2).T
+        return cls(seeds, arm, baseline, both_diverged)
 
 
 class Results:
-    """The outcomes of a study, arranged by arm, level and seed; values are in the metric's shown unit.
+    """The outcomes of a study, arranged by arm, level and seed. Values are in the unit in which the metric is shown.
 
-    A diverged run counts at its recorded value; where that is not finite, at chance: accuracy ``chance``, loss
-    ``-log(chance)``. ``arms`` and ``levels`` are in order of appearance, ``arms`` first as ``arm_order`` says; ``factors``:
-    level -> its factor levels by key. ``metrics``: arm -> metric where an arm has one of its own; all must have one unit, else
-    ConfigError. ``measure``: what the values are: the metric, or what the arms' metrics have in common.
+    A diverged run counts at its recorded value. If that is not finite, it counts at chance: accuracy ``chance``, loss
+    ``-log(chance)``.
+
+    Args:
+        outcomes: what came of each planned run.
+        metric: the study's metric.
+        chance: accuracy of guessing, a fraction; None if it is not known.
+        arm_order: arms that come first, in their order; the others follow in order of appearance.
+        metrics: arm -> metric, for arms that have one of their own.
+
+    Attributes:
+        arms: all arms.
+        levels: all levels, in order of appearance; one empty text without factors.
+        factors: level -> its factor levels by key.
+        measure: what the values are: the metric, or what the arms' metrics have in common.
+
+    Raises:
+        ConfigError: the metrics have different units.
     """
 
     def __init__(
@@ -116,7 +140,7 @@ class Results:
         return self._diverged.get((arm, level), [])
 
     def both_diverged(self, arm: str, baseline: str, level: str) -> set[int]:
-        """Seeds of which both runs diverged, so that their difference was never measured."""
+        """Seeds of which both runs diverged: their difference was never measured."""
         return set(self.diverged(arm, level)) & set(self.diverged(baseline, level))
 
     def run_ids(self, arm: str, level: str) -> dict[int, str]:
@@ -131,18 +155,17 @@ class Results:
     def pair(self, arm: str, baseline: str, level: str) -> Pairs:
         """Both arms' values over the seeds for which both have one, in order of seed."""
         ours, theirs = self.values.get((arm, level), {}), self.values.get((baseline, level), {})
-        seeds = tuple(sorted(ours.keys() & theirs.keys()))
-        both = len(self.both_diverged(arm, baseline, level))
-        return Pairs(seeds, np.array([ours[s] for s in seeds], float), np.array([theirs[s] for s in seeds], float), both)
+        both = {seed: (ours[seed], theirs[seed]) for seed in ours.keys() & theirs.keys()}
+        return Pairs.of(both, len(self.both_diverged(arm, baseline, level)))
 
     def blocks(self) -> Array:
-        """``(seeds, arms)`` means over the levels, for the seeds that have a value in every arm at every level."""
+        """(seeds, arms) means over the levels, for the seeds that have a value in every arm at every level."""
         cells = [[self.values.get((arm, level), {}) for level in self.levels] for arm in self.arms]
         seeds = sorted(set.intersection(*(set(values) for row in cells for values in row))) if cells else []
         return np.array([[np.mean([values[seed] for values in row]) for row in cells] for seed in seeds], float)
 
     def problems(self, contrasts: Iterable[tuple[str, str]]) -> list[str]:
-        """A sentence for each group of planned runs without a result, without a partner, or recorded twice."""
+        """One sentence per group of planned runs without a result, without a partner, or recorded twice."""
         found = [f"{place(*cell)}: {seed_text(seeds)} {why}." for (cell, why), seeds in self._absent.items()]
         for arm, baseline in contrasts:
             for level in self.levels:
@@ -165,7 +188,7 @@ def factor_names(results: Results) -> list[str]:
 
 
 def place(arm: str, level: str) -> str:
-    """``after_pool at lr=0.01``, or the arm alone where the study has no factor."""
+    """``after_pool at lr=0.01``, or the arm alone if the study has no factor."""
     return f"{arm} at {level}" if level else arm
 
 
@@ -196,7 +219,7 @@ def _shared_scale(metrics: Sequence[str]) -> Scale:
 
 
 def _chance_value(metric: str, scale: Scale, chance: float | None) -> float | None:
-    """What a network that guesses would have; None where that is not known, as for what probes measure."""
+    """What a network that guesses would have; None if that is not known, as for what probes measure."""
     if chance is None or not scale.unit or metric.split("/")[0] not in ("train", "val", "test", "statistics"):
         return None
     return chance * scale.factor if scale.unit == "pp" else -math.log(chance)

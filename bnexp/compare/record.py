@@ -5,34 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from bnexp.compare.result import PlannedRun
 from bnexp.compare.tuned import tuned_setting
 from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, schema_keys
-from bnexp.config.schema import ConfigError, DataConfig, RunConfig, ShowConfig, StudyConfig
+from bnexp.config.schema import ConfigError, DataConfig, RunConfig, StudyConfig
 from bnexp.config.validate import check_name, check_range
 from bnexp.plan.checks import check
 from bnexp.plan.spec import RunSpec, flatten, identity, plain
-from bnexp.plan.study import Choice
-from bnexp.tracking.reading import MIB, DamagedRecord, Level, as_type, read_json
+from bnexp.plan.study import Choice, Level
+from bnexp.tracking.reading import MIB, DamagedRecord, as_type, read_as
 from bnexp.tracking.store import Store, write_json
-
-if TYPE_CHECKING:
-    from bnexp.plan.compose import StudyPlan
 
 STUDY = "study.json"
 MOST = 16 * MIB  # a hundred thousand runs
 
 
 @dataclass(frozen=True)
-class StudyRecord:
-    """``study.json`` of ``folder``. ``overrides`` reproduce the study; ``tuning``: the values that were tuned, one a cell.
+class Content:
+    """What ``study.json`` holds.
 
-    ``folder`` is where the record was read, or is to be written: what a record says of its own name decides no path.
+    Args:
+        study: the definition of the study.
+        study_id: hash of what decides its results.
+        overrides: those that reproduce it, besides ``study=NAME``.
+        data: the data set.
+        settings: key -> text of what is held fixed and named beside the verdict.
+        runs: the planned runs.
+        tuning: the best values of the tuned key, one per cell.
     """
 
-    folder: Path
     study: StudyConfig
     study_id: str
     overrides: list[str]
@@ -40,6 +43,17 @@ class StudyRecord:
     settings: dict[str, str]
     runs: list[PlannedRun]
     tuning: list[Choice] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord(Content):
+    """``study.json`` of a folder.
+
+    Args:
+        folder: where the record was read, or is to be written. What a record says of its own name decides no path.
+    """
+
+    folder: Path
 
     @property
     def command(self) -> str:
@@ -49,13 +63,33 @@ class StudyRecord:
         return shlex.join(["bnexp", "study", self.study.name, *self.overrides])
 
     def save(self) -> None:
+        """Write ``study.json``."""
         tuning = [{**vars(choice), "accuracies": list(choice.accuracies.items())} for choice in self.tuning]
         content = {name: value for name, value in asdict(self).items() if name != "folder"} | {"tuning": tuning}
         write_json(self.folder / STUDY, plain(content))
 
 
-def from_plan(plan: StudyPlan, overrides: Sequence[str], store: Store) -> StudyRecord:
-    """The record of a study that is about to run; ``overrides`` are those besides ``study=NAME``."""
+class Plan(Protocol):
+    """What is recorded of a study's plan. ``plan`` itself reaches the data, which comparing must not."""
+
+    @property
+    def study(self) -> StudyConfig: ...
+    @property
+    def study_id(self) -> str: ...
+    @property
+    def configs(self) -> Sequence[RunConfig]: ...
+    @property
+    def choices(self) -> Sequence[Choice]: ...
+
+
+def from_plan(plan: Plan, overrides: Sequence[str], store: Store) -> StudyRecord:
+    """The record of a study that is about to run.
+
+    Args:
+        plan: its plan.
+        overrides: those besides ``study=NAME``.
+        store: where its runs will be recorded.
+    """
     specs = [RunSpec(config) for config in plan.configs]
     return StudyRecord(
         folder=store.study_path(plan.study.name, plan.study_id),
@@ -69,43 +103,19 @@ def from_plan(plan: StudyPlan, overrides: Sequence[str], store: Store) -> StudyR
     )
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """A ``study.Choice`` as JSON has it: ``accuracies`` are pairs of value and mean."""
-
-    arm: str
-    levels: dict[str, Level]
-    setting: str
-    value: float
-    accuracies: list[list[float]]
-    at_edge: bool
-
-
-@dataclass(frozen=True)
-class _Content:
-    """What ``study.json`` holds."""
-
-    study: StudyConfig
-    study_id: str
-    overrides: list[str]
-    data: DataConfig
-    settings: dict[str, str]
-    runs: list[PlannedRun]
-    tuning: list[_Choice] = field(default_factory=list)
-
-
 def load(folder: Path) -> StudyRecord:
-    """Read the ``study.json`` of ``folder``. Raises DamagedRecord if it cannot be used."""
+    """Read the ``study.json`` of a folder.
+
+    Raises:
+        DamagedRecord: it is not there, or cannot be used.
+    """
     path = folder / STUDY
     try:
-        values = read_json(path, MOST)
+        content = read_as(Content, path, MOST)
     except FileNotFoundError:
         raise DamagedRecord(path, "it is not there") from None
-    content: _Content = as_type(_Content, values, path)
     factors = as_type(dict[str, list[Level] | dict[str, list[str]]], content.study.factors, path, "study.factors")
     study = replace(content.study, factors=factors)
-    if "show" not in values["study"]:
-        study = replace(study, show=_configured_show(study.name))
     try:
         for name, what in ((content.study.name, "study.name"), (content.study_id, "study_id")):
             check_name(name, what)
@@ -116,33 +126,9 @@ def load(folder: Path) -> StudyRecord:
             check_range(next(info for info in schema_keys() if info.name == "study.margin"), study.margin)
     except ConfigError as error:
         raise DamagedRecord(path, str(error).removesuffix(".")) from error
-    return StudyRecord(
-        folder=folder,
-        study=study,
-        study_id=content.study_id,
-        overrides=content.overrides,
-        data=content.data,
-        settings=content.settings,
-        runs=content.runs,
-        tuning=[_choice(path, entry) for entry in content.tuning],
-    )
-
-
-def _configured_show(name: str) -> ShowConfig:
-    """``study.show`` of the study's file, for records of bnexp 0.1, which lack it; empty if there is no such file."""
-    from bnexp.plan.compose import compose
-
-    try:
-        return compose([f"study={name}"]).study.show
-    except ConfigError:
-        return ShowConfig()
-
-
-def _choice(path: Path, entry: _Choice) -> Choice:
-    accuracies = {pair[0]: pair[1] for pair in entry.accuracies if len(pair) == 2}
-    if len(accuracies) < len(entry.accuracies) or entry.value not in accuracies:
-        raise DamagedRecord(path, "tuning.accuracies are no pairs of value and mean, one of them of the chosen value")
-    return Choice(entry.arm, entry.levels, entry.setting, entry.value, accuracies, entry.at_edge)
+    if any(choice.value not in choice.accuracies for choice in content.tuning):
+        raise DamagedRecord(path, "tuning.accuracies lacks the chosen value")
+    return StudyRecord(**vars(replace(content, study=study)), folder=folder)
 
 
 def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from bnexp.tracking.reading import Level
+from bnexp.compare.stats import ALPHA, MIN_PAIRS
+from bnexp.config.options import Direction
+from bnexp.plan.study import Level
 
 
 class Status(StrEnum):
@@ -23,7 +25,7 @@ class Status(StrEnum):
 
 
 class Verdict(StrEnum):
-    """The statistical answer. ``ESTIMATE`` stands where fewer than six pairs allow no verdict, only an estimate."""
+    """The statistical answer. ``ESTIMATE``: fewer than six pairs allow no verdict, only an estimate."""
 
     SUPPORTED = "SUPPORTED"
     REFUTED = "REFUTED"
@@ -32,9 +34,19 @@ class Verdict(StrEnum):
     ESTIMATE = "ESTIMATE"
 
 
+class Test(StrEnum):
+    """The test that a verdict rests on."""
+
+    __test__ = False  # pytest would take the class for a test case
+
+    paired_t = "paired t"
+    sign_flip = "sign flip"
+    page = "Page"
+
+
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a study as ``study.json`` lists it; ``levels``: factor key -> level."""
+    """One run of a study as ``study.json`` lists it. ``levels``: factor key -> level."""
 
     run_id: str
     arm: str
@@ -46,9 +58,15 @@ class PlannedRun:
 class Outcome:
     """One planned run of a study and what came of it.
 
-    ``level``: the factor levels as one text (``lr=0.01``; empty without factors); ``levels``: the same as key -> value.
-    ``value``: the study's metric in its own unit (accuracy as a fraction, chance accuracy where the run diverged);
-    None where the run failed, is missing, or has a damaged record. ``run_id`` finds its records.
+    Args:
+        arm: its arm.
+        level: its factor levels as one text, ``lr=0.01``; empty without factors.
+        levels: the same as key -> value.
+        seed: its seed.
+        status: what came of it.
+        value: the study's metric as recorded, an accuracy as a fraction; None if the run failed, is missing, or has a damaged
+            record.
+        run_id: finds its record.
     """
 
     arm: str
@@ -62,9 +80,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm at one level over its seeds. ``mean low high sd`` in pp (or nats); the interval is 95 %, Student t.
+    """One arm at one level over its seeds; values in the unit of the study's metric.
 
-    ``low`` and ``high`` are NaN below three seeds and where all values are the same.
+    Args:
+        arm: the arm.
+        level: the level, as text; empty without factors.
+        n: number of seeds with a value.
+        mean: mean over them.
+        low: lower bound of Student's 95 % interval; NaN below three seeds, or if all values are the same.
+        high: its upper bound.
+        sd: standard deviation over the seeds; NaN below two.
+        diverged: number of runs that diverged.
+        missing: number of planned runs without a value.
     """
 
     arm: str
@@ -80,24 +107,45 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm against another over paired seeds; every difference is ``arm - baseline`` in pp (or nats).
+    """One arm against another over paired seeds. Differences are ``arm - baseline``, in ``unit``. A test not made is NaN.
 
-    ``measure``: what is compared: the study's metric, or what its analysis derives per seed (``largest stable optim.lr``,
-    ``interaction with model.activation, from activation=relu``, ``trend over train.batch_size``, ``updates to target``,
-    ``gap at matched training loss``, ``flips beyond seed-to-seed churn``); ``reference``: the level that an interaction is
-    measured from. ``unit``: of differences, intervals and margin; ``log2 ratio``: the base-2 logarithm of arm over baseline.
-    ``low high low90 high90``: 95 and 90 % interval, NaN below three pairs and where all differences are the same.
-    ``p_t``: paired t test; ``p_sign_flip``: exact or sampled sign-flip permutation; ``p_adjusted``: Holm over the study's
-    family; ``p_equivalence``: the larger of the two one-sided tests at ``margin``.
-    ``effect``: Hedges-corrected d_z; ``superiority``: part of the pairs in which the arm wins, with Wilson interval.
-    ``n_needed``: pairs that the test of the claim (paired t, also in place of Page's and the sign-flip test; TOST where
-    equivalence is claimed) would need for 80 % power at the observed difference, at .05 divided by the family's size; None if
-    no difference, or above 10,000.
-    ``p_equivalence_adjusted``, ``p_sign_flip_adjusted``: Holm over the study's equivalence and sign-flip tests. A test that
-    cannot be made is NaN. ``both_diverged``: pairs in which both runs diverged.
-    ``test``: the test that the verdict rests on (``paired t``, ``sign flip``, ``Page``), ``p_test`` its p before Holm's
-    correction. ``low_bca high_bca``: 95 % BCa bootstrap interval, for display only: at five pairs it covers 87 %.
-    ``seeds differences``: the pairs, in order of seed.
+    Args:
+        arm: the arm.
+        baseline: what it is compared with.
+        level: the factor levels, as text; empty without factors, or if the measure is over all levels.
+        measure: what is compared: the study's metric, or what its analysis derives for each seed.
+        unit: of differences, intervals and margin. ``log2 ratio``: the base-2 logarithm of arm over baseline.
+        direction: what the study expects: ``greater``, ``less``, ``different`` or ``equivalent``.
+        margin: half width of what counts as equivalent; NaN if none is set.
+        n: number of pairs.
+        difference: mean difference.
+        low: lower bound of its 95 % interval; NaN below three pairs, or if all differences are the same.
+        high: upper bound.
+        low90: lower bound of the 90 % interval.
+        high90: upper bound.
+        p_t: paired t test.
+        p_sign_flip: sign-flip permutation test.
+        p_adjusted: the test that decides, after Holm's correction over the study's family.
+        p_equivalence: the larger p of the two one-sided tests at ``margin``.
+        effect: Hedges-corrected ``d_z``.
+        superiority: fraction of the pairs in which the arm has the larger value.
+        superiority_low: lower bound of its Wilson interval.
+        superiority_high: upper bound.
+        n_needed: pairs that the test of the claim would need for 80 % power at the observed difference, at .05 divided by the
+            size of the family. That test is TOST if equivalence is claimed, else the paired t test, which also stands for
+            Page's and the sign-flip test. None without a difference, or above 10,000.
+        verdict: what the comparison shows.
+        reason: why, as a sentence.
+        p_equivalence_adjusted: after Holm's correction over the study's equivalence tests.
+        p_sign_flip_adjusted: after Holm's correction over the study's sign-flip tests.
+        both_diverged: number of pairs in which both runs diverged.
+        reference: the level that an interaction is measured from.
+        test: the test that decides.
+        p_test: its p before Holm's correction.
+        low_bca: lower bound of the 95 % BCa bootstrap interval, for display only: with five pairs it covers 87 %.
+        high_bca: upper bound.
+        seeds: the seed of each pair, in order.
+        differences: the difference of each pair.
     """
 
     arm: str
@@ -128,22 +176,65 @@ class Comparison:
     p_sign_flip_adjusted: float = math.nan
     both_diverged: int = 0
     reference: str = ""
-    test: str = "paired t"
+    test: Test = Test.paired_t
     p_test: float = math.nan
     low_bca: float = math.nan
     high_bca: float = math.nan
     seeds: list[int] = field(default_factory=list)
     differences: list[float] = field(default_factory=list)
 
+    @property
+    def measured(self) -> int:
+        """Number of pairs whose difference was measured: not both runs diverged."""
+        return self.n - self.both_diverged
+
+    @property
+    def all_diverged(self) -> bool:
+        """Whether both runs of every pair diverged, so that nothing was tested."""
+        return self.n > 0 and not self.measured
+
+    @property
+    def shows_equivalence(self) -> bool:
+        """Whether the verdict rests on shown equivalence.
+
+        Equivalence is looked at first if it is claimed. Otherwise it counts only if no difference is shown.
+        """
+        if self.measured < MIN_PAIRS or not self.p_equivalence_adjusted < ALPHA:
+            return False
+        return self.direction == Direction.equivalent or not self.p_adjusted < ALPHA
+
+    @property
+    def shows_difference(self) -> bool:
+        """Whether the verdict rests on a shown difference."""
+        return self.verdict in (Verdict.SUPPORTED, Verdict.REFUTED) and not self.shows_equivalence
+
+    @property
+    def shows_claim(self) -> bool:
+        """Whether the comparison shows what the study claims."""
+        claimed = self.verdict is Verdict.EQUIVALENT and self.direction == Direction.equivalent
+        return claimed or self.verdict is Verdict.SUPPORTED
+
 
 @dataclass(frozen=True)
 class StudyResult:
     """Everything that is known when a study is over, fit for JSON (``to_dict``).
 
-    ``answer``: the question's answer in one sentence. ``verdict``: of the study as a whole. ``omnibus_p``: Friedman test
-    over three or more arms. ``settings``: what was held fixed and must be named beside the verdict (data, lr, momentum,
-    batch size, epochs, ...), key -> text. ``unpaired``: planned runs without a partner or without a result, never dropped
-    silently. ``study``: the study's definition.
+    Args:
+        study: the study's definition.
+        study_id: hash of what decides its results.
+        question: the question.
+        answer: its answer in one sentence.
+        verdict: that of the study as a whole.
+        metric: what its values are.
+        unit: their unit.
+        margin: half width of what counts as equivalent; NaN if none is set.
+        settings: what was held fixed and must be named beside the verdict, key -> text.
+        arms: every arm at every level.
+        comparisons: every arm against its baseline.
+        omnibus_p: Friedman's test over three or more arms; None if it was not made.
+        outcomes: every planned run.
+        unpaired: sentences on planned runs without a partner or without a result, which are never dropped silently.
+        notes: sentences on what a reader must know.
     """
 
     study: dict[str, Any]
@@ -168,7 +259,7 @@ class StudyResult:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StudyResult:
-        """The inverse of :meth:`to_dict`: None becomes NaN again where a number is expected."""
+        """The inverse of :meth:`to_dict`: None becomes NaN again if a number is expected."""
         parts = {
             "arms": [_build(ArmSummary, row) for row in data["arms"]],
             "comparisons": [_build(Comparison, row) for row in data["comparisons"]],
@@ -185,7 +276,7 @@ def _build(cls: type[T], row: Mapping[str, Any]) -> T:
     for item in fields(cls):
         if item.name in row:
             value = row[item.name]
-            enum = {"Status": Status, "Verdict": Verdict}.get(str(item.type))
+            enum = {"Status": Status, "Verdict": Verdict, "Test": Test}.get(str(item.type))
             values[item.name] = math.nan if value is None and item.type == "float" else enum(value) if enum else value
     return cls(**values)
 

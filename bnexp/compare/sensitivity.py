@@ -1,13 +1,13 @@
 """How much an arm depends on one numeric factor: three measures of a run's course over the factor's levels.
 
-A course is the accuracy of one arm at one seed over all levels, ``x`` their base-2 logarithms, so that one octave is a
-factor of 2. The measures compare arms without asking at which level to compare them.
+A course is the accuracy of one arm at one seed over all levels. ``x`` are their base-2 logarithms: one octave is a factor
+of 2. The measures compare arms without asking at which level to compare them.
 
 ``area``            mean accuracy over the logarithmic range, pp: trapezoids over ``x``, divided by the range
 ``width``           octaves around the best level over which accuracy, interpolated linearly in ``x``, stays within 1 pp
                     of the course's own best; it ends at the grid's ends
 ``largest_stable``  ``x`` of the largest level that trains: that ends above the middle between chance and the best accuracy
-                    of the whole study (a diverged run counts at chance). Where none trains, one step below the smallest
+                    of the whole study (a diverged run counts at chance). If none trains, one step below the smallest
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.compare.contrast import Contrast, Inputs, Questions
+from bnexp.compare.method import Method
 from bnexp.compare.pairing import Pairs, Results, seed_text
 from bnexp.compare.stats import Array
 from bnexp.config.schema import ConfigError
@@ -28,12 +29,23 @@ OCTAVE_MARGIN = 1.0  # a factor of 2, the step of the usual grid, is the smalles
 
 
 def area(x: Array, y: Array) -> float:
-    """Mean of ``y`` over the range of ``x`` by trapezoids; ``x`` (L,) increasing, ``y`` (L,) in pp."""
+    """Mean accuracy over the range of levels, by trapezoids.
+
+    Args:
+        x: (L,) places of the levels, increasing.
+        y: (L,) accuracy at each, in pp.
+    """
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / (x[-1] - x[0]))
 
 
 def width(x: Array, y: Array, within: float = WITHIN) -> float:
-    """Length in ``x`` of the stretch around the largest ``y`` where its linear interpolation is at most ``within`` lower."""
+    """Length of the stretch around the best level over which accuracy stays near its best.
+
+    Args:
+        x: (L,) places of the levels, increasing.
+        y: (L,) accuracy at each, in pp; between levels it is interpolated linearly.
+        within: how much lower still counts as near, in pp.
+    """
     best, floor = int(np.argmax(y)), float(np.max(y)) - within
     return _reach(x[best:], y[best:], floor) + _reach(-x[best::-1], y[best::-1], floor)
 
@@ -49,7 +61,12 @@ def _reach(x: Array, y: Array, floor: float) -> float:
 
 
 def largest_stable(x: Array, trains: NDArray[np.bool_]) -> float:
-    """The largest ``x`` whose level trains; one step below the smallest where none does."""
+    """The place of the largest level that trains; one step below the smallest if none does.
+
+    Args:
+        x: (L,) places of the levels, increasing.
+        trains: (L,) whether each trains.
+    """
     return float(x[trains].max()) if trains.any() else float(2 * x[0] - x[1])
 
 
@@ -62,32 +79,50 @@ class Measure:
     margin: float
 
 
-def sensitivity(asked: Inputs) -> Questions:
-    """``analysis: sensitivity``: every measure of every arm's courses against its baseline's."""
-    courses = Sensitivity(asked.results, asked.margin, asked.chance)
-    contrasts = [
-        Contrast(
-            arm=arm,
-            baseline=baseline,
-            level="",
-            measure=measure.name,
-            unit=measure.unit,
-            margin=measure.margin,
-            direction=asked.study.direction,
-            pairs=courses.pair(arm, baseline, index),
-        )
-        for index, measure in enumerate(courses.measures)
-        for arm, baseline in asked.pairs
-    ]
-    return Questions(contrasts, courses.notes(), courses.incomplete())
+class Sensitivity(Method):
+    """``analysis: sensitivity``: one contrast per measure and pair of arms."""
+
+    compares_metric = True
+    expects_divergence = True
+
+    def ask(self, asked: Inputs) -> Questions:
+        courses = Courses(asked.results, asked.margin, asked.chance)
+        contrasts = [
+            Contrast(
+                arm=arm,
+                baseline=baseline,
+                level="",
+                measure=measure.name,
+                unit=measure.unit,
+                margin=measure.margin,
+                direction=asked.study.direction,
+                pairs=courses.pair(arm, baseline, index),
+            )
+            for index, measure in enumerate(courses.measures)
+            for arm, baseline in asked.pairs
+        ]
+        return Questions(contrasts, courses.notes(), courses.incomplete())
 
 
-class Sensitivity:
+class Courses:
     """The measures of every arm and seed of a study over its one numeric factor.
 
-    ``factor`` is its key, ``levels`` the texts of its levels in order of size, ``x`` their base-2 logarithms; ``values``: arm
-    -> seed -> the three ``measures``. A seed that lacks a level in an arm has none there; ``incomplete`` says so. Raises
-    ConfigError where the metric is no accuracy, or there is not exactly one factor of two or more positive numbers.
+    A seed that lacks a level in an arm has no measures there; ``incomplete`` says so.
+
+    Args:
+        results: the runs of the study.
+        margin: that of an accuracy, in pp.
+        chance: accuracy of guessing, a fraction; None if it is not known.
+
+    Attributes:
+        factor: the key of the factor.
+        levels: the texts of its levels, in order of size.
+        x: their base-2 logarithms.
+        measures: the three measures.
+        values: arm -> seed -> the three measures.
+
+    Raises:
+        ConfigError: the metric is no accuracy, or there is not exactly one factor of two or more positive numbers.
     """
 
     def __init__(self, results: Results, margin: float, chance: float | None) -> None:
@@ -110,18 +145,22 @@ class Sensitivity:
         self.values = {arm: {seed: self._measure(arm, seed) for seed in courses} for arm, courses in self._courses.items()}
 
     def pair(self, arm: str, baseline: str, index: int) -> Pairs:
-        """The measure of that index in both arms, over the seeds whose courses are complete in both.
+        """One measure of both arms, over the seeds whose courses are complete in both.
 
-        A pair counts as ``both_diverged`` where both arms diverged at every level.
+        A pair counts as ``both_diverged`` if both arms diverged at every level.
+
+        Args:
+            arm: the arm.
+            baseline: what it is compared with.
+            index: of the measure, in ``measures``.
         """
         ours, theirs = self.values[arm], self.values[baseline]
-        seeds = tuple(sorted(ours.keys() & theirs.keys()))
-        columns = [np.array([values[seed][index] for seed in seeds], float) for values in (ours, theirs)]
+        both = {seed: (ours[seed][index], theirs[seed][index]) for seed in ours.keys() & theirs.keys()}
         lost = [set(self.results.diverged(name, level)) for name in (arm, baseline) for level in self.levels]
-        return Pairs(seeds, columns[0], columns[1], len(set(seeds).intersection(*lost)))
+        return Pairs.of(both, len(set(both).intersection(*lost)))
 
     def incomplete(self) -> list[str]:
-        """A sentence for each arm some of whose seeds lack a level and so have no measures."""
+        """One sentence per arm of which some seeds lack a level and so have no measures."""
         found = []
         for arm in self.results.arms:
             some = {seed for level in self.levels for seed in self.results.values.get((arm, level), {})}
@@ -130,7 +169,7 @@ class Sensitivity:
         return found
 
     def notes(self) -> list[str]:
-        """Each arm's mean measures, and where the grid of levels is too short to show the whole course."""
+        """Each arm's mean measures, and what the grid of levels is too short to show."""
         found = []
         for arm in self.results.arms:
             if not self._courses[arm]:

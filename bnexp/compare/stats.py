@@ -1,7 +1,8 @@
 """The statistics of paired comparisons, as pure functions of arrays.
 
-``d`` is always a ``(n,)`` array of paired differences, arm minus baseline, one a seed, in the unit of the margin (pp, nats).
-What cannot be computed is NaN, never an exception: too few values, or a t test of differences that are all the same.
+``d`` is always a ``(n,)`` array of paired differences, arm minus baseline, one per seed, in the unit of the margin (pp,
+nats). A value that cannot be computed is NaN, never an exception: there are too few values, or a t test is asked of
+differences that are all the same.
 
 References: Student (1908), "The probable error of a mean"; Fisher (1935), "The Design of Experiments", ch. 3 (sign flips);
 Phipson & Smyth (2010), "Permutation p-values should never be zero"; Hedges (1981), "Distribution theory for Glass's
@@ -14,7 +15,7 @@ between correlated proportions"; Efron (1987), "Better bootstrap confidence inte
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -24,10 +25,11 @@ from scipy import special
 
 Array = NDArray[np.float64]
 
-EXACT_SIGN_FLIPS = 14
-SIGN_FLIP_DRAWS = 9_999
-MAX_PAIRS = 10_000
+ALPHA = 0.05  # level of every test
+MIN_PAIRS = 6  # of a verdict: with fewer, the exact sign-flip test cannot reach ALPHA
 MIN_VALUES = 3  # of an interval
+EXACT_SIGN_FLIPS = 14  # up to this many pairs all sign patterns are tried
+SIGN_FLIP_DRAWS = 9_999
 BOOTSTRAP_DRAWS = 2_000
 
 
@@ -40,7 +42,15 @@ class Interval(NamedTuple):
 
 
 def differences(arm: ArrayLike, baseline: ArrayLike) -> Array:
-    """``arm - baseline`` element by element, with rounding noise set to exactly 0, so that equal results count as ties."""
+    """``arm - baseline`` element by element. Rounding noise is set to exactly 0, so that equal results count as ties.
+
+    Args:
+        arm: (n,) values of the arm.
+        baseline: (n,) values of the baseline, in the same order.
+
+    Returns:
+        (n,) differences.
+    """
     a, b = np.asarray(arm, float), np.asarray(baseline, float)
     d = a - b
     return np.where(np.abs(d) <= 1e-12 * (np.abs(a) + np.abs(b)), 0.0, d)
@@ -53,10 +63,15 @@ def is_constant(d: ArrayLike) -> bool:
 
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Mean with Student's t interval: ``mean ± t(n - 1, (1 + level) / 2) sd / sqrt(n)``.
+    """Mean with Student's (1908) t interval: ``mean ± t(n - 1, (1 + level) / 2) sd / sqrt(n)``.
 
-    Fewer than three values have no interval: t is 12.7 with one degree of freedom, so that two accuracies would get one far
-    outside 0 to 100 % that tells nothing. Values that are all the same have none either, for their spread is unknown.
+    Args:
+        values: (n,) values.
+        level: confidence level of the interval.
+
+    Returns:
+        The bounds are NaN below three values: with one degree of freedom t is 12.7, and the interval of two accuracies would
+        lie far outside 0 to 100 %. They are NaN as well if all values are the same, because the spread is then unknown.
     """
     x = np.asarray(values, float)
     mean = float(x.mean()) if x.size else math.nan
@@ -67,10 +82,13 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def paired_t(d: ArrayLike) -> float:
-    """Two-sided p of the paired t test that the mean difference is 0: ``t = mean / (sd / sqrt(n))``, n - 1 degrees.
+    """Two-sided p of the paired t test (Student 1908) that the mean difference is 0.
 
-    1 where all differences are 0. NaN with fewer than two pairs, and where all differences are the same but not 0: the
-    variance is then 0 and t infinite, which is no evidence of an infinite effect.
+    ``t = mean / (sd / sqrt(n))`` with n - 1 degrees of freedom.
+
+    Returns:
+        1 if all differences are 0. NaN below two pairs, and if all differences are the same but not 0: the variance is then 0
+        and t infinite, which is no evidence of an infinite effect.
     """
     x = np.asarray(d, float)
     if x.size < 2:
@@ -83,9 +101,16 @@ def paired_t(d: ArrayLike) -> float:
 def sign_flip(d: ArrayLike, generator: np.random.Generator) -> float:
     """Two-sided p of the sign-flip permutation test on the mean (Fisher 1935).
 
-    If arm and baseline are exchangeable, each difference was as likely to have the other sign. p is the part of all
-    ``2**n`` sign patterns whose mean is at least as far from 0, so never below ``2 / 2**n``. Exact for n up to 14; above,
-    9,999 random patterns of ``generator`` with the observed one added (Phipson & Smyth 2010).
+    If arm and baseline are exchangeable, each difference was as likely to have the other sign. p is the fraction of all
+    ``2**n`` sign patterns whose mean is at least as far from 0, so it is never below ``2 / 2**n``.
+
+    Args:
+        d: the differences.
+        generator: draws 9,999 patterns if n is above 14; the observed pattern is added (Phipson & Smyth 2010). Up to 14 all
+            patterns are tried.
+
+    Returns:
+        NaN without pairs.
     """
     x = np.asarray(d, float)
     n = x.size
@@ -106,23 +131,34 @@ def sign_flip_floor(n: int) -> float:
 def equivalence(d: ArrayLike, margin: float) -> float:
     """p of two one-sided t tests (TOST, Schuirmann 1987) that the mean difference lies within ``±margin``.
 
-    The larger of the p values of ``mean <= -margin`` and ``mean >= margin``. It is below .05 exactly where the 90 %
-    interval lies inside the margin. Differences that are all the same have no t; the exact one-sided sign-flip test takes
-    its place: ``2**-n`` inside the margin, 1 outside.
+    It is the larger of the p values of ``mean <= -margin`` and ``mean >= margin``, and below .05 exactly if the 90 % interval
+    lies inside the margin. If all differences are the same, the exact one-sided sign-flip test replaces the t test: p is
+    ``2**-n`` inside the margin and 1 outside.
+
+    Args:
+        d: the differences.
+        margin: half width of what counts as equivalent, in the unit of ``d``; NaN gives NaN.
     """
     return max(_p_above(d, -margin), _p_below(d, margin))
 
 
 def beyond_margin(d: ArrayLike, margin: float) -> float:
-    """Two-sided p that the mean difference lies outside ``±margin``; below .05 where the 95 % interval lies outside."""
+    """Two-sided p that the mean difference lies outside ``±margin``; below .05 exactly if the 95 % interval lies outside.
+
+    Args:
+        d: the differences.
+        margin: half width of what counts as equivalent, in the unit of ``d``; NaN gives NaN.
+    """
     return min(1.0, 2 * min(_p_above(d, margin), _p_below(d, -margin)))
 
 
 def hedges_dz(d: ArrayLike) -> float:
     """Standardised mean difference of pairs, ``d_z = mean / sd``, times Hedges's (1981) exact small-sample correction.
 
-    ``J(m) = gamma(m / 2) / (sqrt(m / 2) gamma((m - 1) / 2))`` with m = n - 1. 0 where all differences are 0; NaN with
-    fewer than three pairs or where all are the same but not 0.
+    ``J(m) = gamma(m / 2) / (sqrt(m / 2) gamma((m - 1) / 2))`` with m = n - 1.
+
+    Returns:
+        0 if all differences are 0. NaN below three pairs, and if all differences are the same but not 0.
     """
     x = np.asarray(d, float)
     if x.size < 3:
@@ -135,7 +171,12 @@ def hedges_dz(d: ArrayLike) -> float:
 
 
 def superiority(d: ArrayLike, level: float = 0.95) -> Interval:
-    """Part of the pairs in which the arm has the larger value, ties counting half, with Wilson's (1927) interval."""
+    """Fraction of the pairs in which the arm has the larger value, with Wilson's (1927) interval. A tie counts half.
+
+    Args:
+        d: the differences.
+        level: confidence level of the interval.
+    """
     x = np.asarray(d, float)
     if x.size == 0:
         return Interval(math.nan, math.nan, math.nan)
@@ -147,8 +188,14 @@ def superiority(d: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) adjusted p values, in the order given: with ``p(1) <= .. <= p(m)`` the running maximum of
-    ``(m - i + 1) p(i)``, at most 1. NaN stands for a test that could not be made; it stays NaN and does not count in m."""
+    """Holm's (1979) adjusted p values: with ``p(1) <= .. <= p(m)`` the running maximum of ``(m - i + 1) p(i)``, at most 1.
+
+    Args:
+        p_values: p of each test of the family. NaN stands for a test that could not be made; it does not count in m.
+
+    Returns:
+        The adjusted values in the order given; NaN stays NaN.
+    """
     p = np.asarray(p_values, float)
     order = [i for i in np.argsort(p, kind="stable") if not math.isnan(p[i])]
     adjusted, largest = np.full(p.size, math.nan), 0.0
@@ -159,9 +206,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def friedman(blocks: ArrayLike) -> float:
-    """p of Friedman's (1937) rank test that no column tends to larger values; rows are blocks (seeds), columns arms.
+    """p of Friedman's (1937) rank test that no column tends to larger values.
 
-    1 where every row is all ties; NaN with fewer than three columns or two rows.
+    Args:
+        blocks: (seeds, arms) values.
+
+    Returns:
+        1 if every row is all ties. NaN below two rows or three columns.
     """
     table = np.asarray(blocks, float)
     if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] < 3:
@@ -174,17 +225,31 @@ def friedman(blocks: ArrayLike) -> float:
 
 
 def slopes(x: Array, courses: Array) -> Array:
-    """Least-squares slope of each row of ``courses`` (n, L) over ``x`` (L,)."""
+    """Least-squares slope of each course.
+
+    Args:
+        x: (L,) places of the levels.
+        courses: (n, L) values.
+
+    Returns:
+        (n,) slopes, per unit of ``x``.
+    """
     centred = x - x.mean()
     return np.asarray(courses @ centred / (centred @ centred), float)
 
 
 def page_trend(courses: ArrayLike, rising: bool) -> float:
-    """p of Page's (1963) test that the columns of ``courses`` (seeds, levels) rise, or fall, in the order given.
+    """p of Page's (1963) test that the columns rise, or fall, in the order given.
 
-    Twice the one-sided p, because the direction is that of the data: so a rising and a falling trend together are found
-    falsely in at most 5 %. Exact where that is quick, else by the normal approximation (SciPy decides). 1 where every row is
-    all ties; NaN below two rows or three columns.
+    It is twice the one-sided p, because the direction is taken from the data: so a rising and a falling trend together are
+    found falsely in at most 5 %. SciPy decides whether it is exact or a normal approximation.
+
+    Args:
+        courses: (seeds, levels) values.
+        rising: whether to test for a rise, not for a fall.
+
+    Returns:
+        1 if every row is all ties. NaN below two rows or three columns.
     """
     table = np.asarray(courses, float)
     if table.shape[0] < 2 or table.shape[1] < 3:
@@ -197,9 +262,14 @@ def page_trend(courses: ArrayLike, rising: bool) -> float:
 
 
 def mcnemar(only_arm: int, only_baseline: int) -> float:
-    """Two-sided exact p of McNemar's (1947) test: of the images that one alone gets right, each is as likely to get it.
+    """Two-sided exact p of McNemar's (1947) test that an image which only one of two runs gets right is as likely either's.
 
-    1 where there is no such image.
+    Args:
+        only_arm: number of images that only the arm's run gets right.
+        only_baseline: number of images that only the baseline's run gets right.
+
+    Returns:
+        1 if there is no such image.
     """
     if not only_arm + only_baseline:
         return 1.0
@@ -209,15 +279,23 @@ def mcnemar(only_arm: int, only_baseline: int) -> float:
 
 
 def bootstrap_draws(n: int, generator: np.random.Generator) -> NDArray[np.intp]:
-    """(2,000, n) indices of values drawn with replacement, the same for every sample of ``n``."""
+    """(2,000, n) indices of values, drawn with replacement from ``n``."""
     return generator.integers(0, n, size=(BOOTSTRAP_DRAWS, n))
 
 
 def bca_interval(d: ArrayLike, draws: NDArray[np.intp], level: float = 0.95) -> Interval:
-    """Mean with the bias-corrected and accelerated bootstrap interval (Efron 1987); ``draws``: of ``bootstrap_draws``.
+    """Mean with the bias-corrected and accelerated bootstrap interval (Efron 1987).
 
-    For display only: with five values a 95 % interval covers 87 %. None below three values or where all are the same. As
-    ``scipy.stats.bootstrap``, which takes twenty times as long because it draws anew for every sample.
+    For display only: with five values a 95 % interval covers 87 %. ``scipy.stats.bootstrap`` gives the same, but takes twenty
+    times as long, because it draws anew for every sample.
+
+    Args:
+        d: (n,) values.
+        draws: ``bootstrap_draws`` of n; the same draws serve every sample of n values.
+        level: confidence level of the interval.
+
+    Returns:
+        The bounds are NaN below three values, and if all values are the same.
     """
     x = np.asarray(d, float)
     mean = float(x.mean()) if x.size else math.nan
@@ -232,72 +310,12 @@ def bca_interval(d: ArrayLike, draws: NDArray[np.intp], level: float = 0.95) -> 
     return Interval(mean, float(low), float(high))
 
 
-def power_paired_t(effect: float, n: int, alpha: float = 0.05) -> float:
-    """Power of the two-sided paired t test at the standardised effect ``d_z`` with ``n`` pairs (noncentral t)."""
-    bound = special.stdtrit(n - 1, 1 - alpha / 2)
-    shift = abs(effect) * math.sqrt(n)
-    return 1 - _noncentral_t(n - 1, shift, bound) + _noncentral_t(n - 1, shift, -bound)
-
-
-def power_equivalence(difference: float, sd: float, margin: float, n: int, alpha: float = 0.05) -> float:
-    """Power of TOST with ``n`` pairs whose true mean difference and standard deviation are given (noncentral t).
-
-    ``P(T(d + margin) > t) + P(T(d - margin) < -t) - 1``: a lower bound that is exact where the power is useful.
-    """
-    bound, se = special.stdtrit(n - 1, 1 - alpha), sd / math.sqrt(n)
-    # The worse side is (margin - |d|) / se away, the better one (margin + |d|) / se; both tests must reject.
-    sides = [_noncentral_t(n - 1, (margin + sign * abs(difference)) / se, bound) for sign in (-1, 1)]
-    return max(0.0, 1 - sum(sides))
-
-
-def pairs_needed(effect: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
-    """Smallest number of pairs with which a two-sided paired t test reaches ``power`` at the effect ``d_z``.
-
-    None where the effect is 0 or not finite, or where more than 10,000 pairs would be needed.
-    """
-    if not math.isfinite(effect) or effect == 0:
-        return None
-    return _smallest_n(lambda n: power_paired_t(effect, n, alpha) >= power)
-
-
-def pairs_needed_equivalence(
-    difference: float, sd: float, margin: float, power: float = 0.8, alpha: float = 0.05
-) -> int | None:
-    """Smallest number of pairs with which TOST reaches ``power`` if the true difference is the one given.
-
-    None where the difference is not inside the margin or the standard deviation not above 0, or above 10,000 pairs.
-    """
-    if not (abs(difference) < margin and sd > 0):
-        return None
-    return _smallest_n(lambda n: power_equivalence(difference, sd, margin, n, alpha) >= power)
-
-
-def _smallest_n(enough: Callable[[int], bool]) -> int | None:
-    """The smallest n from 2 that is enough, by doubling and then halving the step; None above ``MAX_PAIRS``."""
-    high = 2
-    while not enough(high):
-        if high == MAX_PAIRS:
-            return None
-        high = min(2 * high, MAX_PAIRS)
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return max(high, 2)
-
-
 def _standard_error(x: Array) -> float:
     return float(x.std(ddof=1)) / math.sqrt(x.size)
 
 
-def _noncentral_t(degrees: int, shift: float, bound: float) -> float:
-    """P(T <= bound). SciPy gives NaN where the probability is too small to resolve, 1e-6 and less: there it is 0."""
-    p = float(special.nctdtr(degrees, shift, bound))
-    return 0.0 if math.isnan(p) else p
-
-
 def _p_above(d: ArrayLike, bound: float) -> float:
-    """One-sided p of the mean being at most ``bound``: small where the differences lie above it."""
+    """One-sided p of the mean being at most ``bound``: small if the differences lie above it."""
     x = np.asarray(d, float)
     if x.size < 2 or math.isnan(bound):
         return math.nan

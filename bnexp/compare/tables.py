@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from bnexp.compare.result import StudyResult
+from bnexp.compare.result import StudyResult, Test
 from bnexp.compare.text import interval, number, p_text, quantity, signed
 
 Row = dict[str, str]
 
 
 def arm_rows(result: StudyResult) -> list[Row]:
-    """A row an arm and level: mean, 95 % interval and standard deviation over the seeds, and the runs that went wrong.
+    """One row per arm and level: mean, 95 % interval and standard deviation over the seeds, and the runs that went wrong.
 
     Fewer than three seeds, or seeds that all agree, have no interval: an en dash.
     """
@@ -33,14 +33,14 @@ def arm_rows(result: StudyResult) -> list[Row]:
 
 
 def comparison_rows(result: StudyResult) -> list[Row]:
-    """A row a comparison: difference with intervals, p values, effect size, superiority, verdict and its reason.
+    """One row per comparison: difference with intervals, p values, effect size, superiority, verdict and its reason.
 
     A time is a ratio: 0.43× means that the arm needs 0.43 times what the baseline needs. The bootstrap interval is for display
-    only. Every p is Holm's over the study, so that each can be read against .05.
+    only. Every p has Holm's correction over the study, so each can be read against .05.
     """
     leveled = any(c.level for c in result.comparisons)
     measured = any(c.measure != result.metric for c in result.comparisons)
-    tested = any(c.test != "paired t" for c in result.comparisons)
+    tested = any(c.test is not Test.paired_t for c in result.comparisons)
     return [
         {
             "arm": c.arm,

@@ -1,4 +1,4 @@
-"""What a reader must know of values that were tuned: which, among which, and whether the best may lie beyond them."""
+"""What a reader must know of tuned values: which were chosen, among which, and whether the best may lie beyond them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from bnexp.compare.pairing import place, seed_text
-from bnexp.compare.select import level_text
 from bnexp.config.schema import TuneConfig
-from bnexp.plan.study import Choice
+from bnexp.plan.study import Choice, levels_text
 
 
 def tuned_setting(choices: Sequence[Choice]) -> dict[str, str]:
-    """The tuned key among the settings of a study: each cell's value, or how many values there are where those are many."""
+    """The tuned key among the settings of a study: each cell's value, or their range if there are more than four."""
     if not choices:
         return {}
     values = [f"{_cell(choice)} {choice.value:g}" for choice in choices]
@@ -21,11 +20,11 @@ def tuned_setting(choices: Sequence[Choice]) -> dict[str, str]:
 
 
 def tuning_rows(choices: Sequence[Choice]) -> list[dict[str, Any]]:
-    """A row a cell: ``arm``, ``level``, the value chosen, its mean validation accuracy, whether it lies at the edge."""
+    """One row per cell: ``arm``, ``level``, the value chosen, its mean validation accuracy, whether it lies at the edge."""
     return [
         {
             "arm": choice.arm,
-            "level": level_text(choice.levels),
+            "level": levels_text(choice.levels),
             choice.setting: f"{choice.value:g}",
             "mean val/accuracy": f"{choice.accuracy:.4f}",
             "edge": "yes" if choice.at_edge else "no",
@@ -35,7 +34,12 @@ def tuning_rows(choices: Sequence[Choice]) -> list[dict[str, Any]]:
 
 
 def tuning_notes(choices: Sequence[Choice], tune: TuneConfig) -> list[str]:
-    """A sentence on what was chosen for each cell, and one on each best value at the edge of what was tried."""
+    """One sentence on what was chosen for each cell, and one on each best value at the edge of what was tried.
+
+    Args:
+        choices: the best value of each cell; empty if nothing was tuned.
+        tune: how it was tuned.
+    """
     if not choices:
         return []
     tried = list(choices[0].accuracies)
@@ -53,4 +57,4 @@ def tuning_notes(choices: Sequence[Choice], tune: TuneConfig) -> list[str]:
 
 
 def _cell(choice: Choice) -> str:
-    return place(choice.arm, level_text(choice.levels))
+    return place(choice.arm, levels_text(choice.levels))

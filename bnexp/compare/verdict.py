@@ -2,29 +2,29 @@
 
 Rules, fixed before any run (``StudyConfig``), so that no result can choose them:
 
-- Pairs: each other arm against ``study.baseline``; without one, every pair, the later arm minus the earlier. One comparison
-  a pair and factor level, or whatever ``study.analysis`` derives from the runs instead (``ANALYSES``).
+- Pairs: each other arm against ``study.baseline``; without one, every pair, the later arm minus the earlier. There is one
+  comparison per pair and factor level, or whatever ``study.analysis`` derives from the runs instead (``ANALYSES``).
 - Direction: ``study.expect`` by the level's value, else ``study.direction``; ``greater`` and ``less`` speak of what is
   compared: of the metric; of the difference at a level against that at the first one (interaction); of its slope over the
-  levels (trend); of the time until the target, so that faster is ``less``; of the gap; of the flips beyond churn.
-- Tests: the paired t test. Of a trend Page's test in the direction of the mean slope, doubled; of times the sign-flip test.
+  levels (trend); of the time until the target (faster is ``less``); of the gap; of the flips beyond churn.
+- Tests: the paired t test; for a trend Page's test in the direction of the mean slope, doubled; for times the sign-flip test.
 - Families: Holm over all of a study's difference tests, and over all of its equivalence tests.
 - A comparison: a significant difference is SUPPORTED or, with the wrong sign, REFUTED. Shown equivalence is EQUIVALENT, or
-  REFUTED where ``greater`` or ``less`` was claimed. Where equivalence is claimed it is looked at first, and only a
-  difference shown to lie beyond the margin is REFUTED. Everything else is INCONCLUSIVE. Under six pairs: ESTIMATE.
-- Divergence: a diverged run stays in, at chance. Two diverged runs of a pair differ by 0 only because both were put there,
-  which may never look like equivalence: with any such pair equivalence is not tested, a verdict needs six other pairs, and
-  where all pairs are such nothing at all is tested. In the difference tests the 0 stays: it can only weaken a difference;
-  in an interaction or a trend it could make one, so there the seed is left out and listed.
-- The study: the verdict that its comparisons share. Where they differ, SUPPORTED if each shows its own claim, REFUTED if
-  some are refuted and none shows its claim, else INCONCLUSIVE. Without a baseline and with direction ``different`` the
-  claim is that the arms are not all alike, so that one SUPPORTED pair is enough where none is refuted.
+  REFUTED if ``greater`` or ``less`` was claimed. If equivalence is claimed it is looked at first, and only a difference
+  shown to lie beyond the margin is REFUTED. Everything else is INCONCLUSIVE. Under six pairs: ESTIMATE.
+- Divergence: a diverged run stays in, at chance. Two diverged runs of a pair differ by 0 only because both were put there.
+  That may never look like equivalence: with any such pair equivalence is not tested, and a verdict needs six other pairs.
+  If all pairs are such, nothing is tested. In the difference tests the 0 stays, because it can only weaken a difference. In
+  an interaction or a trend it could make one, so there the seed is left out and listed.
+- The study: the verdict that its comparisons share. If they differ: SUPPORTED if each shows its own claim, REFUTED if some
+  are refuted and none shows its claim, else INCONCLUSIVE. Without a baseline and with direction ``different`` the claim is
+  that the arms are not all alike, so one SUPPORTED pair is enough if none is refuted.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from itertools import combinations
@@ -32,33 +32,20 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.compare import stats
+from bnexp.compare import power, stats
+from bnexp.compare.analyses import ANALYSES
 from bnexp.compare.answer import NO_RESULT, answer
-from bnexp.compare.contrast import Contrast, Inputs, Questions, Records, Test, at_levels
-from bnexp.compare.factorial import interaction, trend
-from bnexp.compare.flips import predictions
-from bnexp.compare.histories import matched_loss, time_to_target
+from bnexp.compare.contrast import Contrast, Inputs, Records
 from bnexp.compare.notes import notes
 from bnexp.compare.pairing import Pairs, Results
-from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult, Verdict
-from bnexp.compare.sensitivity import sensitivity
-from bnexp.compare.text import ALPHA, MIN_PAIRS, claimed, reason
+from bnexp.compare.reason import reason
+from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult, Test, Verdict
+from bnexp.compare.stats import ALPHA, MIN_PAIRS
 from bnexp.config.keys import did_you_mean
-from bnexp.config.options import Analysis, Direction
+from bnexp.config.options import Direction
 from bnexp.config.schema import ConfigError, StudyConfig
 from bnexp.plan.spec import plain
 from bnexp.rng import numpy_generator
-
-ANALYSES: dict[Analysis, Callable[[Inputs], Questions]] = {
-    Analysis.levels: at_levels,
-    Analysis.sensitivity: sensitivity,
-    Analysis.interaction: interaction,
-    Analysis.trend: trend,
-    Analysis.time_to_target: time_to_target,
-    Analysis.matched_loss: matched_loss,
-    Analysis.predictions: predictions,
-}
-OMNIBUS = (Analysis.levels, Analysis.sensitivity)  # where arms are compared in the metric itself
 
 
 def analyse(
@@ -74,27 +61,36 @@ def analyse(
 ) -> StudyResult:
     """Compare the arms of a study and answer its question.
 
-    ``margin``: equivalence margin in pp (``study.margin``, else ``data.margin``); for a metric that is no accuracy only
-    ``study.margin`` counts, in the metric's unit. ``settings``: dotted key -> text. ``num_test``: number of test images, which
-    lets the notes name the test set's own error. ``chance``: accuracy of guessing, a fraction. ``records``: histories and
-    predictions of the runs, for the analyses that read them. Raises ConfigError for a baseline that is no arm, metrics of
-    different units, and an analysis that the levels or the metric do not allow.
+    Args:
+        study: the study.
+        outcomes: what came of each planned run.
+        study_id: hash of what decides the study's results.
+        margin: half width of what counts as equivalent, in pp: ``study.margin``, else ``data.margin``. For a metric that is no
+            accuracy only ``study.margin`` counts, in the metric's unit.
+        settings: dotted key -> text, of what was held fixed.
+        chance: accuracy of guessing, a fraction; None if it is not known.
+        num_test: number of test images, with which the notes name the test set's own error; None if it is not known.
+        records: histories and predictions of the runs, for the analyses that read them.
+
+    Raises:
+        ConfigError: the baseline is no arm, metrics have different units, or the analysis needs other levels or another metric.
     """
     results = Results(outcomes, study.metric, chance, list(study.arms), study.metrics)
     if results.scale.unit != "pp":
         margin = math.nan if study.margin is None else study.margin
     pairs = _arm_pairs(study, results.arms)
-    found = ANALYSES[study.analysis](Inputs(study, results, pairs, margin, chance, records))
-    comparisons = judge(found.contrasts)
+    method = ANALYSES[study.analysis]
+    found = method.ask(Inputs(study, results, pairs, margin, chance, records))
+    comparisons = [replace(c, reason=reason(c, method.all_diverged)) for c in judge(found.contrasts)]
     verdict = study_verdict(study, comparisons)
     trained = any(outcome.status is Status.finished for outcome in outcomes)
-    tested = trained and study.analysis in OMNIBUS and len(blocks := results.blocks()) >= MIN_PAIRS
+    tested = trained and method.compares_metric and len(blocks := results.blocks()) >= MIN_PAIRS
     omnibus = stats.friedman(blocks) if tested else math.nan
     return StudyResult(
         study=plain(asdict(study)),
         study_id=study_id,
         question=study.question,
-        answer=answer(study, comparisons, verdict, settings) if results.values or not comparisons else NO_RESULT,
+        answer=answer(study, method, comparisons, verdict, settings) if results.values or not comparisons else NO_RESULT,
         verdict=verdict,
         metric=results.measure,
         unit=results.scale.unit,
@@ -110,7 +106,11 @@ def analyse(
 
 
 def judge(contrasts: Sequence[Contrast]) -> list[Comparison]:
-    """Test every contrast of one family and give each its verdict. Pure: the same contrasts, the same result."""
+    """Test every contrast of one family and give each its verdict.
+
+    Returns:
+        One comparison per contrast, without a reason. The same contrasts always give the same result.
+    """
     differences = [_tested(c.pairs) for c in contrasts]
     found = [_estimate(c, d, len(contrasts)) for c, d in zip(contrasts, differences, strict=True)]
     adjusted = stats.holm([c.p_test for c in found])
@@ -124,27 +124,29 @@ def judge(contrasts: Sequence[Contrast]) -> list[Comparison]:
         tested = replace(tested, verdict=decide(tested, beyond[i]))
         if tested.verdict is Verdict.INCONCLUSIVE and tested.n_needed is not None:
             tested = replace(tested, n_needed=max(tested.n_needed, tested.n + 1))
-        found[i] = replace(tested, reason=reason(tested))
+        found[i] = tested
     return found
 
 
 def decide(c: Comparison, p_beyond: float) -> Verdict:
-    """The verdict of one comparison by the rules above; ``p_beyond``: adjusted p of a difference beyond the margin."""
+    """The verdict of one comparison, by the rules above.
+
+    Args:
+        c: the comparison, with its adjusted p values.
+        p_beyond: adjusted p of a difference beyond the margin.
+    """
     if c.n < MIN_PAIRS:
         return Verdict.ESTIMATE
-    if c.n - c.both_diverged < MIN_PAIRS:
+    if c.measured < MIN_PAIRS:
         return Verdict.INCONCLUSIVE
-    different, equivalent = c.p_adjusted < ALPHA, c.p_equivalence_adjusted < ALPHA
+    if c.shows_equivalence:
+        return Verdict.REFUTED if c.direction in (Direction.greater, Direction.less) else Verdict.EQUIVALENT
     if c.direction == Direction.equivalent:
-        if equivalent:
-            return Verdict.EQUIVALENT
         return Verdict.REFUTED if p_beyond < ALPHA else Verdict.INCONCLUSIVE
-    if different:
-        wrong = (c.direction == Direction.greater and c.difference < 0) or (c.direction == Direction.less and c.difference > 0)
-        return Verdict.REFUTED if wrong else Verdict.SUPPORTED
-    if equivalent:
-        return Verdict.EQUIVALENT if c.direction == Direction.different else Verdict.REFUTED
-    return Verdict.INCONCLUSIVE
+    if not c.p_adjusted < ALPHA:
+        return Verdict.INCONCLUSIVE
+    wrong = (c.direction == Direction.greater and c.difference < 0) or (c.direction == Direction.less and c.difference > 0)
+    return Verdict.REFUTED if wrong else Verdict.SUPPORTED
 
 
 def study_verdict(study: StudyConfig, comparisons: Sequence[Comparison]) -> Verdict:
@@ -152,7 +154,7 @@ def study_verdict(study: StudyConfig, comparisons: Sequence[Comparison]) -> Verd
     verdicts = {c.verdict for c in comparisons}
     if len(verdicts) <= 1:
         return verdicts.pop() if verdicts else Verdict.ESTIMATE
-    shown = [claimed(c) for c in comparisons]
+    shown = [c.shows_claim for c in comparisons]
     if all(shown):
         return Verdict.SUPPORTED
     if Verdict.REFUTED in verdicts:
@@ -172,7 +174,7 @@ def _arm_pairs(study: StudyConfig, arms: Sequence[str]) -> list[tuple[str, str]]
 
 
 def _tested(pairs: Pairs) -> stats.Array:
-    """The differences that tests are made of: all of them, or none where both runs of every pair diverged."""
+    """The differences that tests are made of: all of them, or none if both runs of every pair diverged."""
     d = stats.differences(pairs.arm, pairs.baseline)
     return d[:0] if pairs.both_diverged == d.size else d
 
@@ -227,14 +229,13 @@ def _draws(n: int) -> NDArray[np.intp]:
     return stats.bootstrap_draws(n, numpy_generator(0, "compare/bootstrap"))
 
 
-def _decisive(contrast: Contrast, p_t: float, p_sign_flip: float) -> tuple[str, float]:
+def _decisive(contrast: Contrast, p_t: float, p_sign_flip: float) -> tuple[Test, float]:
     """The test that the verdict rests on, and its p. Without a t test (equal differences) the sign-flip test decides."""
     if contrast.test is Test.page:
-        all_lost = contrast.pairs.both_diverged == contrast.pairs.arm.size
-        return Test.page.value, math.nan if all_lost else contrast.p_page
+        return Test.page, contrast.p_page
     if contrast.test is Test.sign_flip or math.isnan(p_t):
-        return Test.sign_flip.value, p_sign_flip
-    return Test.paired_t.value, p_t
+        return Test.sign_flip, p_sign_flip
+    return Test.paired_t, p_t
 
 
 def _pairs_needed(contrast: Contrast, d: stats.Array, alpha: float) -> int | None:
@@ -242,9 +243,9 @@ def _pairs_needed(contrast: Contrast, d: stats.Array, alpha: float) -> int | Non
     if contrast.direction is Direction.equivalent:
         if d.size < 2 or contrast.pairs.both_diverged:
             return None
-        needed = stats.pairs_needed_equivalence(float(d.mean()), float(d.std(ddof=1)), contrast.margin, alpha=alpha)
+        needed = power.pairs_needed_equivalence(float(d.mean()), float(d.std(ddof=1)), contrast.margin, alpha=alpha)
     else:
-        needed = stats.pairs_needed(stats.hedges_dz(d), alpha=alpha)
+        needed = power.pairs_needed(stats.hedges_dz(d), alpha=alpha)
     least = math.floor(2 - math.log2(alpha)) if contrast.test is Test.sign_flip else MIN_PAIRS  # its floor is 2 / 2**n
     return None if needed is None else max(needed, least, MIN_PAIRS)
 

@@ -10,10 +10,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
-from bnexp.config.options import NormKind
-from bnexp.config.schema import RunConfig
-
-READING_SIZES = (1, 2, 8, 64, 1000)  # images a batch of the ``statistics`` probe
+from bnexp.config.schema import ProbeConfig, RunConfig
 
 # Settings named beside every verdict if all runs of the study agree in them: the size of an effect depends on them.
 ALWAYS_NAMED = ("data.name", "model.name", "optim.name", "optim.lr", "optim.momentum", "train.batch_size", "train.epochs")
@@ -35,36 +32,25 @@ NAMED_IF_CHANGED = (
     "train.precision",
 )
 
-# What each probe records of an epoch, beside values a layer; a finished run has their mean over its epochs, of ``gap`` the last
-# epoch's. ``train/probes`` defines them.
+# Probe -> what a finished run has of it, see ``ProbeConfig``.
 PROBE_METRICS: dict[str, tuple[str, ...]] = {
-    "activations": ("activations/dead", "activations/drift"),
-    "gradients": ("gradients/log_ratio",),
-    "covariate_shift": ("covariate_shift/l2", "covariate_shift/cosine"),
-    "landscape": ("landscape/loss_range", "landscape/gradient_change", "landscape/beta"),
-    "oscillation": ("oscillation/loss",),
-    "decoupling": ("decoupling/gap",),
-    "statistics": (
-        "statistics/running",
-        "statistics/precise",
-        *(f"statistics/batch_{n}" for n in READING_SIZES),
-        "statistics/training_mode",
-        "statistics/after_training_mode",
-    ),
-    "similar": ("similar/output_deviation", "similar/backward_gain"),
-    "cost": ("cost/step_ms", "cost/step_ratio", "cost/activation_mib", "cost/parameters"),
-    "gap": ("train_eval/loss", "train_eval/accuracy", "gap/loss", "gap/accuracy", "gap/mode_accuracy"),
+    item.name: item.metadata["records"] for item in fields(ProbeConfig) if item.metadata["records"]
 }
+
+# What every run records of each part of the data, with the better end of it.
+SPLITS = ("train", "val", "test")
+OF_SPLIT = {"loss": "min", "accuracy": "max"}
+OF_TRAINING = ("learning_rate", "time/epoch_seconds", "time/images_per_second")
 
 
 def final_metrics(config: RunConfig) -> list[str]:
     """The metrics that a finished run of ``config`` has recorded, and so what a study can compare."""
-    splits = ["train", "val", "test"] if config.data.val_fraction > 0 else ["train", "test"]
+    splits = [split for split in SPLITS if split != "val" or config.data.val_fraction > 0]
     probed = [metric for probe, metrics in PROBE_METRICS.items() if getattr(config.probe, probe) for metric in metrics]
     missing = _undefined(config)
     return [
-        *(f"{split}/{name}" for split in splits for name in ("loss", "accuracy")),
-        *("learning_rate", "time/epoch_seconds", "time/images_per_second"),
+        *(f"{split}/{name}" for split in splits for name in OF_SPLIT),
+        *OF_TRAINING,
         *(metric for metric in probed if metric not in missing),
     ]
 
@@ -72,7 +58,7 @@ def final_metrics(config: RunConfig) -> list[str]:
 def _undefined(config: RunConfig) -> set[str]:
     """Probe metrics that make no sense under ``config``."""
     undefined = set() if config.data.val_fraction > 0 else {"gap/loss", "gap/accuracy"}
-    if config.norm.kind in (NormKind.batch, NormKind.batch_renorm):
+    if config.norm.kind.has_running_statistics:
         if config.model.has_linear_norm(config.norm):
             undefined |= {"statistics/batch_1"}  # one value a unit
         if not config.norm.track_running_stats:

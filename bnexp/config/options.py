@@ -79,12 +79,40 @@ class InitLayers(StrEnum):
 
 
 class NormKind(StrEnum):
+    """The norm layers. What follows from the kind alone is a property here; the layers are in ``model/norms``."""
+
     none = "none"
     batch = "batch"
     layer = "layer"
     instance = "instance"
     group = "group"
     batch_renorm = "batch_renorm"
+
+    @property
+    def has_running_statistics(self) -> bool:
+        """Whether training normalises by the statistics of the batch, and evaluation by running averages of them."""
+        return self in (NormKind.batch, NormKind.batch_renorm)
+
+    @property
+    def normalises_single_channels(self) -> bool:
+        """Whether each channel has a mean of its own, which cancels a bias that is added to the channel before."""
+        return self in (NormKind.batch, NormKind.batch_renorm, NormKind.instance)
+
+    @property
+    def needs_maps(self) -> bool:
+        """Whether it cannot normalise linear layers, because it takes each unit of each image by itself."""
+        return self.normalises_single_channels and not self.has_running_statistics
+
+    @property
+    def own_keys(self) -> frozenset[str]:
+        """Keys of ``norm`` that this kind uses and some other norm layer does not."""
+        running = {"momentum", "track_running_stats", "statistics"} if self.has_running_statistics else set()
+        special = {
+            NormKind.batch: {"ghost_size", "noise"},
+            NormKind.batch_renorm: {"r_max", "d_max"},
+            NormKind.group: {"groups"},
+        }
+        return frozenset(running | special.get(self, set()))
 
 
 class Backward(StrEnum):
@@ -127,8 +155,16 @@ class Placement(StrEnum):
 
 
 class OptimName(StrEnum):
+    """The optimisers. They are in ``train/optim.py``."""
+
     sgd = "sgd"
     adam = "adam"
+
+    @property
+    def own_keys(self) -> frozenset[str]:
+        """Keys of ``optim`` that this optimiser uses and some other one does not."""
+        keys = {OptimName.sgd: {"momentum", "nesterov"}, OptimName.adam: {"beta1", "beta2", "eps"}}
+        return frozenset(keys.get(self, set()))
 
 
 class Schedule(StrEnum):
@@ -167,7 +203,7 @@ class ExecutorName(StrEnum):
 
 
 class Analysis(StrEnum):
-    """What a study compares its arms in.
+    """What a study compares its arms in. What an analysis needs of a study is a property here; the rest is in ``compare``.
 
     ``levels``          the metric, at each factor level on its own
     ``sensitivity``     the course of an accuracy over one numeric factor: area, width, largest stable level
@@ -185,6 +221,41 @@ class Analysis(StrEnum):
     time_to_target = "time_to_target"
     matched_loss = "matched_loss"
     predictions = "predictions"
+
+    @property
+    def least_levels(self) -> int:
+        """The smallest number of levels that its factor may have; 0 if it needs no factor."""
+        return {Analysis.interaction: 2, Analysis.sensitivity: 2, Analysis.trend: 3}.get(self, 0)
+
+    @property
+    def needs_one_factor(self) -> bool:
+        """Whether it works along a single factor."""
+        return self in (Analysis.sensitivity, Analysis.trend)
+
+    @property
+    def needs_order(self) -> bool:
+        """Whether the levels of its factor must be in order."""
+        return self is Analysis.trend
+
+    @property
+    def needs_baseline(self) -> bool:
+        """Whether what it compares with must come from one arm."""
+        return self in (Analysis.time_to_target, Analysis.predictions)
+
+    @property
+    def needs_accuracy(self) -> bool:
+        """Whether the metric must be an accuracy."""
+        return self is Analysis.sensitivity
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether it reads the validations of each run."""
+        return self in (Analysis.time_to_target, Analysis.matched_loss)
+
+    @property
+    def judges_metric(self) -> bool:
+        """Whether ``greater`` and ``less`` speak of the metric itself."""
+        return self is Analysis.levels
 
 
 class Direction(StrEnum):

@@ -51,14 +51,16 @@ def key(
     below: float | None = None,
     choices: tuple[Any, ...] = (),
     identity: bool = True,
+    records: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field that knows its meaning and range.
 
     ``low``/``high`` are inclusive bounds, ``above``/``below`` exclusive ones. ``identity=False`` marks a presentation key:
-    it does not change what is learned and so is left out of the run id.
+    it does not change what is learned and so is left out of the run id. ``records``: the metrics that a finished run has if
+    this key is on.
     """
     bounds = {"low": low, "high": high, "above": above, "below": below}
-    metadata = {"help": help, "choices": choices, "identity": identity, **bounds}
+    metadata = {"help": help, "choices": choices, "identity": identity, "records": records, **bounds}
     return field(default=default, default_factory=factory, metadata=metadata)
 
 
@@ -150,8 +152,7 @@ class ModelConfig:
         """
         if self.conv_bias != "auto":
             return self.conv_bias == "true"
-        by_channel = norm.kind in (NormKind.batch, NormKind.batch_renorm, NormKind.instance)
-        return not (by_channel and norm.affine and norm.follows_conv)
+        return not (norm.kind.normalises_single_channels and norm.affine and norm.follows_conv)
 
     def normalised_widths(self, norm: NormConfig) -> list[int]:
         """Channels or units of each layer that has a norm; empty without one."""
@@ -200,20 +201,59 @@ class TrainConfig:
     log_every: int = key(0, "also record the training loss every so many steps; 0: once an epoch", low=0, identity=False)
 
 
+READING_SIZES = (1, 2, 8, 64, 1000)  # images per batch of the ``statistics`` probe
+
+
 @dataclass
 class ProbeConfig:
-    """Measurements of a training that do not disturb it: the same weights with and without, bit for bit."""
+    """Measurements of a training that do not disturb it: the same weights with and without, bit for bit.
 
-    activations: bool = key(False, "percentiles of pre-activations; part of dead units")
-    gradients: bool = key(False, "norm of each layer's gradient")
-    covariate_shift: bool = key(False, "change of a layer's gradient when the layers before it have moved")
-    landscape: bool = key(False, "loss range, gradient change and smoothness along the gradient")
-    oscillation: bool = key(False, "deviation of the step losses from their trend")
-    decoupling: bool = key(False, "loss change of a step against the sum of its layers' changes")
-    statistics: bool = key(False, "accuracy of the same weights by other batch norm statistics")
-    similar: bool = key(False, "output and gradient of norms on a batch of nearly equal images")
-    cost: bool = key(False, "time of a step against the network without norm; memory; parameters")
-    gap: bool = key(False, "loss and accuracy on training images in evaluation mode")
+    ``records`` names what a finished run has of each probe: the mean over its epochs, of ``gap`` the last epoch's value. Values
+    of single layers, which are recorded too, are not named. ``train/probes`` defines all of them.
+    """
+
+    activations: bool = key(
+        False, "percentiles of pre-activations; part of dead units", records=("activations/dead", "activations/drift")
+    )
+    gradients: bool = key(False, "norm of each layer's gradient", records=("gradients/log_ratio",))
+    covariate_shift: bool = key(
+        False,
+        "change of a layer's gradient when the layers before it have moved",
+        records=("covariate_shift/l2", "covariate_shift/cosine"),
+    )
+    landscape: bool = key(
+        False,
+        "loss range, gradient change and smoothness along the gradient",
+        records=("landscape/loss_range", "landscape/gradient_change", "landscape/beta"),
+    )
+    oscillation: bool = key(False, "deviation of the step losses from their trend", records=("oscillation/loss",))
+    decoupling: bool = key(False, "loss change of a step against the sum of its layers' changes", records=("decoupling/gap",))
+    statistics: bool = key(
+        False,
+        "accuracy of the same weights by other batch norm statistics",
+        records=(
+            "statistics/running",
+            "statistics/precise",
+            *(f"statistics/batch_{n}" for n in READING_SIZES),
+            "statistics/training_mode",
+            "statistics/after_training_mode",
+        ),
+    )
+    similar: bool = key(
+        False,
+        "output and gradient of norms on a batch of nearly equal images",
+        records=("similar/output_deviation", "similar/backward_gain"),
+    )
+    cost: bool = key(
+        False,
+        "time of a step against the network without norm; memory; parameters",
+        records=("cost/step_ms", "cost/step_ratio", "cost/activation_mib", "cost/parameters"),
+    )
+    gap: bool = key(
+        False,
+        "loss and accuracy on training images in evaluation mode",
+        records=("train_eval/loss", "train_eval/accuracy", "gap/loss", "gap/accuracy", "gap/mode_accuracy"),
+    )
     every: int = key(0, "steps between two measurements; 0: once an epoch, at its end", low=0)
     images: int = key(256, "images of the fixed batch that measurements use", low=2)
     jitter: float = key(0.01, "similar: standard deviation of the difference between images", low=0.0)

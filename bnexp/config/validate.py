@@ -15,7 +15,6 @@ from bnexp.config.options import (
     ModelName,
     NormKind,
     NormStatistics,
-    OptimName,
     Precision,
     Statistics,
     Trainable,
@@ -23,7 +22,6 @@ from bnexp.config.options import (
 from bnexp.config.schema import ConfigError, RunConfig, TrainConfig
 
 MAX_RUNS = 100_000  # of one command; more are a slip of the hand, and would take minutes to plan
-WITH_RUNNING_STATISTICS = (NormKind.batch, NormKind.batch_renorm)
 
 
 def resolve_seeds(seeds: Any) -> list[int]:
@@ -127,18 +125,19 @@ def _check_groups(groups: int, widths: Sequence[int]) -> None:
 
 def _check_norm(config: RunConfig) -> None:
     norm, batch_size = config.norm, config.train.batch_size
-    if norm.kind is NormKind.instance and config.model.has_linear_norm(norm):
+    if norm.kind.needs_maps and config.model.has_linear_norm(norm):
         raise ConfigError(
-            "norm.kind=instance cannot normalise linear layers, where each image has a single value a channel; "
+            f"norm.kind={norm.kind} cannot normalise linear layers, where each image has a single value per channel; "
             f"{_without_linear_norm(config)}."
         )
-    if norm.kind is NormKind.group:
+    if "groups" in norm.kind.own_keys:
         _check_groups(norm.groups, config.model.normalised_widths(norm))
-    if norm.kind not in WITH_RUNNING_STATISTICS:
+    if not norm.kind.has_running_statistics:
         return
-    if norm.kind is NormKind.batch and norm.ghost_size is not None and norm.ghost_size > batch_size:
+    ghost_size = norm.ghost_size if "ghost_size" in norm.kind.own_keys else None
+    if ghost_size is not None and ghost_size > batch_size:
         raise ConfigError(
-            f"norm.ghost_size={norm.ghost_size} is more than train.batch_size={batch_size}: allowed is at most {batch_size} or "
+            f"norm.ghost_size={ghost_size} is more than train.batch_size={batch_size}: allowed is at most {batch_size} or "
             "null (the whole batch)."
         )
     if norm.kind is NormKind.batch_renorm and not norm.track_running_stats:
@@ -152,12 +151,11 @@ def _check_norm(config: RunConfig) -> None:
             "batches; set one of them to its default."
         )
     by_batch = config.train.norm_statistics is NormStatistics.live
-    together = norm.ghost_size if norm.kind is NormKind.batch and norm.ghost_size else batch_size
-    if by_batch and together <= config.data.duplicates and config.model.has_linear_norm(norm):
-        ghost_size = "null" if norm.ghost_size is None else norm.ghost_size
+    if by_batch and (ghost_size or batch_size) <= config.data.duplicates and config.model.has_linear_norm(norm):
+        shown = "null" if norm.ghost_size is None else norm.ghost_size
         raise ConfigError(
             f"norm.kind={norm.kind} needs two different images to normalise linear layers, and train.batch_size={batch_size}, "
-            f"norm.ghost_size={ghost_size} and data.duplicates={config.data.duplicates} leave one; raise the sizes, lower "
+            f"norm.ghost_size={shown} and data.duplicates={config.data.duplicates} leave one; raise the sizes, lower "
             f"the duplicates, or {_without_linear_norm(config)}."
         )
 
@@ -170,7 +168,7 @@ def _without_linear_norm(config: RunConfig) -> str:
 
 def _check_optim(config: RunConfig) -> None:
     optim, epochs = config.optim, config.train.epochs
-    if optim.name is OptimName.sgd and optim.nesterov and optim.momentum == 0:
+    if "nesterov" in optim.name.own_keys and optim.nesterov and optim.momentum == 0:
         raise ConfigError("optim.nesterov=true needs optim.momentum above 0; set optim.momentum=0.9 or optim.nesterov=false.")
     if optim.warmup >= epochs:
         raise ConfigError(
@@ -196,7 +194,7 @@ def _check_transfer(config: RunConfig) -> None:
             f"train.trainable={train.trainable} finds no scale and shift of norms to train with {lacking}; "
             "use norm=batch with norm.affine=true, or train.trainable=head."
         )
-    if train.norm_statistics is NormStatistics.live or norm.kind not in WITH_RUNNING_STATISTICS:
+    if train.norm_statistics is NormStatistics.live or not norm.kind.has_running_statistics:
         return
     if not norm.track_running_stats:
         raise ConfigError(

@@ -21,7 +21,7 @@ from torch import Tensor
 from bnexp.config.options import Augment, Order
 from bnexp.config.schema import DataConfig
 from bnexp.data.resident import Float64, Resident, Split
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 
 GROUP = 64  # images of one class in a row with ``order=grouped``: a batch of the usual size
 CROP_PADDING = 4  # pixels on each side, as in He et al. (2015), Deep Residual Learning, section 4.2

@@ -1,4 +1,4 @@
-"""Ways to compute the convolution of many runs, equal but for rounding; which is fastest depends on GPU, shapes and direction.
+"""Ways to compute the convolution of many runs. They agree up to rounding; the GPU, shapes and direction decide the fastest.
 
 Shape letters: N batch, G groups of runs that share an input, R runs, O and I channels out and in, k kernel, D = I*k*k,
 P = N*H'*W' positions of the output.
@@ -17,15 +17,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 DEFAULT = "grouped"
-WORTH_IT = 0.95  # a strategy other than the default has to take less than this part of its time
+WORTH_IT = 0.95  # another strategy is taken only if its time is below this fraction of the default's
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """How each direction is computed.
+    """How each direction of a convolution is computed: the output, the gradient of the input, the gradient of the weight.
 
-    ``grouped`` one convolution with a group for each input; ``im2col`` patches gathered once, then a batched matrix product;
-    ``channels_last`` as ``grouped`` with the channels of a pixel side by side in memory.
+    ``grouped``        one convolution with one group per input
+    ``im2col``         patches are gathered, then multiplied in a batched matrix product
+    ``channels_last``  as ``grouped``, with the channels of a pixel side by side in memory
     """
 
     forward: str = DEFAULT
@@ -37,20 +38,45 @@ class Strategy:
 
 
 def fastest(times: Mapping[str, Sequence[float]]) -> str:
-    """The strategy with the smallest median time; the default where none is clearly faster."""
+    """The strategy with the smallest median time, or the default if none is clearly faster.
+
+    Args:
+        times: strategy -> its times in seconds, for the default too.
+    """
     best = min(times, key=lambda name: median(times[name]))
     return best if median(times[best]) < WORTH_IT * median(times[DEFAULT]) else DEFAULT
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int, strategy: Strategy | None) -> Tensor:
-    """``F.conv2d`` of x (N, G*I, H, W) with weight (R*O, I, k, k) and bias (R*O,), computed as ``strategy`` says.
+    """``F.conv2d``, computed as a strategy says.
 
-    A strategy is chosen for training: in evaluation, whose batches are larger, the patches of im2col could fill the memory.
+    Args:
+        x: (N, G*I, H, W).
+        weight: (R*O, I, k, k).
+        bias: (R*O,); None: none.
+        padding: zeros on each side.
+        groups: G.
+        strategy: chosen for training. In evaluation im2col is not used: batches are larger, and its patches could fill the
+            memory. None: as PyTorch does it.
+
+    Returns:
+        (N, R*O, H', W').
     """
     if strategy is None or (strategy.forward == "im2col" and not torch.is_grad_enabled()):
         return F.conv2d(x, weight, bias, padding=padding, groups=groups)
     y: Tensor = _Convolution.apply(x, weight, padding, groups, strategy)
     return y if bias is None else y + bias.view(-1, 1, 1)
+
+
+def convolve_columns_apart(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int) -> Tensor:
+    """As ``convolve``, with the even and the odd columns of a map apart: (N, R*O, 2, H', W'/2). W' has to be even.
+
+    Even and odd columns are two channels of one convolution with stride 2 along the width: the same sums.
+    """
+    pair = torch.stack([F.pad(weight, (0, 1)), F.pad(weight, (1, 0))], 1).flatten(0, 1)  # (2*R*O, I, k, k+1)
+    biases = None if bias is None else bias.repeat_interleave(2)
+    y = F.conv2d(x, pair, biases, stride=(1, 2), padding=padding, groups=groups)
+    return y.view(len(y), -1, 2, *y.shape[2:])
 
 
 class _Convolution(torch.autograd.Function):
@@ -86,7 +112,7 @@ def _grouped_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int
 
 
 def _backward(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int, wanted: tuple[bool, bool]) -> Tensor:
-    """The one gradient that is wanted, of x or of weight."""
+    """The one gradient that is wanted: (True, False) of x, (False, True) of weight."""
     padded, ones = [padding, padding], [1, 1]
     mask = [*wanted, False]
     gradients = torch.ops.aten.convolution_backward(dy, x, weight, None, ones, padded, ones, False, [0, 0], groups, mask)
@@ -122,19 +148,23 @@ def _by_group(dy: Tensor, groups: int) -> Tensor:
     return dy.reshape(len(dy), groups, -1, *dy.shape[2:]).permute(1, 2, 0, 3, 4).flatten(2)
 
 
+def _matrices(weight: Tensor, groups: int) -> Tensor:
+    """(R*O, I, k, k) -> (G, R*O/G, D)."""
+    return weight.view(groups, len(weight) // groups, -1)
+
+
 def _im2col_forward(x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
     k = weight.shape[-1]
     height, width = (side + 2 * padding - k + 1 for side in x.shape[2:])
-    y = torch.bmm(weight.view(groups, len(weight) // groups, -1), _patches(x, k, padding, groups))
+    y = torch.bmm(_matrices(weight, groups), _patches(x, k, padding, groups))
     return y.view(groups, -1, len(x), height, width).permute(2, 0, 1, 3, 4).flatten(1, 2).contiguous()
 
 
 def _im2col_input_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
-    k = weight.shape[-1]
-    d_patches = torch.bmm(weight.view(groups, len(weight) // groups, -1).transpose(1, 2), _by_group(dy, groups))
+    d_patches = torch.bmm(_matrices(weight, groups).transpose(1, 2), _by_group(dy, groups))
     columns = d_patches.view(*d_patches.shape[:2], len(x), -1).permute(2, 0, 1, 3).flatten(1, 2)
     height, width = x.shape[2:]
-    return F.fold(columns, (height, width), k, padding=padding)
+    return F.fold(columns, (height, width), weight.shape[-1], padding=padding)
 
 
 def _im2col_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Initial weights: a scheme and a gain for each run, each parameter from its own named random stream."""
+"""Initial weights: each run has a scheme and a gain, and each parameter has its own named random stream."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from bnexp.model.layers import RunConv2d, RunLinear
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 
 
 def draw_weight(scheme: str, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """A weight of ``shape`` (O, I, ...) in float64 on the CPU, at gain 1.
+    """A new weight at gain 1, in float64 on the CPU.
 
-    With fan_in = I * kernel area and fan_out = O * kernel area:
+    The schemes, with fan_in = I * kernel area and fan_out = O * kernel area:
     ``torch``       U(-b, b), b = 1/sqrt(fan_in): what ``torch.nn.Conv2d`` and ``Linear`` do
     ``normal``      N(0, 0.01^2): Krizhevsky et al., NIPS 2012
     ``xavier``      U(-b, b), b = sqrt(6/(fan_in + fan_out)): Glorot & Bengio, AISTATS 2010, eq. 16
     ``kaiming``     N(0, 2/fan_in): He et al., ICCV 2015, eq. 10
     ``orthogonal``  orthonormal rows or columns of the (O, fan_in) matrix: Saxe et al., ICLR 2014
+
+    Args:
+        scheme: one of the names above.
+        shape: (O, I) or (O, I, k, k).
+        generator: a generator on the CPU, which is moved on.
     """
     area = math.prod(shape[2:])
     fan_in, fan_out = shape[1] * area, shape[0] * area
@@ -49,12 +54,19 @@ def _orthogonal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
 def initialise(
     network: nn.Module, seeds: Sequence[int], schemes: Sequence[str], gains: Sequence[float], layers: Sequence[str]
 ) -> None:
-    """Fill weights and biases of all ``RunConv2d`` and ``RunLinear`` layers in place; norm layers keep 1 and 0.
+    """Fill weights and biases of all ``RunConv2d`` and ``RunLinear`` layers in place. Norm layers keep 1 and 0.
 
-    The value of a parameter is a function of (seed, parameter name, scheme, gain): drawn in float64 on the CPU, so that
-    networks of different norms, precisions, devices and cohorts share it. The gain scales weights, not biases. Biases are
-    U(-b, b) with b = 1/sqrt(fan_in) under ``torch`` and zero under the other schemes. Where a run's ``layers`` is ``conv``,
-    its linear layers have scheme ``torch`` and gain 1.
+    The value of a parameter depends on (seed, parameter name, scheme, gain) alone and is drawn in float64 on the CPU. So
+    networks share it, whatever their norms, precision, device and cohort. Biases are U(-b, b) with b = 1/sqrt(fan_in) under
+    ``torch``, and zero under the other schemes.
+
+    Args:
+        network: a network of R runs.
+        seeds: of each run, (R,).
+        schemes: of each run, see ``draw_weight``.
+        gains: factor on the weights of each run, not on its biases.
+        layers: ``all`` or, if only convolutions have the scheme and gain, ``conv``: then the run's linear layers have scheme
+            ``torch`` and gain 1.
     """
     for name, layer in network.named_modules():
         if not isinstance(layer, RunConv2d | RunLinear):

@@ -1,8 +1,9 @@
 """Layers with a run axis: R independent networks computed as one.
 
-Every parameter is ``(R, ...)``: run ``r`` owns slice ``r``. Image activations are ``(N, R*C, H, W)`` with the channels of a
+Every parameter is ``(R, ...)``: run ``r`` owns slice ``r``. Image activations are ``(N, R*C, H, W)`` with the channels of one
 run side by side; after ``RunFlatten`` or ``RunAveragePool`` they are ``(N, R, D)``. No layer lets one run see another.
-Between a convolution with ``split_columns`` and its pooling maps are ``(N, R*C, 2, H, W/2)``, which only those two tell apart.
+Between a convolution with ``split_columns`` and its pooling layer, maps are ``(N, R*C, 2, H, W/2)``. The layers between the
+two need not know.
 
 Shape letters: R runs, N batch, C channels (I in, O out), H height, W width, D features.
 """
@@ -17,23 +18,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from bnexp.model.convolution import Strategy, convolve
+from bnexp.model.convolution import Strategy, convolve, convolve_columns_apart
 from bnexp.model.hashing import HASH_MASK, random_bits
 
 
 class RunConv2d(nn.Module):
     """Convolution, stride 1: ``y[n,r,o] = bias[r,o] + sum_i weight[r,o,i] * x[n,r,i]`` (cross-correlation).
 
-    Shapes: ``(N, R*I, H, W) -> (N, R*O, H+2p-k+1, W+2p-k+1)`` with p = ``padding`` zeros on each side; also ``(N, I, H, W)``,
-    one batch shared by all runs, which is then a single dense convolution, and ``(N, G*I, H, W)``, a batch for each of G
-    blocks of neighbouring runs. ``strategy`` says how it is computed (see ``convolution.py``). ``weight`` is
-    ``(R, O, I, k, k)``, ``bias`` ``(R, O)`` or None. Training and evaluation are the same. Parameters are left uninitialised;
-    see ``init.py``.
+    Shapes: ``(N, R*I, H, W) -> (N, R*O, H+2p-k+1, W+2p-k+1)``. Two more inputs are possible. With ``(N, I, H, W)`` all runs
+    share one batch, which makes a single dense convolution. With ``(N, G*I, H, W)`` each of G blocks of neighbouring runs has
+    a batch of its own. Training and evaluation are the same.
 
-    ``split_columns``: the even and the odd columns of a map come apart, ``(N, R*O, 2, H', W'/2)``, where W' is even. They are
-    two channels of one convolution with stride 2 along the width: the same sums, but with few channels a CPU, whose vectors
-    hold up to 16 of them, is less idle, and ``MaxPool2x2`` finds its pairs far apart in memory instead of side by side. No
-    ``strategy`` is used then.
+    Parameters: ``weight`` (R, O, I, k, k); ``bias`` (R, O) or None. They are left uninitialised; see ``init.py``. The attribute
+    ``strategy`` chooses how the convolution is computed, see ``convolution.py``; None: as PyTorch does it.
+
+    Args:
+        num_runs: R.
+        in_channels: I.
+        out_channels: O.
+        kernel_size: k.
+        bias: whether a bias is learned.
+        padding: p, zeros on each side of the input.
+        split_columns: whether the output has its even and odd columns apart, ``(N, R*O, 2, H', W'/2)``. W' has to be even, and
+            no ``strategy`` is used. The sums are the same. With few channels this keeps a CPU busier, whose vector registers
+            hold up to 16 of them, and ``MaxPool2x2`` then reads its pairs from two contiguous pieces of memory.
+        device: where the parameters live; None: PyTorch's default.
+        dtype: their number format; None: PyTorch's default.
+
     Reference: LeCun et al., "Gradient-based learning applied to document recognition", 1998.
     """
 
@@ -58,21 +69,27 @@ class RunConv2d(nn.Module):
         self.bias = nn.Parameter(torch.empty(shape[:2], device=device, dtype=dtype)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        groups = x.shape[1] // self.weight.shape[2]
-        bias = None if self.bias is None else self.bias.flatten()
+        weight, bias = self.weight.flatten(0, 1), None if self.bias is None else self.bias.flatten()
+        groups = x.shape[1] // weight.shape[1]
         if self.split_columns:
-            pair = torch.stack([F.pad(self.weight, (0, 1)), F.pad(self.weight, (1, 0))], 2).flatten(0, 2)
-            biases = None if bias is None else bias.repeat_interleave(2)
-            y = F.conv2d(x, pair, biases, stride=(1, 2), padding=self.padding, groups=groups)
-            return y.view(len(y), -1, 2, *y.shape[2:])
-        return convolve(x, self.weight.flatten(0, 1), bias, self.padding, groups, self.strategy)
+            return convolve_columns_apart(x, weight, bias, self.padding, groups)
+        return convolve(x, weight, bias, self.padding, groups, self.strategy)
 
 
 class RunLinear(nn.Module):
     """Affine map: ``y[n,r] = weight[r] x[n,r] + bias[r]``.
 
-    Shapes: ``(N, R, I) -> (N, R, O)``; also ``(N, 1, I)``, one batch shared by all runs. ``weight`` is ``(R, O, I)``, ``bias``
-    ``(R, O)``. Training and evaluation are the same. Parameters are left uninitialised; see ``init.py``.
+    Shapes: ``(N, R, I) -> (N, R, O)``. With ``(N, 1, I)`` all runs share one batch; with ``(N, G, I)`` each of G blocks of
+    neighbouring runs has a batch of its own. Training and evaluation are the same.
+
+    Parameters: ``weight`` (R, O, I), ``bias`` (R, O). They are left uninitialised; see ``init.py``.
+
+    Args:
+        num_runs: R.
+        in_features: I.
+        out_features: O.
+        device: where the parameters live; None: PyTorch's default.
+        dtype: their number format; None: PyTorch's default.
     """
 
     def __init__(
@@ -88,17 +105,20 @@ class RunLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty((num_runs, out_features), device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[1] == 1:  # one run or one input: an ordinary matrix product, quicker than a batch of products
+        if x.shape[1] == 1:  # one run or one batch: an ordinary matrix product, quicker than a batch of products
             return F.linear(x.squeeze(1), self.weight.flatten(0, 1), self.bias.flatten()).view(-1, *self.bias.shape)
-        if x.shape[1] < len(self.weight):  # a batch for each block of neighbouring runs
+        if x.shape[1] < len(self.weight):  # one batch for each block of neighbouring runs
             x = x.unsqueeze(2).expand(-1, -1, len(self.weight) // x.shape[1], -1).flatten(1, 2)
         product = torch.baddbmm(self.bias.unsqueeze(1), x.transpose(0, 1), self.weight.transpose(1, 2))
         return product.transpose(0, 1)
 
 
 class RunFlatten(nn.Module):
-    """Images to features: ``(N, R*C, H, W) -> (N, R, D)``, D = C*H*W = ``num_features``; ``(N, C, H, W)``, one batch shared by
-    all runs, becomes ``(N, 1, D)``."""
+    """Maps to features: ``(N, R*C, H, W) -> (N, R, D)``. One batch shared by all runs, ``(N, C, H, W)``, becomes ``(N, 1, D)``.
+
+    Args:
+        num_features: D = C*H*W.
+    """
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -111,7 +131,11 @@ class RunFlatten(nn.Module):
 class RunAveragePool(nn.Module):
     """Global average pooling: ``y[n,r,c]`` is the mean of map ``x[n,r,c]``; ``(N, R*C, H, W) -> (N, R, C)``.
 
-    ``num_channels`` is C. Training and evaluation are the same.
+    Training and evaluation are the same.
+
+    Args:
+        num_channels: C.
+
     Reference: Lin et al., "Network in network", ICLR 2014, section 3.2.
     """
 
@@ -135,10 +159,11 @@ _NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Nonlinearity(nn.Module):
-    """An elementwise activation function by name; any shape, the same in training and evaluation.
+    """An elementwise activation function; any shape, the same in training and evaluation.
 
-    ``relu`` max(x, 0); ``leaky_relu`` max(x, 0.01 x); ``tanh``; ``sigmoid`` 1/(1+exp(-x)); ``identity``; ``gelu`` x Phi(x);
-    ``silu`` x sigmoid(x).
+    Args:
+        name: ``relu`` max(x, 0); ``leaky_relu`` max(x, 0.01 x); ``tanh``; ``sigmoid`` 1/(1+exp(-x)); ``identity`` x; ``gelu``
+            x Phi(x); ``silu`` x sigmoid(x).
     """
 
     def __init__(self, name: str) -> None:
@@ -156,9 +181,9 @@ class Nonlinearity(nn.Module):
 class MaxPool2x2(nn.Module):
     """Largest value of each 2x2 window, stride 2; an odd last row or column is dropped.
 
-    Shape: ``(N, C, H, W) -> (N, C, H//2, W//2)``, or ``(N, C, 2, H, W/2)`` with even and odd columns apart (see
-    ``RunConv2d``); the same in training and evaluation. Where values tie, the gradient goes to the first of them in row
-    order, as in ``torch.nn.MaxPool2d``, with which values and gradients are bit-equal.
+    Shape: ``(N, C, H, W) -> (N, C, H//2, W//2)``. The input may also have its even and odd columns apart, ``(N, C, 2, H, W/2)``
+    (see ``RunConv2d``). Training and evaluation are the same. If values tie, the gradient goes to the first of them in row
+    order. Values and gradients are bit-equal to those of ``torch.nn.MaxPool2d``.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,9 +198,9 @@ class MaxPool2x2(nn.Module):
 
 
 class _MaxPool2x2(torch.autograd.Function):
-    """Max pooling as two elementwise maxima: on a CPU several times faster than torch's scalar loop over windows.
+    """Max pooling as two elementwise maxima: on a CPU several times faster than PyTorch's scalar loop over windows.
 
-    The columns of ``x`` (N, C, H, W/2 and 2 along ``axis``) are even and odd ones.
+    ``x`` is (N, C, H, W/2) with a further axis of length 2 at ``axis``: the even and the odd columns.
     """
 
     @staticmethod
@@ -207,23 +232,32 @@ def _pairs_of_rows(x: Tensor) -> tuple[Tensor, ...]:
 
 
 def _at_least(x: Tensor, y: Tensor) -> Tensor:
-    """1 where ``x >= y``, else 0, as numbers: multiplying by truth values would convert them first."""
-    if x.stride(-1) > 1:  # every second column: there the comparison itself is slow where its result is to be a number
+    """1 if ``x >= y``, else 0, as numbers: a product with truth values would convert them first."""
+    if x.stride(-1) > 1:  # every second column: there a comparison that writes numbers is slow
         return (x >= y).to(x.dtype)
     return torch.ge(x, y, out=torch.empty_like(x, memory_format=torch.contiguous_format))
 
 
 def _share(dy: Tensor, first_wins: Tensor, out: Sequence[Tensor]) -> None:
-    """Fill ``out`` with the gradient of two tensors of whose elements the larger was taken."""
+    """Fill the two tensors ``out`` with the gradient of ``max(first, second)``; ``first_wins`` is 1 if it goes to the first."""
     torch.mul(dy, first_wins, out=out[0])
     torch.sub(dy, out[0], out=out[1])
 
 
 class RunDropout(nn.Module):
-    """Training: each unit of run ``r`` is zero with probability ``p[r]``, else scaled by ``1/(1-p[r])``. Evaluation: identity.
+    """Dropout: in training a unit of run ``r`` is zero with probability ``p[r]``, else scaled by ``1/(1-p[r])``.
 
-    Shape: ``(N, R, D) -> (N, R, D)``. The mask is a hash of (key of the run, training step, unit), so it needs no state but
-    a step counter, is the same on every device, and does not depend on the other runs. Runs with one key share a mask.
+    Evaluation is the identity.
+
+    Shape: ``(N, R, D) -> (N, R, D)``. The mask is a hash of (key of the run, training step, unit). So it needs no state but a
+    step counter, is the same on every device, and does not depend on the other runs.
+
+    Args:
+        p: probability of each run, (R,), at least 0 and below 1.
+        keys: one integer per run; runs with equal keys have equal masks.
+        device: where the buffers live; None: PyTorch's default.
+        dtype: number format of the scale; None: PyTorch's default.
+
     Reference: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 2014.
     """
 

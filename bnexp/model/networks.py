@@ -1,6 +1,6 @@
 """Networks built from a table of layers, for R runs at once.
 
-This is where configuration ends: everything below takes plain arguments.
+Configuration ends here: the layers take plain arguments.
 """
 
 from __future__ import annotations
@@ -21,12 +21,19 @@ from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunAveragePool, RunConv
 from bnexp.model.norms import RunNorm, build_norm
 from bnexp.rng import derive
 
-FEW_CHANNELS = 8  # of a convolution, of which twice as many fit into a vector of a CPU
+FEW_CHANNELS = 8  # with at most this many channels, doubling them still fits one CPU vector register
 
 
 @dataclass(frozen=True)
 class ConvBlock:
-    """Convolution, activation and, where ``pool``, 2x2 max pooling, with norms where the placement says."""
+    """A convolution, its activation and 2x2 max pooling, with norms at the places that ``norm.placement`` names.
+
+    Args:
+        num_features: channels of the output.
+        kernel_size: side of the kernel.
+        padding: zeros on each side of the input.
+        pool: whether there is pooling.
+    """
 
     num_features: int
     kernel_size: int
@@ -34,7 +41,7 @@ class ConvBlock:
     pool: bool = True
 
     def side_after(self, side: int) -> int:
-        """The side of the maps that leave the block, pixels, where they come in with ``side``."""
+        """The side of the output maps, pixels, if the input maps have this ``side``."""
         side += 2 * self.padding - self.kernel_size + 1
         return side // 2 if self.pool else side
 
@@ -43,7 +50,10 @@ class ConvBlock:
 class Table:
     """The layers of a network before its output layer: convolutions, maps to features, hidden linear layers.
 
-    ``average``: a feature is the mean of a map, else the maps are flattened. ``hidden``: units of each hidden layer.
+    Args:
+        convs: the convolution blocks in order.
+        average: whether a feature is the mean of a map; if not, the maps are flattened.
+        hidden: units of each hidden linear layer.
     """
 
     convs: tuple[ConvBlock, ...] = ()
@@ -57,9 +67,9 @@ def table(model: ModelConfig) -> Table:
     ``lenet``  LeCun et al. 1998, in the form of the PyTorch CIFAR tutorial
     ``mlp``    ``depth`` hidden layers of ``width`` units
     ``plain``  ``depth`` convolutions 3x3 of ``width`` channels that keep the size of the maps, without skips, then global
-               average pooling: the plain net of He et al. 2015 (arXiv:1512.03385, section 4.2) at constant width. They form
-               four stages, as equal in depth as can be (one of each convolution where there are fewer), with 2x2 max pooling
-               between, so that 32x32 pixels end as 4x4.
+               average pooling: the plain net of He et al. 2015 (arXiv:1512.03385, section 4.2) at constant width. The
+               convolutions form four stages, as equal in depth as possible, with 2x2 max pooling between, so that 32x32 pixels
+               end as 4x4. With fewer than four convolutions each is a stage.
     """
     if model.name is ModelName.lenet:
         return Table(convs=tuple(ConvBlock(channels, 5) for channels in LENET_CHANNELS), hidden=LENET_UNITS)
@@ -71,7 +81,7 @@ def table(model: ModelConfig) -> Table:
     return Table(tuple(convs), average=True)
 
 
-# What follows a convolution. Where there is no pooling, as after every linear layer, after_pool means after the activation.
+# What follows a convolution. Without pooling, as after every linear layer, after_pool means after the activation.
 _ORDERS: dict[Placement, tuple[str, ...]] = {
     Placement.before_activation: ("norm", "act", "pool"),
     Placement.after_activation: ("act", "norm", "pool"),
@@ -81,10 +91,14 @@ _ORDERS: dict[Placement, tuple[str, ...]] = {
 
 
 class Network(nn.Sequential):
-    """R networks of one shape: images ``(N, R*C, S, S)`` -> logits ``(N, R, K)``; ``(N, C, S, S)`` is a batch for all runs.
+    """R networks of one shape: images ``(N, R*C, S, S)`` -> logits ``(N, R, K)``. ``(N, C, S, S)`` is one batch for all runs.
 
-    ``flat`` is ``(R, P)``, all parameters of a run in one row; the layers' parameters are views of it, in the order of
+    ``flat`` is (R, P): one row per run with all its parameters. The layers' parameters are views of it, in the order of
     ``named_parameters``. Run ``r`` has the weights of a plain torch module with the same layer names.
+
+    Args:
+        layers: name -> layer, in forward order.
+        num_runs: R.
     """
 
     flat: Tensor
@@ -112,7 +126,7 @@ class Network(nn.Sequential):
             start = end
 
     def check_batch(self, num_images: int) -> None:
-        """Raise ConfigError where a training batch of so many images would leave a norm a single value a channel."""
+        """Raise ConfigError if a batch of ``num_images`` leaves a norm a single value to normalise, in the mode that is on."""
         for layer in self.children():
             if isinstance(layer, RunNorm):
                 layer.check_batch(num_images)
@@ -123,7 +137,7 @@ class Network(nn.Sequential):
 
     @torch.no_grad()
     def load(self, run: int, weights: Mapping[str, NDArray[np.generic]]) -> None:
-        """Set parameters and buffers of one run to what ``export`` gave. Raises ConfigError where names or shapes differ."""
+        """Set parameters and buffers of one run to what ``export`` gave. Raises ConfigError if names or shapes differ."""
         state = self.state_dict()
         if wrong := sorted(state.keys() ^ weights.keys()):
             raise ConfigError(
@@ -146,11 +160,20 @@ def build_network(
     dtype: torch.dtype = torch.float32,
     num_steps: int = 1,
 ) -> Network:
-    """The initialised network of a cohort: one run for each configuration, which agree in everything but per-run keys.
+    """The initialised network of a cohort.
 
-    ``size`` is the side of the square input, pixels. The first configuration decides the graph; seed, dropout, init, eps and
-    norm momentum are taken from each. ``num_steps`` of the whole training is what batch renorm's schedule is scaled to. Raises
-    ConfigError where the image is too small for the network.
+    Args:
+        configs: one configuration per run. They agree in everything but per-run keys: seed, dropout, init, eps and norm
+            momentum are each run's own.
+        in_channels: channels of the images.
+        size: side of the square images, pixels.
+        num_classes: K.
+        device: where the network lives; None: PyTorch's default.
+        dtype: number format of its parameters.
+        num_steps: steps of the whole training, which the schedule of batch renorm is scaled to.
+
+    Raises:
+        ConfigError: the images are too small for the network, or a norm cannot normalise a layer.
     """
     layers = dict(_Builder(configs, device, dtype, num_steps).layers(in_channels, size, num_classes))
     network = Network(layers, len(configs))
@@ -194,13 +217,13 @@ class _Builder:
         yield f"fc{len(hidden) + 1}", RunLinear(num_runs, features, num_classes, **self.placement)
 
     def _splits_columns(self, row: ConvBlock, side: int) -> bool:
-        """Whether a convolution of maps with this side is quicker with even and odd columns apart."""
+        """Whether the convolution, on input maps of this side, is quicker with even and odd columns apart."""
         device = self.placement["device"]
         on_cpu = device is None or device.type == "cpu"
         return on_cpu and row.pool and row.num_features <= FEW_CHANNELS and replace(row, pool=False).side_after(side) % 2 == 0
 
     def _check_size(self, size: int) -> None:
-        """Raise ConfigError where an input of this side leaves the last convolution block less than one pixel."""
+        """Raise ConfigError if an input of this side leaves the last convolution block less than one pixel."""
         smallest = 1
         for row in reversed(self.table.convs):
             smallest = (2 * smallest if row.pool else smallest) + row.kernel_size - 1 - 2 * row.padding
@@ -214,7 +237,7 @@ class _Builder:
         side = replace(row, pool=False).side_after(side)
         order = self._order(self.norm_config.kind is not NormKind.none, row.pool)
         if row.pool and self.model.activation is Activation.relu and order[(at := order.index("pool")) - 1] == "act":
-            # ReLU commutes with the maximum, values and gradients alike: pooled first it sees a quarter of the elements.
+            # ReLU commutes with the maximum, in values and gradients. After pooling it sees a quarter of the elements.
             order[at - 1], order[at] = "pool", "act"
         for position, kind in enumerate(order):
             if kind == "pool":
@@ -224,11 +247,10 @@ class _Builder:
                 yield self._act_or_norm(i, kind, "act" in order[:position], row.num_features, side**2)
 
     def _after_linear(self, i: int, features: int) -> Iterator[tuple[str, nn.Module]]:
-        """Activation and norm in the order of a convolution block, and dropout, where any run asks for it.
+        """Activation and norm in the order of a convolution block, and dropout, if any run asks for it.
 
-        ``model.dropout_side=after_norm``: dropout is the last of the block, whatever the placement. ``before_norm``: it
-        stands right before the block's norm (the first of the two under ``both``), which normalises what it leaves; without
-        a norm it is the last of the block too.
+        With ``model.dropout_side=after_norm`` dropout is the last of the block, whatever the placement. With ``before_norm`` it
+        stands right before the norm of the block, under ``both`` before the first of the two; without a norm it is the last.
         """
         order = self._order(self.model.has_linear_norm(self.norm_config), with_pool=False)
         if any(c.model.dropout for c in self.configs):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from bnexp.config.keys import did_you_mean, final_metrics, metric_unit, schema_keys
-from bnexp.config.options import Analysis, Direction
+from bnexp.config.options import Direction
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
 from bnexp.config.validate import MAX_RUNS, check_name, resolve_seeds
 from bnexp.plan.shown import check_figures, check_shown
@@ -78,18 +78,18 @@ def _check_analysis(study: StudyConfig) -> None:
     analysis, sizes = study.analysis, {name: len(levels) for name, levels in study.factors.items()}
     named = " and ".join(f"{name} with {size}" for name, size in sizes.items()) or "none"
     have = f"study.analysis={analysis} needs %s in study.factors of study {study.name}; there is {named}."
-    if analysis is Analysis.interaction and max(sizes.values(), default=0) < 2:
-        raise ConfigError(have % "a factor of at least two levels")
-    if analysis is Analysis.sensitivity and (len(sizes) != 1 or min(sizes.values()) < 2):
-        raise ConfigError(have % "exactly one factor, of at least two levels,")
-    if analysis is Analysis.trend and (len(sizes) != 1 or min(sizes.values()) < 3):
-        raise ConfigError(have % "exactly one factor, of at least three levels in order,")
-    if analysis in (Analysis.time_to_target, Analysis.predictions) and study.baseline is None:
+    least = ("no", "one", "two", "three", "four", "five")[analysis.least_levels]
+    order = " in order" if analysis.needs_order else ""
+    if analysis.needs_one_factor and (len(sizes) != 1 or min(sizes.values()) < analysis.least_levels):
+        raise ConfigError(have % f"exactly one factor, of at least {least} levels{order},")
+    if max(sizes.values(), default=0) < analysis.least_levels:
+        raise ConfigError(have % f"a factor of at least {least} levels")
+    if analysis.needs_baseline and study.baseline is None:
         raise ConfigError(
             f"study.analysis={analysis} needs an arm to compare with; set study.baseline to one of {', '.join(study.arms)}."
         )
-    if analysis is Analysis.sensitivity and any(metric_unit(metric) != "pp" for metric in _metrics(study).values()):
-        raise ConfigError("study.analysis=sensitivity needs an accuracy as study.metric; set study.metric=test/accuracy.")
+    if analysis.needs_accuracy and any(metric_unit(metric) != "pp" for metric in _metrics(study).values()):
+        raise ConfigError(f"study.analysis={analysis} needs an accuracy as study.metric; set study.metric=test/accuracy.")
 
 
 def _check_tuning(study: StudyConfig, fixed: Sequence[str]) -> None:
@@ -162,7 +162,7 @@ def _check_metrics(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
         raise ConfigError(f"study.metrics compares what has different units: {named}; name metrics of one kind.")
     expected = (study.direction, *study.expect.values())
     for metric in metrics.values():
-        if metric.endswith("/loss") and Direction.greater in expected and study.analysis is Analysis.levels:
+        if metric.endswith("/loss") and Direction.greater in expected and study.analysis.judges_metric:
             raise ConfigError(
                 f"study.metric={metric} is better when it is lower, but the study expects it to be greater; "
                 "add study.direction=less."
@@ -171,7 +171,7 @@ def _check_metrics(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
 
 def _check_validation(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
     """Refuse what needs validation images where a run keeps none."""
-    needs = [f"study.analysis={a}" for a in (Analysis.time_to_target, Analysis.matched_loss) if study.analysis is a]
+    needs = [f"study.analysis={study.analysis}"] if study.analysis.needs_validation else []
     needs += ["study.tune.grid"] if study.tune.grid else []
     if needs and any(config.data.val_fraction == 0 for config in configs):
         raise ConfigError(f"{needs[0]} of study {study.name} needs validation images; set data.val_fraction above 0.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +49,32 @@ PER_RUN = frozenset(
 IN_COMMON = ("norm.backward", "train.device", "train.eval_batch_size", "train.log_every")
 
 
-def flatten(config: RunConfig) -> dict[str, Any]:
-    """The configuration as ``{dotted key: plain value}``, in schema order."""
+def flatten(config: RunConfig | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration as ``{dotted key: value}``, in its own order.
+
+    Args:
+        config: a configuration, or a recorded one as nested plain values. The values of schema keys stay whole, also if they
+            are mappings; keys that a later or an earlier version has are divided down to their last level.
+        prefix: what all keys begin with, with its dot.
+    """
+    nested = config if isinstance(config, Mapping) else vars(config)
     flat: dict[str, Any] = {}
-    for info in schema_keys():
-        value: Any = config
-        for part in info.name.split("."):
-            value = getattr(value, part)
-        flat[info.name] = value
+    for name, value in nested.items():
+        key = f"{prefix}{name}"
+        if key not in _leaves() and _is_divided(value):
+            flat |= flatten(value, f"{key}.")
+        else:
+            flat[key] = value
     return flat
+
+
+def _is_divided(value: Any) -> bool:
+    return is_dataclass(value) or (isinstance(value, Mapping) and bool(value))
+
+
+@cache
+def _leaves() -> frozenset[str]:
+    return frozenset(info.name for info in schema_keys())
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
@@ -72,7 +89,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
         kept["model.conv_bias"] = config.model.has_conv_bias(config.norm)
     if config.model.name is ModelName.mlp and kept.get("norm.placement") is Placement.after_pool:
         kept["norm.placement"] = Placement.after_activation  # an MLP pools nothing
-    if config.norm.kind is NormKind.batch and not config.norm.track_running_stats:
+    if config.norm.kind.has_running_statistics and not config.norm.track_running_stats:
         kept["train.eval_batch_size"] = config.train.eval_batch_size  # evaluation normalises by its own batches
     if kept.get("data.root"):
         kept["data.root"] = str(Path(kept["data.root"]).expanduser().resolve())
@@ -96,10 +113,7 @@ def _unused(config: RunConfig) -> set[str]:
     if model.init.scheme is InitScheme.torch and model.init.gain == 1:
         unused |= {"model.init.layers"}
     unused |= _unused_norm_keys(config)
-    if optim.name is OptimName.sgd:
-        unused |= {"optim.beta1", "optim.beta2", "optim.eps"}
-    else:
-        unused |= {"optim.momentum", "optim.nesterov"}
+    unused |= _of_others("optim", optim.name)
     if optim.schedule is not Schedule.step:
         unused |= {"optim.step_epochs", "optim.step_gamma"}
     if not any(value is True for value in vars(probe).values()):
@@ -115,18 +129,17 @@ def _unused_norm_keys(config: RunConfig) -> set[str]:
         return {info.name for info in schema_keys() if info.name.startswith("norm.")} - {"norm.kind"} | {
             "train.norm_statistics"
         }
-    unused: set[str] = set()
-    if norm.kind is not NormKind.group:
-        unused |= {"norm.groups"}
-    if norm.kind is not NormKind.batch:
-        unused |= {"norm.ghost_size", "norm.noise"}
-    if norm.kind is not NormKind.batch_renorm:
-        unused |= {"norm.r_max", "norm.d_max"}
-    if norm.kind not in (NormKind.batch, NormKind.batch_renorm):
-        unused |= {"norm.momentum", "norm.track_running_stats", "norm.statistics", "train.norm_statistics"}
+    unused = _of_others("norm", norm.kind)
+    if not norm.kind.has_running_statistics:
+        unused |= {"train.norm_statistics"}
     if not norm.track_running_stats:
         unused |= {"norm.momentum", "norm.statistics"}
     return unused
+
+
+def _of_others(section: str, choice: NormKind | OptimName) -> set[str]:
+    """The keys of ``section`` that other choices use, and this one does not."""
+    return {f"{section}.{key}" for other in type(choice) for key in other.own_keys - choice.own_keys}
 
 
 def plain(value: Any) -> Any:

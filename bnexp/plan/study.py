@@ -15,6 +15,7 @@ from bnexp.data.amount import num_available
 TRAIN_SIZE = "data.train_size"
 PRETRAINING = "pretraining"  # what the runs that others start from are called, where runs have an arm's name
 CellKey = tuple[str, str]  # arm, levels as text
+Level = str | int | float | bool | None  # the value of one factor
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Choice:
     """
 
     arm: str
-    levels: dict[str, Any]
+    levels: dict[str, Level]
     setting: str
     value: float
     accuracies: dict[float, float]
@@ -185,9 +186,16 @@ def _spread(levels: list[Any], count: int | None) -> list[Any]:
     return [levels[round(i * (len(levels) - 1) / (count - 1))] for i in range(count)]
 
 
+def value_text(value: Any) -> str:
+    """A factor level as a configuration file writes it: ``0.01``, ``true``, ``null``."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def levels_text(levels: Mapping[str, Any]) -> str:
-    """Factor levels as one text: ``optim.lr=0.1 norm=none``; empty without factors."""
-    return " ".join(f"{name}={value}" for name, value in levels.items())
+    """Factor levels as one text, keys by their last component: ``lr=0.01, batch_size=64``; empty without factors."""
+    return ", ".join(f"{key.rsplit('.', 1)[-1]}={value_text(value)}" for key, value in levels.items())
 
 
 def literal(value: Any) -> str:

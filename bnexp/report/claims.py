@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from bnexp.compare.analyses import ANALYSES
 from bnexp.compare.record import StudyRecord
 from bnexp.compare.result import Comparison, Status, StudyResult
 from bnexp.compare.tables import comparison_rows
 from bnexp.compare.text import SETTINGS
-from bnexp.config.options import Analysis
 from bnexp.plan.shown import CURVES
 from bnexp.plan.study import varied_keys
 from bnexp.report import charts
@@ -126,7 +126,7 @@ def _setting(record: StudyRecord, result: StudyResult) -> dict[str, str]:
 def _figures(record: StudyRecord, result: StudyResult, store: Store) -> tuple[list[Figure], list[str]]:
     """The main figure of a study and those that it shows beside, and a note on each that is missing."""
     arms, by_epoch = list(record.study.arms), CURVES in record.study.show.figures
-    timed = record.study.analysis is Analysis.time_to_target
+    timed = ANALYSES[record.study.analysis].follows_training
     courses = _courses(result, arms, store) if timed or by_epoch else []
     found = (courses[-1:] if timed else []) or charts.main(result, arms)
     found += [figure for figure in courses if by_epoch and figure.id not in [shown.id for shown in found]]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from bnexp.compare.analyses import ANALYSES
 from bnexp.compare.pairing import Results
 from bnexp.compare.result import StudyResult
 from bnexp.compare.stats import differences, mean_interval
-from bnexp.config.options import Analysis
 
 LOG_SPAN = 8  # from this ratio of its largest to its smallest level on, a numeric factor is drawn on a logarithmic axis
 
@@ -76,7 +76,7 @@ def study_advantage(result: StudyResult, chance: float | None) -> Factor | None:
     """
     arms = list(dict.fromkeys(outcome.arm for outcome in result.outcomes))
     baseline, factor = result.study.get("baseline") or (arms[0] if len(arms) == 2 else None), study_factor(result)
-    if result.study.get("analysis") not in (Analysis.interaction, Analysis.trend) or factor is None or baseline is None:
+    if not ANALYSES[result.study["analysis"]].follows_factor or factor is None or baseline is None:
         return None
     results = Results(result.outcomes, str(result.study["metric"]), chance, metrics=result.study.get("metrics") or {})
     rows = []

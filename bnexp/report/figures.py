@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bnexp.compare.result import Comparison
-from bnexp.compare.text import RATIO, interval, quantity
+from bnexp.compare.text import axis_title, interval, quantity
 from bnexp.config.keys import metric_unit
 from bnexp.report import style
 from bnexp.report.courses import CURVES
@@ -111,15 +111,12 @@ def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison]
     """
     first = comparisons[0]
     rows, dots, names = _difference_rows(differences, comparisons)
-    title = f"difference ({first.unit})" if first.unit else "difference"
-    if first.unit == RATIO:
-        title = "arm over baseline, log2: −1 is half, +1 is twice"
     band = [{"low": -first.margin, "high": first.margin}] if np.isfinite(first.margin) else []
     ends = [0.0, *(d["difference"] for d in dots), *(row[key] for row in [*rows, *band] for key in ("low", "high"))]
     scale = alt.Scale(domain=_padded(style.extent(pl.Series(ends)), 0.06), nice=False, zero=False)
 
     def x(column: str) -> alt.X:
-        return alt.X(f"{column}:Q", title=title, axis=alt.Axis(tickCount=6), scale=scale)
+        return alt.X(f"{column}:Q", title=axis_title(first.unit), axis=alt.Axis(tickCount=6), scale=scale)
 
     y = alt.Y("row:N", sort=names, axis=_pair_axis())
     margin = alt.Chart(style.data(band)).mark_rect(color=style.QUIET, opacity=0.12)

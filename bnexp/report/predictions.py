@@ -6,12 +6,13 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from bnexp.compare.predictions import churn
 from bnexp.compare.result import Outcome
 from bnexp.data.images import ImagesById
 from bnexp.tracking import tables
@@ -149,7 +150,7 @@ def collect(frames: Frames, data_name: str, num_classes: int, images: ImagesById
         class_accuracy={arm: tables.class_accuracy(total) for arm, total in totals.items()},
         num_seeds={arm: len(by_seed) for arm, by_seed in frames.items()},
         agreements=[agreement for a, b in combinations(frames, 2) if (agreement := _agreement(a, b, frames))],
-        churn={arm: churn for arm, by_seed in frames.items() if (churn := _churn(by_seed)) is not None},
+        churn={arm: share for arm, by_seed in frames.items() if (share := _churn(by_seed)) is not None},
         gallery_seed=seed,
         gallery=_gallery(one, seed, data_name, images),
         num_images=len(next(iter(one.values()))),
@@ -174,10 +175,9 @@ def _agreement(arm: str, other: str, frames: Frames) -> Agreement | None:
 
 
 def _churn(by_seed: dict[int, pl.DataFrame]) -> float | None:
-    """Mean share of different predictions between neighbouring seeds of one arm."""
-    guesses = [by_seed[seed]["prediction"].to_numpy() for seed in sorted(by_seed)]
-    shares = [float((a != b).mean()) for a, b in pairwise(guesses) if len(a) == len(b)]
-    return float(np.mean(shares)) if shares else None
+    """Mean share of images that two seeds of one arm predict differently; None below two seeds."""
+    shares = churn({seed: frame["prediction"].to_numpy() for seed, frame in by_seed.items()})
+    return float(np.mean(list(shares.values()))) if shares else None
 
 
 def _gallery(frames: dict[str, pl.DataFrame], seed: int, data_name: str, images: ImagesById | None) -> list[GalleryImage]:

@@ -117,7 +117,7 @@ def build(
         facts: what the runs were tested on; None leaves the predictions out.
         images: test image ids (N,) -> pixels (N, H, W, C) as uint8 with C 1 or 3; None leaves the gallery without pictures.
     """
-    runs = _records(result, store)
+    runs = store.records([outcome.run_id for outcome in result.outcomes])
     finished = [(outcome, runs[outcome.run_id]) for outcome in result.outcomes if outcome.status is Status.finished]
     arms = list(dict.fromkeys(outcome.arm for outcome in result.outcomes))
     focus = focus_level(result)
@@ -155,12 +155,6 @@ def build(
         environment=environments([run for run in runs.values() if run.finished]),
         command=record.command,
     )
-
-
-def _records(result: StudyResult, store: Store) -> dict[str, RecordedRun]:
-    """Run id -> its record, a finished one before others, for the runs that have any."""
-    places = store.locate([outcome.run_id for outcome in result.outcomes])
-    return {run_id: next((run for run in runs if run.finished), runs[0]) for run_id, runs in places.items()}
 
 
 def _levels(result: StudyResult) -> list[str]:

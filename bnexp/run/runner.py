@@ -71,9 +71,10 @@ def run(
             if not claimed:
                 console.print(f"{len(todo)} runs are training in another process; waiting for them.")
                 claims.wait_for(todo[0].run_id)
-    found = {spec.run_id: store.find(spec.run_id) for spec in unique(specs)}
+    run_ids = [spec.run_id for spec in unique(specs)]
+    found = store.finished(run_ids)
     lost = RunError("trained, but its record cannot be read back")
-    return {run_id: record or errors.get(run_id, lost) for run_id, record in found.items()}
+    return {run_id: found.get(run_id) or errors.get(run_id, lost) for run_id in run_ids}
 
 
 def _startable(specs: Sequence[RunSpec]) -> list[RunSpec]:
@@ -89,8 +90,9 @@ def unfinished(specs: Sequence[RunSpec], store: Store, prepared: Prepared | None
     """
     prepared = prepared or Prepared()
     todo = []
+    finished = store.finished([spec.run_id for spec in specs])
     for spec in unique(specs):
-        record, data = store.find(spec.run_id), spec.config.data
+        record, data = finished.get(spec.run_id), spec.config.data
         if record is None or (data.name.own_files and record.summary.data_fingerprint != prepared(data).fingerprint):
             todo.append(spec)
     return todo

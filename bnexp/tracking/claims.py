@@ -1,8 +1,8 @@
-"""Who trains what: a process claims its runs before it trains them, so that two processes never train the same run at once.
+"""Claims: a process claims its runs before it trains them, so that two processes never train the same run at once.
 
-``<runs>/.locks/claims.json`` lists the run ids of each claim; only the holder of the lock ``registry`` reads and writes it.
-A claim counts while the process that made it holds the claim's own lock. The system frees that lock when the process ends,
-however it ends. So a claim takes one open file, whatever the number of its runs.
+``<runs>/.locks/claims.json`` lists the run ids of each claim. Only the holder of the lock ``registry`` reads and writes it. A
+claim counts as long as its process holds the claim's own lock. The system frees that lock when the process ends, however it
+ends. So a claim takes one open file, whatever the number of its runs.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ from filelock import FileLock, Timeout
 from bnexp.tracking.reading import MIB, DamagedRecord, as_type, read_json
 from bnexp.tracking.store import Store, write_json
 
-NAME = re.compile("[0-9a-f]{32}")  # of a claim
-MOST = 64 * MIB  # bytes of the list; a claim of 100,000 runs takes two
+NAME = re.compile("[0-9a-f]{32}")  # the name of a claim
+MOST = 64 * MIB  # largest list that is read, bytes; a claim of 100,000 runs takes 2 MiB
 POLL_SECONDS = 0.2  # between two looks at a run that another process trains
 
 log = logging.getLogger(__name__)
 
 
 class Claims:
-    """The claims of all processes that train into ``store``."""
+    """The claims of all processes that train into one store.
+
+    Args:
+        store: where the runs are recorded.
+    """
 
     def __init__(self, store: Store) -> None:
         self._folder = store.root / ".locks"
@@ -36,7 +40,14 @@ class Claims:
 
     @contextmanager
     def claim(self, run_ids: Sequence[str]) -> Iterator[set[str]]:
-        """Reserve runs for this process; inside, the ids that no other claim holds."""
+        """Reserve runs for this process as long as the context lasts.
+
+        Args:
+            run_ids: the runs that are wanted.
+
+        Yields:
+            The ids that this process has now; the others are held by other claims.
+        """
         name = uuid4().hex
         own, free = self._lock(name), set[str]()
         try:
@@ -62,7 +73,7 @@ class Claims:
             return any(run_id in run_ids for run_ids in self._living().values())
 
     def _living(self) -> dict[str, list[str]]:
-        """Claim -> run ids, for claims whose process is at work; removes what the others left. The registry must be held."""
+        """Claim -> run ids, for claims whose process is alive. Removes what the others left. The registry must be held."""
         try:
             listed = as_type(dict[str, list[str]], read_json(self._list, MOST), self._list)
         except FileNotFoundError:
@@ -79,7 +90,7 @@ class Claims:
         return claims
 
     def _has_ended(self, name: str) -> bool:
-        """Whether nobody holds the lock of a claim; its file is then removed."""
+        """Whether nobody holds the lock of a claim. If so, its file is removed."""
         lock = self._lock(name)
         try:
             lock.acquire(blocking=False)

@@ -1,4 +1,4 @@
-"""Recorded runs as the start of other runs: finding them, judging them, reading their weights."""
+"""Recorded runs from whose weights other runs start: finding them, checking them, reading their weights."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ SAME = ("norm.kind", "norm.placement")  # a network with other norms is another 
 
 
 def resolve_starts(overrides: Sequence[str], store: Store) -> list[str]:
-    """The overrides with whole run ids in ``train.init_from``, of which the user may give the beginnings.
+    """The overrides with whole run ids in ``train.init_from``; the user may give only the beginnings.
 
-    Raises ConfigError where one does not name exactly one run, or that run cannot be started from.
+    Args:
+        overrides: as the user gave them.
+        store: where the runs are looked for.
+
+    Raises:
+        ConfigError: an id does not name exactly one run, or that run cannot be started from.
     """
     resolved = []
     for item in overrides:
@@ -42,14 +47,17 @@ def _whole_id(beginning: str, store: Store) -> str:
 
 
 def starting_run(run_id: str, store: Store) -> RecordedRun:
-    """The finished run of this id. Raises ConfigError where there is none, or its weights are not worth starting from."""
-    run = store.find(run_id)
+    """The finished run of this id.
+
+    Raises:
+        ConfigError: there is no such run, it has not finished, or it has diverged.
+    """
+    run = store.records([run_id]).get(run_id)
     if run is None:
-        places = store.locate([run_id]).get(run_id, [])
-        if not places:
-            raise ConfigError(f"{KEY}={run_id} is not recorded in {store.root}; see the ids of all runs: bnexp runs.")
-        why = next((f"failed ({place.failure})" for place in places if place.failure), "has not finished")
-        why = next((f"has a damaged record ({place.damage})" for place in places if place.damage), why)
+        raise ConfigError(f"{KEY}={run_id} is not recorded in {store.root}; see the ids of all runs: bnexp runs.")
+    if not run.finished:
+        why = f"failed ({run.failure})" if run.failure else "has not finished"
+        why = f"has a damaged record ({run.damage})" if run.damage else why
         raise ConfigError(f"{KEY}={run_id} names a run that {why}; train it first, or start from another.")
     if run.summary.status != "finished":
         raise ConfigError(f"{KEY}={run_id} names a run that {run.summary.status}; start from another.")
@@ -57,9 +65,17 @@ def starting_run(run_id: str, store: Store) -> RecordedRun:
 
 
 def initial_weights(spec: RunSpec, store: Store) -> Weights | None:
-    """The weights that a run starts from, name -> array; None where they are newly drawn.
+    """The weights that a run starts from.
 
-    Raises ConfigError where the run that they are from cannot be started from, or has other norms.
+    Args:
+        spec: the run; ``train.init_from`` names the run that its weights come from.
+        store: where that run is recorded.
+
+    Returns:
+        Name -> array; None if the weights are newly drawn.
+
+    Raises:
+        ConfigError: that run cannot be started from, or has other norms.
     """
     run_id = spec.config.train.init_from
     if run_id is None:

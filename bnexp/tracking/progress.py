@@ -1,4 +1,4 @@
-"""The progress display: one live line a run and a total on a terminal, plain lines elsewhere; always on stderr."""
+"""The progress display, always on stderr: on a terminal one live line per run and a total, elsewhere plain lines."""
 
 from __future__ import annotations
 
@@ -14,19 +14,23 @@ from bnexp.plan.spec import RunSpec
 from bnexp.terminal import SafeConsole, visible_line
 from bnexp.tracking.sink import Sink
 
-WIDE = 100  # columns that a line with everything in it takes
+WIDE = 100  # columns that a complete line takes
 PLAIN_SECONDS = 15.0  # between two plain lines of one run that is still training
 
 
 class ProgressSink(Sink):
-    """Shows what is training. ``console`` decides whether lines are live: a terminal that can move its cursor."""
+    """Shows what is training.
+
+    Args:
+        console: where it is shown. Lines are live if it is a terminal that can move its cursor.
+    """
 
     def __init__(self, console: SafeConsole) -> None:
         self.console = console
         self.live = console.is_terminal and not console.is_dumb_terminal
         roomy = console.width >= WIDE
         label = None if roomy else console.width // 3
-        text = None if roomy else max(12, console.width - console.width // 3 - 16)  # what count and time leave
+        text = None if roomy else max(12, console.width - console.width // 3 - 16)  # what label, count and time leave
         self._progress = Progress(
             TextColumn("{task.description}", table_column=_cut(label)),
             *([BarColumn(bar_width=24)] if roomy else []),
@@ -88,7 +92,7 @@ class ProgressSink(Sink):
         self.console.print(line, soft_wrap=True)
 
     def _forget(self, spec: RunSpec) -> int:
-        """Remove a run's line; its number of epochs done."""
+        """Remove a run's line. Returns how many of its epochs were done."""
         task = self._tasks.pop(spec.run_id, None)
         if task is None:
             return 0
@@ -98,7 +102,7 @@ class ProgressSink(Sink):
 
 
 def _label(spec: RunSpec) -> str:
-    """The run's name as markup that shows it."""
+    """The run's name, escaped so that it is not read as markup."""
     return escape(visible_line(spec.label))
 
 
@@ -108,14 +112,18 @@ def _cut(width: int | None) -> Column:
 
 
 def epoch_text(metrics: dict[str, float]) -> str:
-    """Loss, accuracy and speed of an epoch in a few words; validation where there is one."""
+    """Loss, accuracy and speed of an epoch in a few words. The accuracy is that of validation, or of training without it.
+
+    Args:
+        metrics: of the epoch.
+    """
     split = "val" if "val/accuracy" in metrics else "train"
     loss = f"loss {metrics['train/loss']:.3f}" if "train/loss" in metrics else "diverged"
     return f"{loss}  {split} {100 * metrics[f'{split}/accuracy']:.2f} %  {metrics['time/images_per_second']:,.0f} images/s"
 
 
 def outcome_text(record: RunFinished) -> str:
-    """How a run ended, with markup."""
+    """How a run ended, in a few words with markup."""
     if record.diverged_at is not None:
         return f"[yellow]diverged[/] at step {record.diverged_at}, counts at chance"
     return f"test accuracy [bold]{100 * record.metrics['test/accuracy']:.2f} %[/]  [dim]{record.seconds:.1f} s[/]"

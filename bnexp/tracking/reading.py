@@ -1,7 +1,7 @@
-"""Files of a record, read as if a stranger had written them: people send each other run directories.
+"""Reads the files of a record as if a stranger had written them: people send each other run directories.
 
-Nothing is read without bound, and nothing is believed before it is checked. A file that cannot be used is a
-:class:`DamagedRecord`, which names the file and says what is wrong; a file that is not there is a ``FileNotFoundError``.
+Every file has a largest size that is read, and every value is checked before it is used. If a file cannot be used,
+``DamagedRecord`` is raised, which names the file and says what is wrong. If it is not there, ``FileNotFoundError`` is raised.
 """
 
 from __future__ import annotations
@@ -22,17 +22,21 @@ from bnexp.config.schema import ConfigError
 from bnexp.terminal import visible_line
 
 MIB = 2**20
-LARGEST_NUMBER = 1e100  # squares and cubes of it are finite; nothing that a run measures comes near
-DEEPEST = 20  # levels of nesting; a configuration has four
-LONGEST = 300  # characters of a reason
+LARGEST_NUMBER = 1e100  # its squares and cubes are finite; nothing that a run measures comes near it
+DEEPEST = 20  # most levels of nesting; a configuration has four
+LONGEST = 300  # most characters of a reason
 
-Level = str | int | float | bool | None  # the value of one factor
 
 T = TypeVar("T")
 
 
 class DamagedRecord(ConfigError):
-    """A file of a record that cannot be used. ``reason`` says what is wrong with it, in words that fit behind "it"."""
+    """A file of a record that cannot be used.
+
+    Args:
+        path: the file.
+        reason: what is wrong with it, as a clause that begins with "it": ``it is empty``.
+    """
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(visible_line(f"{path} is damaged: {reason[:LONGEST]}."))
@@ -49,7 +53,16 @@ class _WrongValue(Exception):
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """The content of an ordinary file of at most ``most`` bytes."""
+    """The content of an ordinary file.
+
+    Args:
+        path: the file.
+        most: the largest size that is read, bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedRecord: it is no ordinary file, it is larger, or it cannot be read.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -68,7 +81,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def read_text(path: Path, most: int) -> str:
-    """The text of a UTF-8 file of at most ``most`` bytes."""
+    """The text of a UTF-8 file. Arguments and errors as for ``read_bytes``."""
     try:
         return read_bytes(path, most).decode()
     except UnicodeDecodeError as error:
@@ -76,12 +89,21 @@ def read_text(path: Path, most: int) -> str:
 
 
 def read_json(path: Path, most: int) -> Any:
-    """The value of a JSON file: not nested deeply, every text in it valid Unicode."""
+    """The value of a JSON file. Arguments and errors as for ``read_bytes``; see ``parse_json`` for what else is damage."""
     return parse_json(path, read_text(path, most), "it is")
 
 
 def parse_json(path: Path, text: str, what: str) -> Any:
-    """The value of JSON text from ``path``; ``what`` begins the sentence about text that is none: ``line 3 is``."""
+    """The value of JSON text.
+
+    Args:
+        path: the file that the text is from.
+        text: at least one value; nested at most ``DEEPEST`` levels, with texts that are all valid Unicode.
+        what: how the sentence about wrong text begins: ``line 3 is``.
+
+    Raises:
+        DamagedRecord: the text is anything else.
+    """
     if not text.strip():
         raise DamagedRecord(path, f"{what} empty")
     try:
@@ -96,14 +118,17 @@ def parse_json(path: Path, text: str, what: str) -> Any:
 
 
 def read_yaml(path: Path, most: int) -> dict[str, Any]:
-    """The mapping in a YAML file of plain values without aliases, which could expand to any size."""
+    """The mapping in a YAML file of plain values. Arguments and errors as for ``read_bytes``.
+
+    A file with aliases is damaged: they could expand to any size.
+    """
     import yaml
 
     text = read_text(path, most)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML has it, is seven times faster
     try:
         depth = 0
-        for event in yaml.parse(text, Loader=loader):  # first, because the loader's own recursion may end the process
+        for event in yaml.parse(text, Loader=loader):  # first: the recursion of the loader may end the process
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
                 raise DamagedRecord(path, "it is nested too deeply")
@@ -118,17 +143,38 @@ def read_yaml(path: Path, most: int) -> dict[str, Any]:
 
 
 def read_as(cls: type[T], path: Path, most: int) -> T:
-    """The JSON file as a dataclass, every value of the type that its annotation names.
+    """A JSON file as a dataclass, in which every value has the type of its annotation.
 
-    Keys that the class does not know are left out: a later version wrote them. A key that is not there takes the default of
-    its field; DamagedRecord is raised if it has none.
+    Keys that the class does not know are left out: a later version wrote them. A missing key takes the default of its field.
+
+    Args:
+        cls: the dataclass.
+        path: the file.
+        most: the largest size that is read, bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedRecord: a value has another type, or a key without a default is missing.
     """
     found: T = as_type(cls, read_json(path, most), path)
     return found
 
 
 def as_type(hint: Any, value: Any, path: Path, name: str = "") -> Any:
-    """``value`` of the file ``path`` as the type that ``hint`` annotates; ``name``: its key."""
+    """Check a value against a type annotation.
+
+    Args:
+        hint: the annotation: plain types, enums, unions, lists, mappings and dataclasses.
+        value: a JSON value.
+        path: the file that it is from.
+        name: its dotted key; empty: the whole file.
+
+    Returns:
+        The value as that type.
+
+    Raises:
+        DamagedRecord: the value has another type.
+    """
     try:
         return _typed(hint, value, name)
     except _WrongValue as error:
@@ -136,7 +182,7 @@ def as_type(hint: Any, value: Any, path: Path, name: str = "") -> Any:
 
 
 def _typed(hint: Any, value: Any, name: str) -> Any:
-    """``value`` as ``hint`` annotates: plain types, enums, unions, lists, mappings and dataclasses. Raises _WrongValue."""
+    """As ``as_type``; raises _WrongValue."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         for choice in args:
@@ -146,6 +192,12 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
         return [_typed(args[0], item, f"{name}[{number}]") for number, item in enumerate(value)]
     elif origin is dict and isinstance(value, dict):
         return {str(key): _typed(args[1], item, _dotted(name, str(key))) for key, item in value.items()}
+    elif origin is dict and args[0] is float and isinstance(value, list):  # JSON has no numbers as keys: pairs instead
+        pairs = [_typed(list[float], pair, f"{name}[{number}]") for number, pair in enumerate(value)]
+        found = {pair[0]: _typed(args[1], pair[1], name) for pair in pairs if len(pair) == 2}
+        if len(found) == len(pairs):
+            return found
+        raise _WrongValue(f"{name} are no pairs of different numbers and their values")
     elif is_dataclass(hint) and isinstance(value, dict):
         return _built(hint, value, name)
     elif isinstance(hint, type) and issubclass(hint, StrEnum) and value in list(hint):
@@ -156,7 +208,7 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number to calculate with, or NaN or infinite."""
+    """Whether a value is a number of at most ``LARGEST_NUMBER``, NaN or infinite."""
     if type(value) is float and not math.isfinite(value):
         return True
     return type(value) in (int, float) and abs(value) <= LARGEST_NUMBER
@@ -191,7 +243,7 @@ def _dotted(name: str, key: str) -> str:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, in a few words: numbers and texts as they are, the rest by kind."""
+    """What a value is, in a few words: numbers and texts as they are, others by their kind."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "a mapping"
     if value is None or isinstance(value, bool):
@@ -211,7 +263,7 @@ def _expected(hint: Any) -> str:
 
 
 def _unusual(value: Any) -> str:
-    """Why a JSON value cannot be used, to follow "it is"; empty if it can."""
+    """Why a JSON value cannot be used, as words that follow "it is"; empty if it can be used."""
     todo = [(value, 1)]
     while todo:
         item, depth = todo.pop()

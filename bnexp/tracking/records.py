@@ -1,14 +1,13 @@
 """A recorded run: the one place that reads and checks the files of its directory.
 
-What a file says is checked before anything uses it (``reading``), so every property and method either gives typed values or
-raises DamagedRecord. Where a record lies is known from the path it was read from, never from what it says.
+The content of a file is checked before it is used (``reading.py``). So every property and method either gives typed values or
+raises DamagedRecord. The place of a record is the path that it was read from, never something that it says.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.config.keys import metric_unit
+from bnexp.plan.spec import flatten
+from bnexp.plan.study import Level
 from bnexp.tracking.reading import (
     MIB,
     DamagedRecord,
-    Level,
     is_number,
     parse_json,
     read_as,
@@ -34,12 +34,13 @@ from bnexp.tracking.reading import (
 if TYPE_CHECKING:
     import polars as pl
 
-# The most bytes that are read of a file. A thousand epochs, or a thousand classes, take a hundredth of it.
+# The largest files that are read, bytes. A thousand epochs, or a thousand classes, take a hundredth of that.
 MOST_TEXT = 4 * MIB
 MOST_METRICS = 256 * MIB
 MOST_BINARY = 4096 * MIB
 
-LEAST = {"seed": 0, "seconds": 0, "num_test": 0, "num_parameters": 0, "num_steps": 0, "batch_size": 1}  # in a summary
+# The smallest values that are possible in a summary.
+LEAST = {"seed": 0, "seconds": 0, "num_test": 0, "num_parameters": 0, "num_steps": 0, "batch_size": 1}
 
 SUMMARY, CONFIG, METRICS, FAILURE = "summary.json", "config.yaml", "metrics.jsonl", "failure.json"
 PREDICTIONS, WEIGHTS = "predictions.parquet", "model.safetensors"
@@ -47,7 +48,7 @@ PREDICTIONS, WEIGHTS = "predictions.parquet", "model.safetensors"
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What is known of the data that a run was tested on, so that a report needs no data.
+    """The facts about a run's test data that a report needs, so that it does not need the data.
 
     Args:
         class_names: the K classes in order of their labels.
@@ -65,7 +66,7 @@ class DataFacts:
         return 1 / len(self.class_names)
 
     def like(self, other: DataFacts) -> bool:
-        """Whether both can be the same data; the names of classes may be unknown to one."""
+        """Whether both can be the same data. Names of classes are not compared, nor is a fingerprint that one of them lacks."""
         known = all((self.fingerprint, other.fingerprint))
         sizes = [(facts.num_test, len(facts.class_names)) for facts in (self, other)]
         return sizes[0] == sizes[1] and (not known or self.fingerprint == other.fingerprint)
@@ -73,12 +74,20 @@ class DataFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """``summary.json``: what came of a run. Fields with a default are not in the records of every version.
+    """``summary.json``: the result of a run. Not every version has recorded the fields with a default.
 
     Args:
+        data_fingerprint: hash of images, labels and class names; empty: not recorded.
+        num_test: number of test images.
+        levels: factor -> its level in this run.
         status: ``diverged`` if a loss was not finite; the run then counts at chance accuracy.
         metrics: metric -> value of the last epoch and of the test set; accuracies are fractions.
+        diverged_at: the first step, counted from 1, with a loss that is not finite.
         seconds: wall time of the run.
+        execution: as in ``metrics.RunStarted``.
+        environment: versions and machine.
+        command: the command line that trained it.
+        finished_at: date and time with time zone, ISO 8601.
         sha256: file name -> hash of the content, for the files that are not text.
     """
 
@@ -114,7 +123,12 @@ class Summary:
 
 @dataclass(frozen=True)
 class Failure:
-    """``failure.json``: why a run has no summary, in one sentence; ``traceback`` is for developers."""
+    """``failure.json``: why a run has no summary.
+
+    Args:
+        error: one sentence.
+        traceback: for developers.
+    """
 
     error: str
     traceback: str = ""
@@ -122,7 +136,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run on disk. ``FileNotFoundError`` is raised for a file that the run does not have."""
+    """A run on disk.
+
+    Its properties and methods raise FileNotFoundError for a file that the run does not have, and DamagedRecord for one that
+    cannot be used, unless they say otherwise.
+
+    Args:
+        path: the directory of the run; its name is the run id.
+    """
 
     path: Path
 
@@ -137,7 +158,7 @@ class RecordedRun:
 
     @property
     def damage(self) -> DamagedRecord | None:
-        """What is wrong with ``summary.json``; None if nothing is, or there is none."""
+        """What is wrong with ``summary.json``; None if there is none, or nothing is wrong."""
         return self._ending if isinstance(self._ending, DamagedRecord) else None
 
     @property
@@ -189,9 +210,9 @@ class RecordedRun:
             return f"the reason cannot be read: {damage}"
 
     def metrics(self) -> list[dict[str, float]]:
-        """The lines of ``metrics.jsonl``: ``epoch``, ``step`` and metric values, NaN for null.
+        """The lines of ``metrics.jsonl``: ``epoch``, ``step`` and metric values, with NaN for null; none without the file.
 
-        A torn last line of a run that has not finished is left out; of a finished run it is damage.
+        A last line that is cut off is left out if the run has not finished. In a finished run it is damage.
         """
         path = self.path / METRICS
         try:
@@ -209,9 +230,10 @@ class RecordedRun:
 
     @cached_property
     def facts(self) -> DataFacts | None:
-        """What the run was tested on; None if neither its records nor the packed data on this machine tell.
+        """The data that the run was tested on; None if neither its records nor the packed data on this machine tell.
 
-        The records of older versions do not have it: then the packed data of the same content do, else the predictions.
+        Records of older versions lack these facts. Then they are taken from packed data of the same content, or from the
+        predictions.
         """
         from bnexp.data.packed import find_packed
 
@@ -227,7 +249,7 @@ class RecordedRun:
         return DataFacts([str(k) for k in range(num_classes)], len(frame), summary.data_fingerprint)
 
     def predictions(self) -> pl.DataFrame | None:
-        """A row a test image, in order of ``image_id``: ``tables.prediction_columns``; None if none were recorded."""
+        """One row per test image, in order of ``image_id``, with ``tables.prediction_columns``; None without the file."""
         try:
             return self._predictions()[0]
         except FileNotFoundError:
@@ -257,7 +279,7 @@ class RecordedRun:
             raise DamagedRecord(path, "it is no file of weights") from error
 
     def _binary(self, path: Path) -> bytes:
-        """The content of a file of the run; its hash is compared where one was recorded."""
+        """The content of a file of the run. If its hash was recorded, it is compared."""
         content = read_bytes(path, MOST_BINARY)
         recorded = self.summary.sha256.get(path.name)
         if recorded not in (None, hashlib.sha256(content).hexdigest()):
@@ -265,19 +287,8 @@ class RecordedRun:
         return content
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as ``{dotted key: value}``; lists stay values."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
 def _row(path: Path, line: str, what: str) -> dict[str, float]:
-    """One line of ``metrics.jsonl``; ``what`` begins the sentence about a wrong one: ``line 3 is``."""
+    """One line of ``metrics.jsonl``. ``what`` begins the sentence about a wrong one: ``line 3 is``."""
     row = parse_json(path, line, what)
     if not isinstance(row, dict):
         raise DamagedRecord(path, f"{what} no mapping")

@@ -1,8 +1,8 @@
 """The local store: plain files are the record, everything else is a copy.
 
-``<runs>/<study>/<run id>/`` holds ``config.yaml``, ``metrics.jsonl`` (a line an epoch, appended and flushed),
-``predictions.parquet``, ``model.safetensors`` and ``summary.json``, which is written last, atomically, and is the only sign
-of completion; ``failure.json`` tells why a run has none. ``records.py`` reads them back.
+``<runs>/<study>/<run id>/`` holds ``config.yaml``, ``metrics.jsonl`` (one line per epoch, appended and flushed),
+``predictions.parquet``, ``model.safetensors`` and ``summary.json``. The summary is written last and atomically; it is the only
+sign of completion. If a run has failed, ``failure.json`` tells why. ``records.py`` reads these files.
 ``<runs>/<study>/study-<study id>/`` holds ``study.json`` (the question, written before the first run trains),
 ``verdict.json`` and ``report.html``. Nothing is pickled; reading needs neither torch nor wandb.
 """
@@ -37,12 +37,17 @@ log = logging.getLogger(__name__)
 
 
 def runs_dir() -> Path:
-    """Where runs are recorded: ``BNEXP_RUNS_DIR``, else ``./runs``."""
+    """The directory in which runs are recorded: ``BNEXP_RUNS_DIR``, else ``./runs``."""
     return Path(os.environ.get("BNEXP_RUNS_DIR") or "runs")
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing: to a temporary neighbour first, then renamed."""
+    """Write a whole file or nothing: a temporary file beside it is written, then renamed.
+
+    Args:
+        path: the file; its directory is made if it is missing.
+        content: text is written as UTF-8.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)  # never write through a link that lies there
@@ -56,15 +61,21 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def json_text(value: Any) -> str:
+    """A JSON file's text: indented, with a newline at the end."""
     return json.dumps(value, indent=2, allow_nan=True) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
+    """As ``write_atomic``, for a value as JSON."""
     write_atomic(path, json_text(value))
 
 
 def write_if_allowed(path: Path, content: str) -> bool:
-    """``write_atomic``; where files may only be read, as in an archive of runs, a line in the log instead, and False."""
+    """As ``write_atomic``. If files may only be read there, as in an archive of runs, the log says so.
+
+    Returns:
+        Whether the file was written.
+    """
     try:
         write_atomic(path, content)
     except OSError as error:
@@ -76,23 +87,48 @@ def write_if_allowed(path: Path, content: str) -> bool:
 
 
 class Store:
-    """The directory of all records."""
+    """The directory of all records.
+
+    Args:
+        root: the directory; None: ``runs_dir()``.
+    """
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or runs_dir()
         self._named: set[str] = set()
 
+    def records(self, run_ids: Collection[str]) -> dict[str, RecordedRun]:
+        """The record of each run, whichever study trained it; a run without a directory is left out.
+
+        This is the one place that decides which record counts if several studies have a directory of the same run: a finished
+        one counts before a damaged one, that before a failed one, and that before one without an ending. Among equals the
+        first study in alphabetical order counts.
+
+        Args:
+            run_ids: ids of any number of runs. Ask for all of them in one call: each call lists every study's directory once.
+
+        Returns:
+            Run id -> its record.
+        """
+        places = self.locate(run_ids)
+        return {run_id: found[0] if len(found) == 1 else max(found, key=_told) for run_id, found in places.items()}
+
+    def finished(self, run_ids: Collection[str]) -> dict[str, RecordedRun]:
+        """As ``records``, but only the runs that have finished. A damaged one is named in the log and left out."""
+        return {record.run_id: record for record in self._finished(self.records(run_ids).values())}
+
     def find(self, run_id: str) -> RecordedRun | None:
-        """The finished run of this id, whichever study trained it."""
-        return next(self._finished(sorted(self.root.glob(f"*/{run_id}/{SUMMARY}"))), None)
+        """The finished run of this id, whichever study trained it; None if there is none. For many ids use ``finished``."""
+        return self.finished([run_id]).get(run_id)
 
     def runs(self) -> Iterator[RecordedRun]:
-        """All finished runs. A damaged one is named in the log and left out."""
-        return self._finished(sorted(self.root.glob(f"*/*/{SUMMARY}")))
+        """All finished runs, in alphabetical order of their places. A damaged one is named in the log and left out."""
+        return self._finished(RecordedRun(path.parent) for path in sorted(self.root.glob(f"*/*/{SUMMARY}")))
 
     def latest(self, count: int) -> list[RecordedRun]:
-        """The runs that finished last, at most ``count``."""
-        return list(self._finished(sorted(self.root.glob(f"*/*/{SUMMARY}"), key=lambda path: path.stat().st_mtime)[-count:]))
+        """The runs that finished last, at most ``count``, the newest at the end."""
+        summaries = sorted(self.root.glob(f"*/*/{SUMMARY}"), key=lambda path: path.stat().st_mtime)
+        return list(self._finished(RecordedRun(path.parent) for path in summaries[-count:]))
 
     def folders(self) -> Iterator[RecordedRun]:
         """Every directory of a run, finished or not."""
@@ -101,7 +137,10 @@ class Store:
                 yield RecordedRun(path)
 
     def locate(self, run_ids: Collection[str]) -> dict[str, list[RecordedRun]]:
-        """Run id -> its directories. One listing a study: a glob a run would take seconds for a thousand runs."""
+        """Run id -> all its directories; ``records`` says which of them counts.
+
+        Each study is listed once: one glob per run would take seconds for a thousand runs.
+        """
         wanted = set(run_ids)
         places: dict[str, list[RecordedRun]] = {}
         for study in sorted(self.root.glob("[!.]*/")):
@@ -111,28 +150,47 @@ class Store:
         return places
 
     def report_damage(self, damage: DamagedRecord, consequence: str) -> None:
-        """Name a damaged record in the log, once; ``consequence``: a sentence on what is done without it."""
+        """Name a damaged record in the log, once.
+
+        Args:
+            damage: what is wrong.
+            consequence: one sentence on what is done without the record.
+        """
         if str(damage) not in self._named:
             self._named.add(str(damage))
             log.warning("%s %s", damage, consequence)
 
-    def _finished(self, summaries: Iterable[Path]) -> Iterator[RecordedRun]:
-        for path in summaries:
-            run = RecordedRun(path.parent)
+    def _finished(self, records: Iterable[RecordedRun]) -> Iterator[RecordedRun]:
+        for run in records:
             if run.damage:
                 self.report_damage(run.damage, "Its run counts as not finished.")
             elif run.finished:
                 yield run
 
     def run_path(self, spec: RunSpec) -> Path:
+        """The directory that a run gets when it trains."""
         return self.root / spec.study / spec.run_id
 
     def study_path(self, name: str, study_id: str) -> Path:
+        """The directory of a study's record."""
         return self.root / name / f"study-{study_id}"
 
 
+def _told(record: RecordedRun) -> int:
+    """How much a record tells of its run's ending: finished, damaged, failed, nothing."""
+    if record.finished:
+        return 3
+    return 2 if record.damage else int(record.failure is not None)
+
+
 class StoreSink(Sink):
-    """Writes the records of runs to the store as they come."""
+    """Writes the records of runs to the store as they come.
+
+    Args:
+        store: where they are written.
+        command: the command line, which the summary of each run names.
+        facts: the data that the runs are tested on; None: not known.
+    """
 
     def __init__(self, store: Store, command: str = "", facts: DataFacts | None = None) -> None:
         self.store = store
@@ -157,7 +215,7 @@ class StoreSink(Sink):
     def _start(self, path: Path, spec: RunSpec, record: RunStarted) -> None:
         import yaml
 
-        for old in self.store.root.glob(f"*/{spec.run_id}"):  # an interrupted attempt, or one on other contents of the data
+        for old in self.store.root.glob(f"*/{spec.run_id}"):  # an interrupted attempt, or a run on earlier contents of the data
             shutil.rmtree(old, ignore_errors=True)
         write_atomic(
             path / CONFIG,
@@ -200,7 +258,7 @@ class StoreSink(Sink):
 
 
 def _append(path: Path, rows: Iterable[dict[str, float]]) -> None:
-    """Add a line per row. The file is open only meanwhile: a cohort may have more runs than a process may open files."""
+    """Add one line per row. The file is closed again: a cohort may have more runs than a process may have open files."""
     with path.open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
@@ -209,11 +267,11 @@ def pack_weights(weights: Mapping[str, NDArray[np.generic]]) -> bytes:
     """The content of a safetensors file."""
     from safetensors.numpy import save
 
-    return save({name: np.asarray(array, order="C") for name, array in weights.items()})  # it would mix up other orders
+    return save({name: np.asarray(array, order="C") for name, array in weights.items()})  # it misreads other orders
 
 
 def environment() -> dict[str, str]:
-    """Versions and machine, as recorded with each run."""
+    """Versions and machine, as each run records them: name -> value."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"bnexp": bnexp.__version__, "python": platform.python_version(), "system": platform.platform()}

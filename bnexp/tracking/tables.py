@@ -17,7 +17,7 @@ from bnexp.tracking.reading import DamagedRecord
 if TYPE_CHECKING:
     import polars as pl
 
-MOST_IMAGES = 10_000_000  # rows that are read; a small file can claim any number
+MOST_IMAGES = 10_000_000  # most rows that are read; a small file can claim any number
 
 
 def prediction_columns() -> pl.Schema:
@@ -29,7 +29,7 @@ def prediction_columns() -> pl.Schema:
 
 
 def prediction_frame(predictions: Predictions) -> pl.DataFrame:
-    """A row a test image: ``image_id label prediction confidence loss correct p0 .. p<K-1>``; loss in nats."""
+    """One row per test image: ``image_id label prediction confidence loss correct p0 .. p<K-1>``; loss in nats."""
     import polars as pl
 
     probabilities = predictions.probabilities
@@ -48,9 +48,17 @@ def prediction_frame(predictions: Predictions) -> pl.DataFrame:
 
 
 def parse_predictions(path: Path, content: bytes) -> tuple[pl.DataFrame, int]:
-    """The content of the prediction file ``path`` and its number of classes: ``prediction_columns``, in order of image.
+    """Read the content of a prediction file.
 
-    Raises DamagedRecord unless there is one row for each of the images 0 .. N-1, with classes 0 .. K-1.
+    Args:
+        path: the file, for error messages.
+        content: its bytes.
+
+    Returns:
+        The columns ``prediction_columns`` in order of ``image_id``, and the number of classes K.
+
+    Raises:
+        DamagedRecord: there is not exactly one row for each of the images 0 .. N-1, with classes 0 .. K-1.
     """
     import polars as pl
 
@@ -77,18 +85,35 @@ def parse_predictions(path: Path, content: bytes) -> tuple[pl.DataFrame, int]:
 
 
 def sample_images(image_ids: Int64, count: int, data_name: str) -> Int64:
-    """At most ``count`` of the images, at random but the same for every run on a data set; sorted ids."""
+    """A random sample of images, which is the same for every run on a data set.
+
+    Args:
+        image_ids: the images to choose from, (N,).
+        count: size of the sample; all images if there are fewer.
+        data_name: name of the data set.
+
+    Returns:
+        Sorted ids.
+    """
     ids = np.unique(image_ids)
     chosen = numpy_generator(0, f"predictions/{data_name}").permutation(ids)[:count]
     return np.sort(chosen)
 
 
 def select_rows(frame: pl.DataFrame, limit: int, data_name: str) -> pl.DataFrame:
-    """The rows of a prediction frame that are worth looking at, at most ``limit``.
+    """The rows of a prediction frame that are worth looking at.
 
-    The worst mistakes come first (largest loss; at most half of the rows), then the fixed random sample of
-    :func:`sample_images`, which is there in full in every run's table, so that runs can be joined on ``image_id``. A sampled
-    image that is also among the worst mistakes is listed once. Column ``shown`` says ``mistake`` or ``sample``.
+    The worst mistakes come first, those with the largest loss; they are at most half of the rows. Then comes the fixed sample
+    of ``sample_images``. Every run's table has the whole sample, so that runs can be joined on ``image_id``. A sampled image
+    that is also among the worst mistakes is listed once.
+
+    Args:
+        frame: as ``prediction_frame`` gives it.
+        limit: largest number of rows.
+        data_name: name of the data set, which decides the sample.
+
+    Returns:
+        The rows with one more column ``shown``: ``mistake`` or ``sample``.
     """
     import polars as pl
 
@@ -100,23 +125,30 @@ def select_rows(frame: pl.DataFrame, limit: int, data_name: str) -> pl.DataFrame
 
 
 def confusion_matrix(frame: pl.DataFrame, num_classes: int) -> Int64:
-    """(K, K) counts of test images: row the true class, column the predicted one."""
+    """(K, K) counts of test images: the row is the true class, the column the predicted one."""
     cells = frame["label"].to_numpy() * num_classes + frame["prediction"].to_numpy()
     return np.bincount(cells, minlength=num_classes**2).astype(np.int64).reshape(num_classes, num_classes)
 
 
 def class_accuracy(confusion: Int64) -> NDArray[np.float64]:
-    """(K,) fraction of each class's images that are classified rightly; NaN for a class without images."""
+    """(K,) fraction of the images of each class that are classified correctly; NaN for a class without images."""
     totals = confusion.sum(1)
     return np.where(totals > 0, np.diag(confusion) / np.maximum(totals, 1), np.nan)
 
 
 def disagreements(frames: Mapping[str, pl.DataFrame], limit: int) -> pl.DataFrame:
-    """Test images on which the named prediction frames (arms, or runs) do not all predict the same class.
+    """Test images on which prediction frames do not all predict the same class.
 
-    Joined on ``image_id``; images that some frame lacks are left out. Columns: ``image_id label``, then for each name
-    ``prediction <name>`` and ``confidence <name>``. The images with the widest gap in loss between the frames come first: there
-    one is surely right and another surely wrong. Empty where there are fewer than two frames or nothing to disagree on.
+    The images with the widest gap in loss between the frames come first: there one frame is surely right and another surely
+    wrong. Images that some frame lacks are left out.
+
+    Args:
+        frames: name of an arm or run -> its predictions, as ``prediction_frame`` gives them.
+        limit: largest number of rows.
+
+    Returns:
+        ``image_id label``, then for each name ``prediction <name>`` and ``confidence <name>``. No rows if there are fewer than
+        two frames, or if all agree.
     """
     import polars as pl
 

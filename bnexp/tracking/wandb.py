@@ -1,8 +1,7 @@
-"""Weights & Biases: one W&B run for each run, and one for the study.
+"""Weights & Biases: one W&B run for each run; ``wandb_study.py`` adds one for the study.
 
 W&B holds a copy of the local record, so nothing here may stop or slow a training: calls are made on threads of their own, a
-server that is away turns the sink offline, and what went wrong is said once, at the end, in ``messages``. Nobody is ever
-asked for a key. A ``WANDB_*`` variable that the user has set wins over every argument given here.
+server that is away turns the sink offline, and what went wrong is said once, at the end, in ``messages``.
 """
 
 from __future__ import annotations
@@ -10,45 +9,49 @@ from __future__ import annotations
 import math
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bnexp.config.keys import OF_SPLIT, OF_TRAINING, SPLITS
 from bnexp.config.schema import WandbConfig
 from bnexp.data.images import ImagesById
 from bnexp.metrics import EpochMetrics, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
 from bnexp.plan.spec import RunSpec
-from bnexp.tracking.sink import BackgroundSink
+from bnexp.tracking.sink import Sink
 from bnexp.tracking.store import pack_weights
 from bnexp.tracking.tables import class_accuracy, confusion_matrix, prediction_frame, select_rows
-from bnexp.tracking.wandb_media import (
-    ImageCache,
-    confusion_plot,
-    disagreement_table,
-    figure,
-    prediction_table,
-)
-from bnexp.tracking.wandb_session import WandbSession, one_line, requested_mode
+from bnexp.tracking.wandb_media import ImageCache, confusion_plot, prediction_table
+from bnexp.tracking.wandb_session import WandbSession, tags
 
 if TYPE_CHECKING:
-    import polars as pl
     import wandb
 
-
+NUM_LANES = 8  # opening an online run is mostly waiting for the server
 MAX_UPLOADS = 16  # runs whose upload is waited for at once; each keeps a file open
 
 
-class WandbSink(BackgroundSink):
+class WandbSink(Sink):
     """Logs every run to W&B while it trains.
 
-    ``study_id`` completes the group's name. ``class_names``: K names. ``images`` gives uint8 pixels (N, H, W, C) for ids of
-    test images, ``num_predictions`` of which fill the prediction table (0: no table). ``directory`` is where the ``wandb``
-    folder goes (null: the working directory; WANDB_DIR wins).
+    Calls to W&B are made on threads of the sink. All records of one run are handled by one thread, in order. An error never
+    reaches the caller: it ends the recording of its run, and equal errors become one line of ``messages``, which is complete
+    after ``close``.
+
+    Args:
+        config: mode, project, entity and tags.
+        study_id: completes the name of the W&B group; empty for runs without a study.
+        class_names: names of the K classes.
+        images: test images by their ids, (N,) -> uint8 pixels (N, H, W, C).
+        num_predictions: test images in the prediction table; 0: no table.
+        directory: where the folder ``wandb`` goes; None: the working directory. WANDB_DIR wins over it.
     """
 
     def __init__(
@@ -61,7 +64,6 @@ class WandbSink(BackgroundSink):
         num_predictions: int,
         directory: Path | None = None,
     ) -> None:
-        super().__init__(workers=8)  # opening an online run is mostly waiting for the server
         self.session = WandbSession(config, directory)
         self.messages = self.session.messages
         self._study_id = study_id
@@ -69,6 +71,9 @@ class WandbSink(BackgroundSink):
         self._images = ImageCache(images)
         self._num_predictions = num_predictions
         self._alone = False
+        self._lanes: list[_Lane] = []
+        self._lane_of: dict[str, int] = {}
+        self._broken: dict[str, str] = {}  # run id -> error
         self._open: dict[str, _OpenRun] = {}
         self._finishing: list[threading.Thread] = []
         self._uploads = threading.Semaphore(MAX_UPLOADS)
@@ -78,16 +83,43 @@ class WandbSink(BackgroundSink):
         self._alone = len(specs) == 1
 
     def record(self, spec: RunSpec, record: Record) -> None:
-        if requested_mode(self.session.config) == "disabled":
-            return
         if isinstance(record, RunFinished) and not self.session.config.artifacts:
             record = replace(record, weights={})
-        super().record(spec, record)
+        lane = self._lane_of.setdefault(spec.run_id, len(self._lane_of) % NUM_LANES)
+        if lane == len(self._lanes):
+            self._lanes.append(_Lane(self._handle))
+        self._lanes[lane].queue.put((spec, record))
 
-    def handle(self, spec: RunSpec, record: Record) -> None:
-        with self._computing:
-            if self.session.disabled:
-                return
+    def close(self) -> None:
+        """Wait until every record has been handled; a second call does nothing."""
+        lanes, self._lanes = self._lanes, []
+        self._lane_of.clear()
+        for lane in lanes:
+            lane.queue.put(None)
+        for lane in lanes:
+            lane.join()
+        if lanes:
+            try:
+                self._end()
+            except Exception as error:
+                self.messages.append(f"W&B: recording did not end well ({type(error).__name__}: {error}).")
+        for reason, count in Counter(self._broken.values()).items():
+            self.messages.append(f"W&B: recording stopped for {count} run{'s' * (count > 1)} ({reason}).")
+        self._broken.clear()
+
+    def _handle(self, spec: RunSpec, record: Record) -> None:
+        """Log one record; an error ends the recording of its run. Called on a thread of the sink."""
+        if spec.run_id in self._broken:
+            return
+        try:
+            with self._computing:
+                disabled = self.session.disabled
+            if not disabled:
+                self._log(spec, record)
+        except Exception as error:
+            self._broken[spec.run_id] = f"{type(error).__name__}: {error}"
+
+    def _log(self, spec: RunSpec, record: Record) -> None:
         match record:
             case RunStarted():
                 facts = {"num_parameters": record.num_parameters, "num_steps": record.num_steps, "device": record.device}
@@ -110,7 +142,8 @@ class WandbSink(BackgroundSink):
                 opened.mark("failed", error=error)
                 self._finish(opened.run, 1)
 
-    def finish(self) -> None:
+    def _end(self) -> None:
+        """Finish what is still open, wait for the uploads, and say where the runs are."""
         for opened in self._open.values():
             with suppress(Exception):  # W&B's process may be what ended the run
                 opened.mark("interrupted")
@@ -122,7 +155,7 @@ class WandbSink(BackgroundSink):
         self.session.report()
 
     def _finish(self, run: wandb.Run, exit_code: int) -> None:
-        """Finish on a thread of its own: online, this waits for the upload while the next run is logged."""
+        """Finish on a thread of its own, which waits for the upload while the next run is logged."""
         self._uploads.acquire()
         thread = threading.Thread(target=self._upload, args=(run, exit_code), daemon=True)
         self._finishing.append(thread)
@@ -142,7 +175,7 @@ class WandbSink(BackgroundSink):
                 "name": spec.label,
                 "group": f"{spec.study}-{self._study_id}" if self._study_id else spec.study,
                 "job_type": spec.arm,
-                "tags": _tags([config.data.name.value, config.model.name.value, spec.study, *self.session.config.tags]),
+                "tags": tags([config.data.name.value, config.model.name.value, spec.study, *self.session.config.tags]),
                 "config": run_config(spec) | {"study_id": self._study_id} | facts,
             },
             alone=self._alone,
@@ -151,7 +184,7 @@ class WandbSink(BackgroundSink):
         return _OpenRun(run)
 
     def _log_result(self, spec: RunSpec, opened: _OpenRun, record: RunFinished) -> None:
-        """The last metrics and how it ended; then, which online asks the server, the tables of predictions and the weights."""
+        """Log the last metrics and how the run ended, then the tables of predictions and the weights."""
         opened.log({"epoch": opened.epoch, **record.metrics}, opened.step)
         if record.diverged_at is None:
             opened.mark("finished", seconds=record.seconds)
@@ -164,7 +197,7 @@ class WandbSink(BackgroundSink):
                 _log_weights(opened.run, spec, record.weights)
 
     def _log_predictions(self, spec: RunSpec, opened: _OpenRun, predictions: Predictions) -> None:
-        """Accuracy of each class, confusion matrix, and the table of images that are worth looking at."""
+        """Log the accuracy of each class, the confusion matrix, and the table of images that are worth looking at."""
         frame = prediction_frame(predictions)
         confusion = confusion_matrix(frame, len(self._class_names))
         names = [name.replace(".", "_") for name in self._class_names]  # W&B reads a dot as nesting
@@ -177,9 +210,23 @@ class WandbSink(BackgroundSink):
         opened.log(media, opened.step)
 
 
+class _Lane(threading.Thread):
+    """A thread that calls ``handle`` with what is put into its ``queue``, in order, until that is None."""
+
+    def __init__(self, handle: Callable[[RunSpec, Record], None]) -> None:
+        super().__init__(name="W&B", daemon=True)
+        self.queue: SimpleQueue[tuple[RunSpec, Record] | None] = SimpleQueue()
+        self._handle = handle
+        self.start()
+
+    def run(self) -> None:
+        while (item := self.queue.get()) is not None:
+            self._handle(*item)
+
+
 @dataclass
 class _OpenRun:
-    """A W&B run that is being logged, and the last epoch and step that it knows."""
+    """A W&B run that is being logged, and the last epoch and step that were logged."""
 
     run: wandb.Run
     epoch: int = 0
@@ -187,81 +234,35 @@ class _OpenRun:
     steps_per_epoch: float = 1.0
 
     def log(self, row: dict[str, Any], step: int) -> None:
-        """Add a row at an update count; W&B drops rows that go back in steps."""
+        """Add a row at a number of updates. W&B drops rows whose step is smaller than the last one."""
         self.run.log(row, step=step)
         self.epoch, self.step = row.get("epoch", self.epoch), step
 
     def mark(self, status: str, **facts: Any) -> None:
-        """Put the status and more facts into the summary; a run that did not end well has its status as a tag too."""
+        """Put the status and more facts into the summary. A run that has not finished gets its status as a tag too."""
         self.run.summary.update({"status": status, **facts})
         if status != "finished":
             self.run.tags = [*(self.run.tags or ()), status]
 
 
 def run_config(spec: RunSpec) -> dict[str, Any]:
-    """The configuration as W&B keeps it: nested, which W&B shows as columns like ``optim.lr``.
+    """The configuration of a run as W&B keeps it: nested, which W&B shows as columns like ``optim.lr``.
 
-    Of the study only what concerns this run is kept (``study arm levels``); how the run is shown and where it is computed
-    are left out.
+    Of the study only the part about this run is kept (``study arm levels``). The sections ``track`` and ``executor`` are left
+    out.
     """
     config = {name: value for name, value in spec.to_dict().items() if name not in ("study", "track", "executor")}
     levels = {name.replace(".", "_"): level for name, level in spec.levels.items()}
     return config | {"run_id": spec.run_id, "study": spec.study, "arm": spec.arm, "levels": levels}
 
 
-def log_study(
-    session: WandbSession,
-    *,
-    study: str,
-    study_id: str,
-    config: Mapping[str, Any],
-    answer: str,
-    verdict: Sequence[Mapping[str, str]],
-    figures: Mapping[str, str | bytes],
-    disagreements: pl.DataFrame,
-    class_names: Sequence[str],
-    images: ImagesById | None,
-) -> None:
-    """Log the study itself as one W&B run of job type ``study``; never raises.
-
-    ``verdict``: the rows of the verdict table, all with the same keys. ``figures``: name -> HTML text or PNG bytes.
-    ``disagreements``: as :func:`bnexp.tracking.tables.disagreements` gives it. What the user should know is added to
-    ``session.messages``.
-    """
-    try:
-        if session.disabled:
-            return
-        import wandb
-
-        arguments = {
-            "id": f"study-{study_id}",
-            "name": study,
-            "group": f"{study}-{study_id}",
-            "job_type": "study",
-            "tags": _tags([study, *session.config.tags]),
-            "config": {**config, "study": study, "study_id": study_id},
-        }
-        run = session.open(arguments, alone=False)
-        row: dict[str, Any] = {f"figures/{name}": figure(content) for name, content in figures.items()}
-        if verdict:
-            row["verdict"] = wandb.Table(columns=list(verdict[0]), data=[list(line.values()) for line in verdict])
-        if len(disagreements):
-            row["disagreements"] = disagreement_table(disagreements, class_names, ImageCache(images) if images else None)
-        run.log(row)
-        run.summary.update({"answer": answer})
-        session.finish(run, 0)
-    except Exception as error:
-        session.messages.append(f"W&B: the study {study} was not logged ({one_line(error)}).")
-    session.report()
-
-
 def _define_metrics(run: wandb.Run) -> None:
-    """``epoch`` as the x-axis; least loss and greatest accuracy beside the last in the summary."""
+    """Make ``epoch`` the x-axis; the summary has the smallest loss and the greatest accuracy beside the last ones."""
     run.define_metric("epoch")
-    for part in ("train", "val", "test"):
-        run.define_metric(f"{part}/loss", step_metric="epoch", summary="min,last")
-        run.define_metric(f"{part}/accuracy", step_metric="epoch", summary="max,last")
-    for name in ("learning_rate", "time/epoch_seconds", "time/images_per_second"):
+    for split in SPLITS:
+        for name, better in OF_SPLIT.items():
+            run.define_metric(f"{split}/{name}", step_metric="epoch", summary=f"{better},last")
+    for name in OF_TRAINING:
         run.define_metric(name, step_metric="epoch")
 
 
@@ -274,8 +275,3 @@ def _log_weights(run: wandb.Run, spec: RunSpec, weights: Mapping[str, NDArray[np
         path.write_bytes(pack_weights(weights))
         artifact.add_file(str(path))  # copied
     run.log_artifact(artifact)
-
-
-def _tags(tags: Sequence[str]) -> list[str]:
-    """Without repeats and empty ones, cut to the 64 characters that W&B allows."""
-    return list(dict.fromkeys(tag[:64] for tag in tags if tag))

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class ImageCache:
-    """``wandb.Image`` by image id: runs show many of the same images, and encoding is most of a table's cost."""
+    """``wandb.Image`` by image id. Runs show many of the same images, and encoding them is most of a table's cost.
+
+    Args:
+        images: test images by their ids, (N,) -> uint8 pixels (N, H, W, C).
+    """
 
     def __init__(self, images: ImagesById) -> None:
         self._pixels = images
@@ -36,7 +40,13 @@ class ImageCache:
 
 
 def prediction_table(shown: pl.DataFrame, class_names: Sequence[str], images: ImageCache) -> wandb.Table:
-    """A row a test image of ``shown`` (see :func:`bnexp.tracking.tables.select_rows`), one column a class probability."""
+    """A W&B table with one row per test image and one column per class probability.
+
+    Args:
+        shown: as ``tables.select_rows`` gives it.
+        class_names: names of the K classes.
+        images: the pictures.
+    """
     import wandb
 
     first = ["image_id", "image", "truth", "prediction", "confidence", "loss", "correct", "shown"]
@@ -50,9 +60,12 @@ def prediction_table(shown: pl.DataFrame, class_names: Sequence[str], images: Im
 
 
 def disagreement_table(frame: pl.DataFrame, class_names: Sequence[str], images: ImageCache | None) -> wandb.Table:
-    """A row a test image of ``frame`` (see :func:`bnexp.tracking.tables.disagreements`), classes by name.
+    """A W&B table with one row per test image, in which classes have their names.
 
-    Without ``images`` there is no column of pictures.
+    Args:
+        frame: as ``tables.disagreements`` gives it.
+        class_names: names of the K classes.
+        images: the pictures; None: there is no column of pictures.
     """
     import wandb
 
@@ -67,7 +80,12 @@ def disagreement_table(frame: pl.DataFrame, class_names: Sequence[str], images: 
 
 
 def confusion_plot(confusion: Int64, class_names: Sequence[str]) -> Any:
-    """W&B's confusion matrix chart of (K, K) counts."""
+    """W&B's chart of a confusion matrix.
+
+    Args:
+        confusion: (K, K) counts, as ``tables.confusion_matrix`` gives them.
+        class_names: names of the K classes.
+    """
     import wandb
 
     names = ["Actual", "Predicted", "nPredictions"]
@@ -80,7 +98,7 @@ def confusion_plot(confusion: Int64, class_names: Sequence[str]) -> Any:
 
 
 def figure(content: str | bytes) -> Any:
-    """A figure given as HTML text or as the bytes of a PNG."""
+    """A W&B object for a figure; ``content`` is HTML text or the bytes of a PNG."""
     import wandb
     from PIL import Image
 

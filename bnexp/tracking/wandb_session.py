@@ -1,6 +1,6 @@
 """The connection to Weights & Biases: which mode works, opening and finishing runs, and what to tell the user.
 
-Nobody is ever asked for a key; a server that is away or says no turns the session offline within seconds. A ``WANDB_*``
+Nobody is ever asked for a key. If the server is away or refuses, the session goes offline within seconds. A ``WANDB_*``
 variable that the user has set wins over every argument given here.
 """
 
@@ -23,7 +23,7 @@ from bnexp.config.schema import ConfigError, WandbConfig
 if TYPE_CHECKING:
     import wandb
 
-# W&B's own hosts share their keys; a server of one's own has a key of its own.
+# W&B's own hosts share one key; every other server has its own.
 _PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 
 # No console capture, machine statistics, code or git: they cost more than a small run. Waiting for the server is bounded.
@@ -58,9 +58,13 @@ _VARIABLES = {
 
 
 def requested_mode(config: WandbConfig) -> str:
-    """``auto``, ``online``, ``offline`` or ``disabled``: ``WANDB_MODE`` where it is set, else ``track.wandb.mode``.
+    """The mode that the user asks for: ``WANDB_MODE`` if it is set, else ``track.wandb.mode``.
 
-    Raises ConfigError where ``WANDB_MODE`` is none of W&B's modes.
+    Returns:
+        ``auto``, ``online``, ``offline`` or ``disabled``.
+
+    Raises:
+        ConfigError: ``WANDB_MODE`` is none of W&B's modes.
     """
     variable = os.environ.get("WANDB_MODE", "").strip().lower()
     mode = _PLAIN_MODE.get(variable, variable) or config.mode.value
@@ -87,9 +91,13 @@ def key_configured(base_url: str) -> bool:
 
 
 class WandbSession:
-    """Opens and finishes W&B runs in the mode that works: online where it can, else offline.
+    """Opens and finishes W&B runs in the mode that works: online if possible, else offline.
 
-    ``messages`` collects what the user should know; :meth:`report` adds where the runs are and how to sync them.
+    ``messages`` collects what the user should know; ``report`` adds where the runs are and how to upload them.
+
+    Args:
+        config: mode, project, entity.
+        directory: where the folder ``wandb`` goes; None: the working directory. WANDB_DIR wins over it.
     """
 
     _told_unusable = False  # the line is said once in a process, whichever session finds out
@@ -105,19 +113,20 @@ class WandbSession:
 
     @property
     def disabled(self) -> bool:
-        """Whether nothing is recorded, also because wandb cannot be used.
+        """Whether nothing is recorded: W&B is switched off, or wandb cannot be used.
 
-        Imports wandb only where neither variable nor configuration switches it off, and asks no server.
+        It imports wandb only if neither a variable nor the configuration switches it off. It asks no server.
         """
         return requested_mode(self.config) == "disabled" or self._settings_mode == "disabled"
 
     @property
     def online(self) -> bool:
+        """Whether runs go to the server. The first look may ask the server, for 10 s at most."""
         return self._configured_mode == "online" and not self._went_offline
 
     @cached_property
     def _settings(self) -> wandb.Settings | None:
-        """W&B's settings after a look at its settings files; None where wandb is not there, or broken."""
+        """W&B's settings after a look at its settings files; None if wandb is missing or broken."""
         try:
             import wandb
 
@@ -142,27 +151,35 @@ class WandbSession:
 
     @cached_property
     def _configured_mode(self) -> str:
-        """The mode after a look at the key, and whether the server takes it (10 s at most)."""
-        settings, mode = self._settings, self._settings_mode
-        if settings is None or mode != "online":
-            return mode
+        """The mode after a look at the key, and at whether the server takes it."""
+        if self._settings_mode != "online":
+            return self._settings_mode
+        return "online" if self._has_key() and self._is_let_in() else "offline"
+
+    def _has_key(self) -> bool:
+        settings = self._settings
+        found = settings is not None and bool(settings.api_key or key_configured(settings.base_url))
+        if not found and requested_mode(self.config) == "online":
+            self.messages.append("W&B: no API key is configured, so runs are recorded offline; log in with `wandb login`.")
+        return found
+
+    def _is_let_in(self) -> bool:
+        """Whether the server takes the key; it has 10 s to answer."""
         import wandb
 
-        if not (settings.api_key or key_configured(settings.base_url)):
-            if requested_mode(self.config) == "online":
-                self.messages.append("W&B: no API key is configured, so runs are recorded offline; log in with `wandb login`.")
-            return "offline"
         try:
             wandb.login(verify=True)
         except Exception as error:
             self.messages.append(f"W&B: no access, so runs are recorded offline: {one_line(error)}.")
-            return "offline"
-        return "online"
+            return False
+        return True
 
     def open(self, arguments: Mapping[str, Any], *, alone: bool) -> wandb.Run:
-        """A new W&B run with these ``wandb.init`` arguments.
+        """Open a new W&B run.
 
-        ``alone``: it is the only run, so that WANDB_NAME, WANDB_RUN_ID and WANDB_RESUME are meant for it.
+        Args:
+            arguments: for ``wandb.init``.
+            alone: whether it is the only run, so that WANDB_NAME, WANDB_RUN_ID and WANDB_RESUME are meant for it.
         """
         import wandb
 
@@ -204,7 +221,12 @@ class WandbSession:
                 )
 
     def finish(self, run: wandb.Run, exit_code: int) -> None:
-        """End a W&B run; what could not be uploaded in time stays on disk and is named by :meth:`report`."""
+        """End a W&B run. What could not be uploaded in time stays on disk, and ``report`` names it.
+
+        Args:
+            run: as ``open`` gave it.
+            exit_code: 0 if the run has finished.
+        """
         place = Path(run.settings.sync_dir)
         offline = run.offline
         try:
@@ -217,7 +239,7 @@ class WandbSession:
                 self._unsynced.append(place)
 
     def report(self) -> None:
-        """Add where the runs are to ``messages``, and how to upload those that are only on disk."""
+        """Add to ``messages`` where the runs are, and how to upload those that are only on disk."""
         if self._project_url:
             self.messages.append(f"W&B: {self._project_url}")
         if self._unsynced:
@@ -228,7 +250,7 @@ class WandbSession:
 
 
 def _lean_settings() -> dict[str, Any]:
-    """The settings of ``_LEAN`` that this version of wandb knows and that the user has not set by a variable."""
+    """Those settings of ``_LEAN`` that this version of wandb knows and that no variable of the user sets."""
     import wandb
 
     def variable(name: str) -> str:
@@ -239,6 +261,7 @@ def _lean_settings() -> dict[str, Any]:
 
 
 def one_line(error: BaseException) -> str:
+    """The message of an error as one line without a full stop, cut to 300 characters; its type if it has no message."""
     return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
 
 
@@ -250,3 +273,8 @@ def _sync_command(places: Sequence[Path]) -> str:
     if len(paths) > 3 and len(folders) == 1 and all(path.name.startswith("offline-run-") for path in paths):
         return f"wandb sync {shlex.quote(str(folders.pop()))}/offline-run-*"
     return "wandb sync " + " ".join(shlex.quote(str(path)) for path in paths)
+
+
+def tags(names: Sequence[str]) -> list[str]:
+    """The tags of a W&B run: without repeats and empty ones, each cut to the 64 characters that W&B allows."""
+    return list(dict.fromkeys(name[:64] for name in names if name))

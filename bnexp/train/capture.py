@@ -1,6 +1,6 @@
 """CUDA graphs: a function of device state is recorded once and replayed, without Python between its kernels.
 
-Needs no more of torch than 2.6 has. Elsewhere than on CUDA, and where a capture fails, the functions are called as they are.
+Works with torch 2.6. Off CUDA, or if a capture fails, the functions run eagerly.
 """
 
 from __future__ import annotations
@@ -13,15 +13,23 @@ import torch
 from torch import Tensor
 
 Function = Callable[[], None]
-WARM_UP_CALLS = 3  # cuDNN and cuBLAS choose algorithms and take workspaces in the first calls
+WARM_UP_CALLS = 3  # in the first calls cuDNN and cuBLAS choose algorithms and allocate workspaces
 
 
 def captured(functions: Sequence[Function], state: Sequence[Tensor], device: torch.device) -> tuple[list[Function], str]:
-    """Each function as the replay of a CUDA graph, and how they are executed: ``cuda graph`` or ``eager: <reason>``.
+    """Capture functions as CUDA graphs.
 
-    A function may use nothing but tensors that stay where they are; ``state`` names all that it changes. Capturing calls the
-    functions to warm up, after which ``state`` has its values back. Raises torch.OutOfMemoryError; another error of CUDA, such
-    as an operation that cannot be captured, becomes the reason.
+    Args:
+        functions: what to capture. They may use only tensors that stay at their place in memory.
+        state: all tensors that the functions change. Warming up calls the functions; after it ``state`` has its values back.
+        device: where the tensors are.
+
+    Returns:
+        For each function the replay of its graph, or the function itself; and how they are executed: ``cuda graph`` or
+        ``eager: <reason>``. An error of CUDA, such as an operation that cannot be captured, becomes the reason.
+
+    Raises:
+        torch.OutOfMemoryError: the graphs do not fit into the memory of the GPU.
     """
     if device.type != "cuda":
         return list(functions), "eager: no CUDA device"
@@ -34,7 +42,7 @@ def captured(functions: Sequence[Function], state: Sequence[Tensor], device: tor
 
     try:
         _warm_up(functions, restore)
-        pool = torch.cuda.graph_pool_handle()  # one for all, since they are replayed one at a time and leave nothing there
+        pool = torch.cuda.graph_pool_handle()  # shared: graphs are replayed one at a time and leave nothing there
         replays = [_record(function, pool) for function in functions]
     except torch.OutOfMemoryError:
         raise
@@ -52,9 +60,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _warm_up(functions: Sequence[Function], restore: Function) -> None:
-    """Call each on a stream of its own, as capture demands, and hand the memory back that graphs cannot use.
+    """Call each function on a stream of its own, as capture demands, and free the memory that graphs cannot use.
 
-    Every call starts from the same state: counted on, steps would leave the epoch.
+    Every call starts from the same state: otherwise the step counter would leave the epoch.
     """
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
@@ -70,14 +78,14 @@ def _warm_up(functions: Sequence[Function], restore: Function) -> None:
 
 def _record(function: Function, pool: Any) -> Function:
     graph = torch.cuda.CUDAGraph()
-    # Other threads, as those of W&B, may meanwhile do what would break a capture in the mode "global".
+    # In the mode "global" other threads, such as those of W&B, could break the capture.
     with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         function()
     return graph.replay
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what a cohort held on a GPU, its graphs' memory too, so that the next one finds all of it."""
+    """Free what a cohort held on a GPU, the memory of its graphs too, so that the next cohort can use all of it."""
     if device.type == "cuda":
         gc.collect()
         torch.cuda.empty_cache()

@@ -32,25 +32,37 @@ if TYPE_CHECKING:
 
 
 def fit(specs: Sequence[RunSpec], data: DeviceData) -> Iterator[Record]:
-    """Train the runs of one cohort (equal fuse keys) on ``data`` and yield their records as they come.
+    """Train the runs of one cohort and yield their records as they come.
 
-    For each run: ``RunStarted``; each epoch ``StepMetrics`` (with ``train.log_every`` or ``train.evals_per_epoch``) and
-    ``EpochMetrics``; ``RunFinished`` after the last epoch. ``train/*`` are running values over the epoch, in training mode.
-    Test images are looked at once, at the end. A run whose loss is not finite finishes with that epoch, at chance accuracy,
-    without losses (they are no numbers) and without predictions; the other runs are not touched, and the cohort stops when
-    none is left.
+    Each run yields ``RunStarted``; in each epoch ``EpochMetrics``, and before it ``StepMetrics`` if ``train.log_every`` or
+    ``train.evals_per_epoch`` asks for them; and ``RunFinished`` after the last epoch. ``train/*`` are running values over the
+    epoch, in training mode. Test images are looked at once, at the end.
 
-    Raises ConfigError where the network does not fit the images, or a batch leaves a norm one value a channel.
+    A run whose loss is not finite finishes with that epoch, at chance accuracy, without losses (they are not numbers) and
+    without predictions. The other runs are not touched. The cohort stops when no run is left.
+
+    Args:
+        specs: the runs; their fuse keys are equal.
+        data: what they train on, on its device.
+
+    Raises:
+        ConfigError: the network does not fit the images, or a batch leaves a norm one value per channel.
     """
     yield from _Cohort(specs, data).records()
 
 
 @dataclass
 class _Epoch:
-    """One epoch as it is reported: ``number`` from 1, ``step`` updates so far, ``seconds`` of training.
+    """One epoch as it is reported.
 
-    ``validations`` by the step after which they were made, the last one at the end of the epoch; ``probes`` has the metrics
-    of each run's probes, where any is on.
+    Args:
+        number: counts from 1.
+        step: number of updates so far.
+        seconds: time of its training part.
+        totals: what its steps gave.
+        validations: step after which it was made -> validation; the last one is at the end of the epoch.
+        test: the evaluation on test images, in the last epoch.
+        probes: metrics of each run's probes; empty if none is on.
     """
 
     number: int
@@ -62,7 +74,7 @@ class _Epoch:
     probes: list[dict[str, float]]
 
     def diverged_at(self, run: int) -> int | None:
-        """The first step of this epoch with a loss that is not finite, or its last step where only evaluation shows it."""
+        """The first step of this epoch with a loss that is not finite; the step of an evaluation if only that shows it."""
         losses = self.totals.losses[:, run]
         if bad := np.flatnonzero(~np.isfinite(losses)).tolist():
             return self.step - len(losses) + int(bad[0]) + 1
@@ -106,7 +118,7 @@ class _Cohort:
                     self.network.train(split == "train").check_batch(size)
 
     def _capture(self) -> str:
-        """Make CUDA graphs of a step and of a validation where that can be; how they are executed."""
+        """Make CUDA graphs of a step and of a validation, if possible. Returns how they are executed."""
         tried = ""
         if self.data.device.type == "cuda":
             x, _ = self.loop.gather(self.loop.sizes[0])
@@ -168,7 +180,7 @@ class _Cohort:
 
     @property
     def validation_steps(self) -> set[int]:
-        """Steps of an epoch, from 1, after which there is a validation, but for the one at its end."""
+        """Steps of an epoch, counted from 1, that are followed by a validation, without the one at the end of the epoch."""
         if not self.data.num_images("val"):
             return set()
         count = self.train.evals_per_epoch

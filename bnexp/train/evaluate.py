@@ -29,8 +29,14 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``loss`` (mean cross entropy, nats) and ``accuracy`` (0 to 1), each (R,); where they were kept, ``labels`` (N,) and
-    ``probabilities`` (R, N, K), softmax outputs, of the images by their index."""
+    """What an evaluation found.
+
+    Args:
+        loss: mean cross entropy of each run, nats, (R,).
+        accuracy: of each run, 0 to 1, (R,).
+        labels: true classes in order of the images' index, (N,); None: not kept.
+        probabilities: softmax outputs in the same order, (R, N, K); None: not kept.
+    """
 
     loss: NDArray[np.float64]
     accuracy: NDArray[np.float64]
@@ -41,7 +47,14 @@ class Evaluation:
 class SplitScores:
     """Loss and accuracy of every run on a split, in evaluation mode, without gradient: a function of device state alone.
 
-    Calling it writes the sums of each batch to the device; ``read`` waits for them.
+    A call writes the sums of each batch to the device; ``read`` waits for them.
+
+    Args:
+        network: what is evaluated.
+        data: where the images are.
+        split: which images.
+        batch_size: images per batch.
+        precision: number format of the forward pass.
     """
 
     def __init__(self, network: Network, data: DeviceData, split: Split, batch_size: int, precision: Precision) -> None:
@@ -79,8 +92,11 @@ class SplitScores:
 
 
 def evaluate(network: Network, data: DeviceData, split: Split, batch_size: int, precision: Precision) -> Evaluation:
-    """Evaluate every run on the same images, in evaluation mode, without gradient, and keep what it says of each image; the
-    mode is put back afterwards."""
+    """Evaluate every run on all images of a split and keep its output for each image.
+
+    The network computes in evaluation mode and without gradient; afterwards it is in the mode that it was in. Arguments as for
+    ``SplitScores``.
+    """
     kept: list[tuple[Tensor, Tensor]] = []
     scores = SplitScores(network, data, split, batch_size, precision)
     scores(lambda logits, y: kept.append((logits.float().softmax(-1).transpose(0, 1), y)))

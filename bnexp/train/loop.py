@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 def shared_orders(seeds: Sequence[int]) -> list[int]:
     """The seeds whose batches a cohort gathers: one for each block of runs that share a data order.
 
-    Each distinct seed once where the seeds come in blocks of equal length, so that ``[3, 3, 5, 5]`` needs the batches of
-    ``[3, 5]``: the first convolution then reads G instead of R images and is as many times denser. Any other sequence is
-    gathered run by run.
+    If the seeds come in blocks of equal length, each distinct seed is gathered once: ``[3, 3, 5, 5]`` needs the batches of
+    ``[3, 5]``. The first convolution then reads G instead of R images per position and is R/G times denser. Any other sequence
+    is gathered run by run.
+
+    Args:
+        seeds: of each run, (R,).
     """
     distinct = list(dict.fromkeys(seeds))
     length = len(seeds) // len(distinct)
@@ -34,12 +37,15 @@ def shared_orders(seeds: Sequence[int]) -> list[int]:
 class EpochLoop:
     """The steps of an epoch, one after another, on state that never leaves its place in memory.
 
-    ``begin`` puts the draws of an epoch into a fixed tensor; each step reads its place there from a counter on the device and
-    writes loss and number correct into a row of its own, so one captured graph for each batch size serves every step.
-    ``read`` is the only point that waits for the device.
+    ``begin`` puts the draws of an epoch into a fixed tensor. Each step reads its place there from a counter on the device, and
+    writes loss and number correct into a row of its own. So one captured graph per batch size serves every step. ``read`` is
+    the only point that waits for the device.
 
     Args:
-        seeds: of each run, in blocks of equal seeds where batches are to be shared (see ``shared_orders``).
+        step: what is done with a batch.
+        data: where the images are.
+        seeds: of each run, (R,). Runs share batches if equal seeds come in blocks, see ``shared_orders``.
+        batch_size: images per step; the last step of an epoch takes those that are left.
     """
 
     def __init__(self, step: TrainStep, data: DeviceData, seeds: Sequence[int], batch_size: int) -> None:
@@ -65,7 +71,7 @@ class EpochLoop:
         return [*self.step.state, self.index, self.losses, self.correct]
 
     def draw(self, epoch: int) -> None:
-        """Draw what chance decides of ``epoch``, counted from 1, ahead of time."""
+        """Draw the random numbers of ``epoch``, counted from 1, ahead of time."""
         self.upcoming = epoch, self.data.epoch_draws(self.orders, epoch)
 
     def begin(self, epoch: int) -> None:
@@ -89,7 +95,7 @@ class EpochLoop:
         self.index += 1
 
     def read(self) -> EpochTotals:
-        """The totals of the epoch; the loss is weighted by batch size, so that a smaller last batch counts for its images."""
+        """The totals of the epoch. The loss is weighted by batch size, so that every image counts once."""
         losses = self.losses.cpu().double().numpy()
         correct = self.correct.sum(0).cpu().double().numpy()
         sizes = np.array(self.sizes)

@@ -1,6 +1,7 @@
 """How much memory a cohort takes, measured on the device or estimated from the network, and how many runs fit.
 
-Memory is a line, ``fixed + per_run * runs``: data and libraries once, parameters, optimiser state and activations for each run.
+Memory is a line, ``fixed + per_run * runs``. Data and libraries are there once; parameters, optimiser state and activations are
+there for each run.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnexp.config.options import OptimName, Precision
+from bnexp.config.options import Precision
 from bnexp.config.schema import RunConfig
 from bnexp.model.convolution import Strategy
 from bnexp.model.layers import RunConv2d
@@ -31,16 +32,21 @@ from bnexp.train.trial import is_tried
 if TYPE_CHECKING:
     from bnexp.data.batches import DeviceData
 
-USABLE = 0.85  # of the free memory; the rest is for fragments, for cuDNN's workspaces and for the graphs themselves
-TRIAL_SIZES = (2, 6)  # runs of the two cohorts that are measured; smaller cohorts are tried as they are
-NUM_STEPS = 2  # of each: the first takes what is kept, the second finds it taken
+USABLE = 0.85  # fraction of the free memory; the rest is for fragments, for cuDNN's workspaces and for the graphs themselves
+TRIAL_SIZES = (2, 6)  # runs of the two cohorts that are measured; a cohort of at most 6 is not measured
+NUM_STEPS = 2  # of each: the first allocates what is kept, the second finds it there
 
-HUNGRIEST = Strategy("im2col", "im2col", "im2col")  # the patches have k*k times the values of the input
+HUNGRIEST = Strategy("im2col", "im2col", "im2col")  # its patches have k*k times as many values as the input
 
 
 @dataclass(frozen=True)
 class MemoryLine:
-    """Bytes that cohorts take: ``fixed`` whatever the number of runs, and ``per_run`` for each."""
+    """Bytes that a cohort takes.
+
+    Args:
+        fixed: whatever the number of runs.
+        per_run: for each run.
+    """
 
     fixed: float
     per_run: float
@@ -49,19 +55,31 @@ class MemoryLine:
         return self.fixed + self.per_run * runs
 
     def max_runs(self, available: float) -> int:
-        """Runs that ``available`` bytes hold; at least 1, since a run that is too large is for the device to refuse."""
+        """How many runs fit into ``available`` bytes, at least 1: the device itself refuses a run that is too large."""
         return max(1, int((available - self.fixed) / self.per_run)) if self.per_run > 0 else sys.maxsize
 
 
 def fit_memory(measured: Mapping[int, float]) -> MemoryLine:
-    """The least-squares line through peak bytes by number of runs, from at least two numbers; no part of it is negative."""
+    """The least-squares line through peak bytes by number of runs.
+
+    Args:
+        measured: number of runs -> peak bytes, for at least two numbers.
+
+    Returns:
+        The line; neither part is negative.
+    """
     runs, peak = np.array(list(measured)), np.array(list(measured.values()))
     per_run = max(float(np.polyfit(runs, peak, 1)[0]), 0.0)
     return MemoryLine(max(float((peak - per_run * runs).mean()), 0.0), per_run)
 
 
 def runs_that_fit(specs: Sequence[RunSpec], data: DeviceData) -> int:
-    """Runs of this cohort that a GPU's free memory holds, by real steps of two small cohorts; all of them elsewhere."""
+    """How many runs of a cohort fit into a GPU's free memory, measured by real steps of two small cohorts.
+
+    Args:
+        specs: the runs, with equal fuse keys.
+        data: what they train on. Off CUDA all runs count as fitting.
+    """
     if data.device.type != "cuda" or len(specs) <= max(TRIAL_SIZES):
         return len(specs)
     try:
@@ -74,7 +92,7 @@ def runs_that_fit(specs: Sequence[RunSpec], data: DeviceData) -> int:
 
 
 def _measure(specs: Sequence[RunSpec], data: DeviceData) -> float:
-    """Peak bytes of a training step and an evaluation batch, whichever strategies its convolutions will have."""
+    """Peak bytes of a training step and an evaluation batch, with the convolution strategies that take most."""
     release_memory(data.device)  # what was measured before, too
     torch.cuda.reset_peak_memory_stats(data.device)
     configs = [spec.config for spec in specs]
@@ -91,7 +109,7 @@ def _measure(specs: Sequence[RunSpec], data: DeviceData) -> float:
 
 
 def make_hungry(network: Network, precision: Precision) -> None:
-    """Give the convolutions the strategy that takes most memory, if they may have one."""
+    """Give the convolutions the strategy that takes most memory, unless ``precision`` allows no strategies."""
     if not is_tried(precision):
         return
     for layer in network.children():
@@ -109,28 +127,37 @@ def _build(
 
 
 def estimate(config: RunConfig, in_channels: int, size: int, num_classes: int) -> MemoryLine:
-    """What runs of ``config`` on images of ``size`` pixels take, without a device; libraries and data are not counted.
+    """The memory that runs of ``config`` take, computed without their device; libraries and data are not counted.
 
-    Training: parameters, their gradient twice (by layer and flat) and optimiser state; what autograd saves for a batch, taken
-    from two small batches, from which it grows in proportion; the largest activation and its gradient. Evaluation: the two
-    largest neighbours of a batch. A run takes the larger of the two.
+    Training takes the parameters, their gradient twice (by layer and flat), the optimiser state, what autograd saves for a
+    batch, and the largest activation with its gradient. What autograd saves is measured on two small batches, from which it
+    grows in proportion. Evaluation takes the parameters and the largest two neighbouring activations of a batch. A run takes
+    the larger of the two sums.
+
+    Args:
+        config: a configuration of the runs.
+        in_channels: channels of the images.
+        size: side of the images, pixels.
+        num_classes: number of classes.
     """
-    network, _ = _build([config], (in_channels, size, num_classes))
+    network, step = _build([config], (in_channels, size, num_classes))
     images = torch.zeros(4, in_channels, size, size, dtype=network.flat.dtype)
     image_bytes = images[:1].nbytes
     small, large = (saved_bytes(network.train(), batch) for batch in (images[:2], images))
     per_image = image_bytes + (large - small) / 2
     outputs = [image_bytes, *_output_bytes(network, in_channels, size)]
-    parameters = network.flat.numel() * network.flat.element_size()
-    states = 1 if config.optim.name is OptimName.sgd else 2
-    training = (3 + states) * parameters + config.train.batch_size * (per_image + 2 * max(outputs))
+    parameters = network.flat.nbytes
+    kept = 3 * parameters + sum(tensor.nbytes for tensor in step.optimiser.state)
+    training = kept + config.train.batch_size * (per_image + 2 * max(outputs))
     neighbours = max(a + b for a, b in pairwise(outputs))
     return MemoryLine(0.0, max(training, parameters + config.train.eval_batch_size * neighbours))
 
 
 def saved_bytes(network: Network, x: Tensor) -> int:
-    """Bytes that a forward pass on ``x`` (N, C, S, S) keeps for the backward pass, each piece of memory once; parameters,
-    buffers and the images themselves, which are there anyway, are not counted."""
+    """Bytes that a forward pass on ``x`` (N, C, S, S) keeps for the backward pass, each piece of memory counted once.
+
+    Parameters, buffers and the images themselves are not counted: they are there anyway.
+    """
     there = {tensor.untyped_storage().data_ptr() for tensor in (x, *network.parameters(), *network.buffers())}
     kept: dict[int, int] = {}
 

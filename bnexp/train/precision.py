@@ -1,4 +1,4 @@
-"""Where and in which number format to compute."""
+"""The device and the number format of a training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from bnexp.config.schema import ConfigError, TrainConfig
 
 
 def resolve_device(train: TrainConfig) -> torch.device:
-    """The device that ``train.device`` means here; ``auto`` is the first of cuda, mps, cpu that exists and fits.
+    """The device that ``train.device`` means on this machine.
 
-    Raises ConfigError where the device does not exist on this machine, or not for ``train.precision``.
+    Args:
+        train: ``device`` and ``precision``. ``auto`` is the first of cuda, mps, cpu that exists and has the precision.
+
+    Raises:
+        ConfigError: the device does not exist on this machine, or does not have the precision.
     """
     present = [Device.cpu]
     if torch.backends.mps.is_available():
@@ -40,14 +44,14 @@ def device_name(device: torch.device) -> str:
 
 
 def compute_dtype(precision: Precision) -> torch.dtype:
-    """The number format of images, parameters and optimiser state; bf16 and tf32 keep those in float32."""
+    """The number format of images, parameters and optimiser state; under bf16 and tf32 these stay in float32."""
     return torch.float64 if precision is Precision.fp64 else torch.float32
 
 
 def configure_precision(precision: Precision) -> None:
-    """Set torch's process-wide switches: TF32 only where asked for, denormal numbers flushed to zero on the CPU.
+    """Set PyTorch's process-wide switches: TF32 only if asked for, denormal numbers flushed to zero on the CPU.
 
-    Vanishing gradients become denormal numbers, with which many CPUs compute many times more slowly.
+    Vanishing gradients become denormal numbers, which slow many CPUs down many times.
     """
     allowed = precision is Precision.tf32
     torch.backends.cuda.matmul.allow_tf32 = allowed
@@ -56,14 +60,14 @@ def configure_precision(precision: Precision) -> None:
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """The context of a forward pass: bfloat16 convolutions and matrix products under bf16, else nothing."""
+    """The context of a forward pass: under bf16 convolutions and matrix products in bfloat16, else nothing special."""
     if precision is Precision.bf16:
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all that was asked of it."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

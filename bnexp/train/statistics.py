@@ -16,20 +16,20 @@ from torch import Tensor, nn
 from bnexp.config.options import Precision
 from bnexp.model.networks import Network
 from bnexp.model.norms import RunningNorm, running_norms
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 from bnexp.train.precision import autocast
 
 if TYPE_CHECKING:
     from bnexp.data.batches import DeviceData
 
-MOST_IMAGES = 256  # of a batch; larger batches come closer to the population, whatever the training's own size
+MOST_IMAGES = 256  # per batch; larger batches come closer to the population, whatever the batch size of training
 
 
 def statistics_batches(data: DeviceData) -> Iterator[tuple[Tensor, Tensor]]:
     """Every training image once, without augmentation, for ``precise_statistics``: images (N, C, S, S) and labels (N,).
 
-    The order is random, so that every batch is a fair sample of the classes, and always the same; the batches are as equal as
-    can be. Neither depends on a run, nor on a key that leaves the run what it is.
+    The order is random, so that every batch is a fair sample of the classes, but it is always the same. Batches are as equal
+    in size as possible. Neither depends on a run, or on a key that is not part of the run id.
     """
     order = torch.randperm(data.num_images("train"), generator=torch_generator(0, "statistics"))
     for positions in order.tensor_split(math.ceil(len(order) / MOST_IMAGES)):
@@ -40,16 +40,22 @@ def statistics_batches(data: DeviceData) -> Iterator[tuple[Tensor, Tensor]]:
 def precise_statistics(network: Network, batches: Iterable[tuple[Tensor, Tensor]], precision: Precision) -> None:
     """Set the running mean and variance of every batch norm and batch renorm to those of the images in ``batches``.
 
-    The mean is E[mean], the variance E[mean^2 + var] - E[mean]^2, over batches weighted by their images, with the biased
-    variance of each: pooled over all values, divided by their number. ``batches`` are pairs of images (N, R*C, S, S) or
-    (N, C, S, S) and labels, which are not looked at.
+    The mean is E[mean]; the variance is E[mean^2 + var] - E[mean]^2 with the biased variance of each batch. Both averages are
+    over batches, weighted by their numbers of images. So the statistics are pooled over all values.
 
     All layers are measured in one pass, in which each normalises every batch by the batch's own statistics, as batch norm
-    does in training: exact for the first norm, while those behind it depend on how the images are cut into batches. Ghost
-    batches, noise and batch renorm's correction are left out, and dropout is off, as in the evaluation that the statistics
-    are for. Buffers are filled in place; modes, counters and random streams stay as they are.
+    does in training. This is exact for the first norm; what the later ones see depends on how the images are cut into batches.
+    Ghost batches, noise and batch renorm's correction are left out, and dropout is off, as in the evaluation that uses the
+    statistics. Buffers are filled in place; modes, counters and random streams stay as they are.
 
-    Raises ConfigError where a batch leaves a norm one value a channel.
+    Args:
+        network: a network of R runs; nothing happens if it has no running statistics.
+        batches: pairs of images, (N, R*C, S, S) or (N, C, S, S), and labels, which are not used.
+        precision: number format of the forward pass.
+
+    Raises:
+        ConfigError: a batch leaves a norm one value per channel.
+
     Reference: Wu & Johnson, "Rethinking 'batch' in BatchNorm", 2021, arXiv:2105.07576, section 3.
     """
     norms = running_norms(network)
@@ -69,7 +75,7 @@ def precise_statistics(network: Network, batches: Iterable[tuple[Tensor, Tensor]
 
 @contextmanager
 def by_precise_statistics(network: Network, data: DeviceData, precision: Precision) -> Iterator[None]:
-    """Inside, the running statistics are the precise ones of all training images; on leaving, training's are back."""
+    """Inside, the running statistics are the precise ones of all training images; afterwards they are what they were."""
     with kept_statistics(network):
         precise_statistics(network, statistics_batches(data), precision)
         yield
@@ -77,7 +83,7 @@ def by_precise_statistics(network: Network, data: DeviceData, precision: Precisi
 
 @contextmanager
 def kept_statistics(network: Network) -> Iterator[None]:
-    """On leaving, the running statistics are again what they were on entering."""
+    """Inside, the running statistics may change; afterwards they are what they were."""
     buffers = [b for norm in running_norms(network) for b in (norm.running_mean, norm.running_var, norm.num_batches_tracked)]
     before = [b.clone() for b in buffers]
     try:
@@ -110,7 +116,7 @@ class _Pool:
 
 @contextmanager
 def _measured(norm: RunningNorm) -> Iterator[_Pool]:
-    """Inside, the layer normalises by the batch in evaluation mode, and the pool takes in what comes to it."""
+    """Inside, the layer normalises by the batch in evaluation mode too, and its inputs are added to the pool."""
     pool = _Pool(norm)
 
     def take(_: nn.Module, inputs: tuple[Tensor]) -> None:

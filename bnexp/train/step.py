@@ -1,4 +1,4 @@
-"""One training step of a cohort, and what is remembered of the steps of an epoch.
+"""One training step of a cohort, and what an epoch's steps gave.
 
 Shape letters: R runs, N batch, K classes, P parameters of a run, S steps of an epoch.
 """
@@ -29,15 +29,20 @@ def image_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def num_correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Images whose largest logit is their label's: logits (N, R, K) and labels (R, N) -> (R,)."""
+    """The number of images whose largest logit is that of their label: logits (N, R, K) and labels (R, N) -> (R,)."""
     return (labels == logits.argmax(-1).T).sum(1)
 
 
 class TrainStep:
     """Forward, backward and update of all runs on one batch.
 
-    The objective is the sum over runs of the mean loss of each, so that every run sees the gradient of its own mean: the
-    cohort changes no learning rate, and a run with a loss that is not finite spoils no other.
+    The objective is the sum over runs of each run's mean loss. So every run gets the gradient of its own mean: the cohort
+    changes no learning rate, and a run whose loss is not finite does not touch the others.
+
+    Args:
+        network: R networks.
+        optimiser: updates ``network.flat``.
+        precision: number format of the forward pass.
     """
 
     def __init__(self, network: Network, optimiser: Optimiser, precision: Precision) -> None:
@@ -54,9 +59,14 @@ class TrainStep:
         return [self.network.flat, *self.network.buffers(), *self.optimiser.state, self.t]
 
     def __call__(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One step on images ``x`` (N, R*C, S, S) and ``labels`` (R, N): mean loss and number correct, each (R,).
+        """Make one step. It depends on tensors on the device alone, so that a captured graph of it can be replayed.
 
-        The step is a function of tensors on the device alone, so that a captured graph of it can be replayed.
+        Args:
+            x: images, (N, R*C, S, S), or fewer if runs share them (see ``RunConv2d``).
+            labels: (R, N).
+
+        Returns:
+            Mean loss and number of correct images of each run before the update, each (R,).
         """
         with autocast(self.precision, x.device):
             logits = self.network(x)
@@ -71,7 +81,13 @@ class TrainStep:
 
 @dataclass(frozen=True)
 class EpochTotals:
-    """What the steps of an epoch gave: ``losses`` (S, R) of each step; ``loss`` and ``accuracy`` (R,) over all images."""
+    """What the steps of an epoch gave.
+
+    Args:
+        losses: mean loss of each step, (S, R), nats.
+        loss: mean over all images, (R,), nats.
+        accuracy: over all images, 0 to 1, (R,).
+    """
 
     losses: NDArray[np.float64]
     loss: NDArray[np.float64]

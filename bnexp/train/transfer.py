@@ -1,7 +1,7 @@
-"""Training from the weights of another run: what is loaded, what stays as it is, and by which statistics norms compute.
+"""Training from the weights of another run: what is loaded, what is held fixed, and by which statistics norms normalise.
 
 Yosinski et al., "How transferable are features in deep neural networks?", NIPS 2014 (arXiv:1411.1792). Freezing weights does
-not freeze running statistics: ``train.norm_statistics`` says what becomes of those.
+not freeze running statistics: ``train.norm_statistics`` decides about those.
 """
 
 from __future__ import annotations
@@ -27,9 +27,15 @@ if TYPE_CHECKING:
 
 
 def prepare_start(network: Network, specs: Sequence[RunSpec], data: DeviceData) -> None:
-    """Bring a new network to where its runs start: weights that they begin with, running statistics that they keep.
+    """Bring a new network to the point from which its runs start: initial weights, and running statistics that are kept.
 
-    Raises ConfigError where the weights do not fit.
+    Args:
+        network: a newly built network.
+        specs: its runs.
+        data: the training images, for ``train.norm_statistics=recomputed``.
+
+    Raises:
+        ConfigError: the weights of a run do not fit.
     """
     for run, spec in enumerate(specs):
         if spec.initial is not None:
@@ -42,9 +48,10 @@ def prepare_start(network: Network, specs: Sequence[RunSpec], data: DeviceData) 
 
 
 def load_start(network: Network, run: int, spec: RunSpec) -> None:
-    """Set run ``run`` to ``spec.initial``; an output layer of another shape keeps its new weights.
+    """Set one run to ``spec.initial``; an output layer of another shape keeps its new weights.
 
-    Raises ConfigError where anything else differs in name or shape.
+    Raises:
+        ConfigError: anything else differs in name or shape.
     """
     assert spec.initial is not None
     weights, drawn = dict(spec.initial), network.export(run)
@@ -58,7 +65,7 @@ def load_start(network: Network, run: int, spec: RunSpec) -> None:
 
 
 def _hint(weights: Mapping[str, NDArray[np.generic]], drawn: Mapping[str, NDArray[np.generic]]) -> str | None:
-    """What to do where networks differ in nothing but the channels of their images."""
+    """What to do if the networks differ only in the channels of their images; None if they differ in more."""
     different = [name for name in drawn if name in weights and weights[name].shape != drawn[name].shape]
     if weights.keys() != drawn.keys() or different != ["conv1.weight"]:
         return None
@@ -74,7 +81,15 @@ def head_name(network: Network) -> str:
 
 
 def held_columns(network: Network, trainable: Trainable) -> Tensor:
-    """The columns of ``network.flat`` whose parameters are not trained, in order: (H,); ``trainable`` is not ``all``."""
+    """The columns of ``network.flat`` that are not trained, in order.
+
+    Args:
+        network: R networks.
+        trainable: which parameters are trained; not ``all``.
+
+    Returns:
+        (H,) int64, on the device of the network.
+    """
     trained: set[str] = set()
     if trainable in (Trainable.norm, Trainable.norm_head):
         trained.update(name for name, layer in network.named_children() if isinstance(layer, RunNorm))
@@ -87,7 +102,13 @@ def held_columns(network: Network, trainable: Trainable) -> Tensor:
 
 
 class HeldOptimiser:
-    """An optimiser that leaves some columns of the parameters (R, P) bit for bit as they are, whatever their gradient."""
+    """An optimiser that leaves some columns of the parameters bit for bit as they are, whatever their gradient.
+
+    Args:
+        optimiser: what updates the others.
+        parameters: (R, P), the parameters that ``optimiser`` updates.
+        columns: those that are held, (H,).
+    """
 
     def __init__(self, optimiser: Optimiser, parameters: Tensor, columns: Tensor) -> None:
         self.optimiser, self.parameters, self.columns = optimiser, parameters, columns
@@ -100,7 +121,7 @@ class HeldOptimiser:
 
 
 def hold(optimiser: Optimiser, network: Network, train: TrainConfig) -> Optimiser:
-    """``optimiser`` for what ``train.trainable`` names; the same object where that is everything."""
+    """An optimiser that trains only what ``train.trainable`` names; ``optimiser`` itself if that is everything."""
     if train.trainable is Trainable.all:
         return optimiser
     return HeldOptimiser(optimiser, network.flat, held_columns(network, train.trainable))

@@ -1,6 +1,6 @@
-"""A short timed trial of the convolution strategies, on a GPU: for each layer and direction the fastest is taken and recorded.
+"""A short timed trial of the convolution strategies on a GPU: each layer and direction gets the fastest, which is recorded.
 
-The choice is made anew in each process, so that a rounding error, never more, may differ between two starts of a program.
+Each process chooses anew. So results may differ between two starts of a program, by rounding only.
 """
 
 from __future__ import annotations
@@ -20,18 +20,24 @@ from bnexp.model.networks import Network
 
 REPEATS = 5
 
-_chosen: dict[tuple[object, ...], Strategy] = {}  # by shapes, so that cohorts in turn are tried once
+_chosen: dict[tuple[object, ...], Strategy] = {}  # by shapes, so that later cohorts of this process need no trial
 
 
 def is_tried(precision: Precision) -> bool:
-    """Whether convolutions have strategies: not under bf16, where autocast picks the number format of a plain one only."""
+    """Whether convolutions have strategies. Under bf16 they have none: autocast converts only PyTorch's own convolution."""
     return precision is not Precision.bf16
 
 
 def choose_convolutions(network: Network, x: Tensor, precision: Precision) -> str:
-    """Try the strategies of each convolution on the inputs that batch ``x`` gives it, and set the fastest; what was chosen.
+    """Try the strategies of each convolution and set the fastest.
 
-    Where nothing is tried (see ``is_tried``) all stay grouped.
+    Args:
+        network: a network on a CUDA device.
+        x: a training batch; each convolution is tried on the input that ``x`` gives it.
+        precision: if it has no strategies (see ``is_tried``), nothing is tried.
+
+    Returns:
+        What was chosen, in words.
     """
     if not is_tried(precision):
         return "convolutions grouped"
@@ -47,7 +53,7 @@ def choose_convolutions(network: Network, x: Tensor, precision: Precision) -> st
 
 
 def _inputs(network: Network, x: Tensor) -> dict[str, Tensor]:
-    """What each layer is given in evaluation of ``x``, which leaves the network as it was."""
+    """Layer name -> its input when ``x`` is evaluated; the network stays as it was."""
     was_training = network.training
     found = {}
     with torch.no_grad():

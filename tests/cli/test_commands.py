@@ -98,12 +98,12 @@ def test_a_dry_run_lists_and_trains_nothing(cli: Cli) -> None:
 
 
 def test_a_failed_run_ends_in_code_three_and_keeps_the_others(cli: Cli) -> None:
-    # 1,366 training images leave a last batch of one in batches of 65: one value a channel for a linear norm.
+    # 1,366 training images leave a last batch of one in batches of 65: one value per channel for a linear norm.
     bad = ("train.batch_size=65", "norm.linear=true")
     result = cli("train", "-m", *QUICK, "norm=none,batch", *bad, "--json")
     assert result.code == 3
     assert [row["norm"] for row in json.loads(result.out)] == ["none"]
-    assert "norm3 has one value a channel" in result.err
+    assert "norm3 has one value per channel" in result.err
 
 
 def test_divergence_is_counted_at_chance_and_flagged(cli: Cli) -> None:

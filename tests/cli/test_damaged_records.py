@@ -126,6 +126,9 @@ DAMAGES: dict[str, Damage] = {
 FILES = ("summary.json", "config.yaml", "metrics.jsonl", "predictions.parquet")
 
 
+CHOICE = {"arm": "none", "levels": {}, "setting": "optim.lr", "value": 0.1, "at_edge": False}  # of a tuned value
+
+
 @pytest.mark.parametrize("name", ["half", "empty", "null", "deep", "no UTF-8", "zeros", "ten gigabytes", "directory"])
 def test_every_damaged_file_of_a_run_is_named_and_the_rest_is_shown(ask: Cli, runs: Path, name: str) -> None:
     """Each of the four runs has another file damaged."""
@@ -239,6 +242,8 @@ def with_values(text: str, change: dict[str, object]) -> str:
         ({"data": {"name": "ghosts"}}, "data.name is 'ghosts', not one of "),
         ({"settings": {"optim.lr": 1}}, "settings.optim.lr is 1, not text"),
         ({"tuning": [{}]}, "tuning[0].arm is missing"),
+        ({"tuning": [CHOICE | {"accuracies": [[0.1, 0.5], [0.2]]}]}, "tuning[0].accuracies are no pairs"),
+        ({"tuning": [CHOICE | {"accuracies": [[0.2, 0.5]]}]}, "tuning.accuracies lacks the chosen value"),
         ({"overrides": "x"}, "overrides is 'x', not a list"),
     ],
 )

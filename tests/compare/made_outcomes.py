@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.compare.result import Comparison, Outcome, Status, StudyResult
-from bnexp.compare.select import level_text
 from bnexp.compare.verdict import analyse
 from bnexp.config.options import Direction
 from bnexp.config.schema import StudyConfig
+from bnexp.plan.study import levels_text
 
 SETTINGS = {"data.name": "mnist", "optim.lr": "0.01", "train.epochs": "10", "model.name": "lenet"}
 
@@ -25,7 +25,7 @@ NOISE = [0.02, -0.03, 0.01, 0.00, -0.02, 0.03, -0.01, 0.02, -0.02, 0.01]
 
 def outcome(arm: str, seed: int, value: float | None, status: Status = Status.finished, **levels: Any) -> Outcome:
     named = {key.replace("__", "."): level for key, level in levels.items()}
-    text = level_text(named)
+    text = levels_text(named)
     return Outcome(arm, text, named, seed, status, value, f"{arm}-{text}-{seed}")
 
 
@@ -56,6 +56,13 @@ class MadeRecords:
 
     def guesses(self, run_id: str) -> NDArray[np.int64] | None:
         return self.predicted.get(run_id)
+
+
+def with_histories(histories: dict[str, list[list[dict[str, float]]]]) -> tuple[list[Outcome], MadeRecords]:
+    """Runs of arm -> the history of each seed."""
+    outcomes = [outcome(arm, seed, 0.9) for arm, rows in histories.items() for seed in range(len(rows))]
+    known = {o.run_id: histories[o.arm][o.seed] for o in outcomes}
+    return outcomes, MadeRecords(histories=known)
 
 
 def pair(gain: list[float]) -> list[Outcome]:

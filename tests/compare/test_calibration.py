@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from made_outcomes import from_values, result, study
 
-from bnexp.compare import stats
+from bnexp.compare import power, stats
 from bnexp.compare.contrast import Contrast
 from bnexp.compare.pairing import Pairs
 from bnexp.compare.result import Comparison, Verdict
@@ -92,22 +92,22 @@ def test_superiority_interval_covers_the_truth() -> None:
 
 @pytest.mark.parametrize("effect", [0.6, 1.2])
 def test_stated_power_is_reached_at_the_number_of_pairs_needed(effect: float) -> None:
-    n = stats.pairs_needed(effect)
+    n = power.pairs_needed(effect)
     assert n is not None
     rng = np.random.default_rng(n)
     supported = sum(stats.paired_t(rng.normal(effect, 1, n)) < 0.05 for _ in range(TRIALS)) / TRIALS
-    assert supported == pytest.approx(stats.power_paired_t(effect, n), abs=tolerance(0.8))
+    assert supported == pytest.approx(power.power_paired_t(effect, n), abs=tolerance(0.8))
     assert supported >= 0.8 - tolerance(0.8)
 
 
 @pytest.mark.parametrize("difference", [0.0, 0.08])
 def test_stated_power_of_equivalence_is_reached(difference: float) -> None:
-    n = stats.pairs_needed_equivalence(difference, 0.3, 0.2)
+    n = power.pairs_needed_equivalence(difference, 0.3, 0.2)
     assert n is not None
     rng = np.random.default_rng(n)
     shown = sum(stats.equivalence(rng.normal(difference, 0.3, n), 0.2) < 0.05 for _ in range(TRIALS)) / TRIALS
     assert shown >= 0.8 - tolerance(0.8)
-    assert shown == pytest.approx(stats.power_equivalence(difference, 0.3, 0.2, n), abs=tolerance(0.8))
+    assert shown == pytest.approx(power.power_equivalence(difference, 0.3, 0.2, n), abs=tolerance(0.8))
 
 
 def test_an_inconclusive_comparison_never_asks_for_fewer_pairs_than_it_has() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bnexp.compare.result import PlannedRun, Status
-from bnexp.compare.select import StoreRecords, level_text, study_outcomes
+from bnexp.compare.select import StoreRecords, study_outcomes
 from bnexp.config.schema import ConfigError
 from bnexp.metrics import Predictions
 from bnexp.tracking.store import Store
@@ -94,12 +94,6 @@ def test_a_diverged_run_may_lack_the_metric(tmp_path: Path) -> None:
     record(tmp_path, "batchnorm", "bbb", status="diverged", test__loss=None)
     found = study_outcomes(planned("aaa", "bbb"), Store(tmp_path), "test/loss")
     assert [(o.status, o.value) for o in found] == [(Status.diverged, None)] * 2
-
-
-def test_level_text_is_short_and_as_configured() -> None:
-    assert level_text({}) == ""
-    assert level_text({"optim.lr": 0.01, "norm.affine": False, "norm.momentum": None}) == "lr=0.01, affine=false, momentum=null"
-    assert level_text({"norm": "before_activation", "train.batch_size": 64}) == "norm=before_activation, batch_size=64"
 
 
 def test_arms_that_are_readings_of_one_run_have_a_metric_each(tmp_path: Path) -> None:

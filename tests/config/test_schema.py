@@ -174,10 +174,7 @@ def test_seeds_are_a_count_or_a_list() -> None:
 
 def test_auto_bias_goes_only_where_an_affine_norm_follows_directly() -> None:
     model = RunConfig().model
-    bias = {
-        placement: model.has_conv_bias(NormConfig(kind="batch", placement=placement))  # type: ignore[arg-type]
-        for placement in Placement
-    }
+    bias = {placement: model.has_conv_bias(NormConfig(NormKind.batch, placement=placement)) for placement in Placement}
     assert bias == {
         Placement.before_activation: False,
         Placement.both: False,
@@ -185,7 +182,7 @@ def test_auto_bias_goes_only_where_an_affine_norm_follows_directly() -> None:
         Placement.after_pool: True,
     }
     assert model.has_conv_bias(NormConfig())
-    assert model.has_conv_bias(NormConfig(kind="batch", placement=Placement.before_activation, affine=False))  # type: ignore[arg-type]
+    assert model.has_conv_bias(NormConfig(NormKind.batch, placement=Placement.before_activation, affine=False))
 
 
 MEANT = {"optim.lrr": "optim.lr", "modl.widht": "model.width", "lr": "optim.lr", "epochs": "train.epochs", "eps": "norm.eps"}

@@ -25,7 +25,7 @@ from bnexp.config.validate import check_name, validate
 from bnexp.plan.compose import compose
 from tests.changed import changed
 
-INSTANCE = "norm.kind=instance cannot normalise linear layers, where each image has a single value a channel"
+INSTANCE = "norm.kind=instance cannot normalise linear layers, where each image has a single value per channel"
 TWO_IMAGES = "norm.kind=batch needs two different images to normalise linear layers"
 LINEAR = ["norm=batch", "norm.linear=true"]
 

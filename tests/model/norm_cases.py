@@ -13,7 +13,7 @@ from bnexp.model.norms import RunNorm, build_norm
 
 R, N, C = 3, 5, 4
 KINDS = [kind for kind in NormKind if kind is not NormKind.none]
-ON_FEATURES = [kind for kind in KINDS if kind is not NormKind.instance]
+ON_FEATURES = [kind for kind in KINDS if not kind.needs_maps]
 
 
 def build(kind: NormKind, map_size: int = 9, num_runs: int = R, num_steps: int = 1, **norm: Any) -> Any:

@@ -12,7 +12,7 @@ from bnexp.config.options import InitLayers, InitScheme, ModelName, NormKind, Pl
 from bnexp.config.schema import InitConfig, ModelConfig, NormConfig, RunConfig
 from bnexp.model.init import draw_weight
 from bnexp.model.networks import Network, build_network
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 
 
 def network(

@@ -216,14 +216,14 @@ ARMS = [
     for name, model in MODELS.items()
     for kind in NormKind
     if kind is not NormKind.batch_renorm  # torch has none to train against
-    and not (kind is NormKind.instance and model is MLP)  # a feature of one image is one value
+    and not (kind.needs_maps and model is MLP)  # a feature of one image is one value
 ]
 
 
 @pytest.mark.parametrize("placement", list(Placement))
 @pytest.mark.parametrize(("model", "kind"), ARMS)
 def test_every_network_trains_as_the_plain_one(model: ModelConfig, kind: NormKind, placement: Placement) -> None:
-    norm = NormConfig(kind, placement, linear=kind is not NormKind.instance)
+    norm = NormConfig(kind, placement, linear=not kind.needs_maps)
     configs = [RunConfig(seed, model=model, norm=norm, optim=OptimConfig(lr=lr)) for seed, lr in ((0, 0.01), (1, 0.02))]
     network = build_network(configs, 1, 20, 4, dtype=torch.float64)
     oracles = [reference_network(configs[run], network.export(run), 1, 20, 4) for run in range(2)]
@@ -300,7 +300,7 @@ def test_a_batch_of_one_is_refused_where_maps_are_single_pixels() -> None:
     build(size=32, kind=NormKind.batch).check_batch(1)
     build(size=16, kind=NormKind.batch).check_batch(2)
     build(size=16, kind=NormKind.batch, placement=Placement.before_activation).check_batch(1)
-    with pytest.raises(ConfigError, match="norm2 has one value a channel"):
+    with pytest.raises(ConfigError, match="norm2 has one value per channel"):
         build(size=16, kind=NormKind.batch).check_batch(1)
-    with pytest.raises(ConfigError, match="norm3 has one value a channel"):
+    with pytest.raises(ConfigError, match="norm3 has one value per channel"):
         build(size=32, kind=NormKind.batch, linear=True).check_batch(1)

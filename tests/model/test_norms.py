@@ -171,7 +171,7 @@ def test_a_large_mean_costs_no_precision() -> None:
 @pytest.mark.parametrize("x", [features(batch=1), images(batch=1, side=1)], ids=["features", "1x1 maps"])
 def test_one_value_a_channel_is_refused_in_training_only(x: Tensor) -> None:
     norm = make()
-    with pytest.raises(ConfigError, match=r"norm1 has one value a channel .*train\.batch_size .*at least 2 images"):
+    with pytest.raises(ConfigError, match=r"norm1 has one value per channel .*train\.batch_size .*at least 2 images"):
         norm(x)
     assert norm.eval()(x).shape == x.shape
 

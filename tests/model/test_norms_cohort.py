@@ -128,13 +128,13 @@ def test_norms_that_cannot_be_are_refused_when_the_network_is_built() -> None:
 
 def test_a_last_batch_of_one_is_refused_where_it_leaves_one_value() -> None:
     for kind in (NormKind.batch, NormKind.batch_renorm):
-        with pytest.raises(ConfigError, match="norm3 has one value a channel"):
+        with pytest.raises(ConfigError, match="norm3 has one value per channel"):
             network(kind=kind, linear=True).check_batch(1)
         network(kind=kind, linear=True).check_batch(2)
         network(kind=kind, linear=True).eval().check_batch(1)
         network(kind=kind).check_batch(1)
     ghosts = {"kind": NormKind.batch, "linear": True, "ghost_size": 3}
-    with pytest.raises(ConfigError, match=r"norm\.ghost_size=3 leaves norm3 one value a channel .* of 7 images"):
+    with pytest.raises(ConfigError, match=r"norm\.ghost_size=3 leaves norm3 one value per channel .* of 7 images"):
         network(**ghosts).check_batch(7)
     network(**ghosts, track_running_stats=False).eval().check_batch(7)  # evaluation normalises by the whole batch
     for kind in (NormKind.layer, NormKind.group):

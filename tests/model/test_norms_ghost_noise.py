@@ -48,7 +48,7 @@ def test_ghost_batches_are_for_training_only() -> None:
 def test_a_part_of_one_value_is_refused() -> None:
     norm = build(NormKind.batch, map_size=1, ghost_size=3)
     message = (
-        r"norm\.ghost_size=3 leaves norm1 one value a channel to normalise in a part of a batch of 7 images: choose "
+        r"norm\.ghost_size=3 leaves norm1 one value per channel to normalise in a part of a batch of 7 images: choose "
         r"norm\.ghost_size above 1, and train\.batch_size"
     )
     with pytest.raises(ConfigError, match=message):
@@ -57,7 +57,7 @@ def test_a_part_of_one_value_is_refused() -> None:
         norm.check_batch(7)
     norm.check_batch(8)
     norm.check_batch(2)
-    with pytest.raises(ConfigError, match="norm1 has one value a channel"):
+    with pytest.raises(ConfigError, match="norm1 has one value per channel"):
         norm.check_batch(1)
     build(NormKind.batch, map_size=4, ghost_size=1).check_batch(7)
     norm.eval().check_batch(1)

@@ -146,7 +146,7 @@ LRS: tuple[dict[str, Any], ...] = ({"optim.lr": 0.1}, {"optim.lr": 0.2})
         (study(), runs(levels=LRS), None),
         (study(), runs({"data.name": DataName.digits}), "study made varies the data set, but chance and margin go with one; "),
         (study(), runs({"data.root": "/x"}), "study made varies the data set"),
-        (study(), runs(levels=(LRS[0], LRS[0])), "study made: the level optim.lr=0.1 is there twice; leave one of them out."),
+        (study(), runs(levels=(LRS[0], LRS[0])), "study made: the level lr=0.1 is there twice; leave one of them out."),
         (study(), runs({}, SAME), "study made: the arms none and batch are the same experiment; change one of them."),
         (study(), runs({}, {}, {}, SAME), "study made: the arms none and batch are the same experiment"),
         (study(metrics={"batch": "val/accuracy"}), runs({}, SAME, {}, SAME), None),

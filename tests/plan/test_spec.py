@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bnexp.config.keys import schema_keys
 from bnexp.config.options import (
     Activation,
     Backward,
@@ -24,7 +25,7 @@ from bnexp.config.options import (
 )
 from bnexp.config.schema import DataConfig, ModelConfig, NormConfig, OptimConfig, RunConfig, StudyConfig
 from bnexp.plan.compose import compose
-from bnexp.plan.spec import PER_RUN, RunSpec, flatten, unique
+from bnexp.plan.spec import PER_RUN, RunSpec, flatten, plain, unique
 from tests.changed import changed
 
 
@@ -253,6 +254,15 @@ def test_an_image_folder_is_known_by_its_absolute_path(monkeypatch: pytest.Monke
 
 def test_per_run_keys_exist() -> None:
     assert set(flatten(compose())) >= PER_RUN
+
+
+def test_a_recorded_configuration_has_the_keys_of_the_schema_whatever_its_version() -> None:
+    assert flatten({"a": {"b": {"c": 1}, "d": {}}, "e": [2]}) == {"a.b.c": 1, "a.d": {}, "e": [2]}
+    config = changed(RunConfig(), {"study.levels": {"optim.lr": 0.1}})
+    shown = {name for name in flatten(config) if name.startswith("study.show.")}  # the study's, not the run's
+    assert flatten(RunSpec(config).to_dict()) == {k: plain(v) for k, v in flatten(config).items() if k not in shown}
+    assert flatten(config)["study.levels"] == {"optim.lr": 0.1}
+    assert list(flatten(config)) == [info.name for info in schema_keys()]
 
 
 def test_repeated_specs_train_once() -> None:

@@ -17,6 +17,7 @@ from bnexp.plan.study import (
     cells,
     jobs,
     key_of,
+    levels_text,
     literal,
     merge,
     pretraining_job,
@@ -155,7 +156,7 @@ def test_every_arm_meets_every_combination_of_levels_in_order() -> None:
     found = [[(cell.key, cell.overrides) for cell in arms] for arms in cells(made(factors=TWO_FACTORS))]
     late, none = ["norm.placement=after_pool", "seed=9"], []
     assert found == [
-        [((arm, f"optim.lr={lr} place={level}"), [f"norm={arm}", f"optim.lr={lr}", *changes]) for arm in ("none", "batch")]
+        [((arm, f"lr={lr}, place={level}"), [f"norm={arm}", f"optim.lr={lr}", *changes]) for arm in ("none", "batch")]
         for lr in ("0.1", "0.2")
         for level, changes in (("late hit", late), ("none", none))
     ]
@@ -167,7 +168,7 @@ def test_a_job_has_the_chosen_value_of_its_cell() -> None:
     study = made(factors={"norm.eps": [0.1, 0.2]}, seeds=[3], tune=TuneConfig(setting="optim.weight_decay", grid=[0.5, 1]))
     levels: dict[str, object] = {"norm.eps": 0.2}
     choice = Choice("batch", levels, "optim.weight_decay", 0.00012345678, {0.00012345678: 0.75, 0.5: 0.5}, True)
-    assert (choice.key, choice.accuracy) == (("batch", "norm.eps=0.2"), 0.75)
+    assert (choice.key, choice.accuracy) == (("batch", "eps=0.2"), 0.75)
     assert [job[2:-2] for job in jobs(study, [choice])] == [
         ["seed=3"],
         ["seed=3"],
@@ -237,3 +238,10 @@ def test_levels_come_back_from_hydra_as_they_are(level: object) -> None:
     assert getattr(read, "text", read) == level
     assert isinstance(level, bool) == isinstance(read, bool)
     assert literal("after_pool-1.5+x") == "after_pool-1.5+x"
+
+
+def test_the_text_of_levels_is_short_and_as_configured() -> None:
+    assert levels_text({}) == ""
+    levels = {"optim.lr": 0.01, "norm.affine": False, "norm.momentum": None}
+    assert levels_text(levels) == "lr=0.01, affine=false, momentum=null"
+    assert levels_text({"norm": "before_activation", "train.batch_size": 64}) == "norm=before_activation, batch_size=64"

@@ -276,7 +276,9 @@ STUDIES = {
 def study_record(plan: Synthetic, result: StudyResult, root: Path, overrides: Sequence[str] = ()) -> StudyRecord:
     """The record of a synthetic study."""
     runs = [PlannedRun(o.run_id, o.arm, o.levels, o.seed) for o in result.outcomes]
-    return StudyRecord(root / "study-1", plan.study, result.study_id, list(overrides), DataConfig(), result.settings, runs)
+    return StudyRecord(
+        plan.study, result.study_id, list(overrides), DataConfig(), result.settings, runs, folder=root / "study-1"
+    )
 
 
 def make_report(plan: Synthetic, root: Path, *, pictures: bool = True) -> Report:

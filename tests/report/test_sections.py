@@ -20,7 +20,6 @@ from bnexp.report.courses import summarise
 from bnexp.report.html import render
 from bnexp.report.predictions import data_uri
 from bnexp.report.sections import Report, paired_differences
-from bnexp.tracking.records import flatten
 from bnexp.tracking.store import Store
 
 Get = Callable[[str], Report]
@@ -249,7 +248,6 @@ def test_charts_become_png(reports: Get) -> None:
 
 def test_configuration_values_read_as_they_are_typed() -> None:
     assert [text(v) for v in (None, True, 1e-5, 0.1, [1, "a"], "x")] == ["null", "true", "1e-05", "0.1", "[1, a]", "x"]
-    assert flatten({"a": {"b": {"c": 1}, "d": {}}, "e": [2]}) == {"a.b.c": 1, "a.d": {}, "e": [2]}
 
 
 def test_an_analysis_of_change_shows_the_difference_over_the_factor(reports: Get) -> None:

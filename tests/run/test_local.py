@@ -77,7 +77,7 @@ def test_a_containers_quota_limits_the_workers(text: str, cores: int, tmp_path: 
 def test_an_error_in_one_run_leaves_the_others_alone(resident: Resident) -> None:
     good, other = specs(count=2)
     bad = RunSpec(compose([*SMALL, "train.batch_size=1", "norm=batch", "norm.placement=after_pool"]))
-    bad.config.norm.linear = True  # past validation: one value a channel
+    bad.config.norm.linear = True  # past validation: one value per channel
     records = list(Pool(resident, num_workers=2).run([(good,), (bad,), (other,)]))
     assert finished(records).keys() == {good.run_id, other.run_id}
     (failure,) = [record for record in records if isinstance(record, RunFailed)]

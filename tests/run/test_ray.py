@@ -125,7 +125,7 @@ def test_records_stream_home_in_order_while_both_workers_train(resident: Residen
 def test_an_error_in_one_run_leaves_the_others_alone(resident: Resident, cluster: None) -> None:
     good, other = specs(count=2)
     bad = RunSpec(compose([*SMALL, "train.batch_size=1", "norm=batch", "norm.placement=after_pool"]))
-    bad.config.norm.linear = True  # past validation: one value a channel
+    bad.config.norm.linear = True  # past validation: one value per channel
     records = list(RayPool(resident).run([(good,), (bad,), (other,)]))
     assert finished(records).keys() == {good.run_id, other.run_id}
     assert "one value" in failed(records)[bad.run_id].error

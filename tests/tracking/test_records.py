@@ -352,7 +352,7 @@ def test_a_damaged_record_is_named_once_and_others_are_listed(tmp_path: Path, ca
 def test_the_configuration_reads_back_whole(run: RecordedRun) -> None:
     assert yaml.safe_load((run.path / "config.yaml").read_text()) == run.config
     assert run.settings["optim.lr"] == 0.01
-    assert run.settings["study.levels.optim.lr"] == 0.1
+    assert run.settings["study.levels"]["optim.lr"] == 0.1
 
 
 def test_damage_found_in_another_process_comes_home_with_its_sentence(tmp_path: Path) -> None:

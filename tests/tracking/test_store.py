@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,6 +172,23 @@ def test_a_run_is_found_whichever_study_trained_it(store: Store) -> None:
     run = store.find(asked.run_id)
     assert run is not None
     assert run.path == store.root / "one" / trained.run_id
+
+
+def test_of_several_records_of_a_run_the_one_that_tells_most_counts(store: Store) -> None:
+    run_id = make_spec().run_id
+    play(StoreSink(store), [make_spec(study="d")])
+    finished = store.root / "d" / run_id
+    for study in "abc":
+        shutil.copytree(finished, store.root / study / run_id)
+        (store.root / study / run_id / "summary.json").unlink()
+    (store.root / "b" / run_id / "failure.json").write_text('{"error": "no memory", "traceback": ""}')
+    (store.root / "c" / run_id / "summary.json").write_text("[]")
+    shutil.copytree(finished, store.root / "e" / run_id)
+    for study in "decb":
+        assert store.records([run_id, "f" * 12]) == {run_id: RecordedRun(store.root / study / run_id)}
+        assert (store.find(run_id) is not None) == (study in "de")
+        shutil.rmtree(store.root / study)
+    assert store.records([run_id])[run_id].path.parent.name == "a"
 
 
 def test_step_losses_stand_beside_the_epochs(store: Store) -> None:

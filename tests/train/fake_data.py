@@ -12,7 +12,7 @@ from torch import Tensor
 from bnexp.config.options import Device, NormKind, Placement, Precision
 from bnexp.config.schema import NormConfig, RunConfig, TrainConfig
 from bnexp.plan.spec import RunSpec
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 
 
 class FakeData:

@@ -73,7 +73,7 @@ def norm_case(kind: NormKind, **more: Any) -> RunConfig:
 
 
 CASES = {
-    **{kind.value: norm_case(kind, linear=kind is not NormKind.instance) for kind in NormKind},
+    **{kind.value: norm_case(kind, linear=not kind.needs_maps) for kind in NormKind},
     "ghost": norm_case(NormKind.batch, ghost_size=4),
     "noise": norm_case(NormKind.batch, noise=True),
     "cumulative": norm_case(NormKind.batch, momentum=None),

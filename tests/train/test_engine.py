@@ -232,7 +232,7 @@ def test_a_run_that_diverges_in_a_later_epoch_is_recorded_with_its_step_of_the_w
 )
 def test_a_last_batch_of_one_is_refused_before_training(norm: dict[str, Any], num_train: int, train: dict[str, Any]) -> None:
     iterator = fit([make_spec(0, norm, train=train)], FakeData(num_train=num_train))
-    with pytest.raises(ConfigError, match=r"norm3 has one value a channel .* the last one included, has at least 2 images"):
+    with pytest.raises(ConfigError, match=r"norm3 has one value per channel .* the last one included, has at least 2 images"):
         next(iterator)
 
 

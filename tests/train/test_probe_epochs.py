@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from bnexp.config.options import Activation, ModelName, NormKind, Precision, Statistics
 from bnexp.config.schema import RunConfig
 from bnexp.model.networks import Network, build_network
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 from bnexp.train.evaluate import evaluate
 from bnexp.train.memory import saved_bytes
 from bnexp.train.optim import build_optimiser

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bnexp.config.options import Activation, InitScheme, ModelName, NormKind, Precision
 from bnexp.config.schema import InitConfig, RunConfig
 from bnexp.model.networks import Network, build_network
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 from bnexp.train.optim import build_optimiser
 from bnexp.train.probes.activations import Activations, dead, percentiles
 from bnexp.train.probes.similar import SimilarImages

@@ -13,8 +13,9 @@ import pytest
 import torch
 from fake_data import FakeData, make_spec
 
-from bnexp.config.keys import PROBE_METRICS, READING_SIZES, final_metrics
+from bnexp.config.keys import PROBE_METRICS, final_metrics
 from bnexp.config.options import NormKind, OptimName, Statistics
+from bnexp.config.schema import READING_SIZES
 from bnexp.metrics import EpochMetrics, Record, RunFinished, StepMetrics
 from bnexp.model.networks import build_network
 from bnexp.plan.spec import RunSpec
@@ -200,7 +201,7 @@ def test_similar_images_are_the_first_of_those_that_probes_see() -> None:
     config = make_spec(0, {}, probe={"similar": True, "jitter": 0.0, "images": 6}).config
     probes = build_probes([config], build_network([config], 1, 20, 4), DATA)
     assert probes is not None
-    (measure,) = probes.measures
+    (measure,) = probes.at_steps
     assert isinstance(measure, SimilarImages)
     first, _ = DATA.images("train", chosen(DATA, "train", 1))
     assert torch.equal(measure.images, first.expand(6, -1, -1, -1))

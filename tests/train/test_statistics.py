@@ -17,7 +17,7 @@ from bnexp.metrics import EpochMetrics, RunFinished
 from bnexp.model.networks import Network, build_network
 from bnexp.model.norms import RunningNorm, running_norms
 from bnexp.plan.spec import RunSpec
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 from bnexp.train.engine import fit
 from bnexp.train.evaluate import evaluate
 from bnexp.train.statistics import by_precise_statistics, kept_statistics, precise_statistics, statistics_batches
@@ -160,7 +160,7 @@ def finished(**norm: Any) -> tuple[list[EpochMetrics], RunFinished]:
     return [record for record in records if isinstance(record, EpochMetrics)], last
 
 
-@pytest.mark.parametrize("kind", [NormKind.batch, NormKind.batch_renorm])
+@pytest.mark.parametrize("kind", [kind for kind in NormKind if kind.has_running_statistics])
 def test_training_does_not_feel_how_it_is_evaluated(kind: NormKind) -> None:
     epochs, running = finished(kind=kind)
     others, precise = finished(kind=kind, statistics=Statistics.precise)

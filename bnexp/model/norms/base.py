@@ -18,16 +18,16 @@ from bnexp.model.norms.standardise import standardise
 
 
 def _run_by_run(x: Tensor) -> Tensor:
-    """``x`` (N, R, ...), in memory with one run after the other.
+    """``x`` (N, R, ...), laid out in memory with one run after the other.
 
-    Sums over an outer axis add in an order that depends on the number of columns. Where a channel has one value, the columns
-    are to be those of one run, so that it gets the same sums alone and in any cohort.
+    A sum over an outer axis adds in an order that depends on the number of columns. If a channel has a single value, the
+    columns have to be those of one run, so that the run gets the same sums alone and in any cohort.
     """
     return x.transpose(0, 1).contiguous().transpose(0, 1)
 
 
 class _GradientRunByRun(torch.autograd.Function):
-    """The identity; the gradient is laid out in memory run by run."""
+    """The identity, whose gradient is laid out in memory run by run."""
 
     @staticmethod
     def forward(_: Any, x: Tensor) -> Tensor:
@@ -39,11 +39,19 @@ class _GradientRunByRun(torch.autograd.Function):
 
 
 class RunNorm(nn.Module):
-    """A norm layer of R runs: ``(N, R*C, H, W)`` or ``(N, R, C)`` -> the same shape, in the precision of ``eps``.
+    """Base of all norm layers: ``(N, R*C, H, W)`` or ``(N, R, C)`` -> the same shape, computed in the precision of ``eps``.
 
-    ``weight`` and ``bias`` are ``(R, C)``, starting at 1 and 0, or None where ``affine`` is off. ``name`` is the layer's, for
-    errors; ``num_features`` is C; ``map_size`` M; ``eps`` has one entry a run. ``backward`` chooses how the gradient is
-    computed, see ``standardise``.
+    Parameters: ``weight`` and ``bias``, each (R, C), starting at 1 and 0; both None without ``affine``.
+
+    Args:
+        name: the layer's name in the network, for error messages.
+        num_features: C.
+        map_size: M.
+        eps: added to the variance, one value per run (R,).
+        affine: whether a scale and a shift per channel are learned.
+        backward: how the gradient is computed, see ``standardise``.
+        device: where parameters and buffers live; None: PyTorch's default.
+        dtype: their number format; None: PyTorch's default.
     """
 
     eps: Tensor
@@ -68,7 +76,7 @@ class RunNorm(nn.Module):
         self.register_buffer("eps", torch.tensor(eps, **real)[:, None], persistent=False)
 
     def values(self, x: Tensor) -> Tensor:
-        """The input as ``(N, R, C, M)``; under autocast it is bfloat16, but statistics need full precision."""
+        """The input as ``(N, R, C, M)`` in full precision, which statistics need; under autocast the input is bfloat16."""
         values = x.to(self.eps.dtype).reshape(x.shape[0], *self.shape, -1)
         return _run_by_run(values) if values.shape[-1] == 1 else values
 
@@ -79,25 +87,36 @@ class RunNorm(nn.Module):
         return y.reshape(x.shape)
 
     def affine(self, *shape: int) -> tuple[Tensor | None, Tensor | None]:
-        """``weight`` and ``bias`` in another shape."""
+        """``weight`` and ``bias`` in another shape, or None twice."""
         if self.weight is None or self.bias is None:
             return None, None
         return self.weight.view(shape), self.bias.view(shape)
 
     def check_batch(self, num_images: int) -> None:
-        """Raise ConfigError where a batch of so many images leaves a single value to normalise, in the mode that is on."""
+        """Raise ConfigError if a batch of ``num_images`` leaves a single value to normalise, in the mode that is on."""
 
 
 class RunningNorm(RunNorm, ABC):
-    """A norm layer that normalises by the batch in training and by running statistics in evaluation.
+    """Base of the norm layers that normalise by the batch in training and by running statistics in evaluation.
 
-    Evaluation: ``y = weight * (x - running_mean) / sqrt(running_var + eps) + bias``; without ``track_running_stats`` the
-    statistics of the batch take their place. With ``frozen`` training normalises by the running statistics too and leaves them
-    as they are; they are constants to the gradient, and ghost batches, noise and correction are left out.
+    Evaluation: ``y = weight * (x - running_mean) / sqrt(running_var + eps) + bias``.
 
-    The running statistics move by ``r <- (1 - p) r + p * batch`` with p = ``momentum``, one entry a run; the variance enters
-    unbiased (divided by m - 1, m = N*M), as in PyTorch, whose p = 0.1 is the "momentum 0.9" of others. ``momentum=None``
-    averages all batches equally. Buffers ``running_mean`` and ``running_var`` ``(R, C)``, ``num_batches_tracked`` ``(R,)``.
+    If ``frozen`` is set, training normalises by the running statistics too and leaves them as they are. They are then constants
+    to the gradient, and ghost batches, noise and correction are left out.
+
+    A training step moves the running statistics by ``r <- (1 - p) r + p * batch`` with p = ``momentum``. The variance enters
+    unbiased (divided by m - 1, m = N*M). Both are as in PyTorch, whose p = 0.1 others call "momentum 0.9".
+
+    Buffers: ``running_mean`` and ``running_var``, each (R, C); ``num_batches_tracked`` (R,).
+
+    Args:
+        name: the layer's name in the network, for error messages.
+        num_features: C.
+        map_size: M.
+        eps: added to the variance, one value per run (R,).
+        momentum: weight of the newest batch, one value per run; None: all batches count equally.
+        track_running_stats: whether there are running statistics. If not, evaluation normalises by its own batch.
+        options: ``affine``, ``backward``, ``device``, ``dtype`` as in ``RunNorm``.
     """
 
     running_mean: Tensor
@@ -138,7 +157,7 @@ class RunningNorm(RunNorm, ABC):
 
     @property
     def by_running_statistics(self) -> bool:
-        """Whether the running statistics, not the batch's, normalise the next batch."""
+        """Whether the next batch is normalised by the running statistics, not by its own."""
         return self.track_running_stats and (self.frozen or not self.training)
 
     @abstractmethod
@@ -146,7 +165,7 @@ class RunningNorm(RunNorm, ABC):
         """The output of a training step on ``x`` (N, R, C, M), which also moves the running statistics."""
 
     def _standardise(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``x`` (..., N, R, C, M) normalised over N and M, with mean and biased variance (..., 1, R, C, 1)."""
+        """``x`` (..., N, R, C, M) normalised over N and M, and its mean and biased variance (..., 1, R, C, 1)."""
         weight, bias = self.affine(1, *self.shape, 1)
         return standardise(x, weight, bias, self.eps.unsqueeze(-1), (-4, -1), self.backward)
 
@@ -173,7 +192,7 @@ class RunningNorm(RunNorm, ABC):
     def _check_values(self, num_images: int, map_size: int) -> None:
         if num_images * map_size < 2:
             raise ConfigError(
-                f"{self.name} has one value a channel to normalise, since a batch has a single image there: choose "
+                f"{self.name} has one value per channel to normalise, since a batch has a single image there: choose "
                 "train.batch_size and data.train_size so that every batch, the last one included, has at least 2 images, "
                 "or normalise larger maps (norm.linear=false, another norm.placement, a larger data.size)."
             )

@@ -17,7 +17,7 @@ from bnexp.model.norms.base import RunningNorm
 from bnexp.model.norms.noise import DriftNoise
 from bnexp.model.norms.standardise import standardise, sum_of_first
 
-# Where the bounds of batch renorm begin and cease to open: the paper's steps by the length of its runs.
+# When the bounds of batch renorm begin and cease to open, as fractions of a run: the paper's steps by the length of its runs.
 _R_OPENS = (5_000 / 130_000, 40_000 / 130_000)
 _D_OPENS = (5_000 / 130_000, 25_000 / 130_000)
 
@@ -28,12 +28,18 @@ class RunBatchNorm(RunningNorm):
     Training: ``y = weight * (x - mean) / sqrt(var + eps) + bias`` with the mean and the biased variance (divided by m) of
     the batch, over N, H and W. Evaluation: by running statistics, see ``RunningNorm``.
 
-    ``ghost_size``: in training consecutive parts of so many images are normalised each by its own statistics, the last part
-    being smaller where the size does not divide the batch (ghost batch norm). The running statistics move once a step, by the
-    mean over the parts, weighted by their images. ``noise`` scales and shifts the output in training.
+    Shapes: ``(N, R*C, H, W)`` or ``(N, R, C)``, unchanged.
 
-    Shapes: ``(N, R*C, H, W)`` or ``(N, R, C)``, unchanged. Raises ConfigError where a batch or a part has a single value a
-    channel: it equals its mean, so every output would be ``bias``.
+    Args:
+        name, num_features, map_size, eps, momentum, options: as in ``RunningNorm``.
+        ghost_size: images per part in ghost batch norm: in training, consecutive parts of the batch are normalised each by its
+            own statistics. The last part is smaller if the size does not divide the batch. The running statistics move once
+            per step, by the mean over the parts, weighted by their numbers of images. None: the whole batch is one part.
+        noise: scales and shifts the output in training; None: no noise.
+
+    Raises:
+        ConfigError: a batch or a part has a single value per channel. It equals its mean, so every output would be ``bias``.
+
     References: Ioffe & Szegedy, "Batch normalization", 2015, arXiv:1502.03167, algorithms 1 and 2; Hoffer et al., "Train
     longer, generalize better", 2017, arXiv:1705.08741, algorithm 1.
     """
@@ -66,7 +72,7 @@ class RunBatchNorm(RunningNorm):
         return y if self.noise is None else self.noise(y)
 
     def _by_parts(self, x: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The parts normalised, in place of the batch; mean and unbiased variance (R, C), averaged over the parts."""
+        """The batch normalised part by part, and mean and unbiased variance (R, C), averaged over the parts."""
         num_whole = len(x) // size * size
         blocks = [x[:num_whole].reshape(-1, size, *x.shape[1:])]  # (P, size, R, C, M)
         if num_whole < len(x):
@@ -87,7 +93,7 @@ class RunBatchNorm(RunningNorm):
         smallest = num_images % self.ghost_size or self.ghost_size
         if smallest * map_size < 2:
             raise ConfigError(
-                f"norm.ghost_size={self.ghost_size} leaves {self.name} one value a channel to normalise in a part of a batch "
+                f"norm.ghost_size={self.ghost_size} leaves {self.name} one value per channel to normalise in a part of a batch "
                 f"of {num_images} images: choose norm.ghost_size above 1, and train.batch_size and data.train_size so that no "
                 "part of a batch, the last one included, has a single image, or normalise larger maps (norm.linear=false, "
                 "another norm.placement, a larger data.size)."
@@ -98,17 +104,27 @@ class RunBatchRenorm(RunningNorm):
     """Batch renormalisation: batch norm whose training output is corrected towards that of evaluation.
 
     Training: ``y = weight * (xhat r + d) + bias`` with ``xhat`` as in batch norm, s = sqrt(running_var + eps),
-    s_B = sqrt(var + eps), ``r = clip(s_B / s, 1/r_max, r_max)`` and ``d = clip((mean - running_mean) / s, -d_max, d_max)``,
-    both by the running statistics before this step and both constants to the gradient. Where nothing is clipped, this is the
+    s_B = sqrt(var + eps), ``r = clip(s_B / s, 1/r_max, r_max)`` and ``d = clip((mean - running_mean) / s, -d_max, d_max)``.
+    Both use the running statistics before this step, and both are constants to the gradient. If nothing is clipped, this is the
     output of evaluation. Evaluation: by running statistics, see ``RunningNorm``.
 
-    The bounds open over the run, ``num_steps`` steps, in the proportions of the paper (130,000 steps): 1 and 0, which is plain
-    batch norm, over the first 3.8 % of the run (5,000 steps); then linearly, to ``r_max`` at 30.8 % (40,000) and to ``d_max``
-    at 19.2 % (25,000). The step counter lives on the device. The running statistics are those of batch norm; the paper keeps
-    the mean of s_B where this keeps that of the variance.
+    The bounds open over the run, in the proportions of the paper's 130,000 steps. Over the first 3.8 % of the run (5,000 steps)
+    they are 1 and 0, which is plain batch norm. Then they rise linearly, to ``r_max`` at 30.8 % (40,000 steps) and to ``d_max``
+    at 19.2 % (25,000 steps). The step counter lives on the device. The running statistics are those of batch norm, so they
+    average the variance; the paper averages s_B instead.
 
-    Shapes and errors as ``RunBatchNorm``. Reference: Ioffe, "Batch renormalization", 2017, arXiv:1702.03275, algorithm 1 and
-    section 4.
+    Shapes: ``(N, R*C, H, W)`` or ``(N, R, C)``, unchanged.
+
+    Args:
+        name, num_features, map_size, eps, momentum, options: as in ``RunningNorm``.
+        r_max: largest correction of the scale, at least 1.
+        d_max: largest correction of the mean, in standard deviations.
+        num_steps: steps of the whole training.
+
+    Raises:
+        ConfigError: there are no running statistics, or a batch has a single value per channel.
+
+    Reference: Ioffe, "Batch renormalization", 2017, arXiv:1702.03275, algorithm 1 and section 4.
     """
 
     step: Tensor
@@ -148,7 +164,7 @@ class RunBatchRenorm(RunningNorm):
 
     @torch.no_grad()
     def _correction(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-        """r and d, each (R, C), of a batch with this mean and biased variance; the step counts as done."""
+        """r and d, each (R, C), of a batch with this mean and biased variance; moves the step counter on."""
         progress = self.step.to(mean.dtype) / self.num_steps
         self.step += 1
         r_max = 1 + (self.r_max - 1) * _ramp(progress, *_R_OPENS)

@@ -18,16 +18,23 @@ from bnexp.model.norms.standardise import standardise
 class RunGroupNorm(RunNorm):
     """Normalisation of each image of each run over groups of channels.
 
-    ``y = weight * (x - mean) / sqrt(var + eps) + bias`` with mean and biased variance over the K channels of a group and their
-    H*W values, for each image; scale and shift are a channel's. Training and evaluation are the same: there are no running
-    statistics, and a batch of one image is like any other.
+    ``y = weight * (x - mean) / sqrt(var + eps) + bias``. Mean and biased variance are those of one image, over the K channels
+    of a group and their H*W values. Each channel has its own scale and shift. Training and evaluation are the same: there are
+    no running statistics, and a batch of one image is like any other. On features ``(N, R, C)`` the values are the C features.
 
-    One group is layer norm, over all of C, H and W; unlike in ``torch.nn.LayerNorm`` each channel has one scale and shift for
-    all its pixels, as in group norm. ``groups=None`` is as many groups as channels: instance norm. On features ``(N, R, C)``
-    the values are the C features.
+    One group is layer norm, over all of C, H and W. Here too a channel has one scale and shift for all its pixels; in
+    ``torch.nn.LayerNorm`` each pixel has its own.
 
-    Shapes: ``(N, R*C, H, W)`` or ``(N, R, C)``, unchanged. Raises ConfigError where the groups do not divide the channels or
-    leave a single value to normalise: it equals its mean, so every output would be ``bias``.
+    Shapes: ``(N, R*C, H, W)`` or ``(N, R, C)``, unchanged.
+
+    Args:
+        name, num_features, map_size, eps, options: as in ``RunNorm``.
+        groups: G; None: as many groups as channels, which is instance norm.
+
+    Raises:
+        ConfigError: the groups do not divide the channels, or leave a single value to normalise. It equals its mean, so every
+            output would be ``bias``.
+
     References: Wu & He, "Group normalization", 2018, arXiv:1803.08494; Ba et al., "Layer normalization", 2016,
     arXiv:1607.06450; Ulyanov et al., "Instance normalization", 2016, arXiv:1607.08022.
     """

@@ -1,4 +1,4 @@
-"""The noise of "noisy" batch norm, which takes back what normalisation gives the distribution of activations.
+"""The noise of "noisy" batch norm. It takes away the stable distribution of activations that normalisation gives.
 
 Shape letters: R runs, N batch, C channels, M values of a channel.
 """
@@ -18,11 +18,17 @@ class DriftNoise(nn.Module):
     """Scales and shifts each channel by random numbers whose distribution is itself drawn anew in every step.
 
     ``y = s x + m``. In each step every channel of a run draws a centre ``mu ~ U(-a, a)`` and a scale ``sigma ~ U(1, 1 + a/2)``
-    with a = ``amount``; every image then draws ``m ~ U(mu - a/5, mu + a/5)`` and ``s ~ U(sigma - a/5, sigma + a/5)`` for each
-    channel, the same for all pixels. So the mean is not zero, the variance not one, and both move from step to step.
-    At a = 0.5 these are mu within 0.5, sigma within 1 to 1.25 and 0.1 of spread between images.
+    with a = ``amount``. Every image then draws ``m ~ U(mu - a/5, mu + a/5)`` and ``s ~ U(sigma - a/5, sigma + a/5)`` for each
+    channel; they are the same for all its pixels. So the mean is not zero, the variance is not one, and both move from step to
+    step. At a = 0.5, mu lies within 0.5 of zero, sigma between 1 and 1.25, and images differ by up to 0.1 from both.
 
-    Shape: ``(N, R, C, M)``, unchanged. ``keys``: one integer a run; the numbers are a hash of (key, step, image, channel).
+    Shape: ``(N, R, C, M)``, unchanged.
+
+    Args:
+        amount: a.
+        keys: one integer per run; the numbers are a hash of (key, step, image, channel).
+        device: where the buffers live; None: PyTorch's default.
+
     Reference: Santurkar et al., "How does batch normalization help optimization?", NeurIPS 2018, arXiv:1805.11604, section
     2.2 and appendix A; their s is normal, here it is uniform, which every device computes bit for bit alike.
     """

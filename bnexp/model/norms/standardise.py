@@ -24,7 +24,19 @@ def standardise(
     dims: tuple[int, ...],
     backward: Backward = Backward.compact,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``(y, mean, var)``; ``eps`` broadcasts against the statistics, ``bias`` is None exactly where ``weight`` is."""
+    """``x`` standardised, scaled and shifted, and its statistics.
+
+    Args:
+        x: any shape.
+        weight: broadcasts against ``x``; None: no scale.
+        bias: broadcasts against ``x``; None exactly if ``weight`` is.
+        eps: broadcasts against the statistics.
+        dims: the axes whose values are normalised together.
+        backward: how the gradient is computed: in closed form (``compact``), step by step (``staged``), or by PyTorch.
+
+    Returns:
+        ``(y, mean, var)``: y in the shape of ``x``, the statistics with the reduced axes kept.
+    """
     if backward is Backward.autograd:
         return _by_autograd(x, weight, bias, eps, dims)
     function = _Compact if backward is Backward.compact else _Staged
@@ -33,9 +45,9 @@ def standardise(
 
 
 def sum_of_first(x: Tensor) -> Tensor:
-    """The sum over the first axis, added in an order that depends on nothing but its length.
+    """The sum over the first axis, added in an order that depends on its length alone.
 
-    A plain sum over an outer axis adds in an order that depends on the number of columns, and so of runs.
+    A plain sum over an outer axis adds in an order that depends on the number of columns, and so on the number of runs.
     """
     return x.movedim(0, -1).contiguous().sum(-1)
 
@@ -66,8 +78,8 @@ def _remembered(
 class _Compact(torch.autograd.Function):
     """The gradient in closed form, from Ioffe & Szegedy's six steps (arXiv:1502.03167, section 3).
 
-    With ``dxhat = weight dy``: ``dx = (m dxhat - sum dxhat - xhat sum(dxhat xhat)) / (m sqrt(var + eps))``. Where the weight is
-    one for all m values, as in batch norm, it comes out of the sums:
+    With ``dxhat = weight dy``: ``dx = (m dxhat - sum dxhat - xhat sum(dxhat xhat)) / (m sqrt(var + eps))``. If all m values
+    have the same weight, as in batch norm, it comes out of the sums:
     ``dx = weight / (m sqrt(var + eps)) * (m dy - sum dy - xhat sum(dy xhat))``.
     """
 

@@ -17,18 +17,23 @@ DEAD_SLOPE = 1e-3
 
 
 class Activations:
-    """Pre-activations, the inputs of the nonlinearities, over a fixed batch of training images, the network in training mode.
+    """Pre-activations, the inputs of the nonlinearities, over a fixed batch of training images, in training mode.
 
     ``activations/act1/p15`` ``p50`` ``p85``  percentiles over all values of a layer (Ioffe & Szegedy 2015, arXiv:1502.03167,
                              figure 1, which shows one unit), in units of the pre-activation
-    ``activations/drift``    move of a unit's three percentiles since the measurement before (at first: since the start of
-                             training), mean over units and percentiles, over the mean distance from 15th to 85th percentile
-                             before and after; mean over layers. 0: the distributions stand still
-    ``activations/dead``     part of all units, 0 to 1, through which no gradient passes: a slope of the nonlinearity below
+    ``activations/drift``    move of a unit's three percentiles since the previous measurement (the first: since the start of
+                             training), mean over units and percentiles; divided by the distance from 15th to 85th percentile,
+                             mean of before and after; mean over layers. 0: the distributions stand still
+    ``activations/dead``     fraction of all units through which no gradient passes: the slope of the nonlinearity is below
                              0.001 for every image and position (ReLU: never on; sigmoid and tanh: always saturated); also by
                              layer, ``activations/act1/dead``
-    A unit is a channel of a convolution, over all positions, or a feature. Where ReLU is computed after max pooling, with
-    which it commutes, its input is what it would be before.
+    A unit is a channel of a convolution, over all positions, or a feature. ReLU may be computed after max pooling, because the
+    two commute; then the input of the pooling counts.
+
+    Args:
+        twin: what the images are passed through.
+        images: (N, C, S, S).
+        start: the state from which the first drift is measured.
     """
 
     def __init__(self, twin: Twin, images: Tensor, start: State) -> None:
@@ -49,7 +54,7 @@ class Activations:
             move = (now - before).abs().mean((1, 2))
             drifts.append(
                 torch.where(move == 0, move, move / spread.mean(1))
-            )  # a dead layer stands still, though it has no spread
+            )  # a dead layer has no spread, but it stands still
             self.last[name] = now
             dead_units.append(dead(layer, pre))
             values[f"activations/{name}/dead"] = dead_units[-1].mean(1)
@@ -59,7 +64,7 @@ class Activations:
 
     @torch.no_grad()
     def _pre_activations(self, state: State) -> dict[str, tuple[Nonlinearity, Tensor]]:
-        """By name of the nonlinearity: the layer, and its input by unit, (R, U, M)."""
+        """Name of each nonlinearity -> the layer, and its input by unit, (R, U, M)."""
         self.twin.load(state)
         found: dict[str, tuple[Nonlinearity, Tensor]] = {}
         pooled_from: Tensor | None = None
@@ -72,8 +77,10 @@ class Activations:
 
 
 def percentiles(values: Tensor) -> Tensor:
-    """The 15th, 50th and 85th percentile over the last axis, as a new last axis, interpolated linearly; NaN where any value is
-    not finite. (``torch.quantile`` does not take inputs as large as these.)"""
+    """The 15th, 50th and 85th percentile over the last axis, as a new last axis, interpolated linearly.
+
+    NaN if any value is not finite. (``torch.quantile`` does not take inputs as large as these.)
+    """
     ordered = values.sort().values
     last = values.shape[-1] - 1
     found = []
@@ -86,7 +93,7 @@ def percentiles(values: Tensor) -> Tensor:
 
 
 def dead(layer: Nonlinearity, pre: Tensor) -> Tensor:
-    """1 for each unit without slope at any of its values, else 0, NaN where a value is not finite: (R, U, M) -> (R, U)."""
+    """1 for each unit without slope at any of its values, else 0; NaN if a value is not finite: (R, U, M) -> (R, U)."""
     with torch.enable_grad():
         x = pre.detach().requires_grad_()
         (slope,) = torch.autograd.grad(layer(x).sum(), x)

@@ -31,12 +31,16 @@ NUM_STEPS = WARM_UP_STEPS + 2 * ROUNDS
 def measure_cost(config: RunConfig, data: DeviceData) -> dict[str, float]:
     """The cost of training one run of ``config``, whatever cohort it is in.
 
-    ``cost/step_ms``         time of a training step (forward, backward, update) at ``train.batch_size``, milliseconds, one run
-                             on its own, launched kernel by kernel: median of 40
-    ``cost/step_ratio``      that over the time of the same network with ``norm=none``: the two take turns as A B B A, so that
-                             whatever else the machine does hits both; median of 20 turns
-    ``cost/activation_mib``  memory that a step keeps for its backward pass, beside parameters and images, MiB
-    ``cost/parameters``      trainable parameters
+    ``cost/step_ms``         time of one training step (forward, backward, update) of a single run at ``train.batch_size``,
+                             launched kernel by kernel, milliseconds: median of 40
+    ``cost/step_ratio``      that over the time of the same network with ``norm=none``. The two take turns as A B B A, so that
+                             whatever else the machine does affects both; median of 20 turns
+    ``cost/activation_mib``  memory that a step keeps for its backward pass, without parameters and images, MiB
+    ``cost/parameters``      number of trainable parameters
+
+    Args:
+        config: a configuration of the run.
+        data: where the images of the steps are.
     """
     without = replace(config, norm=replace(config.norm, kind=NormKind.none))
     x, y = data.images("train", chosen(data, "train", config.train.batch_size))
@@ -57,14 +61,14 @@ def _network(config: RunConfig, data: DeviceData) -> Network:
 
 
 def _step(network: Network, config: RunConfig, x: Tensor, y: Tensor) -> Callable[[], object]:
-    """A whole training step on the batch ``x`` (N, C, S, S), ``y`` (N,)."""
+    """A whole training step on images ``x`` (N, C, S, S) with labels ``y`` (N,)."""
     optimiser = build_optimiser([config.optim], network.flat, config.train.epochs, NUM_STEPS)
     step = TrainStep(network, optimiser, config.train.precision)
     return lambda: step(x, y[None])
 
 
 def _interleaved(a: Callable[[], object], b: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Median seconds of ``a``, and median over rounds of its time over that of ``b``, called in turn as a b b a."""
+    """Median seconds of ``a``, and the median over rounds of its time divided by that of ``b``. A round calls a b b a."""
     for _ in range(WARM_UP_STEPS):
         a()
         b()

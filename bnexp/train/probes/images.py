@@ -1,4 +1,4 @@
-"""Images that measurements look at: chosen once, the same for every run, whatever order it trains in.
+"""Images that measurements look at: chosen once, the same for every run, whatever its data order.
 
 Shape letters: R runs, N images.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bnexp.config.options import Precision
 from bnexp.model.networks import Network
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 from bnexp.train.evaluate import Split
 from bnexp.train.precision import autocast
 from bnexp.train.step import image_losses, num_correct
@@ -22,16 +22,22 @@ if TYPE_CHECKING:
 
 
 def chosen(data: DeviceData, split: Split, count: int) -> Tensor:
-    """Positions of ``count`` images of a split, of all where it has fewer, drawn without regard to class or run: (N,) int64."""
+    """Positions of ``count`` images of a split, or of all if it has fewer, drawn without regard to class or run: (N,) int64."""
     order = torch.randperm(data.num_images(split), generator=torch_generator(0, f"probe/{split}"))
     return order[:count]
 
 
 def in_full_parts(positions: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """``positions`` (N,) in consecutive parts of ``size`` (of N where that is less), and which are counted: (M,) each.
+    """Cut positions into parts of equal size, so that the statistics of every part rest on equally many images.
 
-    Where the size does not divide N the last part is filled up with positions from before, which are not counted again: so
-    the statistics of every part rest on as many images, and every image counts once.
+    If the size does not divide N, earlier positions fill up the last part. They are not counted again.
+
+    Args:
+        positions: (N,).
+        size: of a part; N if that is less.
+
+    Returns:
+        The positions of all parts in order, (M,), and whether each of them is counted, (M,).
     """
     num_images = len(positions)
     size = min(size, num_images)
@@ -47,10 +53,16 @@ def in_full_parts(positions: Tensor, size: int) -> tuple[Tensor, Tensor]:
 def score(
     network: Network, data: DeviceData, split: Split, positions: Tensor, counted: Tensor, size: int, precision: Precision
 ) -> tuple[Tensor, Tensor]:
-    """Mean loss (nats) and accuracy (0 to 1) of each run, (R,) float64 on the CPU, over the ``counted`` of the images at
-    ``positions``, (N,) each.
+    """Mean loss (nats) and accuracy (0 to 1) of each run on some images, each (R,) float64 on the CPU.
 
-    The network stays in the mode that it is in, and looks at batches of ``size`` images.
+    Args:
+        network: used in the mode that it is in.
+        data: where the images are.
+        split: of which part of the data.
+        positions: of the images in their split, (N,).
+        counted: whether each of them counts, (N,) bool.
+        size: images per batch.
+        precision: number format of the forward pass.
     """
     losses, correct = [], []
     counted = counted.to(data.device)

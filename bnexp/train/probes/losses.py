@@ -1,4 +1,4 @@
-"""How steadily the loss goes down, and what training images lose against unseen ones.
+"""How steadily the loss goes down, and how much better the network does on training images than on unseen ones.
 
 Shape letters: R runs, S steps of an epoch.
 """
@@ -28,11 +28,17 @@ MOST_IMAGES = 10_000
 
 
 def oscillation(losses: Float64) -> Float64:
-    """Standard deviation of the step losses (S, R) about their trend, nats, (R,); NaN with less than 3 steps.
+    """Standard deviation of the step losses about their trend.
 
-    The trend is the centred moving average over w = 51 steps (the largest odd number of steps where the epoch has fewer), and
-    only steps with a whole window count. A step is itself part of its average; ``sqrt(mean(deviation^2) / (1 - 1/w))`` makes
-    up for it, so that independent noise on a straight line gives its own standard deviation.
+    The trend is the centred moving average over w = 51 steps, or over the largest odd number of steps that a shorter epoch has.
+    Only steps with a whole window count. A step is itself part of its average; ``sqrt(mean(deviation^2) / (1 - 1/w))`` makes
+    up for that, so that independent noise on a straight line gives its own standard deviation.
+
+    Args:
+        losses: (S, R), nats.
+
+    Returns:
+        (R,), nats; NaN with less than 3 steps.
     """
     num_steps, num_runs = losses.shape
     width = min(WINDOW, num_steps - 1 + num_steps % 2)
@@ -46,16 +52,20 @@ def oscillation(losses: Float64) -> Float64:
 
 
 class EvaluationGap:
-    """Training images as the finished epoch's network sees them, in evaluation mode, against validation images.
+    """Loss and accuracy of the network on training images at the end of an epoch, in evaluation mode, and on validation images.
 
     ``train_eval/loss``      mean loss of up to 10,000 training images, without augmentation, nats
     ``train_eval/accuracy``  their accuracy, 0 to 1
     ``gap/loss``             validation loss minus ``train_eval/loss``
-    ``gap/accuracy``         ``train_eval/accuracy`` minus validation accuracy; both gaps missing without validation images
+    ``gap/accuracy``         ``train_eval/accuracy`` minus validation accuracy; both gaps are missing without validation images
     ``gap/mode_accuracy``    ``train/accuracy`` minus ``train_eval/accuracy``: what evaluation mode costs on the same images
-    ``train/loss`` and ``train/accuracy`` are in training mode and of the weights on the way through the epoch, so that their
-    distance from validation is no gap of generalisation; where little is learned in an epoch any more, their distance from
-    ``train_eval`` is that of the modes.
+    ``train/loss`` and ``train/accuracy`` are measured in training mode and while the weights change. So their distance from
+    validation is not a generalisation gap. Once an epoch changes little, their distance from ``train_eval`` is due to the mode.
+
+    Args:
+        twin: what the images are passed through.
+        data: where the images are.
+        config: of any run: ``norm.statistics`` and ``train.eval_batch_size``.
     """
 
     def __init__(self, twin: Twin, data: DeviceData, config: RunConfig) -> None:
@@ -64,7 +74,16 @@ class EvaluationGap:
         self.positions, self.counted = in_full_parts(chosen(data, "train", MOST_IMAGES), self.size)
 
     def __call__(self, state: State, totals: EpochTotals, validation: Evaluation | None) -> dict[str, Float64]:
-        """The metrics at ``state``, in which an epoch with ``totals`` has ended and which ``validation`` has been made of."""
+        """The metrics at the end of an epoch.
+
+        Args:
+            state: the state of the network.
+            totals: what the steps of the epoch gave.
+            validation: the validation in this state; None: there are no validation images.
+
+        Returns:
+            Metric -> (R,).
+        """
         network = self.twin.load(state)
         network.eval()
         if self.precise:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from bnexp.config.keys import PROBE_METRICS, READING_SIZES
-from bnexp.config.schema import TrainConfig
+from bnexp.config.keys import PROBE_METRICS
+from bnexp.config.schema import READING_SIZES, TrainConfig
 from bnexp.model.norms import RunningNorm
 from bnexp.model.norms.standardise import standardise
 from bnexp.train.probes.images import chosen, in_full_parts, score
@@ -27,18 +27,26 @@ FORGOTTEN_SIZE = 64
 
 
 class Readings:
-    """Test accuracy of the same weights, 0 to 1, (R,), the norms normalising by
+    """Test accuracy of the same weights, 0 to 1, (R,), when the norms normalise by
 
     ``statistics/running``              running statistics, as training left them
     ``statistics/precise``              those of all training images, see ``precise_statistics``
-    ``statistics/batch_N``              the test batch itself, of N images (all, where there are fewer); dropout is off.
-                                        Missing where a norm would have one value a channel
-    ``statistics/training_mode``        whatever training does, the network left in training mode, 64 images a batch: dropout,
-                                        noise and ghost batches are on, and the running statistics move
-    ``statistics/after_training_mode``  the running statistics which that leaves behind, back in evaluation mode
-    The test images come in an order of their own, the same for every run, so that a batch is a fair sample of the classes.
-    Without running statistics (``norm.track_running_stats=false``) the readings by them are missing; norms that do not depend
-    on the batch have one accuracy, which is every reading's. Sources: Ioffe & Szegedy 2015, arXiv:1502.03167, section 3.1; Wu &
+    ``statistics/batch_N``              the test batch itself, of N images, or of all if there are fewer; dropout is off.
+                                        Missing if a norm would have one value per channel
+    ``statistics/training_mode``        whatever training does: the network is left in training mode, with 64 images per batch.
+                                        Dropout, noise and ghost batches are on, and the running statistics move
+    ``statistics/after_training_mode``  the running statistics that this leaves behind, back in evaluation mode
+
+    The test images come in a random order, the same for every run, so that a batch is a fair sample of the classes. Without
+    running statistics (``norm.track_running_stats=false``) the readings by them are missing. If no norm depends on the batch,
+    all readings are the same accuracy.
+
+    Args:
+        twin: what the images are passed through.
+        data: where the images are.
+        train: of any run: ``eval_batch_size``.
+
+    Sources: Ioffe & Szegedy 2015, arXiv:1502.03167, section 3.1; Wu &
     Johnson, "Rethinking 'Batch' in BatchNorm", 2021, arXiv:2105.07576, sections 3 and 4.
     """
 
@@ -72,7 +80,12 @@ class Readings:
         return values
 
     def _accuracy(self, part: int = 1, batch_size: int | None = None) -> Tensor:
-        """Over all test images in full parts of ``part``; in batches of ``batch_size``, else near ``train.eval_batch_size``."""
+        """The accuracy over all test images.
+
+        Args:
+            part: the images are cut into full parts of this size.
+            batch_size: images per batch; None: near ``train.eval_batch_size``, and a multiple of ``part``.
+        """
         positions, counted = in_full_parts(self.order, part)
         size = batch_size or max(self.train.eval_batch_size // part, 1) * part
         return score(self.network, self.data, "test", positions, counted, size, self.twin.precision)[1]
@@ -83,7 +96,7 @@ Normalise = Callable[[RunningNorm, tuple[Tensor], Tensor], Tensor]
 
 @contextmanager
 def normalising(norms: list[RunningNorm], normalise: Normalise) -> Iterator[None]:
-    """While it lasts, each norm gives what ``normalise`` makes of (norm, its input, its own output)."""
+    """Inside, the output of each norm is what ``normalise`` makes of (norm, its input, its own output)."""
     handles = [norm.register_forward_hook(normalise) for norm in norms]
     try:
         yield
@@ -93,7 +106,7 @@ def normalising(norms: list[RunningNorm], normalise: Normalise) -> Iterator[None
 
 
 def _by_parts(size: int) -> Normalise:
-    """Normalises consecutive parts of ``size`` images, each by its own mean and biased variance."""
+    """Normalise consecutive parts of ``size`` images, each by its own mean and biased variance."""
 
     def normalise(norm: RunningNorm, inputs: tuple[Tensor], _: Tensor) -> Tensor:
         x = norm.values(inputs[0])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bnexp.model.norms import RunNorm
-from bnexp.rng import torch_generator
+from bnexp.torch_rng import torch_generator
 from bnexp.train.probes.steps import Step, Values
 from bnexp.train.probes.twin import Twin
 
@@ -19,14 +19,15 @@ from bnexp.train.probes.twin import Twin
 class SimilarImages:
     """Gain of the first norm layer on a batch of one image with Gaussian jitter, the network in training mode.
 
-    ``similar/output_deviation``  deviation between the images after the norm, over that before it (standard deviation over the
-                                  batch, root mean square over channels and positions); undefined without jitter
+    ``similar/output_deviation``  deviation between the images after the norm, divided by that before it (standard deviation
+                                  over the batch, root mean square over channels and positions); undefined without jitter
     ``similar/backward_gain``     ``||dx|| / ||dy||`` of a Gaussian gradient dy that enters the norm from above and leaves as dx
-    Both are near ``|weight| / sqrt(var + eps)``. Over features var is that of the jitter, so the gain grows up to
-    ``|weight| / sqrt(eps)`` as the images become equal; over maps the variance within the image remains. A network without
+    Both are near ``|weight| / sqrt(var + eps)``. On features var is that of the jitter, so the gain grows up to
+    ``|weight| / sqrt(eps)`` as the images become equal. On maps the variance within the image remains. A network without
     norm has gain 1. Source: Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1 and its backward pass.
 
     Args:
+        twin: what the images are passed through.
         image: the image, (C, S, S), already normalised.
         num_images: size of the batch.
         jitter: standard deviation of the change of each pixel, in units of the normalised image.
@@ -48,7 +49,7 @@ class SimilarImages:
         x = x.to(self.images.dtype).requires_grad_()
         y = norm(x)
         values = y.detach().view(len(y), self.twin.num_runs, -1)
-        # The same gradient for every run, so that a run's gain does not depend on the others; by place in memory, not by pixel.
+        # Every run has the same gradient, so that its gain does not depend on the others; by place in memory, not by pixel.
         dy = _gaussian("probe/gradient", (len(y), 1, values.shape[2]), y).expand_as(values)
         (dx,) = torch.autograd.grad(y, x, dy.reshape(y.shape))
         return {

@@ -22,7 +22,16 @@ MULTIPLES = tuple(k / 2 for k in range(1, 9))
 
 @dataclass(frozen=True)
 class Step:
-    """A training step: the states ``before`` and ``after`` it, its batch, its learning ``rates`` (R,)."""
+    """A training step.
+
+    Args:
+        twin: what measurements compute with.
+        before: the state of the network before the step.
+        after: its state after the step.
+        x: images of the batch, (N, R*C, S, S).
+        labels: (R, N).
+        rates: learning rates, (R,).
+    """
 
     twin: Twin
     before: State
@@ -45,7 +54,7 @@ class Step:
         return self.twin.losses(self.before, flat, self.x, self.labels)
 
     def moved(self, columns: slice) -> Tensor:
-        """The parameters before the step, but for ``columns``, which have made it: (R, P)."""
+        """The parameters before the step, with ``columns`` as they are after it: (R, P)."""
         flat = self.before.flat.clone()
         flat[:, columns] = self.after.flat[:, columns]
         return flat
@@ -54,9 +63,9 @@ class Step:
 def gradients(step: Step) -> Values:
     """Euclidean norm of the gradient of each layer's weights, and log10 of the first layer's over the output layer's.
 
-    ``gradients/conv1/norm`` ..., nats per unit of weight; ``gradients/log_ratio``: 0 where the gradient reaches the first layer
-    as large as it starts, negative where it vanishes on the way, positive where it explodes. Biases are left out: whether a
-    layer has one differs between arms. Source: Glorot & Bengio, AISTATS 2010, section 4.2 (gradients by layer).
+    ``gradients/conv1/norm`` ..., nats per unit of weight. ``gradients/log_ratio`` is 0 if the gradient reaches the first layer
+    as large as it starts, negative if it vanishes on the way, positive if it explodes. Biases are left out: whether a layer has
+    one differs between arms. Source: Glorot & Bengio, AISTATS 2010, section 4.2 (gradients by layer).
     """
     _, gradient = step.base
     norms = {layer.name: gradient[:, layer.weight].norm(dim=1) for layer in step.twin.layers}
@@ -69,8 +78,9 @@ def covariate_shift(step: Step) -> Values:
 
     For layer i with weights W_i, loss L of the same batch: ``G = dL/dW_i (W_1, ..., W_k)`` before the step and
     ``G' = dL/dW_i (W_1', ..., W_{i-1}', W_i, ..., W_k)`` with the preceding layers (biases and norm parameters too) updated by
-    the optimiser. ``l2 = ||G - G'||`` and ``cosine = <G, G'> / (||G|| ||G'||)``; no shift is 0 and 1. Each layer but the first,
-    which nothing precedes, and their mean. Source: Santurkar et al. 2018, arXiv:1805.11604, definition 2.1.
+    the optimiser. ``l2 = ||G - G'||`` and ``cosine = <G, G'> / (||G|| ||G'||)``; without a shift they are 0 and 1. Both are
+    given for each layer but the first, which has no preceding layer, and as a mean over these. Source: Santurkar et al. 2018,
+    arXiv:1805.11604, definition 2.1.
     """
     _, gradient = step.base
     values: Values = {}
@@ -90,7 +100,7 @@ def landscape(step: Step) -> Values:
     """How loss L and gradient change along the gradient g, at ``W - a lr g`` for a = 1/2, 1, ..., 4 learning rates.
 
     ``loss_range``       largest minus smallest loss, nats
-    ``gradient_change``  largest ``||grad L(W - a lr g) - g||``; small where the gradient predicts well ("predictiveness")
+    ``gradient_change``  largest ``||grad L(W - a lr g) - g||``; small if the gradient predicts well ("predictiveness")
     ``beta``             largest ``||grad L(W - a lr g) - g|| / (a lr ||g||)``: effective beta-smoothness
     The direction is the gradient alone, without momentum or weight decay, over all parameters. Source: Santurkar et al. 2018,
     arXiv:1805.11604, section 3.1 and figure 4.
@@ -113,7 +123,7 @@ def landscape(step: Step) -> Values:
 
 
 def decoupling(step: Step) -> Values:
-    """Whether layers can move without regard to each other: the loss change of a step against those of its layers alone.
+    """Whether layers act independently: the loss change of a whole step against those of each layer's step alone.
 
     ``joint``      change of the batch's loss by the whole step, nats
     ``separate``   sum over layers of its change when that layer alone (with its bias and the norms after it) makes the step

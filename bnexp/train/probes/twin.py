@@ -21,7 +21,13 @@ from bnexp.train.step import image_losses
 
 @dataclass(frozen=True)
 class State:
-    """All that a forward pass depends on, copied at one moment: ``flat`` (R, P) parameters, buffers, mode of each module."""
+    """All that a forward pass depends on, copied at one moment.
+
+    Args:
+        flat: parameters, (R, P).
+        buffers: of the network, in its own order.
+        modes: of each module in order: whether it is in training mode.
+    """
 
     flat: Tensor
     buffers: tuple[Tensor, ...]
@@ -35,8 +41,14 @@ class State:
 
 @dataclass(frozen=True)
 class WeightLayer:
-    """A convolution or linear layer: the columns of ``flat`` with its ``weight``, and with its ``block``, which reaches to the
-    next such layer: its bias too, and the scale and shift of norms after it. Columns before the block precede the layer."""
+    """A convolution or linear layer, and where ``flat`` has its parameters.
+
+    Args:
+        name: of the layer.
+        weight: the columns of its weight.
+        block: the columns from its weight to the next such layer: its bias too, and scale and shift of the norms after it.
+            Everything in columns before the block comes before the layer.
+    """
 
     name: str
     weight: slice
@@ -44,7 +56,7 @@ class WeightLayer:
 
 
 def weight_layers(network: Network) -> list[WeightLayer]:
-    """The convolutions and linear layers of a network in forward order, in which ``flat`` has its columns too."""
+    """The convolutions and linear layers of a network in forward order, which is also the order of the columns of ``flat``."""
     starts: list[tuple[str, int, int]] = []
     column = 0
     for layer_name, layer in network.named_children():
@@ -61,6 +73,10 @@ class Twin:
     """A copy of a network that shares nothing with it. Each measurement starts from a ``State``, masks and noise included.
 
     So the loss and gradient of the twin at the state before a training step are those of the step itself.
+
+    Args:
+        network: what is copied.
+        precision: number format of the forward pass.
     """
 
     def __init__(self, network: Network, precision: Precision) -> None:
@@ -71,7 +87,7 @@ class Twin:
 
     @torch.no_grad()
     def load(self, state: State, flat: Tensor | None = None) -> Network:
-        """The twin's network in ``state``, with the parameters ``flat`` (R, P) where given."""
+        """The twin's network in ``state``, with the parameters ``flat`` (R, P); None: with those of ``state``."""
         column = 0
         source = state.flat if flat is None else flat
         for parameter in self.network.parameters():
@@ -85,7 +101,14 @@ class Twin:
         return self.network
 
     def losses(self, state: State, flat: Tensor, x: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss of each run, (R,), nats: images ``x`` (N, R*C, S, S) or (N, C, S, S), labels (R, N)."""
+        """Mean loss of each run, (R,), nats.
+
+        Args:
+            state: buffers and modes that the forward pass starts from.
+            flat: parameters, (R, P).
+            x: images, (N, R*C, S, S) or (N, C, S, S).
+            labels: (R, N).
+        """
         with torch.no_grad():
             return self._losses(state, flat, x, labels)
 
@@ -110,7 +133,7 @@ class Twin:
 
 
 def by_unit(x: Tensor, num_runs: int) -> Tensor:
-    """The values of each unit: (N, R*C, ...) -> (R, C, N*H*W), a unit being a channel; (N, R, D) -> (R, D, N)."""
+    """The values of each unit. Maps (N, R*C, H, W) -> (R, C, N*H*W), features (N, R, D) -> (R, D, N)."""
     if x.dim() == 3:
         return x.permute(1, 2, 0)
     return x.reshape(len(x), num_runs, x.shape[1] // num_runs, -1).permute(1, 2, 0, 3).flatten(2)

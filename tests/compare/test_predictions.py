@@ -10,6 +10,7 @@ from made_outcomes import MadeRecords, outcome, result, study
 from numpy.typing import NDArray
 
 from bnexp.compare import stats
+from bnexp.compare.predictions import churn
 from bnexp.compare.result import StudyResult, Verdict
 from bnexp.config.options import Analysis
 
@@ -38,6 +39,13 @@ def test_flips_and_churn_by_hand() -> None:
     (mcnemar,) = [note for note in found.notes if "McNemar" in note]
     assert "only bn is right on 0.0 images, only none on 3.0 (means)" in mcnemar
     assert "after Holm bn is right more often with 0 of 6 seeds, none with 0 (smallest p = 1.00)" in mcnemar
+
+
+def test_the_churn_of_a_seed_is_against_the_next_one_and_of_the_last_against_the_first() -> None:
+    seeds = {3: np.array([0, 0, 1, 1]), 1: np.array([0, 0, 0, 0]), 2: np.array([0, 0, 0, 1])}
+    assert churn(seeds) == {1: 0.25, 2: 0.25, 3: 0.5}
+    assert churn({1: seeds[1], 2: seeds[2]}) == {1: 0.25, 2: 0.25}
+    assert churn({1: seeds[1]}) == {}
 
 
 def test_an_arm_that_is_better_on_the_same_images_is_found_by_mcnemar() -> None:

@@ -1,4 +1,4 @@
-"""Time to a target and loss at matched training loss: read from made histories whose answers are known."""
+"""Time to a target accuracy, read from made histories whose answers are known."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_outcomes import MadeRecords, outcome, result, study
+from made_outcomes import result, study, with_histories
 
-from bnexp.compare.histories import Losses, Validations, time_to
-from bnexp.compare.result import Outcome, Status, StudyResult, Verdict
+from bnexp.compare.result import Status, StudyResult, Verdict
 from bnexp.compare.tables import comparison_rows
+from bnexp.compare.time_to_target import Validations, time_to
 from bnexp.config.options import Analysis
 from bnexp.config.schema import ConfigError
 
@@ -27,15 +27,9 @@ def epochs(accuracies: list[float], seconds: float = 2.0) -> History:
     ]
 
 
-def arms(histories: dict[str, list[History]]) -> tuple[list[Outcome], MadeRecords]:
-    outcomes = [outcome(arm, seed, 0.9) for arm, rows in histories.items() for seed in range(len(rows))]
-    known = {o.run_id: histories[o.arm][o.seed] for o in outcomes}
-    return outcomes, MadeRecords(histories=known)
-
-
 def timed(histories: dict[str, list[History]], **keys: object) -> StudyResult:
     made = study(*histories, analysis=Analysis.time_to_target, **keys)  # type: ignore[arg-type]
-    outcomes, records = arms(histories)
+    outcomes, records = with_histories(histories)
     return result(made, outcomes, records=records)
 
 
@@ -117,7 +111,7 @@ def test_a_run_that_never_reaches_the_target_counts_as_later_than_any_and_is_nam
 
 
 def test_diverged_runs_are_late_as_arm_and_set_no_target_as_baseline() -> None:
-    outcomes, records = arms({"none": [epochs([0.5, 0.8])] * 7, "bn": [epochs([0.9, 0.9])] * 7})
+    outcomes, records = with_histories({"none": [epochs([0.5, 0.8])] * 7, "bn": [epochs([0.9, 0.9])] * 7})
     outcomes[0] = replace(outcomes[0], status=Status.diverged, value=0.1)
     outcomes[8] = replace(outcomes[8], status=Status.diverged, value=0.1)
     records.histories[outcomes[8].run_id] = []
@@ -146,74 +140,3 @@ def test_equal_speeds_are_told_apart_falsely_in_at_most_5_percent() -> None:
     ]
     # The baseline always reaches its own last accuracy and the other arm need not: no bias may come of it.
     assert sum(wrong) / TRIALS <= 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / TRIALS)
-
-
-def losses(train: list[float], validation: list[float], key: str = "train/loss") -> History:
-    return [
-        {"epoch": k, "step": 10 * k, "train/loss": 9.0, key: t, "val/loss": v}
-        for k, (t, v) in enumerate(zip(train, validation, strict=True), 1)
-    ]
-
-
-def test_the_gap_is_interpolated_where_training_loss_first_falls_to_the_level() -> None:
-    run = Losses(np.array([1.0, 0.5, 0.7, 0.1]), np.array([1.2, 0.8, 0.9, 0.6]))
-    assert run.gap_at(0.75) == pytest.approx(1.0 - 0.75)
-    assert run.gap_at(0.5) == pytest.approx(0.3)
-    assert run.gap_at(0.3) == pytest.approx(0.9 - 0.3 * 4 / 6 - 0.3)
-    assert run.gap_at(1.0) == pytest.approx(0.2)
-    assert run.gap_at(1.5) is None  # below it from the start: nothing is extrapolated
-
-
-@pytest.mark.parametrize("key", ["train/loss", "train_eval/loss"])
-def test_gaps_are_compared_at_the_lowest_training_loss_that_both_reach(key: str) -> None:
-    rng = np.random.default_rng(1)
-    histories = {
-        "none": [losses([1.0, 0.6, 0.2], [1.1, 0.9, 0.8 + 0.01 * x], key) for x in rng.normal(0, 1, 7)],
-        "bn": [losses([0.8, 0.4, 0.0], [0.9, 0.6, 0.5 + 0.01 * x], key) for x in rng.normal(0, 1, 7)],
-    }
-    outcomes, records = arms(histories)
-    made = study("none", "bn", analysis=Analysis.matched_loss, direction="less", margin=0.05)
-    found = result(made, outcomes, records=records)
-    (c,) = found.comparisons
-    assert (c.unit, c.margin, c.verdict) == ("nats", 0.05, Verdict.SUPPORTED)
-    # at 0.2: none 0.6 + noise; bn half way between 0.6 and 0.5, less 0.2: 0.35 + noise / 2
-    assert c.difference == pytest.approx(0.35 - 0.6, abs=0.01)
-    assert f"bn against none: matched at a training loss ({key}) of 0.2000 nats, mean over seeds." in found.notes
-    (swapped,) = result(replace(made, baseline="bn"), outcomes, records=records).comparisons
-    assert swapped.difference == pytest.approx(-c.difference)
-    outcomes[3] = replace(outcomes[3], status=Status.diverged, value=0.1)
-    lost = result(made, outcomes, records=records)
-    assert lost.comparisons[0].n == 6
-    assert "bn against none: seed 3 diverged or without losses; not compared." in lost.unpaired
-    records.histories[outcomes[4].run_id] = losses([1.0, 0.95, 0.9], [1.1, 1.0, 0.9], key)
-    early = result(made, outcomes, records=records)
-    assert early.comparisons[0].n == 5
-    assert any(line.startswith("bn against none: seed 4 not compared, for one run is already") for line in early.unpaired)
-
-
-def test_gaps_at_matched_loss_keep_their_rate_and_their_intervals_cover_the_truth() -> None:
-    """Arms of different speed whose validation loss at a training loss is the same, and another by .05 nats."""
-    rng = np.random.default_rng(2)
-    made = study("none", "bn", "shifted", analysis=Analysis.matched_loss)
-    wrong = covered = found = 0
-
-    def course(speed: float, shift: float) -> History:
-        train = 2.3 * np.exp(-speed * rng.uniform(0.8, 1.2) * np.arange(1, 11))
-        return losses(list(train), list(0.3 + 0.9 * train + shift + rng.normal(0, 0.04)))
-
-    for _ in range(TRIALS):
-        outcomes, records = arms(
-            {
-                "none": [course(0.3, 0.0) for _ in range(8)],
-                "bn": [course(0.5, 0.0) for _ in range(8)],
-                "shifted": [course(0.5, -0.1) for _ in range(8)],
-            }
-        )
-        same, shifted = result(made, outcomes, records=records).comparisons
-        wrong += same.p_adjusted < 0.05
-        covered += shifted.low <= -0.1 <= shifted.high
-        found += shifted.verdict is Verdict.SUPPORTED
-    slack = 3.5 * math.sqrt(0.05 * 0.95 / TRIALS)
-    assert wrong / TRIALS <= 0.05 + slack
-    assert covered / TRIALS == pytest.approx(0.95, abs=slack)
-    assert found / TRIALS > 0.8  # d_z = -0.1 / (0.04 sqrt(2)) = 1.8; power of a paired t test at .025 with 8 pairs: .98
