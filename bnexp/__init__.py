@@ -1,3 +1,36 @@
-"""bnexp: does batch normalisation help here, where, at which learning rate, and how sure are we?"""
+"""bnexp: does batch normalisation help here, where, at which learning rate, and how sure are we?
+
+The Python API is what ``__all__`` names; ``__init__.pyi`` has its types. Each name is imported when it is first used, so that
+``import bnexp`` takes no time.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "ConfigError": "bnexp.config.schema",
+    "DataError": "bnexp.data.download",
+    "Listener": "bnexp.run.study",
+    "RunError": "bnexp.run.runner",
+    "StudyResult": "bnexp.compare.result",
+    "TrainedRun": "bnexp.run.recorded",
+    "compare": "bnexp.compare.frame",
+    "load_run": "bnexp.run.recorded",
+    "load_runs": "bnexp.compare.frame",
+    "run_study": "bnexp.run.study",
+    "train": "bnexp.run.train",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -11,11 +11,9 @@ import typer
 
 import bnexp
 from bnexp.cli import bench, config, data, report, runs, study, train
-from bnexp.cli.output import LogMessages, message
+from bnexp.cli.output import FAILED, OK, WRONG_USE, LogMessages, message
 from bnexp.config.schema import ConfigError
 from bnexp.config.typed import as_typed
-
-OK, FAILED, WRONG_USE = 0, 1, 2
 
 app = typer.Typer(
     name="bnexp",

@@ -11,7 +11,7 @@ from bnexp.config.keys import schema_keys
 
 def overrides(incomplete: str) -> list[tuple[str, str]]:
     """Completions of one override with a word of help each."""
-    from bnexp.plan.compose import groups
+    from bnexp.plan.session import groups
 
     name, equals, value = incomplete.partition("=")
     files = groups()
@@ -35,20 +35,20 @@ Overrides = Annotated[
 
 def studies(incomplete: str) -> list[str]:
     """Completions of a study's name."""
-    from bnexp.plan.compose import groups
+    from bnexp.plan.session import groups
 
     return [name for name in groups().get("study", []) if name.startswith(incomplete)]
 
 
 def budgets(incomplete: str) -> list[str]:
     """Completions of a budget's name."""
-    from bnexp.plan.compose import groups
+    from bnexp.plan.session import groups
 
     return [name for name in groups()["budget"] if name.startswith(incomplete)]
 
 
 def data(incomplete: str) -> list[str]:
     """Completions of a data set's name."""
-    from bnexp.plan.compose import groups
+    from bnexp.plan.session import groups
 
     return [name for name in groups()["data"] if name.startswith(incomplete)]

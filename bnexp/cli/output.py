@@ -23,6 +23,8 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 CsvFlag = Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")]
 MdFlag = Annotated[bool, typer.Option("--md", help="Print Markdown on stdout.")]
 
+OK, FAILED, WRONG_USE, SOME_FAILED = range(4)  # exit codes: SOME_FAILED is for a command that went through all the same
+
 Row = Mapping[str, Any]
 COLUMN_GAP = 2  # characters between the columns of a table without a box
 

@@ -1,28 +1,72 @@
-"""The runs of a study as ``--dry-run`` lists them."""
+"""``--dry-run``: the runs, each with its cohort, and the cohorts with the time and memory that they will take."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from bnexp.cli.output import Format, message, print_rows, stdout
+
 if TYPE_CHECKING:
-    from bnexp.plan.compose import StudyPlan
+    from bnexp.plan.expand import StudyPlan
     from bnexp.plan.spec import RunSpec
     from bnexp.tracking.store import Store
+
+
+def print_plan(name: str, overrides: list[str], format: Format) -> None:
+    """The runs of a study, and what it will take."""
+    from bnexp.plan.expand import expand_study
+    from bnexp.run.forecast import estimate_text
+    from bnexp.tracking.initial import resolve_starts
+    from bnexp.tracking.store import Store
+
+    store = Store()
+    plan = expand_study(resolve_starts([f"study={name}", *overrides], store))
+    rows, specs = planned_rows(plan, store), planned_runs(plan)
+    message(f"{plan.study.name}-{plan.study_id}: {plan.study.question}")
+    print_dry_run(rows, specs, store, format)
+    todo = [spec for spec, row in zip(specs, rows, strict=True) if row["state"] != "finished"]
+    if plan.note:
+        message(plan.note)
+    message(f"{len(rows)} runs, {len(todo)} to train{estimate_text(todo, store)}")
+
+
+def print_dry_run(rows: Sequence[dict[str, Any]], specs: Sequence[RunSpec], store: Store, format: Format) -> None:
+    """Print ``rows``, one for each spec; those that will train now have their cohort's number, time and memory.
+
+    For people there is a second table, one row per cohort; for programs everything is in the rows of the runs.
+    """
+    from bnexp.run.forecast import forecast, part_columns, part_rows
+
+    todo = [spec for spec, row in zip(specs, rows, strict=True) if row["state"] == "to train"]
+    parts = forecast(todo, store) if todo else []
+    columns = part_columns(parts)
+    names: tuple[str, ...] = ("cohort", "cohort_seconds", "cohort_bytes")
+    if format in (Format.table, Format.md):
+        names = ("cohort",) if any(len(part.runs) > 1 for part in parts) else ()
+    shown = []
+    for spec, row in zip(specs, rows, strict=True):
+        own = columns.get(spec.run_id, {}) if row["state"] == "to train" else {}
+        shown.append(row | {name: own.get(name) for name in names})
+    print_rows(shown, format, right=("seed", "cohort"))
+    if parts and format in (Format.table, Format.md):
+        stdout().print()
+        print_rows(part_rows(parts), format, right=("runs", "seeds", "time", "memory"))
 
 
 def planned_runs(plan: StudyPlan) -> list[RunSpec]:
     """Every run in the order of training: those that tune (not what extends the grid), those that others start from, and the
     study's own."""
-    from bnexp.plan.spec import RunSpec, unique
+    from bnexp.plan.spec import unique
     from bnexp.plan.study import tuning_jobs
 
     grid = sorted(plan.study.tune.grid)
     batches = [*(plan.batch(tuning_jobs(plan.study, grid)).phases if grid else ()), *plan.runs.phases]
-    return unique([RunSpec(config) for batch in batches for config in batch.configs])
+    return unique([spec for batch in batches for spec in batch.specs])
 
 
 def planned_rows(plan: StudyPlan, store: Store) -> list[dict[str, Any]]:
-    """A row a planned run. What a tuned run will be, and so its id, is open until the tuning has chosen."""
+    """One row per planned run. What a tuned run will be, and so its id, is open until the tuning has chosen."""
     specs = planned_runs(plan)
     finished = store.finished([spec.run_id for spec in specs])
     names = dict.fromkeys(name for spec in specs for name in spec.levels)

@@ -1,17 +1,23 @@
-"""``bnexp report``: write a study's report again, from the records."""
+"""``bnexp report``: write a study's report, or the book of claims, again from the records."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format
+from bnexp.cli.result import print_result
 from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError
 from bnexp.tracking.reading import DamagedRecord
+
+if TYPE_CHECKING:
+    from bnexp.compare.record import StudyRecord
+    from bnexp.report.book import Book
+    from bnexp.tracking.store import Store
 
 T = TypeVar("T")
 
@@ -26,30 +32,54 @@ def report(
     md: MdFlag = False,
 ) -> None:
     """Compare a recorded study again and write its report; trains nothing."""
-    from bnexp.cli.study import show_verdict_and_report
-    from bnexp.compare.record import load
+    from bnexp.compare.conclude import conclude
     from bnexp.tracking.store import Store
 
     format = pick_format(json, csv, md)
+    store = Store()
     if book:
         from bnexp.cli.book import rebuild
 
-        rebuild(study, format)
+        rebuild(_recorded_book(study, store), store, format)
         return
-    store = Store()
+    record = _recorded_study(study, store)
+    result = conclude(record, store)
+    print_result(result, format)
+    from bnexp.report.publish import publish
+
+    for line in publish(record, result, store):
+        message(line)
+
+
+def _recorded_study(name: str | None, store: Store) -> StudyRecord:
+    """The latest recorded study of this name, or name and id; of all if there is none. Raises ConfigError."""
+    from bnexp.compare.record import load
+
     studies = sorted(store.root.glob("[!.]*/study-*/study.json"), key=_age)
     names = {f"{path.parent.parent.name}-{path.parent.name.removeprefix('study-')}": path.parent for path in studies}
     if not names:
         raise ConfigError(f"no study is recorded in {store.root}; run one first: bnexp study batchnorm data=digits.")
-    fitting = [name for name in names if study is None or name == study or name.rsplit("-", 1)[0] == study]
+    fitting = [known for known in names if name is None or name in (known, known.rsplit("-", 1)[0])]
     if not fitting:
-        hint = did_you_mean(study or "", list(names))
-        raise ConfigError(f"{study} is not a recorded study: allowed are {', '.join(names)}.{hint}")
-    folders = [names[name] for name in reversed(fitting)]
-    show_verdict_and_report(first_readable(load, folders, "the command that made it"), store, format)
+        hint = did_you_mean(name or "", list(names))
+        raise ConfigError(f"{name} is not a recorded study: allowed are {', '.join(names)}.{hint}")
+    return _first_readable(load, [names[known] for known in reversed(fitting)], "the command that made it")
 
 
-def first_readable(load: Callable[[Path], T], folders: Sequence[Path], remedy: str) -> T:
+def _recorded_book(book_id: str | None, store: Store) -> Book:
+    """The recorded book of this id, else the latest. Raises ConfigError."""
+    from bnexp.report.book import load
+
+    found = sorted(store.root.glob("book/book-*/book.json"), key=lambda path: path.stat().st_mtime)
+    ids = {path.parent.name.removeprefix("book-"): path.parent for path in found}
+    if not ids:
+        raise ConfigError(f"no book is recorded in {store.root}; make one first: bnexp study --all --budget smoke.")
+    if book_id is not None and book_id not in ids:
+        raise ConfigError(f"{book_id} is not a recorded book: allowed are {', '.join(ids)}.")
+    return _first_readable(load, [ids[book_id]] if book_id else [*reversed(ids.values())], "bnexp study --all")
+
+
+def _first_readable(load: Callable[[Path], T], folders: Sequence[Path], remedy: str) -> T:
     """The first record that can be used; damaged ones before it are named. Raises ConfigError if none can."""
     damaged: DamagedRecord | None = None
     for folder in folders:

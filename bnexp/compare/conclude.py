@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bnexp.compare.record import StudyRecord
+from bnexp.compare.record import VERDICT, StudyRecord
 from bnexp.compare.result import StudyResult
 from bnexp.compare.select import StoreRecords, study_facts, study_outcomes
 from bnexp.compare.tuned import tuning_notes
@@ -26,5 +26,5 @@ def conclude(record: StudyRecord, store: Store) -> StudyResult:
         records=StoreRecords(record.runs, store),
     )
     result = replace(result, notes=[*result.notes, *tuning_notes(record.tuning, record.study.tune)])
-    write_if_allowed(record.folder / "verdict.json", json_text(result.to_dict()))
+    write_if_allowed(record.folder / VERDICT, json_text(result.to_dict()))
     return result

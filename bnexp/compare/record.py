@@ -18,7 +18,7 @@ from bnexp.plan.study import Choice, Level
 from bnexp.tracking.reading import MIB, DamagedRecord, as_type, read_as
 from bnexp.tracking.store import Store, write_json
 
-STUDY = "study.json"
+STUDY, VERDICT = "study.json", "verdict.json"
 MOST = 16 * MIB  # a hundred thousand runs
 
 
@@ -62,6 +62,11 @@ class StudyRecord(Content):
 
         return shlex.join(["bnexp", "study", self.study.name, *self.overrides])
 
+    @property
+    def concluded(self) -> bool:
+        """Whether the study has reached a verdict before."""
+        return (self.folder / VERDICT).exists()
+
     def save(self) -> None:
         """Write ``study.json``."""
         tuning = [{**vars(choice), "accuracies": list(choice.accuracies.items())} for choice in self.tuning]
@@ -77,7 +82,7 @@ class Plan(Protocol):
     @property
     def study_id(self) -> str: ...
     @property
-    def configs(self) -> Sequence[RunConfig]: ...
+    def specs(self) -> Sequence[RunSpec]: ...
     @property
     def choices(self) -> Sequence[Choice]: ...
 
@@ -90,15 +95,14 @@ def from_plan(plan: Plan, overrides: Sequence[str], store: Store) -> StudyRecord
         overrides: those besides ``study=NAME``.
         store: where its runs will be recorded.
     """
-    specs = [RunSpec(config) for config in plan.configs]
     return StudyRecord(
         folder=store.study_path(plan.study.name, plan.study_id),
         study=plan.study,
         study_id=plan.study_id,
         overrides=list(overrides),
-        data=plan.configs[0].data,
-        settings=shared_settings(plan.configs) | tuned_setting(plan.choices),
-        runs=[PlannedRun(spec.run_id, spec.arm, spec.levels, spec.seed) for spec in specs],
+        data=plan.specs[0].config.data,
+        settings=shared_settings([spec.config for spec in plan.specs]) | tuned_setting(plan.choices),
+        runs=[PlannedRun(spec.run_id, spec.arm, spec.levels, spec.seed) for spec in plan.specs],
         tuning=list(plan.choices),
     )
 

@@ -10,6 +10,7 @@ from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
@@ -56,14 +57,23 @@ def _env(name: str, *default: Any, _node_: Node) -> str | None:
 OmegaConf.register_new_resolver("oc.env", _env, replace=True)
 
 
-def check_overrides(overrides: Sequence[str], known_groups: Mapping[str, list[str]]) -> None:
-    """Raise ConfigError for an override that cannot be read, for a key or group member that does not exist, for too many runs.
+def parse(
+    overrides: Sequence[str], known_groups: Mapping[str, list[str]], loader: ConfigLoader | None = None
+) -> list[Override]:
+    """Parse the overrides of a command line and check that what they name exists.
 
-    ``known_groups``: config group -> names of its files.
+    Args:
+        overrides: ``KEY=VALUE``, as typed.
+        known_groups: config group -> names of its files.
+        loader: Hydra's, which knows what ``glob`` finds.
+
+    Raises:
+        ConfigError: an override cannot be read, a key or group member does not exist, or there would be too many runs.
     """
     keys = {info.name: info for info in schema_keys()}
     nodes = {name.rsplit(".", depth)[0] for name in keys for depth in range(1, name.count(".") + 1)}
-    parsed = [_parse(text) for text in overrides]
+    parser = OverridesParser.create(loader)
+    parsed = [_parse(parser, text) for text in overrides]
     for override in parsed:
         name, text = override.key_or_group, override.input_line
         if override.is_delete():
@@ -87,11 +97,12 @@ def check_overrides(overrides: Sequence[str], known_groups: Mapping[str, list[st
     if (number := math.prod(max(count, 1) for count in numbers.values())) > MAX_RUNS:  # an empty range hides no other
         several = " ".join(text for text, count in numbers.items() if count > 1)
         raise ConfigError(f"{several} makes {number:,} runs: allowed are at most {MAX_RUNS:,}; give fewer values.")
+    return parsed
 
 
-def _parse(text: str) -> Override:
+def _parse(parser: OverridesParser, text: str) -> Override:
     try:
-        return OverridesParser.create().parse_override(text)
+        return parser.parse_overrides([text])[0]  # parse_override forgets the loader
     except (HydraException, RecursionError, ValueError):
         shown = text if len(text) <= 200 else f"{text[:200]}..."
         raise ConfigError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bnexp.config.options import ExecutorName, ModelName
 from bnexp.data.catalogue import CATALOGUE
 from bnexp.plan.spec import RunSpec
+from bnexp.plan.study import Job
 from bnexp.run.arrange import Arrangement, arrange
 from bnexp.run.cohorts import Cohort, cost, num_train_images, relative_cost, split
 from bnexp.run.local import num_cores
@@ -146,11 +147,10 @@ def _row(numbers: Sequence[int], parts: Sequence[Part]) -> dict[str, Any]:
     }
 
 
-def changed(spec: RunSpec, overrides: Sequence[str]) -> RunSpec:
-    """A run that takes as long as ``spec`` with these overrides; quicker to have than the run itself."""
+def changed(spec: RunSpec, job: Job) -> RunSpec:
+    """A run that takes as long as ``spec`` with the overrides of ``job``; quicker to have than the run itself."""
     config = spec.config
-    for item in overrides:
-        name, value = item.split("=", 1)
+    for name, value in job.items():
         if name in TIMED and (value == "null" or value.isdecimal()):
             group, key = name.split(".")
             part = replace(getattr(config, group), **{key: None if value == "null" else int(value)})
@@ -164,6 +164,12 @@ def estimate_seconds(specs: Sequence[RunSpec], store: Store) -> float | None:
     times = [_run_seconds(spec, False, speeds) for spec in specs]
     known = [seconds for seconds in times if seconds is not None]
     return sum(known) / min(num_cores(), max(len(specs), 1)) if len(known) == len(times) else None
+
+
+def estimate_text(specs: Sequence[RunSpec], store: Store) -> str:
+    """``estimate_seconds`` behind a comma, as a phrase; empty where it is not known."""
+    seconds = estimate_seconds(specs, store)
+    return "" if seconds is None else f", about {duration_text(seconds)}"
 
 
 def duration_text(seconds: float) -> str:

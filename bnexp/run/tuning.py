@@ -14,7 +14,8 @@ import numpy as np
 from bnexp.config.keys import schema_keys
 from bnexp.config.schema import ConfigError
 from bnexp.config.validate import check_range
-from bnexp.plan.compose import Batch, StudyPlan
+from bnexp.data.shown import Prepared
+from bnexp.plan.expand import Batch, StudyPlan
 from bnexp.plan.spec import RunSpec
 from bnexp.plan.study import Choice, cells, tuning_jobs
 from bnexp.run.runner import objective, unfinished
@@ -22,11 +23,17 @@ from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store
 
 
-def tune(plan: StudyPlan, store: Store, train: Callable[[list[list[str]]], Any]) -> StudyPlan:
+def tune(plan: StudyPlan, store: Store, train: Callable[[Batch], Any], prepared: Prepared | None = None) -> StudyPlan:
     """The plan with the best value of ``study.tune.setting`` in the runs of each cell; without a grid the plan as it is.
 
-    ``train`` is called with the overrides of runs that have no record yet, and returns when they have. Raises ConfigError where
-    a run leaves none.
+    Args:
+        plan: the study, expanded.
+        store: where the tuning runs are recorded.
+        train: is called with runs that have no record yet, and returns when they have.
+        prepared: the data sets that the command has made ready; None if it has none yet.
+
+    Raises:
+        ConfigError: a tuning run left no record.
     """
     tune = plan.study.tune
     if not tune.grid:
@@ -35,8 +42,8 @@ def tune(plan: StudyPlan, store: Store, train: Callable[[list[list[str]]], Any])
     for extension in range(tune.extensions + 1):
         batch = plan.batch(tuning_jobs(plan.study, grid))
         for phase in batch.phases:
-            if jobs := unfinished_jobs(phase, store):
-                train(jobs)
+            if todo := unfinished(phase.specs, store, prepared):
+                train(phase.only({spec.run_id for spec in todo}))
         choices = choose(plan, grid, batch, store)
         wider = extended(grid, choices)
         if wider == grid or extension == tune.extensions:
@@ -45,15 +52,9 @@ def tune(plan: StudyPlan, store: Store, train: Callable[[list[list[str]]], Any])
     return plan.with_choices(choices)
 
 
-def unfinished_jobs(batch: Batch, store: Store) -> list[list[str]]:
-    """The overrides of the runs that have no finished record."""
-    todo = {spec.run_id for spec in unfinished([RunSpec(config) for config in batch.configs], store)}
-    return [job for job, config in zip(batch.jobs, batch.configs, strict=True) if RunSpec(config).run_id in todo]
-
-
 def choose(plan: StudyPlan, grid: Sequence[float], batch: Batch, store: Store) -> list[Choice]:
     """The best of ``grid`` for each cell: highest mean validation accuracy of the last epoch, of equal ones the smaller."""
-    accuracies = np.array([_accuracy(RunSpec(config), store) for config in batch.configs])
+    accuracies = np.array([_accuracy(spec, store) for spec in batch.specs])
     found = [cell for arms in cells(plan.study) for cell in arms]
     means = accuracies.reshape(len(found), len(grid), len(plan.study.tune.seeds)).mean(2)
     choices = []

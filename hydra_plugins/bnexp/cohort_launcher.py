@@ -29,18 +29,20 @@ class CohortLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         del initial_job_idx
-        from bnexp.plan.compose import compose_jobs
+        from bnexp.plan.compose import Composer
         from bnexp.plan.spec import RunSpec
+        from bnexp.plan.study import as_job
         from bnexp.run import runner
 
-        configs = compose_jobs(self.hydra_context.config_loader, self.config, job_overrides)
-        results = runner.run([RunSpec(config) for config in configs])
+        configs = Composer(self.hydra_context.config_loader, self.config)([as_job(job) for job in job_overrides])
+        specs = [RunSpec(config) for config in configs]
+        results = runner.run(specs)
         return [
             JobReturn(
                 overrides=list(overrides),
-                cfg=OmegaConf.structured(config),
+                cfg=OmegaConf.structured(spec.config),
                 status=JobStatus.COMPLETED,
-                _return_value=runner.objective(results[RunSpec(config).run_id]),
+                _return_value=runner.objective(results[spec.run_id]),
             )
-            for config, overrides in zip(configs, job_overrides, strict=True)
+            for spec, overrides in zip(specs, job_overrides, strict=True)
         ]

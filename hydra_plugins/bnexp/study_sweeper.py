@@ -1,7 +1,7 @@
 """Hydra sweeper ``study``: expands the arms x factors x seeds of a study and hands the jobs to the launcher."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.plugins.launcher import Launcher
@@ -9,11 +9,13 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+if TYPE_CHECKING:
+    from bnexp.plan.expand import Batch
+
 
 @dataclass
 class StudySweeperConf:
     _target_: str = "hydra_plugins.bnexp.study_sweeper.StudySweeper"
-    only_tuning: bool = False
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="study", node=StudySweeperConf, provider="bnexp")
@@ -22,14 +24,10 @@ ConfigStore.instance().store(group="hydra/sweeper", name="study", node=StudySwee
 class StudySweeper(Sweeper):
     """Every run of the study is composed and validated before the launcher starts the first.
 
-    A study that is tuned trains the runs that tune first, and those alone with ``only_tuning``; one with pretraining then the
-    runs that the others start from.
+    A study that is tuned trains the runs that tune first; one with pretraining then the runs that the others start from.
     """
 
     launcher: Launcher
-
-    def __init__(self, only_tuning: bool = False) -> None:
-        self.only_tuning = only_tuning
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
@@ -40,12 +38,16 @@ class StudySweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from bnexp.plan.compose import expand
+        from bnexp.config.overrides import parse
+        from bnexp.plan.expand import expand
+        from bnexp.plan.session import groups
         from bnexp.run.tuning import tune
         from bnexp.tracking.store import Store
 
-        plan = tune(expand(self.loader, arguments), Store(), self._launch)
-        return [] if self.only_tuning else [self._launch(phase.jobs) for phase in plan.runs.phases]
+        plan = tune(expand(self.loader, parse(arguments, groups(), self.loader)), Store(), self._launch)
+        return [self._launch(phase) for phase in plan.runs.phases]
 
-    def _launch(self, jobs: list[list[str]]) -> Any:
-        return self.launcher.launch(jobs, initial_job_idx=0)
+    def _launch(self, batch: "Batch") -> Any:
+        from bnexp.plan.study import texts_of
+
+        return self.launcher.launch([texts_of(job) for job in batch.jobs], initial_job_idx=0)

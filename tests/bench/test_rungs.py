@@ -15,7 +15,8 @@ from bnexp.bench.work import Work
 from bnexp.config.options import DataName, Device
 from bnexp.data.resident import prepare
 from bnexp.metrics import RunFinished
-from bnexp.plan.compose import compose, expand_study
+from bnexp.plan.compose import compose
+from bnexp.plan.expand import expand_study
 from bnexp.plan.spec import RunSpec
 from bnexp.run.cohorts import cohorts
 from bnexp.run.local import run_inline

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bnexp.plan.compose import config_dirs
+from bnexp.plan.session import config_dirs
 from tests.cli.conftest import Cli
 
 README = Path(__file__).parents[2] / "README.md"

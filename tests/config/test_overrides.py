@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bnexp.config.overrides import check_overrides
+from bnexp.config.overrides import parse
 from bnexp.config.schema import ConfigError
-from bnexp.plan.compose import compose, expand_multirun
+from bnexp.plan.compose import compose
+from bnexp.plan.expand import expand_multirun
 
 GROUPS = {"norm": ["batch", "none"], "optim": ["adam", "sgd"]}
 ALLOWED = "does not exist: allowed are batch, none."
@@ -53,10 +54,10 @@ ALLOWED = "does not exist: allowed are batch, none."
 )
 def test_an_override_is_let_through_or_answered_in_one_sentence(override: str, sentence: str | None) -> None:
     if sentence is None:
-        check_overrides(["seed=1", override], GROUPS)
+        parse(["seed=1", override], GROUPS)
         return
     with pytest.raises(ConfigError) as error:
-        check_overrides(["seed=1", override], GROUPS)
+        parse(["seed=1", override], GROUPS)
     assert str(error.value).startswith(sentence)
     assert "\n" not in str(error.value)
 

@@ -9,6 +9,7 @@ import pytest
 from bnexp.config import typed
 from bnexp.config.schema import ConfigError
 from bnexp.plan import compose as c
+from bnexp.plan import expand as e
 
 VALUES = {"WORD": "hunter2-secret", "NUMBER": "-7725e-2", "LIST": "[77,77]"}
 STUDY = "study=batchnorm"
@@ -59,7 +60,7 @@ def test_an_override_is_shown_as_it_was_typed(override: str, shown: str) -> None
 )
 def test_so_is_what_a_study_is_given(override: str, shown: str) -> None:
     with pytest.raises(ConfigError) as error:
-        c.expand_study([STUDY, override])
+        e.expand_study([STUDY, override])
     check(str(error.value), shown)
 
 
@@ -78,7 +79,7 @@ def test_so_is_what_stands_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["study=mine"], "optim.lr=${oc.env:NUMBER} is out of range"),
     ):
         with pytest.raises(ConfigError) as error:
-            c.expand_study(overrides) if "study=mine" in overrides else c.compose(overrides)
+            e.expand_study(overrides) if "study=mine" in overrides else c.compose(overrides)
         check(str(error.value), shown)
 
 

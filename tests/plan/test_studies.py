@@ -11,10 +11,12 @@ import pytest
 from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import ConfigError, StudyConfig
 from bnexp.plan import compose as c
+from bnexp.plan import expand as e
+from bnexp.plan.budget import budgeted
+from bnexp.plan.session import config_dirs, groups
 from bnexp.plan.spec import RunSpec
-from bnexp.plan.study import budgeted
 
-STUDIES = c.groups()["study"]
+STUDIES = groups()["study"]
 TREND_LEVELS = 3  # that Page's test needs
 
 
@@ -25,7 +27,7 @@ def definition(name: str) -> StudyConfig:
 
 def header(name: str) -> str:
     """The comment that a study file opens with, as one line."""
-    text = (c.config_dirs()[0] / "study" / f"{name}.yaml").read_text()
+    text = (config_dirs()[0] / "study" / f"{name}.yaml").read_text()
     return " ".join(line.removeprefix("#").strip() for line in text.split("\ndefaults:")[0].splitlines())
 
 
@@ -47,7 +49,7 @@ def test_every_study_expands_at_smoke_and_shares_runs_with_others() -> None:
     seen: set[str] = set()
     total = 0
     for name in STUDIES:
-        plan = c.expand_study([f"study={name}", "budget=smoke"])
+        plan = e.expand_study([f"study={name}", "budget=smoke"])
         ids = {RunSpec(config).run_id for config in plan.configs}
         seen |= ids
         total += len(ids)
@@ -96,24 +98,24 @@ def test_a_budget_thins_levels_evenly_and_drops_what_is_beyond_its_limits() -> N
 def test_levels_beyond_the_data_are_left_out_and_named(
     name: str, budget: list[str], levels: list[int | None], there: str
 ) -> None:
-    plan = c.expand_study([f"study={name}", "data=digits", "study.seeds=1", *budget])
+    plan = e.expand_study([f"study={name}", "data=digits", "study.seeds=1", *budget])
     assert plan.study.factors["data.train_size"] == levels
     assert {config.data.train_size for config in plan.configs} == set(levels)
     assert plan.note == (f"digits has {there} training images, so that data.train_size=5000 is left out." if there else "")
-    assert c.expand_study([f"study={name}", "study.seeds=1", *budget, "data=mnist"]).note == ""
+    assert e.expand_study([f"study={name}", "study.seeds=1", *budget, "data=mnist"]).note == ""
 
 
 def test_a_study_of_more_images_than_there_are_says_which_levels_to_give() -> None:
     many = ["study=transfer", "data=digits", "data.val_fraction=0.8"]
     with pytest.raises(ConfigError, match=r"over 500, 5000, but digits has 288 training images; give its levels, like"):
-        c.expand_study(many)
-    assert len(c.expand_study([*many, "data.train_size=144,288", "study.seeds=1"]).configs) == 5 * 2 * 2
+        e.expand_study(many)
+    assert len(e.expand_study([*many, "data.train_size=144,288", "study.seeds=1"]).configs) == 5 * 2 * 2
     with pytest.raises(ConfigError, match=r"data.train_size=289 is more than there is"):
-        c.expand_study([*many, "data.train_size=144,289"])
+        e.expand_study([*many, "data.train_size=144,289"])
 
 
 def test_levels_that_a_user_gives_are_all_used() -> None:
-    plan = c.expand_study(["study=batchnorm", "budget=smoke", "optim.lr=0.1,0.2,0.3,0.4"])
+    plan = e.expand_study(["study=batchnorm", "budget=smoke", "optim.lr=0.1,0.2,0.3,0.4"])
     assert plan.study.factors["optim.lr"] == ["0.1", "0.2", "0.3", "0.4"]
 
 

@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 
 from bnexp.config.options import Analysis
 from bnexp.config.schema import ConfigError, StudyConfig, TuneConfig
+from bnexp.plan.budget import budgeted
 from bnexp.plan.checks import check
-from bnexp.plan.compose import expand_study
+from bnexp.plan.expand import expand_study
 from bnexp.plan.study import (
     Choice,
-    budgeted,
+    as_job,
     cells,
     jobs,
-    key_of,
     levels_text,
     literal,
     merge,
     pretraining_job,
+    texts_of,
     tuning_jobs,
     varied_keys,
 )
@@ -35,7 +36,7 @@ def made(**keys: object) -> StudyConfig:
 
 def test_arms_stand_side_by_side_at_each_seed_and_level() -> None:
     found = list(jobs(made(factors={"optim.lr": [0.1, 0.2]})))
-    assert [(job[0], job[1], job[2]) for job in found[:3]] == [
+    assert [tuple(texts_of(job)[:3]) for job in found[:3]] == [
         ("norm=none", "optim.lr=0.1", "seed=0"),
         ("norm=batch", "optim.lr=0.1", "seed=0"),
         ("norm=none", "optim.lr=0.1", "seed=1"),
@@ -45,7 +46,7 @@ def test_arms_stand_side_by_side_at_each_seed_and_level() -> None:
 
 def test_every_cell_tries_the_same_values_with_the_same_seeds() -> None:
     study = made(factors={"norm.eps": [0.1]}, tune=TuneConfig(grid=[0.5], seeds=[7, 8]))
-    assert tuning_jobs(study, [0.5])[1] == [
+    assert texts_of(tuning_jobs(study, [0.5])[1]) == [
         "norm=none",
         "norm.eps=0.1",
         "optim.lr=0.5",
@@ -66,7 +67,7 @@ def test_a_pretraining_is_the_run_itself_but_for_how_it_goes_on() -> None:
         "study.arm='batch'",
         "+study.levels={}",
     ]
-    assert pretraining_job(study, job) == [
+    assert texts_of(pretraining_job(study, as_job(job))) == [
         "norm=batch",
         "seed=4",
         "train.init_from=null",
@@ -153,7 +154,7 @@ TWO_FACTORS = {"optim.lr": [0.1, "0.2"], "place": {"late hit": ["norm.placement=
 
 
 def test_every_arm_meets_every_combination_of_levels_in_order() -> None:
-    found = [[(cell.key, cell.overrides) for cell in arms] for arms in cells(made(factors=TWO_FACTORS))]
+    found = [[(cell.key, texts_of(cell.overrides)) for cell in arms] for arms in cells(made(factors=TWO_FACTORS))]
     late, none = ["norm.placement=after_pool", "seed=9"], []
     assert found == [
         [((arm, f"lr={lr}, place={level}"), [f"norm={arm}", f"optim.lr={lr}", *changes]) for arm in ("none", "batch")]
@@ -169,18 +170,18 @@ def test_a_job_has_the_chosen_value_of_its_cell() -> None:
     levels: dict[str, object] = {"norm.eps": 0.2}
     choice = Choice("batch", levels, "optim.weight_decay", 0.00012345678, {0.00012345678: 0.75, 0.5: 0.5}, True)
     assert (choice.key, choice.accuracy) == (("batch", "eps=0.2"), 0.75)
-    assert [job[2:-2] for job in jobs(study, [choice])] == [
+    assert [texts_of(job)[2:-2] for job in jobs(study, [choice])] == [
         ["seed=3"],
         ["seed=3"],
         ["seed=3"],
         ["optim.weight_decay=0.000123457", "seed=3"],
     ]
-    assert list(jobs(study))[3][-2:] == ["study.arm='batch'", "+study.levels={norm.eps:0.2}"]
+    assert texts_of(list(jobs(study))[3])[-2:] == ["study.arm='batch'", "+study.levels={norm.eps:0.2}"]
 
 
 def test_tuning_tries_value_by_value_and_seed_by_seed_in_every_cell() -> None:
     study = made(tune=TuneConfig(grid=[0.5], seeds=[7, 8]))
-    assert [(job[0], job[1], job[2]) for job in tuning_jobs(study, [0.5, 1e-5])] == [
+    assert [tuple(texts_of(job)[:3]) for job in tuning_jobs(study, [0.5, 1e-5])] == [
         (f"norm={arm}", f"optim.lr={lr}", f"seed={seed}")
         for arm in ("none", "batch")
         for lr in ("0.5", "1e-05")
@@ -189,14 +190,16 @@ def test_tuning_tries_value_by_value_and_seed_by_seed_in_every_cell() -> None:
 
 
 def test_a_pretraining_keeps_what_is_not_tuned() -> None:
-    assert "optim.lr=0.2" in pretraining_job(made(), ["optim.lr=0.2", "seed=1"])
+    assert pretraining_job(made(), as_job(["optim.lr=0.2", "seed=1"]))["optim.lr"] == "0.2"
     tuned = made(tune=TuneConfig(grid=[0.1, 0.2]))
-    assert pretraining_job(tuned, ["optim.lr=0.2", "optim.momentum=0"])[0] == "optim.momentum=0"
+    job = pretraining_job(tuned, as_job(["optim.lr=0.2", "optim.momentum=0"]))
+    assert ("optim.lr" in job, job["optim.momentum"]) == (False, "0")
 
 
 def test_the_later_of_two_overrides_of_a_key_counts() -> None:
-    assert merge(["a=1", "b=x=y", "c=3"], ["b=2", "d=4"]) == ["a=1", "c=3", "b=2", "d=4"]
-    assert key_of("b=x=y") == "b"
+    merged = merge(as_job(["a=1", "b=x=y", "c=3"]), as_job(["b=2", "d=4"]))
+    assert texts_of(merged) == ["a=1", "c=3", "b=2", "d=4"]
+    assert as_job(["b=x=y"]) == {"b": "x=y"}
     assert varied_keys(made(arms={"a": ["norm=none", "optim.lr=1"]}, factors={"seed": [1]})) == {"norm", "optim.lr", "seed"}
 
 

@@ -11,10 +11,13 @@ from safetensors.numpy import load_file
 
 from bnexp.compare.record import from_plan
 from bnexp.config.schema import ConfigError
-from bnexp.plan.compose import StudyPlan, compose, expand_multirun, expand_study, launch
+from bnexp.plan.compose import compose
+from bnexp.plan.expand import StudyPlan, expand_multirun, expand_study
 from bnexp.plan.spec import RunSpec
+from bnexp.plan.study import texts_of
 from bnexp.run.cohorts import cohorts
-from bnexp.run.runner import RunError, run, run_job
+from bnexp.run.runner import RunError, run
+from bnexp.run.train import launch
 from bnexp.tracking.initial import initial_weights, resolve_starts
 from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store, write_json
@@ -71,7 +74,7 @@ def starts(plan: StudyPlan) -> list[tuple[str, int, str | None]]:
 def test_arms_share_the_pretraining_of_their_seed(shift: list[str]) -> None:
     plan = expand_study(shift)
     assert plan.runs.pretraining is not None
-    first, second = (RunSpec(config) for config in plan.runs.pretraining.configs)
+    first, second = plan.runs.pretraining.specs
     assert (first.seed, second.seed, first.arm) == (0, 1, "pretraining")
     assert starts(plan) == [
         ("head", 0, first.run_id),
@@ -89,13 +92,13 @@ def test_jobs_compose_to_the_configurations_that_were_planned(shift: list[str]) 
     plan = expand_study([*shift, "study.seeds=1"])
     for phase in plan.runs.phases:
         marks = ("study.arm", "study.id", "+study.levels")
-        again = [RunSpec(compose([item for item in job if not item.startswith(marks)])) for job in phase.jobs]
-        assert [each.run_id for each in again] == [RunSpec(config).run_id for config in phase.configs]
-    assert expand_multirun([*shift, "study.seeds=1"]) == [config for phase in plan.runs.phases for config in phase.configs]
+        again = [RunSpec(compose([item for item in texts_of(job) if not item.startswith(marks)])) for job in phase.jobs]
+        assert [each.run_id for each in again] == [spec.run_id for spec in phase.specs]
+    assert expand_multirun([*shift, "study.seeds=1"]) == [spec.config for phase in plan.runs.phases for spec in phase.specs]
 
 
 def test_a_study_trains_what_its_runs_start_from_first(shift: list[str]) -> None:
-    launch(run_job, shift, multirun=True)
+    launch(shift, multirun=True)
     plan, store = expand_study(shift), Store()
     for config in plan.configs:
         record, start = store.find(RunSpec(config).run_id), store.find(str(config.train.init_from))

@@ -22,7 +22,8 @@ from bnexp.config.schema import ConfigError
 from bnexp.data.download import DataError
 from bnexp.data.resident import Resident, prepare
 from bnexp.metrics import Record, RunFailed, RunFinished, RunStarted
-from bnexp.plan.compose import compose, expand_study
+from bnexp.plan.compose import compose
+from bnexp.plan.expand import expand_study
 from bnexp.plan.spec import RunSpec
 from bnexp.run import ray as ray_executor
 from bnexp.run.local import Pool, run_inline

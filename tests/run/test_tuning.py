@@ -11,10 +11,9 @@ from bnexp.cli.planned import planned_rows
 from bnexp.compare.record import from_plan, load
 from bnexp.compare.tuned import tuning_notes, tuning_rows
 from bnexp.config.schema import ConfigError
-from bnexp.plan.compose import StudyPlan, expand_multirun, expand_study, launch, to_config
-from bnexp.plan.spec import RunSpec
+from bnexp.plan.expand import Batch, StudyPlan, expand_multirun, expand_study
 from bnexp.plan.study import Choice, tuning_jobs
-from bnexp.run.runner import run_job
+from bnexp.run.train import launch
 from bnexp.run.tuning import extended, tune
 from bnexp.tracking.store import Store, write_json
 
@@ -33,9 +32,9 @@ class Pretended:
         self.plan, self.store, self.accuracies = plan, store, accuracies
         self.trained: list[tuple[str, float, int]] = []
 
-    def __call__(self, jobs: list[list[str]]) -> None:
-        for config in self.plan.batch(jobs).configs:
-            spec, lr = RunSpec(config), config.optim.lr
+    def __call__(self, batch: Batch) -> None:
+        for spec in batch.specs:
+            lr = spec.config.optim.lr
             self.trained.append((spec.arm, lr, spec.seed))
             metrics = {"val/accuracy": self.accuracies(spec.arm, lr), "test/accuracy": 0.5}
             known = {"run_id": spec.run_id, "study": spec.study, "data": "digits", "arm": spec.arm, "levels": spec.levels}
@@ -89,7 +88,7 @@ def test_a_grid_ends_where_the_key_does() -> None:
 
 def test_a_tuning_run_without_a_record_ends_the_study() -> None:
     plan, store = tuned_plan(), Store()
-    first = RunSpec(plan.batch(tuning_jobs(plan.study, [0.01])).configs[0])
+    first = plan.batch(tuning_jobs(plan.study, [0.01])).specs[0]
     write_json(store.run_path(first) / "failure.json", {"error": "no memory"})
     with pytest.raises(ConfigError, match=rf"its tuning run {first.run_id} \(none lr=0.01 seed=7\) failed: no memory"):
         tune(plan, store, lambda jobs: None)
@@ -174,7 +173,7 @@ def test_a_tuning_that_cannot_be_fair_is_refused(overrides: list[str], sentence:
 def test_a_tuned_study_trains_end_to_end_under_the_sweeper(shared_cache: Path) -> None:
     """Rates far too small: the best is the larger one, and the grid grows upwards."""
     chosen = [*SMALL, "study.tune.grid=[0.0001,0.001]", "study.tune.seeds=[7]", "study.tune.extensions=1"]
-    done = launch(run_job, chosen, multirun=True)
+    done = launch(chosen, multirun=True)
     store = Store()
     assert len(done) == 2
     tried = {(run.summary.arm, run.config["optim"]["lr"], run.summary.seed) for run in store.runs()}
@@ -183,11 +182,11 @@ def test_a_tuned_study_trains_end_to_end_under_the_sweeper(shared_cache: Path) -
     assert len(values) == 3
     assert tuning == {(arm, lr) for arm in ("none", "after_pool") for lr in values}
 
-    def nothing_left(jobs: list[list[str]]) -> None:
-        raise AssertionError(jobs)
+    def nothing_left(batch: Batch) -> None:
+        raise AssertionError(batch)
 
     plan = tune(expand_study(chosen), store, nothing_left)
-    assert {RunSpec(config).run_id for config in plan.configs} == {RunSpec(to_config(job.cfg)).run_id for job in done}
+    assert {spec.run_id for spec in plan.specs} == {spec.run_id for spec in done}
     for choice in plan.choices:
         measured = {
             run.config["optim"]["lr"]: run.summary.metric("val/accuracy")

@@ -73,7 +73,7 @@ class Probes:
         self.num_full = max(data.num_train // self.train.batch_size, 1)
         rates = [learning_rates(c.optim, self.train.epochs, self.steps_per_epoch) for c in configs]
         self.rates = torch.as_tensor(np.stack(rates, axis=1), dtype=network.flat.dtype).to(data.device)
-        self.twin = Twin(network, self.train.precision)
+        self.twin: Twin = Twin(network, self.train.precision)
         self.at_steps = [build(self) for name, build in AT_STEPS.items() if getattr(self.probe, name)]
         self.at_epochs = [build(self) for name, build in AT_EPOCHS.items() if getattr(self.probe, name)]
         self.at_end = [build(self) for name, build in AT_END.items() if getattr(self.probe, name)]

@@ -1,0 +1,14 @@
+from bnexp.compare.frame import compare as compare
+from bnexp.compare.frame import load_runs as load_runs
+from bnexp.compare.result import StudyResult as StudyResult
+from bnexp.config.schema import ConfigError as ConfigError
+from bnexp.data.download import DataError as DataError
+from bnexp.run.recorded import TrainedRun as TrainedRun
+from bnexp.run.recorded import load_run as load_run
+from bnexp.run.runner import RunError as RunError
+from bnexp.run.study import Listener as Listener
+from bnexp.run.study import run_study as run_study
+from bnexp.run.train import train as train
+
+__version__: str
+__all__: list[str]

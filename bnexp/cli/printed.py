@@ -1,0 +1,61 @@
+"""What is printed while a study runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bnexp.cli.output import Format, message, print_rows, stderr
+from bnexp.cli.result import print_result
+from bnexp.run.study import Listener
+
+if TYPE_CHECKING:
+    from bnexp.compare.result import StudyResult
+    from bnexp.plan.expand import StudyPlan
+    from bnexp.plan.spec import RunSpec
+    from bnexp.plan.study import Choice
+
+
+class Printed(Listener):
+    """Shows how a study goes: what will run and notes on stderr, tuned values and the verdict on stdout."""
+
+    def __init__(self, format: Format) -> None:
+        self.format = format
+
+    def tuning(self, setting: str, num_runs: int) -> None:
+        message(f"tuning {setting} first: {num_runs} runs, and more where a best value lies at the edge")
+
+    def tuned(self, choices: Sequence[Choice]) -> None:
+        from bnexp.compare.tuned import tuning_rows
+
+        if self.format is Format.table:
+            print_rows(tuning_rows(choices), self.format)
+
+    def planned(self, plan: StudyPlan, todo: Sequence[RunSpec]) -> None:
+        stderr().print(plan.study.question, style="bold", markup=False)
+        message(_what_runs(plan, todo))
+        if plan.note:
+            message(plan.note)
+
+    def concluded(self, result: StudyResult) -> None:
+        print_result(result, self.format)
+
+    def told(self, text: str) -> None:
+        message(text)
+
+
+def _what_runs(plan: StudyPlan, todo: Sequence[RunSpec]) -> str:
+    from bnexp.cli.studies import times
+    from bnexp.plan.spec import unique
+    from bnexp.run.forecast import estimate_text
+    from bnexp.tracking.store import Store
+
+    own = unique(plan.specs)
+    first = unique(plan.runs.pretraining.specs) if plan.runs.pretraining else []
+    num_known = len(unique([*first, *own])) - len(todo)
+    known = f", {num_known} finished before" if num_known else ""
+    time_left = estimate_text(todo, Store()) if todo else ""
+    after = f", after {len(first)} that they start from" if first else ""
+    read = f", {len(plan.specs)} readings" if len(own) < len(plan.specs) else ""
+    what = f"{len(own)} run{'s' * (len(own) != 1)}{read}: {', '.join(plan.study.arms)}{times(plan.study)}"
+    return f"{what}{after}{known}{time_left}; study {plan.study.name}-{plan.study_id}"

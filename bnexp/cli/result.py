@@ -1,0 +1,58 @@
+"""How the result of a study is printed: the answer and its tables, or the data behind them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from bnexp.cli.output import Format, print_json, print_rows, stdout, table_width
+
+if TYPE_CHECKING:
+    from bnexp.compare.result import StudyResult
+
+# Columns of a comparison: the first of these that fit the terminal. All there is is in --json, --csv, --md and the report.
+_NAMES = ("arm", "baseline", "level", "measure")
+TERMINAL_COLUMNS = (
+    (*_NAMES, "n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z", "n needed", "verdict"),
+    (*_NAMES, "difference", "95 % interval", "p adjusted", "verdict"),
+    (*_NAMES, "difference", "verdict"),
+)
+NUMBERS = ("n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z", "n needed")  # aligned right
+
+
+def went_wrong(result: StudyResult) -> bool:
+    """Whether a run failed, is missing or damaged, or diverged in a study that does not look for the rate at which runs do."""
+    from bnexp.compare.analyses import ANALYSES
+
+    expected = {"diverged"} if ANALYSES[result.study["analysis"]].expects_divergence else set()
+    bad = {"failed", "missing", "damaged", "diverged"} - expected
+    return any(outcome.status in bad for outcome in result.outcomes)
+
+
+def print_result(result: StudyResult, format: Format) -> None:
+    """The verdict on stdout: answer and tables, or the data behind them."""
+    from bnexp.compare.tables import comparison_rows
+
+    if format is Format.json:
+        print_json(result.to_dict())
+    elif format is Format.csv:
+        print_rows([asdict(comparison) for comparison in result.comparisons], format)
+    elif format is Format.md:
+        print_rows(comparison_rows(result), format)
+    else:
+        _print_tables(result)
+
+
+def _print_tables(result: StudyResult) -> None:
+    from bnexp.compare.tables import arm_rows, comparison_rows
+
+    arms, comparisons, out = arm_rows(result), comparison_rows(result), stdout()
+    out.print(f"\n{result.answer}\n", style="bold", markup=False, soft_wrap=not out.is_terminal)
+    print_rows(arms, Format.table, right=[name for name in arms[0] if name not in ("arm", "level")] if arms else ())
+    out.print()
+    tables = [[{name: row[name] for name in columns if name in row} for row in comparisons] for columns in TERMINAL_COLUMNS]
+    shown = next((table for table in tables if table_width(table) <= out.width), tables[-1])
+    print_rows(shown, Format.table, right=NUMBERS)
+    settings = "  ".join(f"{name}={value}" for name, value in result.settings.items())
+    for line in (f"\nHeld fixed: {settings}", *(f"- {line}" for line in (*result.unpaired, *result.notes))):
+        out.print(line, style="dim", markup=False, soft_wrap=not out.is_terminal)

@@ -1,0 +1,65 @@
+"""``bnexp study`` without a name: the list of studies, with what each takes."""
+
+from __future__ import annotations
+
+from bnexp.cli.output import Format, Row, message, print_rows
+from bnexp.config.schema import ConfigError, StudyConfig
+from bnexp.config.validate import resolve_seeds
+from bnexp.plan.study import Job, jobs, pretraining_job, trained, tuning_jobs
+
+
+def print_studies(format: Format, overrides: list[str]) -> None:
+    """One row per study: its question, runs, data set and estimated time under these overrides."""
+    from bnexp.data.download import DataError
+    from bnexp.plan.session import groups
+
+    rows = []
+    for name in groups().get("study", []):
+        try:
+            rows.append(_row(name, overrides))
+        except (ConfigError, DataError) as error:
+            message(f"study {name} cannot be read: {error}")
+    print_rows(rows, format, right=("estimated_time",))
+    message(
+        "\nRun one with bnexp study NAME, all with bnexp study --all; add data=digits or budget=quick for a faster answer, "
+        "--dry-run to see its runs."
+    )
+
+
+def _row(name: str, overrides: list[str]) -> Row:
+    from bnexp.plan.budget import fitting
+    from bnexp.plan.compose import compose
+    from bnexp.plan.spec import RunSpec
+    from bnexp.run.forecast import changed, duration_text, estimate_seconds
+    from bnexp.tracking.store import Store
+
+    spec = RunSpec(compose([f"study={name}", *overrides]))
+    study = spec.config.study
+    study.factors, _ = fitting(study, spec.config.data)
+    text, runs = _runs(study)
+    seconds = estimate_seconds([changed(spec, job) for job in runs], Store())
+    return {
+        "study": name,
+        "question": study.question,
+        "runs": text,
+        "data": spec.config.data.name.value,
+        "estimated_time": "unknown" if seconds is None else duration_text(seconds),
+    }
+
+
+def _runs(study: StudyConfig) -> tuple[str, list[Job]]:
+    """How many runs a study has, in words that show the arithmetic, and the overrides of each."""
+    planned, tuning = list(jobs(study)), tuning_jobs(study, study.tune.grid)
+    own, first = trained(planned), trained(pretraining_job(study, job) for job in [*tuning, *planned] if study.pretrain)
+    text = f"{len(study.arms)} arms{times(study)} = {len(planned)}"
+    text += f" readings of {len(own)} runs" if len(own) < len(planned) else ""
+    parts = [f"{len(tuning)} that tune" if tuning else "", f"{len(first)} to start from" if first else ""]
+    after = " and ".join(part for part in parts if part)
+    return text + (f", after {after}" if after else ""), [*trained(tuning), *first, *own]
+
+
+def times(study: StudyConfig) -> str:
+    """What the arms of a study are multiplied by: `` x 3 optim.lr x 5 seeds``."""
+    factors = "".join(f" x {len(levels)} {name}" for name, levels in study.factors.items())
+    count = len(resolve_seeds(study.seeds))
+    return f"{factors} x {count} seed{'s' if count > 1 else ''}"

@@ -1,0 +1,85 @@
+"""A run's network as a plain torch module, without the run axis: for use outside of bnexp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from bnexp.config.options import Activation
+from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunAveragePool, RunConv2d, RunDropout, RunFlatten, RunLinear
+from bnexp.model.networks import Network
+from bnexp.model.norms import RunGroupNorm, RunningNorm
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    Activation.relu: nn.ReLU,
+    Activation.leaky_relu: nn.LeakyReLU,
+    Activation.tanh: nn.Tanh,
+    Activation.sigmoid: nn.Sigmoid,
+    Activation.identity: nn.Identity,
+    Activation.gelu: nn.GELU,
+    Activation.silu: nn.SiLU,
+}
+
+
+def plain_module(network: Network, run: int) -> nn.Sequential:
+    """One run of a network as a module of torch's own layers, with the run's parameters and buffers, in evaluation mode.
+
+    Layers and weights keep their names, so its ``state_dict`` is what ``network.export(run)`` gives. In evaluation it computes
+    what the run computes. In training mode ghost batches, noise and the corrections of batch renorm are left out: it has the
+    batch norm that torch has.
+
+    Args:
+        network: R networks of one shape.
+        run: which of them, from 0.
+
+    Returns:
+        Images ``(N, C, S, S)``, normalised as for the run -> logits ``(N, K)``.
+    """
+    module = nn.Sequential()
+    for name, layer in network.named_children():
+        module.add_module(name, _plain(layer, run))
+    weights = {name: torch.from_numpy(value) for name, value in network.export(run).items()}
+    module.to(network.flat.dtype).load_state_dict(weights)
+    return module.eval()
+
+
+def _plain(layer: nn.Module, run: int) -> nn.Module:
+    match layer:
+        case RunConv2d():
+            _, out_channels, in_channels, kernel_size, _ = layer.weight.shape
+            return nn.Conv2d(in_channels, out_channels, kernel_size, padding=layer.padding, bias=layer.bias is not None)
+        case RunLinear():
+            _, out_features, in_features = layer.weight.shape
+            return nn.Linear(in_features, out_features)
+        case RunFlatten():
+            return nn.Flatten()
+        case RunAveragePool():
+            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        case MaxPool2x2():
+            return nn.MaxPool2d(2)
+        case Nonlinearity():
+            return ACTIVATIONS[layer.name]()
+        case RunDropout():
+            return nn.Dropout(float(layer.threshold[run]) / 2**32)
+        case RunGroupNorm():
+            affine = layer.weight is not None
+            return nn.GroupNorm(layer.groups, layer.num_features, float(layer.eps[run]), affine)
+        case RunningNorm():
+            return _batch_norm(layer, run)
+    raise TypeError(f"{type(layer).__name__} has no plain counterpart; add it to bnexp/model/export.py")
+
+
+def _batch_norm(layer: RunningNorm, run: int) -> nn.Module:
+    momentum = None if layer.cumulative[run] else float(layer.momentum[run])
+    kind: Any = nn.BatchNorm2d if layer.map_size > 1 else nn.BatchNorm1d
+    module: nn.Module = kind(
+        layer.num_features,
+        eps=float(layer.eps[run]),
+        momentum=momentum,
+        affine=layer.weight is not None,
+        track_running_stats=layer.track_running_stats,
+    )
+    return module

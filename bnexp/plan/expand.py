@@ -1,0 +1,194 @@
+"""A study, or a multirun -> its runs, each composed and validated before the first one trains."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+
+from bnexp.config.overrides import unescaped
+from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
+from bnexp.data.amount import budget_note
+from bnexp.plan.budget import TRAIN_SIZE, budgeted, fitting
+from bnexp.plan.checks import check, check_pretraining, check_runs
+from bnexp.plan.compose import Composer, to_config
+from bnexp.plan.session import groups, load, session
+from bnexp.plan.spec import RunSpec, digest, plain
+from bnexp.plan.study import Choice, Job, as_job, merge, pretraining_job
+from bnexp.plan.study import jobs as study_jobs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Runs that can train at once.
+
+    Attributes:
+        jobs: the overrides of each run.
+        specs: the runs, in the same order.
+        pretraining: the runs that they start from, if any.
+    """
+
+    jobs: list[Job]
+    specs: list[RunSpec]
+    pretraining: Batch | None = None
+
+    @property
+    def phases(self) -> list[Batch]:
+        """What can train at once, in order."""
+        return [self.pretraining, self] if self.pretraining else [self]
+
+    def only(self, run_ids: Collection[str]) -> Batch:
+        """The runs with these ids, without those that they start from."""
+        kept = [(job, spec) for job, spec in zip(self.jobs, self.specs, strict=True) if spec.run_id in run_ids]
+        return Batch([job for job, _ in kept], [spec for _, spec in kept])
+
+    def marked(self, study_id: str) -> Batch:
+        """The same runs as those of a study. Runs that they start from may be shared between studies, and are not marked."""
+        jobs = [job | {"study.id": f"'{study_id}'"} for job in self.jobs]  # quoted: a hash may read as a number
+        configs = [replace(spec.config, study=replace(spec.config.study, id=study_id)) for spec in self.specs]
+        return replace(self, jobs=jobs, specs=list(map(RunSpec, configs)))
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study, expanded.
+
+    Attributes:
+        study: its definition, fitted to budget and data.
+        study_id: hash of the question and its runs (untuned ones).
+        runs: its runs.
+        choices: the tuned values, empty if nothing is tuned or not yet.
+        note: how it was fitted to the data, empty if it was not.
+        master: Hydra's composition with the overrides that all runs share.
+    """
+
+    study: StudyConfig
+    study_id: str
+    runs: Batch
+    master: DictConfig = field(repr=False, compare=False)
+    _compose: Composer = field(repr=False, compare=False)
+    _shared: Job = field(repr=False, compare=False)
+    choices: list[Choice] = field(default_factory=list)
+    note: str = ""
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        """The runs of the study itself, in the order of its cells; arms may be readings of the same run."""
+        return self.runs.specs
+
+    @property
+    def configs(self) -> list[RunConfig]:
+        """The configurations of ``specs``."""
+        return [spec.config for spec in self.specs]
+
+    @property
+    def launcher(self) -> str:
+        """The name of Hydra's launcher."""
+        return str(self.master.hydra.runtime.choices["hydra/launcher"])
+
+    def batch(self, jobs: Iterable[Job]) -> Batch:
+        """Other runs of the study: ``jobs`` with the overrides that all runs share."""
+        return _batch(self._compose, self.study, [merge(self._shared, job) for job in jobs])
+
+    def with_choices(self, choices: list[Choice]) -> StudyPlan:
+        """The plan whose runs have the chosen values. The study and its id stay: they say how values are chosen."""
+        return replace(self, choices=choices, runs=self.batch(study_jobs(self.study, choices)).marked(self.study_id))
+
+
+def expand_study(overrides: Sequence[str]) -> StudyPlan:
+    """Arms x factors x seeds of the study that ``overrides`` choose (``study=NAME``). Raises ConfigError."""
+    with session(overrides) as hydra:
+        return expand(hydra.loader, hydra.overrides)
+
+
+def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
+    """``expand_study`` with Hydra's loader and parsed overrides at hand, as in a sweeper.
+
+    An override with several values (``optim.lr=0.01,0.1``) becomes one more factor. The study id hashes the question with
+    its metric, direction, margin, way of tuning and runs (untuned ones), before any of them trains.
+    """
+    fixed = [item for item in overrides if not item.is_sweep_override()]
+    swept = {item.key_or_group: _values(item) for item in overrides if item.is_sweep_override()}
+    master = load(loader, [str(item.input_line) for item in fixed], multirun=True)
+    base = to_config(master)
+    if not base.study.name:
+        names = groups().get("study", [])
+        raise ConfigError(f"no study was chosen: allowed is one of {', '.join(names)}; try bnexp study {names[0]}.")
+    study, note = _fitted(base, swept)
+    check(study, [item.key_or_group for item in fixed], list(swept))
+    compose, shared = Composer(loader, master), as_job(str(item.input_line) for item in fixed)
+    runs = _batch(compose, study, [merge(shared, job) for job in study_jobs(study)])
+    check_runs(study, [spec.config for spec in runs.specs])
+    run_ids = sorted(spec.run_id for spec in runs.specs)
+    study_id = digest([_definition(study), study.margin or base.data.margin, run_ids], 8)
+    return StudyPlan(study, study_id, runs.marked(study_id), master, compose, shared, note=note)
+
+
+def _values(override: Override) -> list[str]:
+    return list(map(unescaped, override.sweep_string_iterator()))
+
+
+def _fitted(base: RunConfig, swept: dict[str, list[str]]) -> tuple[StudyConfig, str]:
+    """The study with the levels that its budget allows, its data can give and the command adds; a note on what was left out."""
+    study = deepcopy(base.study)
+    factors, note = (budgeted(study), "") if TRAIN_SIZE in swept else fitting(study, base.data)
+    study.factors = factors | swept
+    return study, note if TRAIN_SIZE in study.factors else budget_note(base)
+
+
+def _definition(study: StudyConfig) -> dict[str, Any]:
+    """What a study asks and how it finds out."""
+    given = {name: value for name, value in asdict(study).items() if name not in ("arm", "levels", "id", "show")}
+    return dict(plain(given if study.tune.grid else given | {"tune": None}))
+
+
+def _batch(compose: Composer, study: StudyConfig, jobs: list[Job]) -> Batch:
+    """The runs of ``jobs``; with ``study.pretrain`` each starts from its pretraining, which runs that agree in it share."""
+    configs = compose(jobs)
+    if not study.pretrain:
+        return Batch(jobs, list(map(RunSpec, configs)))
+    first_jobs = [pretraining_job(study, job) for job in jobs]
+    first = Batch(first_jobs, list(map(RunSpec, compose(first_jobs))))
+    for config, spec in zip(configs, first.specs, strict=True):
+        check_pretraining(study, config, spec.config)
+        config.train.init_from = spec.run_id
+    starts = [spec.run_id for spec in first.specs]
+    jobs = [job | {"train.init_from": f"'{start}'"} for job, start in zip(jobs, starts, strict=True)]
+    once = [starts.index(start) for start in dict.fromkeys(starts)]
+    shared = Batch([first.jobs[i] for i in once], [first.specs[i] for i in once])
+    return Batch(jobs, list(map(RunSpec, configs)), shared)
+
+
+def expand_multirun(overrides: Sequence[str]) -> list[RunConfig]:
+    """The configurations of ``bnexp train -m`` with the basic sweeper or a study; those of a searching sweeper are not
+    known beforehand. Raises ConfigError."""
+    with session(overrides) as hydra:
+        chosen = {item.key_or_group: item for item in hydra.overrides}
+        if "study" in chosen:
+            plan = expand(hydra.loader, hydra.overrides)
+            if plan.study.tune.grid:
+                name = plan.study.name
+                raise ConfigError(f"what study {name} tunes is not known yet; list its runs: bnexp study {name} --dry-run.")
+            return [spec.config for phase in plan.runs.phases for spec in phase.specs]
+        sweeper = chosen.get("hydra/sweeper")
+        if sweeper is not None and sweeper.value() != "basic":
+            raise ConfigError(
+                "the runs of a searching sweeper are not known before it runs; leave out --dry-run or hydra/sweeper."
+            )
+        return Composer(hydra.loader, load(hydra.loader, [], multirun=True))(_products(hydra.overrides))
+
+
+def _products(overrides: Sequence[Override]) -> list[Job]:
+    """Every combination of the values of the overrides, as Hydra's basic sweeper makes them."""
+    keys = [item.get_key_element() for item in overrides]
+    values = [
+        list(item.sweep_string_iterator()) if item.is_sweep_override() else [item.get_value_element_as_str()]
+        for item in overrides
+    ]
+    return [dict(zip(keys, combination, strict=True)) for combination in itertools.product(*values)]

@@ -1,0 +1,145 @@
+"""Hydra, set up with bnexp's configuration files. The only module that drives Hydra.
+
+``hydra._internal`` is imported here and in the plugin ``user_files``, nowhere else. ``tests/plan/test_session.py`` says what a
+new Hydra has changed in it. What is needed, and why nothing public does it:
+
+``Hydra``                      runs and multiruns from inside a program: ``hydra.main`` returns nothing and reads ``sys.argv``,
+                               ``hydra.compose`` cannot multirun
+``create_config_search_path``  the search path that ``Hydra`` wants
+``Callbacks``                  a launcher wants them; Hydra makes them only for a sweeper
+``ConfigLoaderImpl``           sets values in a composition that is ready: a new one takes 50 ms, and a study has hundreds
+``FileConfigSource``           (``user_files``) reads configuration files
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
+
+from bnexp.config.overrides import parse, translated
+from bnexp.config.schema import ConfigError, RunConfig
+from bnexp.interrupt import tidied
+
+CONFIG_NAME = "run"
+PACKAGE = Path(__file__).parents[1]
+ConfigStore.instance().store(name="schema", node=RunConfig)
+
+Task = Callable[[DictConfig], Any]  # what Hydra runs with the configuration of a job; it gives the job's objective
+
+
+def config_dirs() -> list[Path]:
+    """Directories of configuration files: bnexp's own, then the user's (``BNEXP_CONFIG_PATH``)."""
+    packaged = PACKAGE / "configs"
+    own = packaged if packaged.is_dir() else PACKAGE.parent / "configs"
+    user = [Path(part) for part in os.environ.get("BNEXP_CONFIG_PATH", "").split(os.pathsep) if part]
+    for path in user:
+        if not path.is_dir():
+            raise ConfigError(f"BNEXP_CONFIG_PATH names {path}, which is not a directory; correct it or unset it.")
+    return [own, *(path.resolve() for path in user)]
+
+
+def groups() -> dict[str, list[str]]:
+    """Config group -> names of its files, over all configuration directories."""
+    found: dict[str, set[str]] = {}
+    for root in config_dirs():
+        for path in root.glob("*/*.yaml"):
+            found.setdefault(path.parent.name, set()).add(path.stem)
+    return {group: sorted(names) for group, names in sorted(found.items())}
+
+
+@dataclass(frozen=True)
+class Session:
+    """Hydra for one command line.
+
+    Attributes:
+        overrides: the overrides of the command line, checked and parsed.
+        loader: Hydra's loader, which composes configurations from files and overrides.
+    """
+
+    overrides: list[Override]
+    loader: ConfigLoader
+    _hydra: Hydra
+
+    @property
+    def texts(self) -> list[str]:
+        """The overrides as they were typed."""
+        return [str(override.input_line) for override in self.overrides]
+
+    def run(self, task: Task) -> JobReturn:
+        """Run one job. An exception of the task is raised as it is; Hydra alone would first print lines of its own."""
+        raised: list[Exception] = []
+
+        def guarded(tree: DictConfig) -> Any:
+            try:
+                return task(tree)
+            except Exception as error:
+                raised.append(error)
+
+        with translated():
+            job = self._hydra.run(CONFIG_NAME, guarded, self.texts, with_log_configuration=False)
+        if raised:
+            raise raised[0]
+        return job
+
+    def multirun(self, task: Task) -> list[JobReturn]:
+        """Run the jobs that the chosen sweeper makes of the overrides, with the chosen launcher."""
+        with translated(), tidied():  # a launcher may have started processes
+            result = self._hydra.multirun(CONFIG_NAME, task, self.texts, with_log_configuration=False)
+        batches = result if isinstance(result, list) else []
+        return [job for batch in batches for job in (batch if isinstance(batch, Sequence) else [batch])]
+
+    def launch(self, task: Task, master: DictConfig, jobs: Sequence[Sequence[str]]) -> list[JobReturn]:
+        """Run these jobs, each a list of overrides, with the launcher that ``master`` names: a multirun without a sweeper."""
+        with translated(), tidied():
+            callbacks = Callbacks(master)
+            callbacks.on_multirun_start(config=master, config_name=CONFIG_NAME)
+            context = HydraContext(config_loader=self.loader, callbacks=callbacks)
+            launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=master)
+            done = launcher.launch([list(job) for job in jobs], initial_job_idx=0)
+            callbacks.on_multirun_end(config=master, config_name=CONFIG_NAME)
+        return list(done)
+
+
+@contextmanager
+def session(overrides: Sequence[str] = ()) -> Iterator[Session]:
+    """Hydra for these overrides. Raises ConfigError for one that cannot be read or names what does not exist."""
+    own, *user = config_dirs()
+    search_path = create_config_search_path(str(own))
+    for path in user:
+        search_path.prepend("user", f"bnexp://{path}", anchor="main")  # hydra_plugins.bnexp.user_files
+    version.setbase("1.3")
+    GlobalHydra.instance().clear()
+    try:
+        hydra = Hydra.create_main_hydra2("bnexp", search_path)
+        yield Session(parse(overrides, groups(), hydra.config_loader), hydra.config_loader, hydra)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def load(loader: ConfigLoader, overrides: Sequence[str], *, multirun: bool = False) -> DictConfig:
+    """The composition of bnexp's files with these overrides, Hydra's own keys included. Raises ConfigError."""
+    with translated():
+        return loader.load_configuration(CONFIG_NAME, list(overrides), RunMode.MULTIRUN if multirun else RunMode.RUN)
+
+
+def apply(overrides: Sequence[Override], tree: DictConfig) -> None:
+    """Set the values of ``overrides``, which choose no group's file, in a composition that is ready."""
+    ConfigLoaderImpl._apply_overrides_to_config(list(overrides), tree)

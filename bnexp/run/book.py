@@ -1,0 +1,91 @@
+"""Every study in turn, then the book of claims: what ``bnexp study --all`` and ``bnexp report --book`` do, without printing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from bnexp.compare.conclude import conclude
+from bnexp.compare.record import StudyRecord
+from bnexp.compare.record import load as load_record
+from bnexp.compare.result import StudyResult
+from bnexp.config.schema import ConfigError
+from bnexp.data.download import DataError
+from bnexp.plan.session import groups, session
+from bnexp.report.book import Book, planned
+from bnexp.run.study import Listener, run_recorded
+from bnexp.tracking.store import Store
+
+
+class BookListener(Listener):
+    """Hears how the studies go, one after another."""
+
+    def begins(self, name: str, number: int, count: int) -> None:
+        """Study ``name`` begins, the ``number``-th of ``count``."""
+
+    def left_out(self, name: str, reason: str) -> None:
+        """Study ``name`` is not in the book."""
+
+
+@dataclass
+class Concluded:
+    """A book, and the studies that are in it with their records."""
+
+    book: Book
+    studies: list[tuple[StudyRecord, StudyResult]] = field(default_factory=list)
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Name a study that is not in the book, and why."""
+        self.book = replace(self.book, missing=self.book.missing | {name: reason})
+
+
+def run_book(overrides: Sequence[str], store: Store, listener: BookListener) -> Concluded:
+    """Run every study with these overrides; one that cannot run is named in the book and stops no other.
+
+    The studies' own reports, which take some seconds each, are drawn only for W&B; ``bnexp report NAME`` writes one later.
+
+    Raises:
+        ConfigError: an override cannot be read.
+        DataError: the data set is out of reach, for all studies.
+    """
+    with session(overrides):  # what no study can run with is refused at once
+        names = groups().get("study", [])
+    found = Concluded(planned(list(overrides), store))
+    for number, name in enumerate(names, 1):
+        listener.begins(name, number, len(names))
+        try:
+            record, result = run_recorded(name, overrides, store, listener, report=False)
+        except DataError:
+            raise  # the others need the same data
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            found.leave_out(name, reason)
+            listener.left_out(name, reason)
+        else:
+            found.studies.append((record, result))
+            found.book = replace(found.book, studies=[*found.book.studies, f"{name}-{record.study_id}"])
+        found.book.save()  # so that an interrupted book can be written from what there is
+    return found
+
+
+def compare_again(book: Book, store: Store, listener: BookListener) -> Concluded:
+    """Compare the studies of a recorded book again; trains nothing.
+
+    A study whose record cannot be used is named in the book, like one that could not run.
+
+    Raises:
+        ConfigError: no study can be used.
+    """
+    found = Concluded(book)
+    for study in book.studies:
+        try:
+            record = load_record(store.study_path(*study.rsplit("-", 1)))
+            found.studies.append((record, conclude(record, store)))
+        except ConfigError as error:
+            found.leave_out(study, str(error))
+            listener.left_out(study, str(error))
+    if book.studies and not found.studies:
+        raise ConfigError(
+            f"no study of the book {book.folder} can be shown; run bnexp study --all again: finished runs are kept."
+        )
+    return found

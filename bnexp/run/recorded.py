@@ -1,0 +1,66 @@
+"""A recorded run whose network can be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnexp.config.schema import ConfigError, RunConfig
+from bnexp.tracking.reading import DamagedRecord, as_type
+from bnexp.tracking.records import CONFIG, WEIGHTS, RecordedRun
+from bnexp.tracking.store import Store
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class TrainedRun(RecordedRun):
+    """A recorded run, with its network. Comparing needs only the record, so that it can do without torch."""
+
+    def model(self) -> nn.Sequential:
+        """The network with its weights, as a module of torch's own layers on the CPU, in evaluation mode.
+
+        Returns:
+            Images ``(N, C, S, S)`` -> logits ``(N, K)``, classes in the order of ``facts.class_names``. The images are those of
+            the run: scaled to 0..1, then less the mean and over the standard deviation that ``bnexp data NAME`` prints.
+
+        Raises:
+            FileNotFoundError: the run has no weights.
+            DamagedRecord: a file of the run cannot be used.
+        """
+        from bnexp.model.export import plain_module
+        from bnexp.model.networks import build_network
+
+        config: RunConfig = as_type(RunConfig, self.config, self.path / CONFIG)
+        weights = self.weights()
+        outputs = [name for name in weights if name.startswith("fc") and name.endswith(".weight")]
+        if not outputs:
+            raise DamagedRecord(self.path / WEIGHTS, "it has no weights of an output layer")
+        size = config.data.size
+        first = weights.get("conv1.weight")
+        in_channels = weights["fc1.weight"].shape[1] // size**2 if first is None else first.shape[1]
+        num_classes = len(weights[max(outputs, key=lambda name: int(name[2:].removesuffix(".weight")))])
+        network = build_network([config], in_channels, size, num_classes)
+        network.load(0, weights)
+        return plain_module(network, 0)
+
+
+def load_run(run_id: str, runs_dir: str | Path | None = None) -> TrainedRun:
+    """A finished run.
+
+    Args:
+        run_id: its id, or the beginning of it.
+        runs_dir: the directory of the records; None for ``BNEXP_RUNS_DIR``, else ``./runs``.
+
+    Raises:
+        ConfigError: no finished run, or more than one, has such an id.
+
+    Example:
+        >>> network = bnexp.load_run("3f2a").model()
+    """
+    store = Store(Path(runs_dir) if runs_dir is not None else None)
+    found = {run.run_id: run for run in store.folders() if run.run_id.startswith(run_id) and run.finished}
+    if len(found) != 1:
+        problem = f"fits several recorded runs: {', '.join(list(found)[:5])}" if found else "is not a finished run"
+        raise ConfigError(f"{run_id!r} {problem} in {store.root}; see them with bnexp runs.")
+    return TrainedRun(found.popitem()[1].path)

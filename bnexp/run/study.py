@@ -1,0 +1,118 @@
+"""A study from its name to its verdict, its report and its group on W&B: what ``bnexp study`` does, without printing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bnexp.compare.record import StudyRecord, from_plan
+from bnexp.compare.result import StudyResult
+from bnexp.data.shown import Prepared
+from bnexp.plan.expand import Batch, StudyPlan, expand
+from bnexp.plan.session import Session, session
+from bnexp.plan.spec import RunSpec
+from bnexp.plan.study import Choice, texts_of
+from bnexp.run import runner
+from bnexp.run.arrange import prepare_workers
+from bnexp.run.tuning import tune
+from bnexp.tracking.initial import resolve_starts
+from bnexp.tracking.store import Store
+from bnexp.tracking.wandb_session import WandbSession
+
+Launch = Callable[[Batch], Any]  # trains runs; it returns when all are recorded or have failed
+
+
+class Listener:
+    """Hears how a study goes, for those who show it. Override what is of interest."""
+
+    def tuning(self, setting: str, num_runs: int) -> None:
+        """``num_runs`` runs are about to choose values of ``setting``; more follow if a best value lies at the grid's edge."""
+
+    def tuned(self, choices: Sequence[Choice]) -> None:
+        """These values were chosen."""
+
+    def planned(self, plan: StudyPlan, todo: Sequence[RunSpec]) -> None:
+        """The study is recorded; of its runs, those in ``todo`` are about to train."""
+
+    def concluded(self, result: StudyResult) -> None:
+        """The runs were compared; the report follows."""
+
+    def told(self, text: str) -> None:
+        """A sentence for the user: where the report lies, or what is wrong with W&B."""
+
+
+def run_study(
+    name: str, overrides: Sequence[str] = (), *, listener: Listener | None = None, report: bool = True
+) -> StudyResult:
+    """Run a controlled comparison and say what it shows. Runs that are recorded already are not repeated.
+
+    Everything is recorded in ``BNEXP_RUNS_DIR`` (default ``./runs``), as by ``bnexp study``. Progress is shown on stderr.
+
+    Args:
+        name: of a study file, such as ``batchnorm``; ``bnexp study`` lists them.
+        overrides: Hydra overrides, such as ``["data=digits", "study.seeds=3"]``.
+        listener: hears how the study goes; None for nobody.
+        report: whether to draw ``report.html`` if W&B does not need it.
+
+    Returns:
+        The verdict, with its arms, comparisons and notes; ``result.answer`` is the answer in one sentence.
+
+    Raises:
+        ConfigError: the study cannot run with these overrides; nothing has trained.
+        DataError: the data set is out of reach.
+
+    Example:
+        >>> result = bnexp.run_study("batchnorm", ["data=digits", "study.seeds=3"])
+        >>> print(result.verdict, result.answer)
+    """
+    return run_recorded(name, overrides, Store(), listener or Listener(), report=report)[1]
+
+
+def run_recorded(
+    name: str, overrides: Sequence[str], store: Store, listener: Listener, *, report: bool
+) -> tuple[StudyRecord, StudyResult]:
+    """:func:`run_study`, with the study's record."""
+    prepare_workers()
+    with session(resolve_starts([f"study={name}", *overrides], store)) as hydra:
+        plan = expand(hydra.loader, hydra.overrides)
+        prepared = Prepared()
+        launch = _launch(hydra, plan, store, prepared)
+        plan = _tuned(plan, store, launch, prepared, listener)
+        record = from_plan(plan, overrides, store)
+        is_new = not record.concluded
+        record.save()
+        todo = runner.unfinished([spec for phase in plan.runs.phases for spec in phase.specs], store, prepared)
+        listener.planned(plan, todo)
+        for phase in plan.runs.phases:
+            if (rest := phase.only({spec.run_id for spec in todo})).jobs:
+                launch(rest)
+    from bnexp.compare.conclude import conclude  # scipy and altair take seconds, which the runs need not wait for
+
+    result = conclude(record, store)
+    listener.concluded(result)
+    wandb = plan.configs[0].track.wandb
+    log = (is_new or bool(todo)) and not WandbSession(wandb).disabled
+    if report or log:
+        from bnexp.report.publish import publish
+
+        for line in publish(record, result, store, wandb if log else None):
+            listener.told(line)
+    return record, result
+
+
+def _launch(hydra: Session, plan: StudyPlan, store: Store, prepared: Prepared) -> Launch:
+    """Bnexp's own launcher gets the runs as they are; any other launcher composes each job again, maybe on another machine."""
+    if plan.launcher == "cohort":
+        return lambda batch: runner.run(batch.specs, store, prepared)
+    return lambda batch: hydra.launch(runner.run_job, plan.master, [texts_of(job) for job in batch.jobs])
+
+
+def _tuned(plan: StudyPlan, store: Store, launch: Launch, prepared: Prepared, listener: Listener) -> StudyPlan:
+    def train(batch: Batch) -> None:
+        listener.tuning(plan.study.tune.setting, len(batch.jobs))
+        launch(batch)
+
+    plan = tune(plan, store, train, prepared)
+    if plan.choices:
+        listener.tuned(plan.choices)
+    return plan

@@ -1,0 +1,73 @@
+"""Single runs and multiruns: what ``bnexp train`` does, without printing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bnexp.data.amount import budget_note
+from bnexp.plan.compose import compose_one, to_config
+from bnexp.plan.session import session
+from bnexp.plan.spec import RunSpec, unique
+from bnexp.run.recorded import TrainedRun
+from bnexp.run.runner import RunError, run_job
+from bnexp.tracking.initial import resolve_starts
+from bnexp.tracking.records import RecordedRun
+from bnexp.tracking.store import Store
+
+
+def train(overrides: Sequence[str] = ()) -> TrainedRun:
+    """Train one network, unless that very run is recorded already.
+
+    It is recorded in ``BNEXP_RUNS_DIR`` (default ``./runs``), as by ``bnexp train``. Progress is shown on stderr.
+
+    Args:
+        overrides: Hydra overrides, such as ``["data=digits", "norm=batch", "seed=1"]``, each with one value.
+
+    Returns:
+        The record: ``run.summary.metrics``, ``run.metrics()`` (epoch by epoch), ``run.predictions()``, ``run.model()``.
+
+    Raises:
+        ConfigError: the run is not possible with these overrides; nothing has trained.
+        DataError: the data set is out of reach.
+        RunError: training failed.
+
+    Example:
+        >>> run = bnexp.train(["data=digits", "norm=batch"])
+        >>> run.summary.metrics["test/accuracy"]
+    """
+    (spec,) = launch(overrides, multirun=False)
+    store = Store()
+    run = store.find(spec.run_id)
+    if run is None:
+        raise RunError(RecordedRun(store.run_path(spec)).failure or "the run left no record")
+    return TrainedRun(run.path)
+
+
+def launch(overrides: Sequence[str], *, multirun: bool, tell: Callable[[str], None] | None = None) -> list[RunSpec]:
+    """Train the runs of a command line with Hydra's sweeper and launcher; the runs, each once, whether they ended well or not.
+
+    Args:
+        overrides: Hydra overrides; several values for one key only with ``multirun``.
+        multirun: whether the sweeper makes several jobs of them.
+        tell: is called with each sentence that the user should know of; None for nobody.
+
+    Raises:
+        ConfigError: an override or a run is not possible.
+    """
+    with session(resolve_starts(overrides, Store())) as hydra:
+        if multirun:
+            jobs = hydra.multirun(run_job)
+        else:
+            tell_notes([RunSpec(compose_one(hydra))], tell)  # every mistake is answered before Hydra starts
+            jobs = [hydra.run(run_job)]
+    specs = unique([RunSpec(to_config(job.cfg)) for job in jobs if job.cfg is not None])
+    if multirun:
+        tell_notes(specs, tell)
+    return specs
+
+
+def tell_notes(specs: Sequence[RunSpec], tell: Callable[[str], None] | None) -> None:
+    """Say which data have fewer images than their budget."""
+    for note in dict.fromkeys(budget_note(spec.config) for spec in specs):
+        if note and tell:
+            tell(note)

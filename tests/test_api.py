@@ -1,0 +1,123 @@
+"""The Python API: what the command line does, from a program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import bnexp
+from bnexp.data.resident import prepare
+from bnexp.plan.compose import compose
+
+SMALL = ["data=digits", "data.train_size=200", "train.epochs=1", "track.wandb.mode=disabled", "executor=inline"]
+HEAVY = ("torch", "wandb", "polars", "hydra", "numpy", "altair", "typer", "rich")
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    code = f"import sys, bnexp; print([name for name in {HEAVY} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_every_name_is_there_and_no_other() -> None:
+    for name in bnexp.__all__:
+        assert getattr(bnexp, name) is not None
+    assert set(bnexp.__all__) <= set(dir(bnexp))
+    with pytest.raises(AttributeError, match="module 'bnexp' has no attribute 'tran'"):
+        bnexp.tran  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_the_types_are_those_of_the_api(tmp_path: Path) -> None:
+    """``__init__.pyi`` names what ``__init__.py`` imports, and mypy of a user's script sees it."""
+    script = tmp_path / "mine.py"
+    lines = [f"reveal_type(bnexp.{name})" for name in bnexp.__all__]
+    script.write_text("import bnexp\n" + "\n".join(lines) + "\nbnexp.train(3)\n")
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--cache-dir", str(tmp_path), str(script)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path).stdout
+    assert 'Argument 1 to "train" has incompatible type "int"; expected "Sequence[str]"' in found
+    assert found.count("Revealed type") == len(bnexp.__all__)
+    assert '"Any"' not in found
+
+
+def test_a_run_is_trained_and_its_network_predicts_what_it_recorded(shared_cache: Path) -> None:
+    run = bnexp.train([*SMALL, "norm=batch", "track.predictions=360"])
+    assert run.summary.status == "finished"
+    assert bnexp.load_run(run.run_id[:6]).path == run.path
+    predictions = run.predictions()
+    assert predictions is not None
+    data = prepare(compose([*SMALL, "norm=batch"]).data)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
+    images = (torch.from_numpy(data.test_images.copy()) / 255 - mean) / std
+    with torch.no_grad():
+        guesses = run.model()(images.float()[predictions["image_id"].to_numpy()]).argmax(1)
+    assert guesses.tolist() == predictions["prediction"].to_list()
+
+
+def test_a_study_gives_its_result(shared_cache: Path) -> None:
+    class Heard(bnexp.Listener):
+        texts: list[str]
+
+        def __init__(self) -> None:
+            self.texts = []
+
+        def told(self, text: str) -> None:
+            self.texts.append(text)
+
+    heard = Heard()
+    result = bnexp.run_study("batchnorm", [*SMALL, "study.seeds=2"], listener=heard)
+    assert isinstance(result, bnexp.StudyResult)
+    assert [(arm.arm, arm.n) for arm in result.arms] == [("none", 2), ("after_pool", 2)]
+    (line,) = [text for text in heard.texts if "Report: " in text]
+    assert Path(line.split("Report: ")[1]).read_text().startswith("<!doctype html>")
+    again = bnexp.run_study("batchnorm", [*SMALL, "study.seeds=2"], report=False)
+    assert again == result
+
+    runs = bnexp.load_runs()
+    assert runs.columns[:6] == ["run", "study", "arm", "seed", "status", "finished_at"]
+    assert sorted(runs["norm.kind"]) == ["batch", "batch", "none", "none"]
+    compared = bnexp.compare(runs, arm="norm.kind", baseline="none")
+    (ours,), (theirs,) = compared.comparisons, result.comparisons
+    assert ours.differences == theirs.differences
+    assert (ours.mean_difference, ours.n) == (theirs.mean_difference, 2)
+    assert "exploratory" in compared.notes[0]
+
+
+def test_a_comparison_that_cannot_be_made_is_one_sentence() -> None:
+    rows = [
+        {"run": f"r{i}", "arm": arm, "seed": 0, "status": "finished", "optim.lr": lr, "test/accuracy": 0.5}
+        for i, (arm, lr) in enumerate([("a", 0.1), ("a", 0.2), ("b", 0.1)])
+    ]
+    frame = pl.DataFrame(rows)
+    with pytest.raises(
+        bnexp.ConfigError, match=r"the runs r0 and r1 have arm, seed and level in common, and differ in optim.lr: filter"
+    ):
+        bnexp.compare(frame)
+    assert [c.level for c in bnexp.compare(frame, by=["optim.lr"]).comparisons] == ["lr=0.1", "lr=0.2"]
+    with pytest.raises(bnexp.ConfigError, match=r"test/acc is not a column of these runs. Did you mean test/accuracy"):
+        bnexp.compare(frame, metric="test/acc")
+    with pytest.raises(bnexp.ConfigError, match="the runs have 1 value of arm, and comparing takes two"):
+        bnexp.compare(frame.filter(pl.col("arm") == "a"))
+    with pytest.raises(bnexp.ConfigError, match="c is not a value of arm: allowed are a, b"):
+        bnexp.compare(frame, baseline="c")
+
+
+def test_without_runs_there_is_an_empty_table(tmp_path: Path) -> None:
+    runs = bnexp.load_runs(tmp_path)
+    assert (len(runs), runs.columns[:3]) == (0, ["run", "study", "arm"])
+    assert np.array_equal(runs["run"].to_numpy(), [])
+
+
+def test_a_run_that_fails_raises_why(monkeypatch: pytest.MonkeyPatch, shared_cache: Path) -> None:
+    from bnexp.train import engine
+
+    def broken(*_: object) -> None:
+        raise ValueError("the engine broke")
+
+    monkeypatch.setattr(engine, "fit", broken)
+    with pytest.raises(bnexp.RunError, match="the engine broke"):
+        bnexp.train([*SMALL, "seed=9"])
