@@ -66,12 +66,12 @@ def print_plans(overrides: list[str], format: Format) -> None:
     """What each study would train; a run that two studies share counts where it comes first."""
     from bnexp.cli.planned import planned_runs
     from bnexp.plan.expand import expand_study
-    from bnexp.plan.session import groups, session
+    from bnexp.plan.session import session
     from bnexp.run.forecast import duration_text, estimate_seconds, estimate_text
     from bnexp.tracking.store import Store
 
-    with session(overrides):  # what no study can run with is refused at once
-        names = groups().get("study", [])
+    with session(overrides) as hydra:  # what no study can run with is refused at once
+        names = hydra.groups.get("study", [])
     store = Store()
     rows: list[Row] = []
     todo: dict[str, RunSpec] = {}

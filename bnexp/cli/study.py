@@ -8,10 +8,8 @@ import typer
 
 from bnexp.cli import complete
 from bnexp.cli.output import SOME_FAILED, CsvFlag, JsonFlag, MdFlag, pick_format
-from bnexp.cli.printed import Printed
 from bnexp.cli.result import went_wrong
 from bnexp.config.schema import ConfigError
-from bnexp.run.study import run_study
 
 
 def study(
@@ -50,5 +48,9 @@ def study(
         from bnexp.cli.planned import print_plan
 
         print_plan(name, chosen, format)
-    elif went_wrong(run_study(name, chosen, listener=Printed(format))):
-        raise typer.Exit(SOME_FAILED)
+    else:
+        from bnexp.cli.printed import Printed
+        from bnexp.run.study import run_study
+
+        if went_wrong(run_study(name, chosen, listener=Printed(format))):
+            raise typer.Exit(SOME_FAILED)

@@ -70,10 +70,12 @@ class Session:
     """Hydra for one command line.
 
     Attributes:
+        groups: config group -> names of its files.
         overrides: the overrides of the command line, checked and parsed.
         loader: Hydra's loader, which composes configurations from files and overrides.
     """
 
+    groups: dict[str, list[str]]
     overrides: list[Override]
     loader: ConfigLoader
     _hydra: Hydra
@@ -129,7 +131,8 @@ def session(overrides: Sequence[str] = ()) -> Iterator[Session]:
     GlobalHydra.instance().clear()
     try:
         hydra = Hydra.create_main_hydra2("bnexp", search_path)
-        yield Session(parse(overrides, groups(), hydra.config_loader), hydra.config_loader, hydra)
+        known = groups()
+        yield Session(known, parse(overrides, known, hydra.config_loader), hydra.config_loader, hydra)
     finally:
         GlobalHydra.instance().clear()
 

@@ -11,7 +11,7 @@ from bnexp.compare.record import load as load_record
 from bnexp.compare.result import StudyResult
 from bnexp.config.schema import ConfigError
 from bnexp.data.download import DataError
-from bnexp.plan.session import groups, session
+from bnexp.plan.session import session
 from bnexp.report.book import Book, planned
 from bnexp.run.study import Listener, run_recorded
 from bnexp.tracking.store import Store
@@ -48,8 +48,8 @@ def run_book(overrides: Sequence[str], store: Store, listener: BookListener) -> 
         ConfigError: an override cannot be read.
         DataError: the data set is out of reach, for all studies.
     """
-    with session(overrides):  # what no study can run with is refused at once
-        names = groups().get("study", [])
+    with session(overrides) as hydra:  # what no study can run with is refused at once
+        names = hydra.groups.get("study", [])
     found = Concluded(planned(list(overrides), store))
     for number, name in enumerate(names, 1):
         listener.begins(name, number, len(names))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bnexp.plan import compose
+from bnexp.plan import session
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli, Result
 
@@ -33,13 +33,13 @@ def recorded(digits_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     from bnexp.cli.app import main
 
     root = tmp_path_factory.mktemp("recorded")
-    known = compose.groups() | {"study": ["batchnorm"]}
+    known = session.groups() | {"study": ["batchnorm"]}
     bad = ("norm=batch", "norm.linear=true", "data.train_size=100", "train.batch_size=99", "data.val_fraction=0")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "disabled")
         patch.setenv("BNEXP_RUNS_DIR", str(root / "runs"))
         patch.setenv("BNEXP_CACHE_DIR", str(digits_cache))
-        patch.setattr(compose, "groups", lambda: known)
+        patch.setattr(session, "groups", lambda: known)
         for command in (
             ("study", "--all", "budget=smoke", "train.epochs=1", "executor=inline"),
             ("train", "data=digits", "train.epochs=1", "executor=inline", *bad),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bnexp.data import download
-from bnexp.plan import compose
+from bnexp.plan import session
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 
@@ -30,14 +30,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 255, (120, 16, 16), np.uint8), np.arange(120) % 3
     np.savez(root / "here" / "mine.npz", x_train=images[:90], y_train=labels[:90], x_test=images[90:], y_test=labels[90:])
-    known = compose.groups() | {"study": ["batchnorm"]}
+    known = session.groups() | {"study": ["batchnorm"]}
     asked = ("data=npz", "data.root=mine.npz", "study.seeds=2", "train.epochs=1", "executor=inline")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root / "here")
         patch.setenv("WANDB_MODE", "disabled")
         patch.setenv("BNEXP_RUNS_DIR", str(root / "runs"))
         patch.setenv("BNEXP_CACHE_DIR", str(root / "cache"))
-        patch.setattr(compose, "groups", lambda: known)
+        patch.setattr(session, "groups", lambda: known)
         patch.setattr("sys.argv", ["bnexp", "study", "--all", *asked])
         with pytest.raises(SystemExit):
             main()

@@ -19,7 +19,7 @@ from bnexp.cli.output import Format, print_json, print_rows
 from bnexp.compare.result import Outcome, Status, Verdict
 from bnexp.compare.verdict import analyse
 from bnexp.config.schema import StudyConfig
-from bnexp.plan import compose
+from bnexp.plan import session
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 
@@ -84,8 +84,8 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "hostile.yaml").write_text(HOSTILE_STUDY)
     monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
-    known = compose.groups() | {"study": ["hostile"]}  # the list of studies is quicker with one
-    monkeypatch.setattr(compose, "groups", lambda: known)
+    known = session.groups() | {"study": ["hostile"]}  # the list of studies is quicker with one
+    monkeypatch.setattr(session, "groups", lambda: known)
 
 
 @pytest.mark.usefixtures("hostile")

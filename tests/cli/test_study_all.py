@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from markupsafe import escape
 
-from bnexp.plan import compose
+from bnexp.plan import compose, session
 from bnexp.tracking.store import Store
 from bnexp.tracking.wandb_session import WandbSession
 from tests.cli.conftest import Cli
@@ -21,8 +21,8 @@ ONE = ("budget=smoke", "study.seeds=1")
 
 def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Let ``--all`` know of these studies alone."""
-    known = compose.groups() | {"study": list(names)}
-    monkeypatch.setattr(compose, "groups", lambda: known)
+    known = session.groups() | {"study": list(names)}
+    monkeypatch.setattr(session, "groups", lambda: known)
 
 
 def book() -> Path:
@@ -36,7 +36,7 @@ def test_every_study_runs_and_the_book_has_every_claim(cli: Cli) -> None:
     result = cli("study", "--all", "--budget", "smoke", "--json")
     assert result.code == 0, result.err
     rows = json.loads(result.out)
-    assert [row["study"] for row in rows] == compose.groups()["study"]
+    assert [row["study"] for row in rows] == session.groups()["study"]
     assert {row["verdict"] for row in rows} == {"ESTIMATE"}  # two seeds allow no verdict
     page, text = (book() / "book.html").read_text(), (book() / "book.md").read_text()
     for row in rows:
@@ -126,18 +126,6 @@ def test_a_study_of_ones_own_shows_its_figures_and_what_others_found(
         assert "Validation accuracy by epoch" in page
     text = re.sub(r"\\(.)", r"\1", (book() / "book.md").read_text())
     assert all(words in text for words in (*found, "Paired differences in activations/dead", "Validation accuracy by epoch"))
-
-
-def test_a_record_from_before_a_study_kept_what_it_shows_draws_the_same_book(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    only(monkeypatch, "blog")
-    cli("study", "--all", *ONE)
-    before = (book() / "book.md").read_text()
-    (path,) = Store().root.glob("blog/study-*/study.json")
-    content = json.loads(path.read_text())
-    assert content["study"].pop("show")["figures"] == ["curves"]
-    path.write_text(json.dumps(content))
-    cli("report", "--book")
-    assert (book() / "book.md").read_text() == before
 
 
 def test_finished_runs_are_reused_and_other_data_have_a_book_of_their_own(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

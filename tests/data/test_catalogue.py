@@ -13,7 +13,8 @@ from bnexp.data.catalogue import CATALOGUE, Format, RawFile
 from bnexp.data.own import OWN_FORMATS
 from bnexp.data.resident import prepare
 from bnexp.data.sources import READERS
-from bnexp.plan.compose import compose, groups
+from bnexp.plan.compose import compose
+from bnexp.plan.session import groups
 
 
 def missing(known: dict[str, set[str]]) -> list[str]:

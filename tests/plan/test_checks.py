@@ -10,7 +10,7 @@ import pytest
 
 from bnexp.config.options import Analysis, DataName, Direction, NormKind
 from bnexp.config.schema import ConfigError, Published, Reference, RunConfig, ShowConfig, StudyConfig, TuneConfig
-from bnexp.plan import compose
+from bnexp.plan import compose, expand
 from bnexp.plan.checks import check, check_pretraining, check_runs
 from tests.changed import changed
 
@@ -248,7 +248,7 @@ def test_a_published_value_that_is_no_mapping_is_told_its_keys() -> None:
 
 def test_a_figure_is_of_a_metric_that_every_run_records() -> None:
     with pytest.raises(ConfigError, match=r"study.show.figures names gradients/log_ratio, .* add study.show.figures=\[\]"):
-        compose.expand_study(["study=depth", "data=digits", "probe.gradients=false", "study.seeds=1"])
+        expand.expand_study(["study=depth", "data=digits", "probe.gradients=false", "study.seeds=1"])
     with pytest.raises(ConfigError, match=r"Did you mean curves\?"):
-        compose.expand_study(["study=blog", "data=digits", "study.seeds=1", "study.show.figures=[curvs]"])
-    compose.expand_study(["study=depth", "data=digits", "probe.gradients=false", "study.seeds=1", "study.show.figures=[]"])
+        expand.expand_study(["study=blog", "data=digits", "study.seeds=1", "study.show.figures=[curvs]"])
+    expand.expand_study(["study=depth", "data=digits", "probe.gradients=false", "study.seeds=1", "study.show.figures=[]"])
