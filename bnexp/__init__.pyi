@@ -1,6 +1,6 @@
-from bnexp.compare.frame import compare as compare
-from bnexp.compare.frame import load_runs as load_runs
-from bnexp.compare.result import StudyResult as StudyResult
+from bnexp.comparison.frame import compare as compare
+from bnexp.comparison.frame import load_runs as load_runs
+from bnexp.comparison.result import StudyResult as StudyResult
 from bnexp.config.schema import ConfigError as ConfigError
 from bnexp.data.download import DataError as DataError
 from bnexp.run.recorded import TrainedRun as TrainedRun

@@ -11,7 +11,7 @@ Names of metrics and their units (``config/keys.py`` lists the names):
 ``time/images_per_second``                             training images of this run per second
 
 The probes that are on add theirs, see ``train/probes``. A new metric is named in ``config/keys.py`` and computed in
-``train/engine.py``.
+``training/engine.py``.
 """
 
 from __future__ import annotations

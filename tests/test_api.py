@@ -113,7 +113,7 @@ def test_without_runs_there_is_an_empty_table(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_raises_why(monkeypatch: pytest.MonkeyPatch, shared_cache: Path) -> None:
-    from bnexp.train import engine
+    from bnexp.training import engine
 
     def broken(*_: object) -> None:
         raise ValueError("the engine broke")

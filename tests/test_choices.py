@@ -11,8 +11,8 @@ import yaml
 from bnexp.config.keys import PROBE_METRICS, schema_keys
 from bnexp.config.options import NormKind, OptimName
 from bnexp.model.norms import LAYERS
-from bnexp.train.optim import OPTIMISERS
-from bnexp.train.probes import AT_END, AT_EPOCHS, AT_STEPS
+from bnexp.training.optim import OPTIMISERS
+from bnexp.training.probes import AT_END, AT_EPOCHS, AT_STEPS
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -33,7 +33,7 @@ def test_every_choice_has_its_file_and_uses_keys_that_exist(choice: NormKind | O
     ("choices", "registry", "place"),
     [
         (set(NormKind) - {NormKind.none}, LAYERS, "LAYERS in bnexp/model/norms/__init__.py"),
-        (set(OptimName), OPTIMISERS, "OPTIMISERS in bnexp/train/optim.py"),
+        (set(OptimName), OPTIMISERS, "OPTIMISERS in bnexp/training/optim.py"),
     ],
 )
 def test_every_choice_is_built_somewhere(choices: set[StrEnum], registry: dict[StrEnum, object], place: str) -> None:
@@ -46,4 +46,4 @@ def test_every_probe_is_measured_and_says_what_it_records() -> None:
     }
     measured = [*AT_STEPS, *AT_EPOCHS, *AT_END]
     assert not switches - PROBE_METRICS.keys(), "records=... is missing at the key in ProbeConfig, bnexp/config/schema.py"
-    assert sorted(measured) == sorted(switches), "AT_STEPS, AT_EPOCHS, AT_END in bnexp/train/probes/__init__.py, once each"
+    assert sorted(measured) == sorted(switches), "AT_STEPS, AT_EPOCHS, AT_END in bnexp/training/probes/__init__.py, once each"

@@ -78,7 +78,7 @@ def _train_in_worker(config: RunConfig) -> tuple[RunResult, int, float]:
 
 def _configured(config: RunConfig) -> torch.device:
     """The device, after setting the number format as bnexp does."""
-    from bnexp.train.precision import configure_precision, resolve_device
+    from bnexp.training.precision import configure_precision, resolve_device
 
     configure_precision(config.train.precision)
     return resolve_device(config.train)

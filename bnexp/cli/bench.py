@@ -117,7 +117,7 @@ def _work(data: str | None, train_size: int | None, epochs: int, device: Device)
     """The work of one run, checked as any other configuration is."""
     from bnexp.bench.work import Work, default_data
     from bnexp.plan.compose import compose
-    from bnexp.train.precision import resolve_device
+    from bnexp.training.precision import resolve_device
 
     name = data or default_data()
     size = {"mnist": 2000}.get(name) if train_size is None else train_size or None

@@ -13,7 +13,7 @@ from bnexp.config.schema import ConfigError
 from bnexp.run.book import BookListener, compare_again, run_book
 
 if TYPE_CHECKING:
-    from bnexp.compare.result import StudyResult
+    from bnexp.comparison.result import StudyResult
     from bnexp.plan.spec import RunSpec
     from bnexp.report.book import Book
     from bnexp.run.book import Concluded

@@ -10,7 +10,7 @@ from bnexp.cli.result import print_result
 from bnexp.run.study import Listener
 
 if TYPE_CHECKING:
-    from bnexp.compare.result import StudyResult
+    from bnexp.comparison.result import StudyResult
     from bnexp.plan.expand import StudyPlan
     from bnexp.plan.spec import RunSpec
     from bnexp.plan.study import Choice
@@ -26,7 +26,7 @@ class Printed(Listener):
         message(f"tuning {setting} first: {num_runs} runs, and more where a best value lies at the edge")
 
     def tuned(self, choices: Sequence[Choice]) -> None:
-        from bnexp.compare.tuned import tuning_rows
+        from bnexp.comparison.tuned import tuning_rows
 
         if self.format is Format.table:
             print_rows(tuning_rows(choices), self.format)

@@ -15,7 +15,7 @@ from bnexp.config.schema import ConfigError
 from bnexp.tracking.reading import DamagedRecord
 
 if TYPE_CHECKING:
-    from bnexp.compare.record import StudyRecord
+    from bnexp.comparison.record import StudyRecord
     from bnexp.report.book import Book
     from bnexp.tracking.store import Store
 
@@ -32,7 +32,7 @@ def report(
     md: MdFlag = False,
 ) -> None:
     """Compare a recorded study again and write its report; trains nothing."""
-    from bnexp.compare.conclude import conclude
+    from bnexp.comparison.conclude import conclude
     from bnexp.tracking.store import Store
 
     format = pick_format(json, csv, md)
@@ -53,7 +53,7 @@ def report(
 
 def _recorded_study(name: str | None, store: Store) -> StudyRecord:
     """The latest recorded study of this name, or name and id; of all if there is none. Raises ConfigError."""
-    from bnexp.compare.record import load
+    from bnexp.comparison.record import load
 
     studies = sorted(store.root.glob("[!.]*/study-*/study.json"), key=_age)
     names = {f"{path.parent.parent.name}-{path.parent.name.removeprefix('study-')}": path.parent for path in studies}

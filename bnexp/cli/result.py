@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bnexp.cli.output import Format, print_json, print_rows, stdout, table_width
 
 if TYPE_CHECKING:
-    from bnexp.compare.result import StudyResult
+    from bnexp.comparison.result import StudyResult
 
 # Columns of a comparison: the first of these that fit the terminal. All there is is in --json, --csv, --md and the report.
 _NAMES = ("arm", "baseline", "level", "measure")
@@ -22,7 +22,7 @@ NUMBERS = ("n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z
 
 def went_wrong(result: StudyResult) -> bool:
     """Whether a run failed, is missing or damaged, or diverged in a study that does not look for the rate at which runs do."""
-    from bnexp.compare.analyses import ANALYSES
+    from bnexp.comparison.analyses import ANALYSES
 
     expected = {"diverged"} if ANALYSES[result.study["analysis"]].expects_divergence else set()
     bad = {"failed", "missing", "damaged", "diverged"} - expected
@@ -31,7 +31,7 @@ def went_wrong(result: StudyResult) -> bool:
 
 def print_result(result: StudyResult, format: Format) -> None:
     """The verdict on stdout: answer and tables, or the data behind them."""
-    from bnexp.compare.tables import comparison_rows
+    from bnexp.comparison.tables import comparison_rows
 
     if format is Format.json:
         print_json(result.to_dict())
@@ -44,7 +44,7 @@ def print_result(result: StudyResult, format: Format) -> None:
 
 
 def _print_tables(result: StudyResult) -> None:
-    from bnexp.compare.tables import arm_rows, comparison_rows
+    from bnexp.comparison.tables import arm_rows, comparison_rows
 
     arms, comparisons, out = arm_rows(result), comparison_rows(result), stdout()
     out.print(f"\n{result.answer}\n", style="bold", markup=False, soft_wrap=not out.is_terminal)

@@ -155,7 +155,7 @@ class Placement(StrEnum):
 
 
 class OptimName(StrEnum):
-    """The optimisers. They are in ``train/optim.py``."""
+    """The optimisers. They are in ``training/optim.py``."""
 
     sgd = "sgd"
     adam = "adam"

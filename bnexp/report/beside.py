@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from bnexp.compare.record import StudyRecord
-from bnexp.compare.result import Status, StudyResult
-from bnexp.compare.select import study_outcomes
-from bnexp.compare.verdict import analyse
+from bnexp.comparison.record import StudyRecord
+from bnexp.comparison.result import Status, StudyResult
+from bnexp.comparison.select import study_outcomes
+from bnexp.comparison.verdict import analyse
 from bnexp.config.options import Analysis
 from bnexp.config.schema import ConfigError
 from bnexp.plan.shown import CURVES

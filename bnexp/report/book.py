@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bnexp.compare.record import StudyRecord
-from bnexp.compare.result import StudyResult
+from bnexp.comparison.record import StudyRecord
+from bnexp.comparison.result import StudyResult
 from bnexp.plan.spec import digest
 from bnexp.report import markdown, style
 from bnexp.report.claims import COLUMNS, Claim, errata, tell

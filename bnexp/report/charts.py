@@ -10,7 +10,7 @@ from itertools import groupby
 import altair as alt
 import polars as pl
 
-from bnexp.compare.result import StudyResult
+from bnexp.comparison.result import StudyResult
 from bnexp.report import figures
 from bnexp.report.courses import CURVES, summarise
 from bnexp.report.factor import Factor, study_factor

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bnexp.compare.analyses import ANALYSES
-from bnexp.compare.record import StudyRecord
-from bnexp.compare.result import Comparison, Status, StudyResult
-from bnexp.compare.tables import comparison_rows
-from bnexp.compare.text import SETTINGS
+from bnexp.comparison.analyses import ANALYSES
+from bnexp.comparison.record import StudyRecord
+from bnexp.comparison.result import Comparison, Status, StudyResult
+from bnexp.comparison.tables import comparison_rows
+from bnexp.comparison.text import SETTINGS
 from bnexp.plan.shown import CURVES
 from bnexp.plan.study import varied_keys
 from bnexp.report import charts

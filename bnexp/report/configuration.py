@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bnexp.compare.result import Outcome
+from bnexp.comparison.result import Outcome
 from bnexp.config.keys import schema_keys
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import RecordedRun

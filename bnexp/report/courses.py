@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from bnexp.compare.result import Outcome
+from bnexp.comparison.result import Outcome
 from bnexp.config.keys import metric_unit
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import RecordedRun

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bnexp.compare.analyses import ANALYSES
-from bnexp.compare.pairing import Results
-from bnexp.compare.result import StudyResult
-from bnexp.compare.stats import differences, mean_interval
+from bnexp.comparison.analyses import ANALYSES
+from bnexp.comparison.pairing import Results
+from bnexp.comparison.result import StudyResult
+from bnexp.comparison.stats import differences, mean_interval
 
 LOG_SPAN = 8  # from this ratio of its largest to its smallest level on, a numeric factor is drawn on a logarithmic axis
 

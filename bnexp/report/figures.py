@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bnexp.compare.result import Comparison
-from bnexp.compare.text import axis_title, interval, quantity
+from bnexp.comparison.result import Comparison
+from bnexp.comparison.text import axis_title, interval, quantity
 from bnexp.config.keys import metric_unit
 from bnexp.report import style
 from bnexp.report.courses import CURVES

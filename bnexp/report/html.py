@@ -25,7 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import bnexp
-from bnexp.compare.text import number, p_equals, p_text, quantity, signed
+from bnexp.comparison.text import number, p_equals, p_text, quantity, signed
 from bnexp.data.download import cache_dir
 from bnexp.report import charts, style
 from bnexp.report.charts import Figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from bnexp.compare.text import number
+from bnexp.comparison.text import number
 from bnexp.report.claims import Claim, errata
 from bnexp.report.published import ReferenceTable
 

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bnexp.compare.predictions import churn
-from bnexp.compare.result import Outcome
+from bnexp.comparison.predictions import churn
+from bnexp.comparison.result import Outcome
 from bnexp.data.images import ImagesById
 from bnexp.tracking import tables
 from bnexp.tracking.reading import DamagedRecord

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bnexp.compare.record import StudyRecord
-from bnexp.compare.result import StudyResult
-from bnexp.compare.select import study_facts
+from bnexp.comparison.record import StudyRecord
+from bnexp.comparison.result import StudyResult
+from bnexp.comparison.select import study_facts
 from bnexp.config.schema import WandbConfig
 from bnexp.data.images import ImagesById, images_by_id
 from bnexp.data.packed import find_packed

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bnexp.compare.result import ArmSummary, StudyResult
+from bnexp.comparison.result import ArmSummary, StudyResult
 from bnexp.config.keys import NAMED_IF_CHANGED
 from bnexp.config.schema import Published, Reference, RunConfig, ShowConfig
 from bnexp.plan.spec import flatten

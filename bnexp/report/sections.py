@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from bnexp.compare.record import StudyRecord
-from bnexp.compare.result import ArmSummary, Comparison, Outcome, Status, StudyResult
+from bnexp.comparison.record import StudyRecord
+from bnexp.comparison.result import ArmSummary, Comparison, Outcome, Status, StudyResult
 from bnexp.config.schema import ShowConfig
 from bnexp.data.images import ImagesById
 from bnexp.report.beside import other_metrics

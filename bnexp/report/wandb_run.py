@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnexp.compare.tables import comparison_rows
+from bnexp.comparison.tables import comparison_rows
 from bnexp.data.images import ImagesById
 from bnexp.report import charts, style
 from bnexp.report.courses import CURVES, summarise

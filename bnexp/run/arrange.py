@@ -47,7 +47,7 @@ def _on_accelerator(spec: RunSpec) -> bool:
     """Whether the run goes to a GPU. A look at the driver first spares the seconds that importing torch takes."""
     if spec.config.train.device is Device.cpu or (spec.config.train.device is Device.auto and not _has_driver()):
         return False
-    from bnexp.train.precision import resolve_device
+    from bnexp.training.precision import resolve_device
 
     return resolve_device(spec.config.train).type != "cpu"
 

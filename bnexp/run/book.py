@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from bnexp.compare.conclude import conclude
-from bnexp.compare.record import StudyRecord
-from bnexp.compare.record import load as load_record
-from bnexp.compare.result import StudyResult
+from bnexp.comparison.conclude import conclude
+from bnexp.comparison.record import StudyRecord
+from bnexp.comparison.record import load as load_record
+from bnexp.comparison.result import StudyResult
 from bnexp.config.schema import ConfigError
 from bnexp.data.download import DataError
 from bnexp.plan.session import session

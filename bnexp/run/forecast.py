@@ -19,7 +19,7 @@ from bnexp.run.runner import by_data
 from bnexp.tracking.store import Store
 
 if TYPE_CHECKING:
-    from bnexp.train.memory import MemoryLine
+    from bnexp.training.memory import MemoryLine
 
 # Images that one process trains a second, in large batches, where nothing is recorded yet.
 IMAGES_PER_SECOND = 11_000
@@ -93,7 +93,7 @@ def _run_seconds(spec: RunSpec, accelerated: bool, speeds: Speeds) -> float | No
 
 
 def _memory_line(spec: RunSpec) -> MemoryLine:
-    from bnexp.train.memory import estimate
+    from bnexp.training.memory import estimate
 
     data = spec.config.data
     known = CATALOGUE[data.name]
@@ -104,7 +104,7 @@ def _memory_line(spec: RunSpec) -> MemoryLine:
 def _fitting(cohort: Cohort, line: MemoryLine) -> list[Cohort]:
     import torch
 
-    from bnexp.train.memory import USABLE
+    from bnexp.training.memory import USABLE
 
     if not torch.cuda.is_available():
         return [cohort]

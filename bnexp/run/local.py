@@ -80,9 +80,9 @@ def train_cohort(cohort: Cohort, resident: Resident) -> Iterator[Record]:
         import torch
 
         from bnexp.data.batches import DeviceData
-        from bnexp.train.capture import release_memory
-        from bnexp.train.memory import runs_that_fit
-        from bnexp.train.precision import compute_dtype, resolve_device
+        from bnexp.training.capture import release_memory
+        from bnexp.training.memory import runs_that_fit
+        from bnexp.training.precision import compute_dtype, resolve_device
 
         train = cohort[0].config.train
         device = resolve_device(train)
@@ -112,7 +112,7 @@ def _trained(cohort: Cohort, data: DeviceData, finished: set[str]) -> Generator[
     """Train a cohort; False where memory ran out. A function of its own, so that nothing of the cohort outlives the attempt."""
     import torch
 
-    from bnexp.train import engine
+    from bnexp.training import engine
 
     try:
         for record in engine.fit(cohort, data):
@@ -135,7 +135,7 @@ def _too_large(spec: RunSpec, device: str) -> str:
 
 def run_inline(cohorts: Sequence[Cohort], resident: Resident) -> Iterator[Record]:
     """Train the cohorts one after another in this process."""
-    import bnexp.train.engine  # noqa: F401  # takes seconds, for which Ctrl-C would wait later
+    import bnexp.training.engine  # noqa: F401  # takes seconds, for which Ctrl-C would wait later
 
     return chain.from_iterable(train_cohort(cohort, resident) for cohort in cohorts)
 
@@ -176,7 +176,7 @@ def start_pool_server() -> BaseContext:
     from multiprocessing import forkserver, resource_tracker
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([FORK_SERVER, "__main__", "bnexp.data.batches", "bnexp.train.engine"])
+    context.set_forkserver_preload([FORK_SERVER, "__main__", "bnexp.data.batches", "bnexp.training.engine"])
     resource_tracker.ensure_running()  # here, because it ends the shield
     with shielded(), single_threaded():
         forkserver.ensure_running()

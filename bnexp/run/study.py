@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bnexp.compare.record import StudyRecord, from_plan
-from bnexp.compare.result import StudyResult
+from bnexp.comparison.record import StudyRecord, from_plan
+from bnexp.comparison.result import StudyResult
 from bnexp.data.shown import Prepared
 from bnexp.plan.expand import Batch, StudyPlan, expand
 from bnexp.plan.session import Session, session
@@ -86,7 +86,7 @@ def run_recorded(
         for phase in plan.runs.phases:
             if (rest := phase.only({spec.run_id for spec in todo})).jobs:
                 launch(rest)
-    from bnexp.compare.conclude import conclude  # scipy and altair take seconds, which the runs need not wait for
+    from bnexp.comparison.conclude import conclude  # scipy and altair take seconds, which the runs need not wait for
 
     result = conclude(record, store)
     listener.concluded(result)

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from bnexp.cli import study
+from bnexp.cli import result as cli_result
 from bnexp.cli.output import Format, print_json, print_rows
-from bnexp.compare.result import Outcome, Status, Verdict
-from bnexp.compare.verdict import analyse
+from bnexp.comparison.result import Outcome, Status, Verdict
+from bnexp.comparison.verdict import analyse
 from bnexp.config.schema import StudyConfig
 from bnexp.plan import session
 from bnexp.tracking.store import Store
@@ -44,7 +44,7 @@ def test_a_narrow_terminal_has_fewer_columns_and_whole_verdicts(
     result = analyse(made, outcomes, study_id="0", margin=1.0, chance=0.1, settings={})
     for module in ("study", "output"):
         monkeypatch.setattr(f"bnexp.cli.{module}.stdout", lambda: Console(width=width, highlight=False))
-    study.print_result(result, Format.table)
+    cli_result.print_result(result, Format.table)
     lines = capsys.readouterr().out.splitlines()
     (at,) = [i for i, line in enumerate(lines) if "baseline" in line]
     assert lines[at].removesuffix("verdict".ljust(12)).rstrip().endswith(last)

@@ -13,8 +13,8 @@ from torch import nn
 from bnexp.config.options import Activation, DropoutSide, ModelName, NormKind, Placement, Precision
 from bnexp.config.schema import ConfigError, ModelConfig, NormConfig, OptimConfig, RunConfig
 from bnexp.model.networks import Network, build_network, table
-from bnexp.train.optim import build_optimiser
-from bnexp.train.step import TrainStep
+from bnexp.training.optim import build_optimiser
+from bnexp.training.step import TrainStep
 
 MLP = ModelConfig(ModelName.mlp, depth=2, width=8, activation=Activation.sigmoid)
 PLAIN = ModelConfig(ModelName.plain, depth=3, width=4)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.train.fake_data import FakeData, make_config
 
 from bnexp.config.options import (
     DropoutSide,
@@ -23,9 +24,8 @@ from bnexp.config.schema import ConfigError, InitConfig, RunConfig
 from bnexp.config.validate import validate
 from bnexp.metrics import EpochMetrics, RunFinished
 from bnexp.plan.spec import RunSpec
-from bnexp.train.engine import fit
+from bnexp.training.engine import fit
 from tests.changed import changed
-from tests.train.fake_data import FakeData, make_config
 
 DATA: Any = FakeData(num_train=20, num_val=5, num_test=5)
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.compare.record import StudyRecord
-from bnexp.compare.result import Outcome, PlannedRun, Status, StudyResult
-from bnexp.compare.verdict import analyse
+from bnexp.comparison.record import StudyRecord
+from bnexp.comparison.result import Outcome, PlannedRun, Status, StudyResult
+from bnexp.comparison.verdict import analyse
 from bnexp.config.options import Analysis, Direction, NormKind, Placement
 from bnexp.config.schema import DataConfig, RunConfig, ShowConfig, StudyConfig
 from bnexp.data.sources import DIGITS_FILE

@@ -10,7 +10,7 @@ import made_reports
 import pytest
 from pages import HOSTILE, Page, drawn, hostile_study, needs_browser
 
-from bnexp.compare.result import StudyResult, Verdict
+from bnexp.comparison.result import StudyResult, Verdict
 from bnexp.config.schema import ShowConfig
 from bnexp.plan import compose
 from bnexp.report import book, markdown

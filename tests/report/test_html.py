@@ -13,7 +13,7 @@ import made_reports
 import pytest
 from pages import HOSTILE, Page, browse, drawn, hostile_study, needs_browser
 
-from bnexp.compare.result import Status
+from bnexp.comparison.result import Status
 from bnexp.report.html import render, script_json, write
 from bnexp.report.sections import Report
 

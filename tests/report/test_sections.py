@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bnexp.compare.result import StudyResult
+from bnexp.comparison.result import StudyResult
 from bnexp.report import figures, style
 from bnexp.report.configuration import text
 from bnexp.report.courses import summarise

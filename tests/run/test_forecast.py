@@ -26,7 +26,7 @@ from bnexp.run.forecast import (
 )
 from bnexp.tracking.records import Summary
 from bnexp.tracking.store import Store
-from bnexp.train.memory import estimate
+from bnexp.training.memory import estimate
 
 
 class MadeStore(Store):

@@ -19,7 +19,7 @@ from bnexp.plan.spec import RunSpec
 from bnexp.run import local
 from bnexp.run.cohorts import Cohort
 from bnexp.run.local import Pool, run_inline
-from bnexp.train import engine
+from bnexp.training import engine
 
 SMALL = ["data=digits", "train.epochs=1", "train.device=cpu"]
 FEW = ["data.train_size=70", "data.size=16"]

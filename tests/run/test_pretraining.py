@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bnexp.compare.record import from_plan
+from bnexp.comparison.record import from_plan
 from bnexp.config.schema import ConfigError
 from bnexp.plan.compose import compose
 from bnexp.plan.expand import StudyPlan, expand_multirun, expand_study

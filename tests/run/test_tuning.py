@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bnexp.cli.planned import planned_rows
-from bnexp.compare.record import from_plan, load
-from bnexp.compare.tuned import tuning_notes, tuning_rows
+from bnexp.comparison.record import from_plan, load
+from bnexp.comparison.tuned import tuning_notes, tuning_rows
 from bnexp.config.schema import ConfigError
 from bnexp.plan.expand import Batch, StudyPlan, expand_multirun, expand_study
 from bnexp.plan.study import Choice, tuning_jobs

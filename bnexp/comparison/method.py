@@ -1,0 +1,69 @@
+"""What all analyses have in common: each asks something of the runs, and says in its own words what was found."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from bnexp.comparison.contrast import Inputs, Questions
+from bnexp.comparison.result import Comparison, Test
+from bnexp.comparison.text import ACCURACY, at_level, difference, magnitude, margin
+
+
+class Method(ABC):
+    """One way to compare the arms of a study (``study.analysis``): what it asks, and its sentences.
+
+    The sentences here are those of a difference in a metric; an analysis of something else has its own. To add an analysis,
+    name it in ``config.options.Analysis``, write a file with its ``Method``, and list that in ``compare.analyses``.
+
+    Attributes:
+        test: the test that its verdicts rest on.
+        compares_metric: whether arms are compared in the study's metric itself, so that Friedman's test over all arms says
+            something about them.
+        follows_factor: whether it asks how the difference between arms changes over a factor.
+        follows_training: whether what it compares shows best in the curves of the training.
+        expects_divergence: whether it looks for settings at which runs diverge, so that a diverged run is no mishap.
+        all_diverged: what it means that both runs of every pair diverged; ``{arms}`` stands for both.
+    """
+
+    test: ClassVar[Test] = Test.paired_t
+    compares_metric: ClassVar[bool] = False
+    follows_factor: ClassVar[bool] = False
+    follows_training: ClassVar[bool] = False
+    expects_divergence: ClassVar[bool] = False
+    all_diverged: ClassVar[str] = "every run of {arms} diverged"
+
+    @abstractmethod
+    def ask(self, asked: Inputs) -> Questions:
+        """The contrasts of the study.
+
+        Raises:
+            ConfigError: the study has no levels, or no metric, that the analysis can work with.
+        """
+
+    def statement(self, c: Comparison) -> str:
+        """Who differs from whom, by how much, with the interval: the heart of the answer, without its first word."""
+        if not c.n:
+            return f"{c.arm} and {c.baseline}{at_level(c)} share no seed with a result"
+        if c.all_diverged:
+            return f"{self.all_diverged.format(arms=f'{c.arm} and {c.baseline}{at_level(c)}')}, so nothing was tested,"
+        if c.shows_equivalence:
+            return self.equivalent(c)
+        return self.different(c) if c.shows_difference else self.undecided(c)
+
+    def equivalent(self, c: Comparison) -> str:
+        """The statement if equivalence is shown."""
+        what = "accuracy" if c.measure in ACCURACY else c.measure
+        return f"{c.arm} and {c.baseline} are equivalent in {what} within {margin(c)}{at_level(c)} ({difference(c)})"
+
+    def different(self, c: Comparison) -> str:
+        """The statement if a difference is shown."""
+        more = c.difference > 0
+        if c.measure in ACCURACY:
+            return f"{c.arm} is {magnitude(c)} {'more' if more else 'less'} accurate than {c.baseline}{at_level(c)}"
+        return f"{c.measure} of {c.arm} is {magnitude(c)} {'higher' if more else 'lower'} than of {c.baseline}{at_level(c)}"
+
+    def undecided(self, c: Comparison) -> str:
+        """The statement if neither is shown."""
+        what = "accuracy" if c.measure in ACCURACY else c.measure
+        return f"{c.arm} differs from {c.baseline} in {what}{at_level(c)} by {difference(c)}"

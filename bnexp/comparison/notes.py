@@ -1,0 +1,109 @@
+"""What a reader must know to judge the numbers of a study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from bnexp.comparison import stats
+from bnexp.comparison.pairing import Results, place, seed_text
+from bnexp.comparison.result import Comparison, Test
+from bnexp.comparison.stats import ALPHA, MIN_PAIRS
+from bnexp.comparison.text import effect, margin_kind, p_text, quantity
+from bnexp.config.schema import StudyConfig
+from bnexp.rng import numpy_generator
+
+
+def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison], num_test: int | None) -> list[str]:
+    """One sentence each on diverged runs, limits of the tests, what was not tested, and the test set's own error.
+
+    Args:
+        study: the study.
+        results: its runs.
+        comparisons: what was found.
+        num_test: number of test images; None if it is not known.
+    """
+    found = [
+        f"{place(arm, level)}: {seed_text(seeds)} diverged; kept, at chance."
+        for level in results.levels
+        for arm in results.arms
+        if (seeds := results.diverged(arm, level))
+    ]
+    found += _floors(comparisons)
+    if any(0 < len(values) < stats.MIN_VALUES for values in results.values.values()):
+        found.append(
+            f"Intervals are shown from {stats.MIN_VALUES} seeds on; with fewer they would be too wide to tell anything."
+        )
+    found += [
+        f"{place(f'{c.arm} against {c.baseline}', c.level)}: all {c.n} differences in {c.measure} are the same, so there is no "
+        f"t test and no interval{'; the exact sign-flip test decides' if c.n >= MIN_PAIRS else ''}."
+        for c in comparisons
+        if c.n > 1 and math.isnan(c.p_t) and c.test is not Test.page and not c.all_diverged
+    ]
+    found += [
+        f"{place(f'{c.arm} against {c.baseline}', c.level)}: both runs diverged in {c.both_diverged} of {c.n} pairs, which "
+        f"count as no difference in {c.measure} but not as evidence of equivalence."
+        for c in comparisons
+        if 0 < c.both_diverged < c.n
+    ]
+    unset = {c.measure: c.unit for c in comparisons if math.isnan(c.margin)}
+    for unit in dict.fromkeys(unset.values()):
+        kind = margin_kind(unit)
+        hint = f"study.margin ({kind})" if kind else "study.margin"
+        measures = " and ".join(measure for measure in unset if unset[measure] == unit)
+        found.append(f"No margin is set for {measures}, so equivalence is not tested; set {hint}.")
+    return found + _test_set_error(results, num_test) + (_noise_floor(study, results) if study.noise_floor else [])
+
+
+def _floors(comparisons: Sequence[Comparison]) -> list[str]:
+    """How small the p of the sign-flip test can become at all, if there are few pairs or that is not below .05."""
+    sizes = sorted({c.n for c in comparisons if math.isfinite(c.p_sign_flip)})
+    tests = sum(math.isfinite(c.p_sign_flip) for c in comparisons)
+    found = []
+    for n in sizes:
+        # Holm multiplies the smallest p by the number of tests; with pairs of different number that bound is not sharp.
+        corrected = tests > 1 and len(sizes) == 1
+        floor = min(1.0, stats.sign_flip_floor(n) * (tests if corrected else 1))
+        if n > 7 and floor < ALPHA:
+            continue
+        family = f" and {tests} comparisons the exact sign-flip test, corrected," if corrected else " the exact sign-flip test"
+        before = " before correction" if tests > 1 and not corrected else ""
+        needs = f"; a verdict needs {MIN_PAIRS} pairs" if n < MIN_PAIRS else ""
+        found.append(f"With n = {n}{family} cannot go below p = {p_text(floor)}{before}{needs}.")
+    return found
+
+
+def _test_set_error(results: Results, num_test: int | None) -> list[str]:
+    """The binomial standard error of one accuracy, ``sqrt(p (1 - p) / N)``; nothing if N is not known."""
+    values = [value for cell in results.values.values() for value in cell.values()]
+    if results.measure != "test/accuracy" or not num_test or not values:
+        return []
+    part = float(np.median(values)) / 100  # the median, so that diverged runs do not inflate it
+    error = 100 * math.sqrt(part * (1 - part) / num_test)
+    return [
+        f"The {num_test:,} test images alone give one accuracy a standard error of {quantity(error, 'pp')}. All runs share "
+        "them, so the intervals speak of other seeds, not of other test images."
+    ]
+
+
+def _noise_floor(study: StudyConfig, results: Results) -> list[str]:
+    """An A/A comparison at each level: the baseline's seeds, split at random into two halves, as if these were two arms.
+
+    Its pairs share no seed. So it shows what the seeds alone do, before pairing takes away what arms have in common.
+    """
+    arm, found = study.baseline or results.arms[0], []
+    for level in results.levels:
+        values = numpy_generator(0, "compare/noise_floor").permutation(results.cell(arm, level))
+        half = values.size // 2
+        if half < 2:
+            continue
+        mean = stats.mean_interval(stats.differences(values[:half], values[half : 2 * half]))
+        unit = results.scale.unit
+        found.append(
+            f"{place(f'Noise floor of {arm}', level)}: {half} of its seeds against {half} others differ by "
+            f"{effect(mean.estimate, unit, mean.low, mean.high)}; two seeds by "
+            f"{quantity(math.sqrt(2) * float(values.std(ddof=1)), unit)} (standard deviation)."
+        )
+    return found

@@ -1,0 +1,225 @@
+"""From outcomes to arrays paired by seed, and sentences about everything that could not be paired."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bnexp.comparison.result import Outcome, Status
+from bnexp.comparison.stats import Array
+from bnexp.config.keys import metric_unit
+from bnexp.config.schema import ConfigError
+
+Cell = tuple[str, str]  # (arm, level)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a metric is shown.
+
+    Args:
+        unit: its unit; empty if it is shown as recorded.
+        factor: from the recorded value to that unit.
+    """
+
+    unit: str
+    factor: float
+
+    @classmethod
+    def of(cls, metric: str) -> Scale:
+        """Accuracies are shown in percentage points, losses in nats, everything else as recorded."""
+        unit = metric_unit(metric)
+        return cls(unit, 100.0 if unit == "pp" else 1.0)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The results of an arm and of its baseline, over the seeds that both have.
+
+    Args:
+        seeds: the n seeds.
+        arm: (n,) values of the arm.
+        baseline: (n,) values of the baseline.
+        both_diverged: number of pairs of two diverged runs. Their difference of 0 was never measured.
+    """
+
+    seeds: tuple[int, ...]
+    arm: Array
+    baseline: Array
+    both_diverged: int = 0
+
+    @classmethod
+    def of(cls, values: Mapping[int, tuple[float, float]], both_diverged: int = 0) -> Pairs:
+        """From ``values``: seed -> (arm, baseline)."""
+        seeds = tuple(sorted(values))
+        arm, baseline = np.array([values[seed] for seed in seeds], float).reshape(-1, 2).T
+        return cls(seeds, arm, baseline, both_diverged)
+
+
+class Results:
+    """The outcomes of a study, arranged by arm, level and seed. Values are in the unit in which the metric is shown.
+
+    A diverged run counts at its recorded value. If that is not finite, it counts at chance: accuracy ``chance``, loss
+    ``-log(chance)``.
+
+    Args:
+        outcomes: what came of each planned run.
+        metric: the study's metric.
+        chance: accuracy of guessing, a fraction; None if it is not known.
+        arm_order: arms that come first, in their order; the others follow in order of appearance.
+        metrics: arm -> metric, for arms that have one of their own.
+
+    Attributes:
+        arms: all arms.
+        levels: all levels, in order of appearance; one empty text without factors.
+        factors: level -> its factor levels by key.
+        measure: what the values are: the metric, or what the arms' metrics have in common.
+
+    Raises:
+        ConfigError: the metrics have different units.
+    """
+
+    def __init__(
+        self,
+        outcomes: Iterable[Outcome],
+        metric: str,
+        chance: float | None = None,
+        arm_order: Sequence[str] = (),
+        metrics: Mapping[str, str] | None = None,
+    ) -> None:
+        self.outcomes = list(outcomes)
+        self.arms = list(dict.fromkeys([*arm_order, *(outcome.arm for outcome in self.outcomes)]))
+        own = list(dict.fromkeys((metrics or {}).get(arm, metric) for arm in self.arms)) or [metric]
+        self.scale = _shared_scale(own)
+        self.measure = own[0] if len(own) == 1 else _COMMON_NAMES.get(self.scale.unit, "value")
+        self._chance = _chance_value(own[0], self.scale, chance)
+        self.factors: dict[str, dict[str, Any]] = {outcome.level: outcome.levels for outcome in self.outcomes}
+        self.levels = list(self.factors) or [""]
+        self.values: dict[Cell, dict[int, float]] = {}
+        self._diverged: dict[Cell, list[int]] = {}
+        self._planned: dict[Cell, dict[int, str]] = {}
+        self._absent: dict[tuple[Cell, str], list[int]] = {}
+        self._repeated: dict[Cell, list[int]] = {}
+        for outcome in self.outcomes:
+            self._place(outcome)
+
+    def _place(self, outcome: Outcome) -> None:
+        cell = (outcome.arm, outcome.level)
+        planned = self._planned.setdefault(cell, {})
+        if outcome.seed in planned:
+            if planned[outcome.seed] != outcome.run_id:
+                self._repeated.setdefault(cell, []).append(outcome.seed)
+            return
+        planned[outcome.seed] = outcome.run_id
+        value = self._value(outcome)
+        if value is not None:
+            self.values.setdefault(cell, {})[outcome.seed] = value
+            if outcome.status is Status.diverged:
+                self._diverged.setdefault(cell, []).append(outcome.seed)
+        else:
+            self._absent.setdefault((cell, _why_absent(outcome)), []).append(outcome.seed)
+
+    def _value(self, outcome: Outcome) -> float | None:
+        if outcome.status not in (Status.finished, Status.diverged):
+            return None
+        if outcome.value is not None and math.isfinite(outcome.value):
+            return outcome.value * self.scale.factor
+        return self._chance if outcome.status is Status.diverged else None
+
+    def cell(self, arm: str, level: str) -> Array:
+        """The values of one arm at one level, in order of seed."""
+        values = self.values.get((arm, level), {})
+        return np.array([values[seed] for seed in sorted(values)], float)
+
+    def diverged(self, arm: str, level: str) -> list[int]:
+        """Seeds of the diverged runs of one arm at one level; they count at chance."""
+        return self._diverged.get((arm, level), [])
+
+    def both_diverged(self, arm: str, baseline: str, level: str) -> set[int]:
+        """Seeds of which both runs diverged: their difference was never measured."""
+        return set(self.diverged(arm, level)) & set(self.diverged(baseline, level))
+
+    def run_ids(self, arm: str, level: str) -> dict[int, str]:
+        """Seed -> run id of the runs of one arm at one level that have a value."""
+        planned = self._planned.get((arm, level), {})
+        return {seed: planned[seed] for seed in sorted(self.values.get((arm, level), {}))}
+
+    def missing(self, arm: str, level: str) -> int:
+        """How many planned runs of one arm at one level have no value."""
+        return len(self._planned.get((arm, level), ())) - len(self.values.get((arm, level), ()))
+
+    def pair(self, arm: str, baseline: str, level: str) -> Pairs:
+        """Both arms' values over the seeds for which both have one, in order of seed."""
+        ours, theirs = self.values.get((arm, level), {}), self.values.get((baseline, level), {})
+        both = {seed: (ours[seed], theirs[seed]) for seed in ours.keys() & theirs.keys()}
+        return Pairs.of(both, len(self.both_diverged(arm, baseline, level)))
+
+    def blocks(self) -> Array:
+        """(seeds, arms) means over the levels, for the seeds that have a value in every arm at every level."""
+        cells = [[self.values.get((arm, level), {}) for level in self.levels] for arm in self.arms]
+        seeds = sorted(set.intersection(*(set(values) for row in cells for values in row))) if cells else []
+        return np.array([[np.mean([values[seed] for values in row]) for row in cells] for seed in seeds], float)
+
+    def problems(self, contrasts: Iterable[tuple[str, str]]) -> list[str]:
+        """One sentence per group of planned runs without a result, without a partner, or recorded twice."""
+        found = [f"{place(*cell)}: {seed_text(seeds)} {why}." for (cell, why), seeds in self._absent.items()]
+        for arm, baseline in contrasts:
+            for level in self.levels:
+                found += self._without_partner(arm, baseline, level) + self._without_partner(baseline, arm, level)
+        for cell, seeds in self._repeated.items():
+            found.append(
+                f"{place(*cell)}: {seed_text(seeds)} recorded more than once; only the first run is used. "
+                "Group by what differs between them."
+            )
+        return list(dict.fromkeys(found))
+
+    def _without_partner(self, arm: str, other: str, level: str) -> list[str]:
+        seeds = sorted(self.values.get((arm, level), {}).keys() - self._planned.get((other, level), {}).keys())
+        return [f"{place(arm, level)}: {seed_text(seeds)} without a partner in {other}."] if seeds else []
+
+
+def factor_names(results: Results) -> list[str]:
+    """The keys of the study's factors, in order of appearance."""
+    return list(dict.fromkeys(key for levels in results.factors.values() for key in levels))
+
+
+def place(arm: str, level: str) -> str:
+    """``after_pool at lr=0.01``, or the arm alone if the study has no factor."""
+    return f"{arm} at {level}" if level else arm
+
+
+def seed_text(seeds: Sequence[int]) -> str:
+    """``seed 3`` or ``seeds 3, 4, 5``."""
+    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(str(seed) for seed in sorted(seeds))
+
+
+def _why_absent(outcome: Outcome) -> str:
+    if outcome.status is Status.failed:
+        return "failed"
+    if outcome.status is Status.missing:
+        return "not run yet"
+    if outcome.status is Status.damaged:
+        return "with a damaged record"
+    return f"{outcome.status} without a finite value of the metric"
+
+
+_COMMON_NAMES = {"pp": "accuracy", "nats": "loss"}
+
+
+def _shared_scale(metrics: Sequence[str]) -> Scale:
+    """The scale of metrics that are compared with each other."""
+    if len({metric_unit(metric) for metric in metrics}) > 1:
+        named = ", ".join(f"{metric} ({metric_unit(metric) or 'as recorded'})" for metric in metrics)
+        raise ConfigError(f"study.metrics compares metrics of different units: {named}; choose metrics of one unit.")
+    return Scale.of(metrics[0])
+
+
+def _chance_value(metric: str, scale: Scale, chance: float | None) -> float | None:
+    """What a network that guesses would have; None if that is not known, as for what probes measure."""
+    if chance is None or not scale.unit or metric.split("/")[0] not in ("train", "val", "test", "statistics"):
+        return None
+    return chance * scale.factor if scale.unit == "pp" else -math.log(chance)

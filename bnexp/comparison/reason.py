@@ -1,0 +1,88 @@
+"""The reason beside a verdict: the difference, then its size against the margin or what is lacking."""
+
+from __future__ import annotations
+
+import math
+
+from bnexp.comparison.power import MAX_PAIRS
+from bnexp.comparison.result import Comparison, Verdict
+from bnexp.comparison.stats import ALPHA, MIN_PAIRS
+from bnexp.comparison.text import effect, interval, p_equals, quantity
+from bnexp.config.options import Direction
+
+
+def reason(c: Comparison, all_diverged: str) -> str:
+    """Why the verdict of a comparison is what it is.
+
+    Args:
+        c: the comparison.
+        all_diverged: what its analysis says if both runs of every pair diverged (``Method.all_diverged``).
+    """
+    if not c.n:
+        return "no seed has a result in both arms"
+    if c.all_diverged:
+        return f"{all_diverged.format(arms='both arms')}, so nothing was tested"
+    return f"{effect(c.difference, c.unit)}, {why(c)}"
+
+
+def why(c: Comparison) -> str:
+    """What the verdict rests on, or what is lacking: the reason without the difference."""
+    if c.verdict is Verdict.ESTIMATE:
+        few = "1 pair allows" if c.n == 1 else f"{c.n} pairs allow"
+        return "; ".join(part for part in (f"{few} no verdict (at least {MIN_PAIRS})", needed(c)) if part)
+    if c.verdict is Verdict.INCONCLUSIVE:
+        return "; ".join(part for part in (_open(c), needed(c)) if part)
+    if c.shows_equivalence:
+        return f"within the margin of {quantity(c.margin, c.unit)} (TOST {p_equals(c.p_equivalence_adjusted)})"
+    against = _size(c)
+    if c.verdict is Verdict.REFUTED and c.direction != Direction.equivalent:
+        against = f"against the expected direction; {against}"
+    unsure = c.p_sign_flip_adjusted >= ALPHA  # never if the verdict rests on that test itself
+    return against + (f"; the sign-flip check disagrees ({p_equals(c.p_sign_flip_adjusted)})" if unsure else "")
+
+
+def needed(c: Comparison) -> str:
+    """How many pairs would settle the comparison; empty if that cannot be said."""
+    if c.n >= MIN_PAIRS > c.measured:
+        return ""
+    if c.n_needed is not None:
+        return f"about {c.n_needed:,} pairs would give 80 % power at this estimate"
+    if c.direction == Direction.equivalent:
+        hopeless = abs(c.difference) >= c.margin and not c.both_diverged
+        return "at this estimate no number of pairs would show equivalence" if hopeless else ""
+    if c.difference == 0 or not math.isfinite(c.effect):
+        return ""
+    return f"more than {MAX_PAIRS:,} pairs would be needed for 80 % power at this estimate"
+
+
+def _open(c: Comparison) -> str:
+    """Why a comparison with enough pairs stays open."""
+    lost = f"both runs diverged in {c.both_diverged} of {c.n} pairs" if c.both_diverged else ""
+    if c.measured < MIN_PAIRS:
+        return f"{lost}, and a verdict needs {MIN_PAIRS} others"
+    if c.direction != Direction.equivalent:
+        shown = f"{p_equals(c.p_adjusted)}, no clear difference"
+        return f"{shown}; {lost}, so equivalence is not tested" if lost else shown
+    if not math.isfinite(c.margin):
+        return "no margin is set, so equivalence cannot be tested"
+    return f"{lost}, so equivalence is not tested" if lost else _within(c)
+
+
+def _size(c: Comparison) -> str:
+    """A significant difference against the margin."""
+    margin = f"the margin of {quantity(c.margin, c.unit)}"
+    if not math.isfinite(c.margin):
+        return "significant; no margin is set to judge its size"
+    if abs(c.difference) <= c.margin:
+        return f"significant but no larger than {margin}"
+    whole = not math.isfinite(c.low) or min(abs(c.low), abs(c.high)) > c.margin
+    return f"larger than {margin}" + ("" if whole else ", though the interval reaches below it")
+
+
+def _within(c: Comparison) -> str:
+    """How the 90 % interval lies to the margin, if equivalence is claimed but not shown."""
+    bounds = interval(c.low90, c.high90, c.unit)
+    shown = f"90 % interval {bounds}" if bounds else "every difference"
+    corrected = "inside ±{}, but not after Holm's correction" if c.p_equivalence < ALPHA else "not inside ±{}"
+    where = corrected.format(quantity(c.margin, c.unit))
+    return f"{shown} {where} (TOST {p_equals(c.p_equivalence_adjusted)})"

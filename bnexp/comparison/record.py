@@ -1,0 +1,148 @@
+"""A study as it is recorded before its first run trains: definition, id, settings and planned runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from bnexp.comparison.result import PlannedRun
+from bnexp.comparison.tuned import tuned_setting
+from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, schema_keys
+from bnexp.config.schema import ConfigError, DataConfig, RunConfig, StudyConfig
+from bnexp.config.validate import check_name, check_range
+from bnexp.plan.checks import check
+from bnexp.plan.spec import RunSpec, flatten, identity, plain
+from bnexp.plan.study import Choice, Level
+from bnexp.tracking.reading import MIB, DamagedRecord, as_type, read_as
+from bnexp.tracking.store import Store, write_json
+
+STUDY, VERDICT = "study.json", "verdict.json"
+MOST = 16 * MIB  # a hundred thousand runs
+
+
+@dataclass(frozen=True)
+class Content:
+    """What ``study.json`` holds.
+
+    Args:
+        study: the definition of the study.
+        study_id: hash of what decides its results.
+        overrides: those that reproduce it, besides ``study=NAME``.
+        data: the data set.
+        settings: key -> text of what is held fixed and named beside the verdict.
+        runs: the planned runs.
+        tuning: the best values of the tuned key, one per cell.
+    """
+
+    study: StudyConfig
+    study_id: str
+    overrides: list[str]
+    data: DataConfig
+    settings: dict[str, str]
+    runs: list[PlannedRun]
+    tuning: list[Choice] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord(Content):
+    """``study.json`` of a folder.
+
+    Args:
+        folder: where the record was read, or is to be written. What a record says of its own name decides no path.
+    """
+
+    folder: Path
+
+    @property
+    def command(self) -> str:
+        """The command that runs exactly this study again."""
+        import shlex
+
+        return shlex.join(["bnexp", "study", self.study.name, *self.overrides])
+
+    @property
+    def concluded(self) -> bool:
+        """Whether the study has reached a verdict before."""
+        return (self.folder / VERDICT).exists()
+
+    def save(self) -> None:
+        """Write ``study.json``."""
+        tuning = [{**vars(choice), "accuracies": list(choice.accuracies.items())} for choice in self.tuning]
+        content = {name: value for name, value in asdict(self).items() if name != "folder"} | {"tuning": tuning}
+        write_json(self.folder / STUDY, plain(content))
+
+
+class Plan(Protocol):
+    """What is recorded of a study's plan. ``plan`` itself reaches the data, which comparing must not."""
+
+    @property
+    def study(self) -> StudyConfig: ...
+    @property
+    def study_id(self) -> str: ...
+    @property
+    def specs(self) -> Sequence[RunSpec]: ...
+    @property
+    def choices(self) -> Sequence[Choice]: ...
+
+
+def from_plan(plan: Plan, overrides: Sequence[str], store: Store) -> StudyRecord:
+    """The record of a study that is about to run.
+
+    Args:
+        plan: its plan.
+        overrides: those besides ``study=NAME``.
+        store: where its runs will be recorded.
+    """
+    return StudyRecord(
+        folder=store.study_path(plan.study.name, plan.study_id),
+        study=plan.study,
+        study_id=plan.study_id,
+        overrides=list(overrides),
+        data=plan.specs[0].config.data,
+        settings=shared_settings([spec.config for spec in plan.specs]) | tuned_setting(plan.choices),
+        runs=[PlannedRun(spec.run_id, spec.arm, spec.levels, spec.seed) for spec in plan.specs],
+        tuning=list(plan.choices),
+    )
+
+
+def load(folder: Path) -> StudyRecord:
+    """Read the ``study.json`` of a folder.
+
+    Raises:
+        DamagedRecord: it is not there, or cannot be used.
+    """
+    path = folder / STUDY
+    try:
+        content = read_as(Content, path, MOST)
+    except FileNotFoundError:
+        raise DamagedRecord(path, "it is not there") from None
+    factors = as_type(dict[str, list[Level] | dict[str, list[str]]], content.study.factors, path, "study.factors")
+    study = replace(content.study, factors=factors)
+    try:
+        for name, what in ((content.study.name, "study.name"), (content.study_id, "study_id")):
+            check_name(name, what)
+        for run in content.runs:
+            check_name(run.run_id, "the run id")
+        check(study, fixed=[], swept=[])
+        if study.margin is not None:
+            check_range(next(info for info in schema_keys() if info.name == "study.margin"), study.margin)
+    except ConfigError as error:
+        raise DamagedRecord(path, str(error).removesuffix(".")) from error
+    if any(choice.value not in choice.accuracies for choice in content.tuning):
+        raise DamagedRecord(path, "tuning.accuracies lacks the chosen value")
+    return StudyRecord(**vars(replace(content, study=study)), folder=folder)
+
+
+def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
+    """The settings that matter and are equal in all runs, key -> text."""
+    flat = [flatten(config) for config in configs]
+    default = flatten(RunConfig())
+    used = set.intersection(*(set(identity(config)) for config in configs))
+    shared = {}
+    for name in (*ALWAYS_NAMED, *NAMED_IF_CHANGED):
+        values = {str(entry[name]) for entry in flat}
+        if len(values) == 1 and name in used and (name in ALWAYS_NAMED or flat[0][name] != default[name]):
+            shared[name] = values.pop()
+    return shared

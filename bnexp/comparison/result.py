@@ -1,0 +1,291 @@
+"""What a comparison takes in and gives out: plain data, ready for the terminal, JSON, HTML and W&B alike.
+
+Accuracies are fractions in ``Outcome`` and percentage points (pp) everywhere else; losses stay in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from bnexp.comparison.stats import ALPHA, MIN_PAIRS
+from bnexp.config.options import Direction
+from bnexp.plan.study import Level
+
+
+class Status(StrEnum):
+    finished = "finished"
+    diverged = "diverged"
+    failed = "failed"
+    damaged = "damaged"
+    missing = "missing"
+
+
+class Verdict(StrEnum):
+    """The statistical answer. ``ESTIMATE``: fewer than six pairs allow no verdict, only an estimate."""
+
+    SUPPORTED = "SUPPORTED"
+    REFUTED = "REFUTED"
+    EQUIVALENT = "EQUIVALENT"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    ESTIMATE = "ESTIMATE"
+
+
+class Test(StrEnum):
+    """The test that a verdict rests on."""
+
+    __test__ = False  # pytest would take the class for a test case
+
+    paired_t = "paired t"
+    sign_flip = "sign flip"
+    page = "Page"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a study as ``study.json`` lists it. ``levels``: factor key -> level."""
+
+    run_id: str
+    arm: str
+    levels: dict[str, Level]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One planned run of a study and what came of it.
+
+    Args:
+        arm: its arm.
+        level: its factor levels as one text, ``lr=0.01``; empty without factors.
+        levels: the same as key -> value.
+        seed: its seed.
+        status: what came of it.
+        value: the study's metric as recorded, an accuracy as a fraction; None if the run failed, is missing, or has a damaged
+            record.
+        run_id: finds its record.
+    """
+
+    arm: str
+    level: str
+    levels: dict[str, Any]
+    seed: int
+    status: Status
+    value: float | None
+    run_id: str
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """One arm at one level over its seeds; values in the unit of the study's metric.
+
+    Args:
+        arm: the arm.
+        level: the level, as text; empty without factors.
+        n: number of seeds with a value.
+        mean: mean over them.
+        low: lower bound of Student's 95 % interval; NaN below three seeds, or if all values are the same.
+        high: its upper bound.
+        sd: standard deviation over the seeds; NaN below two.
+        diverged: number of runs that diverged.
+        missing: number of planned runs without a value.
+    """
+
+    arm: str
+    level: str
+    n: int
+    mean: float
+    low: float
+    high: float
+    sd: float
+    diverged: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One arm against another over paired seeds. Differences are ``arm - baseline``, in ``unit``. A test not made is NaN.
+
+    Args:
+        arm: the arm.
+        baseline: what it is compared with.
+        level: the factor levels, as text; empty without factors, or if the measure is over all levels.
+        measure: what is compared: the study's metric, or what its analysis derives for each seed.
+        unit: of differences, intervals and margin. ``log2 ratio``: the base-2 logarithm of arm over baseline.
+        direction: what the study expects: ``greater``, ``less``, ``different`` or ``equivalent``.
+        margin: half width of what counts as equivalent; NaN if none is set.
+        n: number of pairs.
+        difference: mean difference.
+        low: lower bound of its 95 % interval; NaN below three pairs, or if all differences are the same.
+        high: upper bound.
+        low90: lower bound of the 90 % interval.
+        high90: upper bound.
+        p_t: paired t test.
+        p_sign_flip: sign-flip permutation test.
+        p_adjusted: the test that decides, after Holm's correction over the study's family.
+        p_equivalence: the larger p of the two one-sided tests at ``margin``.
+        effect: Hedges-corrected ``d_z``.
+        superiority: fraction of the pairs in which the arm has the larger value.
+        superiority_low: lower bound of its Wilson interval.
+        superiority_high: upper bound.
+        n_needed: pairs that the test of the claim would need for 80 % power at the observed difference, at .05 divided by the
+            size of the family. That test is TOST if equivalence is claimed, else the paired t test, which also stands for
+            Page's and the sign-flip test. None without a difference, or above 10,000.
+        verdict: what the comparison shows.
+        reason: why, as a sentence.
+        p_equivalence_adjusted: after Holm's correction over the study's equivalence tests.
+        p_sign_flip_adjusted: after Holm's correction over the study's sign-flip tests.
+        both_diverged: number of pairs in which both runs diverged.
+        reference: the level that an interaction is measured from.
+        test: the test that decides.
+        p_test: its p before Holm's correction.
+        low_bca: lower bound of the 95 % BCa bootstrap interval, for display only: with five pairs it covers 87 %.
+        high_bca: upper bound.
+        seeds: the seed of each pair, in order.
+        differences: the difference of each pair.
+    """
+
+    arm: str
+    baseline: str
+    level: str
+    measure: str
+    unit: str
+    direction: str
+    margin: float
+    n: int
+    difference: float
+    low: float
+    high: float
+    low90: float
+    high90: float
+    p_t: float
+    p_sign_flip: float
+    p_adjusted: float
+    p_equivalence: float
+    effect: float
+    superiority: float
+    superiority_low: float
+    superiority_high: float
+    n_needed: int | None
+    verdict: Verdict
+    reason: str
+    p_equivalence_adjusted: float = math.nan
+    p_sign_flip_adjusted: float = math.nan
+    both_diverged: int = 0
+    reference: str = ""
+    test: Test = Test.paired_t
+    p_test: float = math.nan
+    low_bca: float = math.nan
+    high_bca: float = math.nan
+    seeds: list[int] = field(default_factory=list)
+    differences: list[float] = field(default_factory=list)
+
+    @property
+    def measured(self) -> int:
+        """Number of pairs whose difference was measured: not both runs diverged."""
+        return self.n - self.both_diverged
+
+    @property
+    def all_diverged(self) -> bool:
+        """Whether both runs of every pair diverged, so that nothing was tested."""
+        return self.n > 0 and not self.measured
+
+    @property
+    def shows_equivalence(self) -> bool:
+        """Whether the verdict rests on shown equivalence.
+
+        Equivalence is looked at first if it is claimed. Otherwise it counts only if no difference is shown.
+        """
+        if self.measured < MIN_PAIRS or not self.p_equivalence_adjusted < ALPHA:
+            return False
+        return self.direction == Direction.equivalent or not self.p_adjusted < ALPHA
+
+    @property
+    def shows_difference(self) -> bool:
+        """Whether the verdict rests on a shown difference."""
+        return self.verdict in (Verdict.SUPPORTED, Verdict.REFUTED) and not self.shows_equivalence
+
+    @property
+    def shows_claim(self) -> bool:
+        """Whether the comparison shows what the study claims."""
+        claimed = self.verdict is Verdict.EQUIVALENT and self.direction == Direction.equivalent
+        return claimed or self.verdict is Verdict.SUPPORTED
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Everything that is known when a study is over, fit for JSON (``to_dict``).
+
+    Args:
+        study: the study's definition.
+        study_id: hash of what decides its results.
+        question: the question.
+        answer: its answer in one sentence.
+        verdict: that of the study as a whole.
+        metric: what its values are.
+        unit: their unit.
+        margin: half width of what counts as equivalent; NaN if none is set.
+        settings: what was held fixed and must be named beside the verdict, key -> text.
+        arms: every arm at every level.
+        comparisons: every arm against its baseline.
+        omnibus_p: Friedman's test over three or more arms; None if it was not made.
+        outcomes: every planned run.
+        unpaired: sentences on planned runs without a partner or without a result, which are never dropped silently.
+        notes: sentences on what a reader must know.
+    """
+
+    study: dict[str, Any]
+    study_id: str
+    question: str
+    answer: str
+    verdict: Verdict
+    metric: str
+    unit: str
+    margin: float
+    settings: dict[str, str]
+    arms: list[ArmSummary]
+    comparisons: list[Comparison]
+    omnibus_p: float | None
+    outcomes: list[Outcome] = field(repr=False)
+    unpaired: list[str]
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for strict JSON: enums as text, numbers that are not finite as None."""
+        return dict(_json(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StudyResult:
+        """The inverse of :meth:`to_dict`: None becomes NaN again if a number is expected."""
+        parts = {
+            "arms": [_build(ArmSummary, row) for row in data["arms"]],
+            "comparisons": [_build(Comparison, row) for row in data["comparisons"]],
+            "outcomes": [_build(Outcome, row) for row in data["outcomes"]],
+        }
+        return _build(cls, {**data, **parts})
+
+
+T = TypeVar("T", ArmSummary, Comparison, Outcome, StudyResult)
+
+
+def _build(cls: type[T], row: Mapping[str, Any]) -> T:
+    values: dict[str, Any] = {}
+    for item in fields(cls):
+        if item.name in row:
+            value = row[item.name]
+            enum = {"Status": Status, "Verdict": Verdict, "Test": Test}.get(str(item.type))
+            values[item.name] = math.nan if value is None and item.type == "float" else enum(value) if enum else value
+    return cls(**values)
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    if isinstance(value, StrEnum):
+        return value.value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,232 @@
+"""How much an arm depends on one numeric factor: three measures of a run's course over the factor's levels.
+
+A course is the accuracy of one arm at one seed over all levels. ``x`` are their base-2 logarithms: one octave is a factor
+of 2. The measures compare arms without asking at which level to compare them.
+
+``area``            mean accuracy over the logarithmic range, pp: trapezoids over ``x``, divided by the range
+``width``           octaves around the best level over which accuracy, interpolated linearly in ``x``, stays within 1 pp
+                    of the course's own best; it ends at the grid's ends
+``largest_stable``  ``x`` of the largest level that trains: that ends above the middle between chance and the best accuracy
+                    of the whole study (a diverged run counts at chance). If none trains, one step below the smallest
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnexp.comparison.contrast import Contrast, Inputs, Questions
+from bnexp.comparison.method import Method
+from bnexp.comparison.pairing import Pairs, Results, seed_text
+from bnexp.comparison.stats import Array
+from bnexp.config.schema import ConfigError
+
+WITHIN = 1.0  # pp below the best that still count as its neighbourhood
+OCTAVE_MARGIN = 1.0  # a factor of 2, the step of the usual grid, is the smallest change of a level worth acting on
+
+
+def area(x: Array, y: Array) -> float:
+    """Mean accuracy over the range of levels, by trapezoids.
+
+    Args:
+        x: (L,) places of the levels, increasing.
+        y: (L,) accuracy at each, in pp.
+    """
+    return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / (x[-1] - x[0]))
+
+
+def width(x: Array, y: Array, within: float = WITHIN) -> float:
+    """Length of the stretch around the best level over which accuracy stays near its best.
+
+    Args:
+        x: (L,) places of the levels, increasing.
+        y: (L,) accuracy at each, in pp; between levels it is interpolated linearly.
+        within: how much lower still counts as near, in pp.
+    """
+    best, floor = int(np.argmax(y)), float(np.max(y)) - within
+    return _reach(x[best:], y[best:], floor) + _reach(-x[best::-1], y[best::-1], floor)
+
+
+def _reach(x: Array, y: Array, floor: float) -> float:
+    """How far ``x`` goes from its first element until ``y`` falls below ``floor``."""
+    below = np.flatnonzero(y < floor)
+    if not below.size:
+        return float(x[-1] - x[0])
+    i = int(below[0])
+    part = (y[i - 1] - floor) / (y[i - 1] - y[i])
+    return float(x[i - 1] + part * (x[i] - x[i - 1]) - x[0])
+
+
+def largest_stable(x: Array, trains: NDArray[np.bool_]) -> float:
+    """The place of the largest level that trains; one step below the smallest if none does.
+
+    Args:
+        x: (L,) places of the levels, increasing.
+        trains: (L,) whether each trains.
+    """
+    return float(x[trains].max()) if trains.any() else float(2 * x[0] - x[1])
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure of a course: its name, its unit, and the difference in it that is of practical interest."""
+
+    name: str
+    unit: str
+    margin: float
+
+
+class Sensitivity(Method):
+    """``analysis: sensitivity``: one contrast per measure and pair of arms."""
+
+    compares_metric = True
+    expects_divergence = True
+
+    def ask(self, asked: Inputs) -> Questions:
+        courses = Courses(asked.results, asked.margin, asked.chance)
+        contrasts = [
+            Contrast(
+                arm=arm,
+                baseline=baseline,
+                level="",
+                measure=measure.name,
+                unit=measure.unit,
+                margin=measure.margin,
+                direction=asked.study.direction,
+                pairs=courses.pair(arm, baseline, index),
+            )
+            for index, measure in enumerate(courses.measures)
+            for arm, baseline in asked.pairs
+        ]
+        return Questions(contrasts, courses.notes(), courses.incomplete())
+
+
+class Courses:
+    """The measures of every arm and seed of a study over its one numeric factor.
+
+    A seed that lacks a level in an arm has no measures there; ``incomplete`` says so.
+
+    Args:
+        results: the runs of the study.
+        margin: that of an accuracy, in pp.
+        chance: accuracy of guessing, a fraction; None if it is not known.
+
+    Attributes:
+        factor: the key of the factor.
+        levels: the texts of its levels, in order of size.
+        x: their base-2 logarithms.
+        measures: the three measures.
+        values: arm -> seed -> the three measures.
+
+    Raises:
+        ConfigError: the metric is no accuracy, or there is not exactly one factor of two or more positive numbers.
+    """
+
+    def __init__(self, results: Results, margin: float, chance: float | None) -> None:
+        if results.scale.unit != "pp":
+            raise ConfigError("study.analysis=sensitivity needs an accuracy as study.metric; set study.metric=test/accuracy.")
+        self.results = results
+        self.factor, numbers = _numeric_factor(results)
+        self.levels = sorted(numbers, key=lambda level: numbers[level])
+        self.x = np.log2([numbers[level] for level in self.levels])
+        self.measures = (
+            Measure(f"area over log {self.factor}", "pp", margin),
+            Measure(f"width within {WITHIN:g} pp of best", "octaves", OCTAVE_MARGIN),
+            Measure(f"largest stable {self.factor}", "octaves", OCTAVE_MARGIN),
+        )
+        floor = 100 * (chance or 0.0)
+        best = max((value for values in results.values.values() for value in values.values()), default=floor)
+        threshold = (floor + best) / 2
+        self._courses = {arm: {seed: self._course(arm, seed) for seed in self._complete(arm)} for arm in results.arms}
+        self._trains = {arm: {seed: y > threshold for seed, y in courses.items()} for arm, courses in self._courses.items()}
+        self.values = {arm: {seed: self._measure(arm, seed) for seed in courses} for arm, courses in self._courses.items()}
+
+    def pair(self, arm: str, baseline: str, index: int) -> Pairs:
+        """One measure of both arms, over the seeds whose courses are complete in both.
+
+        A pair counts as ``both_diverged`` if both arms diverged at every level.
+
+        Args:
+            arm: the arm.
+            baseline: what it is compared with.
+            index: of the measure, in ``measures``.
+        """
+        ours, theirs = self.values[arm], self.values[baseline]
+        both = {seed: (ours[seed][index], theirs[seed][index]) for seed in ours.keys() & theirs.keys()}
+        lost = [set(self.results.diverged(name, level)) for name in (arm, baseline) for level in self.levels]
+        return Pairs.of(both, len(set(both).intersection(*lost)))
+
+    def incomplete(self) -> list[str]:
+        """One sentence per arm of which some seeds lack a level and so have no measures."""
+        found = []
+        for arm in self.results.arms:
+            some = {seed for level in self.levels for seed in self.results.values.get((arm, level), {})}
+            if seeds := sorted(some - self._courses[arm].keys()):
+                found.append(f"{arm}: {seed_text(seeds)} without a result at every level of {self.factor}; not compared.")
+        return found
+
+    def notes(self) -> list[str]:
+        """Each arm's mean measures, and what the grid of levels is too short to show."""
+        found = []
+        for arm in self.results.arms:
+            if not self._courses[arm]:
+                continue
+            mean, octaves, stable = np.mean(list(self.values[arm].values()), axis=0)
+            found.append(
+                f"{arm} over {self.factor}: mean accuracy {mean:.2f} pp; within {WITHIN:g} pp of its best over "
+                f"{octaves:.2f} octaves; largest stable level {2**stable:.3g} (geometric mean)."
+            )
+            found += self._edges(arm)
+        return found
+
+    def _edges(self, arm: str) -> list[str]:
+        trains, courses, last = self._trains[arm].values(), self._courses[arm].values(), len(self.levels) - 1
+        cases = {
+            f"the largest {self.factor} still trains, so the largest stable level is at least that": sum(
+                bool(t[last]) for t in trains
+            ),
+            f"no {self.factor} trains; the largest stable level counts as one step below the grid": sum(
+                not t.any() for t in trains
+            ),
+            f"the best {self.factor} lies at an end of the grid; extend the grid for all arms": sum(
+                int(np.argmax(y)) in (0, last) for y in courses
+            ),
+        }
+        return [f"{arm}: in {count} of {len(courses)} seeds {what}." for what, count in cases.items() if count]
+
+    def _complete(self, arm: str) -> list[int]:
+        return sorted(set.intersection(*(set(self.results.values.get((arm, level), {})) for level in self.levels)))
+
+    def _course(self, arm: str, seed: int) -> Array:
+        return np.array([self.results.values[arm, level][seed] for level in self.levels], float)
+
+    def _measure(self, arm: str, seed: int) -> tuple[float, float, float]:
+        y, trains = self._courses[arm][seed], self._trains[arm][seed]
+        return area(self.x, y), width(self.x, y), largest_stable(self.x, trains)
+
+
+def _numeric_factor(results: Results) -> tuple[str, dict[str, float]]:
+    """The study's one factor and the number of each level text."""
+    factors = {key for outcome in results.outcomes for key in outcome.levels}
+    if len(factors) != 1:
+        named = ", ".join(sorted(factors)) or "none"
+        raise ConfigError(f"study.analysis=sensitivity needs exactly one factor in study.factors; there is {named}.")
+    factor = factors.pop()
+    numbers: dict[str, float] = {}
+    for outcome in results.outcomes:
+        try:
+            number = float(outcome.levels[factor])
+        except (KeyError, TypeError, ValueError):
+            number = math.nan
+        if not (number > 0 and math.isfinite(number)):
+            raise ConfigError(
+                f"study.analysis=sensitivity needs positive numbers as levels of {factor}, not {outcome.level or 'nothing'}; "
+                "use study.analysis=levels."
+            )
+        numbers[outcome.level] = number
+    if len(numbers) < 2:
+        raise ConfigError(f"study.analysis=sensitivity needs at least two levels of {factor}; add levels to study.factors.")
+    return factor, numbers

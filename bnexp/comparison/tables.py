@@ -1,0 +1,65 @@
+"""A result as rows of text: the same columns in the terminal, CSV, Markdown and HTML."""
+
+from __future__ import annotations
+
+import math
+
+from bnexp.comparison.result import StudyResult, Test
+from bnexp.comparison.text import interval, number, p_text, quantity, signed
+
+Row = dict[str, str]
+
+
+def arm_rows(result: StudyResult) -> list[Row]:
+    """One row per arm and level: mean, 95 % interval and standard deviation over the seeds, and the runs that went wrong.
+
+    Fewer than three seeds, or seeds that all agree, have no interval: an en dash.
+    """
+    unit = f" ({result.unit})" if result.unit else ""
+    leveled = any(summary.level for summary in result.arms)
+    return [
+        {
+            "arm": s.arm,
+            **({"level": s.level} if leveled else {}),
+            "n": str(s.n),
+            result.metric + unit: number(s.mean, result.unit),
+            "95 % interval": interval(s.low, s.high, result.unit) or "–",
+            "sd": number(s.sd, result.unit),
+            "diverged": str(s.diverged),
+            "missing": str(s.missing),
+        }
+        for s in result.arms
+    ]
+
+
+def comparison_rows(result: StudyResult) -> list[Row]:
+    """One row per comparison: difference with intervals, p values, effect size, superiority, verdict and its reason.
+
+    A time is a ratio: 0.43× means that the arm needs 0.43 times what the baseline needs. The bootstrap interval is for display
+    only. Every p has Holm's correction over the study, so each can be read against .05.
+    """
+    leveled = any(c.level for c in result.comparisons)
+    measured = any(c.measure != result.metric for c in result.comparisons)
+    tested = any(c.test is not Test.paired_t for c in result.comparisons)
+    return [
+        {
+            "arm": c.arm,
+            "baseline": c.baseline,
+            **({"level": c.level} if leveled else {}),
+            **({"measure": c.measure} if measured else {}),
+            "n": str(c.n),
+            "difference": quantity(c.difference, c.unit, sign=True),
+            "95 % interval": interval(c.low, c.high, c.unit) or "–",
+            "95 % BCa": interval(c.low_bca, c.high_bca, c.unit) or "–",
+            **({"test": c.test} if tested else {}),
+            "p adjusted": p_text(c.p_adjusted),
+            "p sign flip": p_text(c.p_sign_flip_adjusted),
+            "p equivalence": p_text(c.p_equivalence_adjusted),
+            "d_z": signed(c.effect, "pp"),
+            "wins": f"{number(100 * c.superiority, '')} %" if math.isfinite(c.superiority) else "–",
+            "n needed": "–" if c.n_needed is None else f"{c.n_needed:,}",
+            "verdict": c.verdict.value,
+            "reason": c.reason,
+        }
+        for c in result.comparisons
+    ]

@@ -1,0 +1,120 @@
+"""Numbers and differences in words: units, p values, and the difference that a comparison found."""
+
+from __future__ import annotations
+
+import math
+
+from bnexp.comparison.result import Comparison
+
+RATIO = "log2 ratio"  # of the arm's value to the baseline's; shown as the ratio itself
+ACCURACY = ("test/accuracy", "accuracy")  # measures that "more accurate" speaks of
+# Named with every result, because the size of an effect depends on them most.
+SETTINGS = {
+    "data.train_size": "training images",
+    "optim.lr": "learning rate",
+    "optim.momentum": "momentum",
+    "train.batch_size": "batch size",
+    "train.epochs": "epochs",
+}
+_DECIMALS = {"pp": 2, "nats": 4, "octaves": 2}
+
+
+def number(value: float, unit: str) -> str:
+    """``0.31``, with the decimals that suit the unit. An en dash if the value is not finite. A log ratio as the ratio."""
+    if not math.isfinite(value):
+        return "–"
+    if unit == RATIO:
+        return f"{2**value:.2f}"
+    unit = unit.split("/")[0]
+    text = f"{value:.{_DECIMALS[unit]}f}" if unit in _DECIMALS else f"{value:.4g}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def signed(value: float, unit: str) -> str:
+    """``+0.31`` or ``−0.31``; a ratio has no sign."""
+    text = number(value, unit)
+    if unit == RATIO:
+        return text
+    return f"+{text}" if value > 0 and math.isfinite(value) and float(text) != 0 else text
+
+
+def quantity(value: float, unit: str, sign: bool = False) -> str:
+    """A number with its unit: ``0.31 pp``, ``0.43×``."""
+    if unit == RATIO:
+        return f"{number(value, unit)}×"
+    return f"{(signed if sign else number)(value, unit)} {unit}".rstrip()
+
+
+def interval(low: float, high: float, unit: str) -> str:
+    """``[0.12, 0.28]``; empty if a bound is not finite."""
+    return f"[{number(low, unit)}, {number(high, unit)}]" if math.isfinite(low) and math.isfinite(high) else ""
+
+
+def effect(value: float, unit: str, low: float = math.nan, high: float = math.nan) -> str:
+    """A difference, with its interval if there is one: ``+0.31 pp [0.27, 0.35]``, ``2.30× [1.90, 2.81] fewer``.
+
+    Args:
+        value: the difference; the base-2 logarithm of a ratio is shown as how many times fewer or more.
+        unit: its unit.
+        low: lower bound of the interval.
+        high: upper bound. A bound of a ratio that is below 1 lies on the other side.
+    """
+    if unit != RATIO:
+        return f"{quantity(value, unit, sign=True)} {interval(low, high, unit)}".rstrip()
+    sign = -1 if value < 0 else 1
+    least, most = sorted((sign * low, sign * high))
+    bounds = interval(least, most, unit)
+    return " ".join(part for part in (quantity(sign * value, unit), bounds, "fewer" if value < 0 else "more") if part)
+
+
+def p_text(p: float) -> str:
+    """``< .001``, ``.003``, ``.25``; an en dash without a test."""
+    if not math.isfinite(p):
+        return "–"
+    if p < 0.001:
+        return "< .001"
+    if 0.0495 <= p < 0.05:
+        return "< .05"  # three decimals would look like no evidence
+    return f"{p:.3f}".removeprefix("0") if p < 0.1 else f"{p:.2f}".removeprefix("0")
+
+
+def p_equals(p: float) -> str:
+    """``p = .003`` or ``p < .001``."""
+    text = p_text(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def axis_title(unit: str) -> str:
+    """What an axis of differences in ``unit`` shows."""
+    if unit == RATIO:
+        return "arm over baseline, log2: −1 is half, +1 is twice"
+    return f"difference ({unit})" if unit else "difference"
+
+
+def margin_kind(unit: str) -> str:
+    """What ``study.margin`` has to be for differences in ``unit``; empty if it has no name."""
+    return "a ratio above 1" if unit == RATIO else unit.split("/")[0]
+
+
+def margin(c: Comparison) -> str:
+    """``±0.20 pp``"""
+    return f"±{quantity(c.margin, c.unit)}"
+
+
+def at_level(c: Comparison) -> str:
+    """`` at lr=0.01``; empty without a level."""
+    return f" at {c.level}" if c.level else ""
+
+
+def difference(c: Comparison, bounds: bool = True) -> str:
+    """``+0.31 pp [0.27, 0.35]``. Shown equivalence has the 90 % interval that it rests on, named as such."""
+    if not c.shows_equivalence:
+        return effect(c.difference, c.unit, *((c.low, c.high) if bounds else ()))
+    size, narrow = quantity(c.difference, c.unit, sign=True), interval(c.low90, c.high90, c.unit)
+    return f"{size}, 90 % interval {narrow}" if bounds and narrow else size
+
+
+def magnitude(c: Comparison) -> str:
+    """``0.31 pp [0.27, 0.35]``: the difference without its sign, which a word then says."""
+    low, high = sorted((c.low, c.high)) if c.difference > 0 else sorted((-c.low, -c.high))
+    return f"{quantity(abs(c.difference), c.unit)} {interval(low, high, c.unit)}".rstrip()

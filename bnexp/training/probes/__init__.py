@@ -1,0 +1,192 @@
+"""Probes: what happens inside a network while it trains, measured on a copy of it, so that training is not disturbed.
+
+``Probes.around`` copies the state of the network before and after a step. Everything else happens in ``Twin``, which shares
+nothing with the network and draws no random number. A new probe has a key in ``ProbeConfig``, which names what it records; a
+function or class here; and a line in ``AT_STEPS``, ``AT_EPOCHS`` or ``AT_END`` below. Formulas, units and sources are in:
+
+``activations``                                                  ``activations.py``
+``gradients`` ``covariate_shift`` ``landscape`` ``decoupling``   ``steps.py``
+``similar``                                                      ``similar.py``
+``oscillation`` ``gap``                                          ``losses.py``
+``statistics``                                                   ``readings.py``
+``cost``                                                         ``cost.py``
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bnexp.config.keys import PROBE_METRICS
+from bnexp.config.schema import RunConfig
+from bnexp.model.networks import Network
+from bnexp.training.evaluate import Evaluation
+from bnexp.training.optim import learning_rates
+from bnexp.training.precision import synchronise
+from bnexp.training.probes.activations import Activations
+from bnexp.training.probes.cost import measure_cost
+from bnexp.training.probes.images import chosen
+from bnexp.training.probes.losses import EvaluationGap, oscillation
+from bnexp.training.probes.readings import Readings
+from bnexp.training.probes.similar import SimilarImages
+from bnexp.training.probes.steps import Step, Values, covariate_shift, decoupling, gradients, landscape
+from bnexp.training.probes.twin import State, Twin
+from bnexp.training.step import EpochTotals
+
+if TYPE_CHECKING:
+    from bnexp.data.batches import DeviceData
+
+Float64 = NDArray[np.float64]
+
+
+def build_probes(configs: Sequence[RunConfig], network: Network, data: DeviceData) -> Probes | None:
+    """The probes that ``probe.*`` switches on for a cohort, or None if none is on.
+
+    Args:
+        configs: one configuration per run; they agree in ``probe``.
+        network: the network as training starts from it.
+        data: what the cohort trains on.
+    """
+    return Probes(configs, network, data) if any(getattr(configs[0].probe, name) for name in PROBE_METRICS) else None
+
+
+class Probes:
+    """The measurements of a cohort: at single steps, at the end of each epoch, at the end of training.
+
+    A step is measured every ``probe.every`` steps of an epoch. With 0, or if the epoch is shorter, one step is measured: the
+    last one with a full batch. So the measured steps are the same in each epoch, and there is at least one. ``seconds`` is the
+    time that measuring steps of the current epoch has taken. Arguments as for ``build_probes``.
+    """
+
+    def __init__(self, configs: Sequence[RunConfig], network: Network, data: DeviceData) -> None:
+        self.configs, self.network, self.data = configs, network, data
+        self.probe, self.train = configs[0].probe, configs[0].train
+        self.steps_per_epoch = -(-data.num_train // self.train.batch_size)
+        self.num_full = max(data.num_train // self.train.batch_size, 1)
+        rates = [learning_rates(c.optim, self.train.epochs, self.steps_per_epoch) for c in configs]
+        self.rates = torch.as_tensor(np.stack(rates, axis=1), dtype=network.flat.dtype).to(data.device)
+        self.twin: Twin = Twin(network, self.train.precision)
+        self.at_steps = [build(self) for name, build in AT_STEPS.items() if getattr(self.probe, name)]
+        self.at_epochs = [build(self) for name, build in AT_EPOCHS.items() if getattr(self.probe, name)]
+        self.at_end = [build(self) for name, build in AT_END.items() if getattr(self.probe, name)]
+        self.seconds = 0.0
+        self.found: dict[str, list[Tensor]] = {}
+        self.epochs: list[dict[str, Float64]] = []
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The fixed batch of training images (N, C, S, S) that probes of activations look at."""
+        return self.data.images("train", chosen(self.data, "train", self.probe.images))[0]
+
+    def is_measured(self, t: int) -> bool:
+        """Whether step ``t``, counted from 0 over the whole training, is measured."""
+        position, every = t % self.steps_per_epoch + 1, min(self.probe.every or self.num_full, self.num_full)
+        return bool(self.at_steps) and position <= self.num_full and position % every == 0
+
+    @contextmanager
+    def around(self, x: Tensor, labels: Tensor, t: int) -> Iterator[None]:
+        """Measure the step that is made inside the context.
+
+        Args:
+            x: images of the step, (N, R*C, S, S).
+            labels: (R, N).
+            t: number of the step, counted from 0 over the whole training.
+        """
+        before = State.of(self.network)
+        yield
+        synchronise(self.data.device)
+        begin = time.perf_counter()
+        step = Step(self.twin, before, State.of(self.network), x, labels, self.rates[t])
+        for measure in self.at_steps:
+            for name, value in measure(step).items():
+                self.found.setdefault(name, []).append(value)
+        synchronise(self.data.device)
+        self.seconds += time.perf_counter() - begin
+
+    def read(self, totals: EpochTotals, validation: Evaluation | None) -> list[dict[str, float]]:
+        """The metrics of the epoch that has ended, for each run: means over its measured steps.
+
+        Values that are not finite, such as those of a run that has diverged, are left out.
+
+        Args:
+            totals: what the steps of the epoch gave.
+            validation: the validation at its end; None: there are no validation images.
+        """
+        epoch = {name: finite_mean(torch.stack(values).cpu().double().numpy()) for name, values in self.found.items()}
+        self.found, self.seconds = {}, 0.0
+        state = State.of(self.network)
+        for measure in self.at_epochs:
+            epoch |= measure(state, totals, validation)
+        self.epochs.append(epoch)
+        if len(self.epochs) == self.train.epochs:  # test images are looked at only now
+            for reading in self.at_end:
+                epoch |= reading(state)
+        return self._by_run(epoch)
+
+    def summary(self) -> list[dict[str, float]]:
+        """For each run the mean over its epochs of each metric of ``PROBE_METRICS``, without those of ``gap``."""
+        probes = [name for name in PROBE_METRICS if name != "gap"]
+        courses = {
+            metric: [epoch[metric] for epoch in self.epochs if metric in epoch]
+            for probe in probes
+            for metric in PROBE_METRICS[probe]
+        }
+        return self._by_run({metric: finite_mean(np.stack(course)) for metric, course in courses.items() if course})
+
+    def _by_run(self, values: dict[str, Float64]) -> list[dict[str, float]]:
+        return [{n: float(v[run]) for n, v in values.items() if np.isfinite(v[run])} for run in range(len(self.configs))]
+
+
+def finite_mean(values: Float64) -> Float64:
+    """Mean of the finite values over the first axis, NaN if there is none: (M, R) -> (R,)."""
+    finite = np.isfinite(values)
+    count = finite.sum(0)
+    with np.errstate(invalid="ignore"):
+        mean: Float64 = np.where(finite, values, 0).sum(0) / count
+    return mean
+
+
+AtEpoch = Callable[[State, EpochTotals, Evaluation | None], dict[str, Float64]]
+AtEnd = Callable[[State], dict[str, Float64]]
+
+
+def _oscillation(probes: Probes) -> AtEpoch:
+    return lambda _, totals, __: {"oscillation/loss": oscillation(totals.losses[: probes.num_full])}
+
+
+def _statistics(probes: Probes) -> AtEnd:
+    readings = Readings(probes.twin, probes.data, probes.train)
+    return lambda state: {name: value.numpy() for name, value in readings(state).items()}
+
+
+def _cost(probes: Probes) -> AtEnd:
+    num_runs = len(probes.configs)
+    return lambda _: {n: np.full(num_runs, value) for n, value in measure_cost(probes.configs[0], probes.data).items()}
+
+
+# Probe -> what measures it, in the order in which it is measured. Each is built from the ``Probes`` that will call it, when
+# training is about to start: ``AT_STEPS`` are called at single steps, ``AT_EPOCHS`` at the end of each epoch, ``AT_END`` once.
+AT_STEPS: dict[str, Callable[[Probes], Callable[[Step], Values]]] = {
+    "gradients": lambda _: gradients,
+    "covariate_shift": lambda _: covariate_shift,
+    "landscape": lambda _: landscape,
+    "decoupling": lambda _: decoupling,
+    "activations": lambda probes: Activations(probes.twin, probes.images, State.of(probes.network)),
+    "similar": lambda probes: SimilarImages(probes.twin, probes.images[0], probes.probe.images, probes.probe.jitter),
+}
+AT_EPOCHS: dict[str, Callable[[Probes], AtEpoch]] = {
+    "oscillation": _oscillation,
+    "gap": lambda probes: EvaluationGap(probes.twin, probes.data, probes.configs[0]),
+}
+AT_END: dict[str, Callable[[Probes], AtEnd]] = {
+    "statistics": _statistics,
+    "cost": _cost,
+}

@@ -1,0 +1,199 @@
+"""What a study says in words: the answer, its tables and its notes."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_outcomes import BASE, GAIN, NOISE, SETTINGS, from_values, only, outcome, pair, result, study
+
+from bnexp.comparison.result import Outcome, Status, StudyResult, Verdict
+from bnexp.comparison.tables import arm_rows, comparison_rows
+from bnexp.comparison.text import p_equals, p_text
+from bnexp.config.options import Direction
+
+
+def test_a_supported_claim_in_words() -> None:
+    found = result(study("none", "after_pool", direction="greater"), pair(GAIN))
+    assert found.verdict is Verdict.SUPPORTED
+    assert found.answer == (
+        "Yes: after_pool is 0.31 pp [0.27, 0.35] more accurate than none on mnist with learning rate 0.01, epochs 10 "
+        "(n = 10 paired seeds, p < .001; larger than the margin of 0.20 pp)."
+    )
+    c = only(found)
+    assert c.reason == "+0.31 pp, larger than the margin of 0.20 pp"
+    assert (c.unit, c.n, c.superiority, c.p_sign_flip) == ("pp", 10, 1.0, 2 / 2**10)
+    assert c.difference == pytest.approx(0.31)
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.0009, "< .001"), (0.001, ".001"), (0.0494, ".049"), (0.0496, "< .05"), (0.05, ".050"), (0.099, ".099"), (0.1, ".10")],
+)
+def test_no_p_below_5_percent_is_shown_as_5_percent(p: float, text: str) -> None:
+    assert (p_text(p), p_equals(p)) == (text, f"p {text}" if "<" in text else f"p = {text}")
+
+
+def test_a_refuted_claim_in_words() -> None:
+    found = result(study("none", "after_pool", direction="greater"), pair([-g / 2 for g in GAIN]))
+    assert found.verdict is Verdict.REFUTED
+    assert found.answer == (
+        "No: after_pool is 0.16 pp [0.14, 0.17] less accurate than none on mnist with learning rate 0.01, epochs 10 (n = 10 "
+        "paired seeds, p < .001; against the expected direction; significant but no larger than the margin of 0.20 pp)."
+    )
+
+
+def test_an_open_question_names_the_pairs_needed() -> None:
+    found = result(study("none", "after_pool", direction="greater"), pair([0.9, -0.5, 0.4, 0.1, -0.6, 0.8]))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    c = only(found)
+    assert c.n_needed is not None
+    assert c.n_needed > 6
+    assert f"about {c.n_needed:,} pairs would give 80 % power at this estimate" in c.reason
+    assert found.answer.startswith("Not settled: after_pool differs from none in accuracy by +0.18 pp [−0.")
+
+
+def test_small_differences_are_named_as_such() -> None:
+    c = only(result(study("none", "after_pool"), pair([g / 4 for g in GAIN])))
+    assert c.verdict is Verdict.SUPPORTED
+    assert c.reason == "+0.08 pp, significant but no larger than the margin of 0.20 pp"
+    c = only(result(study("none", "after_pool"), pair(GAIN), margin=0.3))
+    assert c.reason == "+0.31 pp, larger than the margin of 0.30 pp, though the interval reaches below it"
+
+
+def test_expectations_of_single_levels() -> None:
+    made = study("no_bias", "bias", expect={"before_activation": Direction.equivalent})
+    base = BASE[:8]
+    far, near = [b + g for b, g in zip(base, GAIN, strict=False)], [b + g for b, g in zip(base, NOISE, strict=False)]
+    outcomes = [
+        *from_values({"no_bias": base, "bias": far}, norm="none"),
+        *from_values({"no_bias": base, "bias": near}, norm="before_activation"),
+    ]
+    found = result(made, outcomes)
+    assert [(c.level, c.direction, c.verdict) for c in found.comparisons] == [
+        ("norm=none", "different", Verdict.SUPPORTED),
+        ("norm=before_activation", "equivalent", Verdict.EQUIVALENT),
+    ]
+    assert found.verdict is Verdict.SUPPORTED  # each level shows its own claim
+    assert found.answer == (
+        "Supported, bias against no_bias on mnist with learning rate 0.01, epochs 10: norm=none (+0.31 pp [0.27, 0.35]); "
+        "equivalent: norm=before_activation (0.00 pp, 90 % interval [−0.01, 0.02]) "
+        "(n = 8 paired seeds; equivalent means within ±0.20 pp)."
+    )
+
+
+def test_a_claim_that_holds_at_some_levels_only() -> None:
+    made = study("none", "bn", direction="greater")
+    outcomes: list[Outcome] = []
+    for k in range(6):
+        gain = GAIN if k < 2 else NOISE
+        levels = {"optim__lr": 0.01 * 2**k}
+        outcomes += from_values({"none": BASE, "bn": [b + g for b, g in zip(BASE, gain, strict=True)]}, **levels)
+    found = result(made, outcomes)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.answer == (
+        "In part (2 of 6 comparisons), bn against none on mnist with learning rate 0.01, epochs 10: supported: lr=0.01 "
+        "(+0.31 pp), lr=0.02 (+0.31 pp); refuted by equivalence: lr=0.04 (0.00 pp), lr=0.08 (0.00 pp), lr=0.16 (0.00 pp), "
+        "lr=0.32 (0.00 pp) (n = 10 paired seeds; equivalent means within ±0.20 pp)."
+    )
+
+
+@settings(deadline=None)
+@given(st.integers(2, 6), st.integers(1, 12), st.integers(1, 8), st.booleans())
+def test_answers_about_several_comparisons_stay_short(arms: int, levels: int, n: int, baseline: bool) -> None:
+    names = [f"arm_number_{k}" for k in range(arms)]
+    made = study(*names, **({} if baseline else {"baseline": None}))
+    rng = np.random.default_rng(arms * levels * n)
+    outcomes: list[Outcome] = []
+    for level in range(levels):
+        outcomes += from_values({name: list(rng.normal(90, 3, n)) for name in names}, batch_size=2**level)
+    found = result(made, outcomes, settings=SETTINGS | {"optim.momentum": "0.9", "train.batch_size": "64"})
+    if len(found.comparisons) > 1:
+        assert len(found.answer) <= 300
+    assert found.answer.count("a verdict needs") == (n < 6)
+    assert found.answer.endswith(").")
+
+
+def test_one_different_pair_answers_whether_arms_differ() -> None:
+    made = study("none", "a", "b", baseline=None, question="Where does it belong?")
+    table = {"none": BASE, "a": [b + g for b, g in zip(BASE, NOISE, strict=True)], "b": [b + 1 for b in BASE]}
+    table["b"][0] += 0.1
+    found = result(made, from_values(table))
+    assert found.verdict is Verdict.SUPPORTED
+    assert found.answer.startswith("Supported on mnist")
+    assert ": b against none (+1.01 pp [0.99, 1.03]), b against a (" in found.answer
+    assert "; equivalent: a against none (0.00 pp, 90 % interval [" in found.answer
+
+
+def test_a_study_without_any_result_still_answers() -> None:
+    nothing = [outcome(arm, seed, None, Status.missing) for arm in ("none", "bn") for seed in range(3)]
+    found = result(study("none", "bn"), nothing)
+    assert found.verdict is Verdict.ESTIMATE
+    assert only(found).reason == "no seed has a result in both arms"
+    assert found.answer == "No run has a result yet."
+    lonely = [*nothing, outcome("none", 7, 0.9), outcome("bn", 8, 0.9)]
+    assert "bn and none share no seed with a result" in result(study("none", "bn"), lonely).answer
+    assert json.dumps(found.to_dict(), allow_nan=False)
+    assert result(study("none"), []).answer == "Nothing to compare: the study has fewer than two arms."
+
+
+def test_losses_are_in_nats_and_need_a_margin_of_their_own() -> None:
+    outcomes = [replace(o, value=1 - (o.value or 0)) for o in pair(GAIN)]
+    found = result(study("none", "after_pool", direction="less", metric="test/loss"), outcomes)
+    c = only(found)
+    assert (c.unit, c.verdict) == ("nats", Verdict.SUPPORTED)
+    assert c.difference == pytest.approx(-0.0031)
+    assert math.isnan(c.margin)
+    assert "test/loss of after_pool is 0.0031 nats [0.0027, 0.0035] lower than of none" in found.answer
+    assert "No margin is set for test/loss, so equivalence is not tested; set study.margin (nats)." in found.notes
+    assert only(result(study("none", "after_pool", metric="test/loss", margin=0.01), outcomes)).margin == 0.01
+
+
+def test_the_test_sets_own_error_is_named() -> None:
+    found = result(study("none", "after_pool"), pair(GAIN), num_test=10_000)
+    assert any("The 10,000 test images alone give one accuracy a standard error of 0.10 pp." in note for note in found.notes)
+
+
+def test_yes_and_no_are_kept_for_questions_that_ask_for_the_claim() -> None:
+    for keys in ({"direction": "different"}, {"direction": "greater", "question": "Where is it best?"}):
+        assert result(study("none", "after_pool", **keys), pair(GAIN)).answer.startswith("Supported: ")
+
+
+def test_results_survive_json() -> None:
+    outcomes = pair(GAIN[:3])
+    outcomes[1] = replace(outcomes[1], status=Status.failed, value=None)
+    found = result(study("none", "after_pool", metric="test/loss", factors={"optim.lr": [0.1]}), outcomes)
+    data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    back = StudyResult.from_dict(data)
+    assert repr(back) == repr(found)
+    assert back.outcomes == found.outcomes
+    assert isinstance(back.comparisons[0].verdict, Verdict)
+    assert isinstance(back.outcomes[1].status, Status)
+    assert math.isnan(back.margin)
+
+
+def test_table_rows_are_text_with_equal_keys() -> None:
+    found = result(study("none", "after_pool", direction="greater"), pair(GAIN))
+    assert arm_rows(found)[0] == {
+        "arm": "none",
+        "n": "10",
+        "test/accuracy (pp)": "98.92",
+        "95 % interval": "[98.89, 98.95]",
+        "sd": "0.04",
+        "diverged": "0",
+        "missing": "0",
+    }
+    (row,) = comparison_rows(found)
+    expected = {"difference": "+0.31 pp", "95 % interval": "[0.27, 0.35]", "p adjusted": "< .001", "wins": "100 %"}
+    assert expected.items() <= row.items()
+    assert row["verdict"] == "SUPPORTED"
+    leveled = result(study("none", "after_pool"), from_values({"none": BASE[:1], "after_pool": BASE[:1]}, lr=0.1))
+    (row,) = comparison_rows(leveled)
+    assert row["level"] == "lr=0.1"
+    assert row["95 % interval"] == "–"
+    assert row["d_z"] == "–"

@@ -1,0 +1,107 @@
+"""Runs without a result: none is dropped silently, and none is evidence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from made_outcomes import BASE, GAIN, NOISE, only, outcome, pair, result, study
+
+from bnexp.comparison.result import Outcome, Status, Verdict
+from bnexp.comparison.tables import comparison_rows
+from bnexp.config.keys import PROBE_METRICS
+
+
+def test_diverged_runs_stay_in_at_chance_and_are_named() -> None:
+    outcomes = pair(GAIN)
+    outcomes[2] = replace(outcomes[2], status=Status.diverged, value=0.1)
+    outcomes[4] = replace(outcomes[4], status=Status.diverged, value=math.nan)  # no metric: chance, as analyse is told
+    found = result(study("none", "after_pool", direction="greater"), outcomes)
+    none = next(summary for summary in found.arms if summary.arm == "none")
+    assert (none.n, none.diverged, none.missing) == (10, 2, 0)
+    assert none.mean == pytest.approx((sum(BASE) - BASE[2] - BASE[4] + 20) / 10)
+    assert only(found).n == 10
+    assert "none: seeds 2, 4 diverged; kept, at chance." in found.notes
+    losses = [replace(o, value=None if o.status is Status.diverged else 0.05) for o in outcomes]
+    found = result(study("none", "after_pool", metric="test/loss"), losses)
+    assert found.arms[0].mean == pytest.approx((8 * 0.05 + 2 * math.log(10)) / 10)
+
+
+def lost(arms: tuple[str, ...], seeds: int, value: float | None = 0.1, **levels: float) -> list[Outcome]:
+    return [outcome(arm, seed, value, Status.diverged, **levels) for arm in arms for seed in range(seeds)]
+
+
+@pytest.mark.parametrize("direction", ["greater", "different", "equivalent"])
+@pytest.mark.parametrize("n", [3, 6, 20])
+def test_runs_that_all_diverged_are_no_evidence_of_equivalence(direction: str, n: int) -> None:
+    made = study("none", "bn", direction=direction)
+    found = result(made, lost(("none", "bn"), n))
+    c = only(found)
+    assert found.verdict == c.verdict == (Verdict.ESTIMATE if n < 6 else Verdict.INCONCLUSIVE)
+    assert c.reason == "every run of both arms diverged, so nothing was tested"
+    assert "every run of bn and none diverged, so nothing was tested," in found.answer
+    assert all(math.isnan(p) for p in (c.p_t, c.p_sign_flip, c.p_adjusted, c.p_equivalence, c.superiority, c.effect))
+    assert (c.n, c.both_diverged, c.difference, c.n_needed) == (n, n, 0, None)
+    (row,) = comparison_rows(found)
+    assert {row[key] for key in ("95 % interval", "p adjusted", "p sign flip", "wins", "n needed")} == {"–"}
+    assert not any("sign-flip" in note for note in found.notes)
+    third = result(study("none", "bn", "gn", direction=direction), lost(("none", "bn", "gn"), n))
+    assert third.omnibus_p is None
+    assert "every run of all 2 comparisons diverged, so nothing was tested" in third.answer
+
+
+def test_a_level_where_every_run_diverged_does_not_join_the_family() -> None:
+    made = study("none", "after_pool", direction="greater")
+    fine = [replace(o, level="lr=0.1", levels={"lr": 0.1}) for o in pair(GAIN)]
+    found = result(made, [*fine, *lost(("none", "after_pool"), 10, lr=9.0)])
+    assert [c.verdict for c in found.comparisons] == [Verdict.SUPPORTED, Verdict.INCONCLUSIVE]
+    assert found.comparisons[0].p_adjusted == found.comparisons[0].p_t
+    assert "supported: lr=0.1 (+0.31 pp [0.27, 0.35]); every run diverged: lr=9.0 (n = 10 paired seeds)." in found.answer
+
+
+@pytest.mark.parametrize("direction", ["greater", "different", "equivalent"])
+def test_pairs_of_which_both_runs_diverged_weaken_but_never_show_equivalence(direction: str) -> None:
+    made = study("none", "after_pool", direction=direction)
+    outcomes = [replace(o, status=Status.diverged, value=0.1) if o.seed == 0 else o for o in pair(NOISE)]
+    c = only(result(made, outcomes))
+    assert (c.both_diverged, c.verdict) == (1, Verdict.INCONCLUSIVE)
+    assert math.isnan(c.p_equivalence)
+    assert "both runs diverged in 1 of 10 pairs, so equivalence is not tested" in c.reason
+    strong = [g + 0.7 for g in GAIN]
+    for count, verdict in ((4, Verdict.SUPPORTED), (5, Verdict.INCONCLUSIVE)):
+        outcomes = [replace(o, status=Status.diverged, value=0.1) if o.seed < count else o for o in pair(strong)]
+        c = only(result(study("none", "after_pool", direction="greater"), outcomes))
+        assert (c.n, c.verdict) == (10, verdict)
+    assert c.reason.endswith("both runs diverged in 5 of 10 pairs, and a verdict needs 6 others")
+
+
+def test_missing_failed_and_lonely_runs_are_listed() -> None:
+    outcomes = pair(GAIN)
+    outcomes[0] = replace(outcomes[0], status=Status.missing, value=None)
+    outcomes[3] = replace(outcomes[3], status=Status.missing, value=None)
+    outcomes[11] = replace(outcomes[11], status=Status.failed, value=None)
+    outcomes.append(outcome("none", 99, 0.5))
+    outcomes.append(replace(outcomes[5], run_id="again"))
+    found = result(study("none", "after_pool", direction="greater"), outcomes)
+    assert found.unpaired == [
+        "none: seeds 0, 3 not run yet.",
+        "after_pool: seed 1 failed.",
+        "none: seed 99 without a partner in after_pool.",
+        "none: seed 5 recorded more than once; only the first run is used. Group by what differs between them.",
+    ]
+    assert only(found).n == 7
+    assert [(s.arm, s.n, s.missing) for s in found.arms] == [("none", 9, 2), ("after_pool", 9, 1)]
+    assert len(found.outcomes) == len(outcomes)
+
+
+AT_CHANCE = ["train/loss", "val/accuracy", "test/accuracy", *PROBE_METRICS["statistics"]]
+UNKNOWN = [metric for name, metrics in PROBE_METRICS.items() if name != "statistics" for metric in metrics]
+
+
+@pytest.mark.parametrize(("metric", "n"), [*((name, 10) for name in AT_CHANCE), *((name, 9) for name in UNKNOWN)])
+def test_what_a_probe_measures_has_no_chance_value(metric: str, n: int) -> None:
+    outcomes = [replace(o, value=None, status=Status.diverged) if o.seed == 0 else o for o in pair(GAIN)]
+    found = result(study("none", "after_pool", metric=metric), outcomes)
+    assert only(found).n == n
+    assert ("none: seed 0 diverged without a finite value of the metric." in found.unpaired) == (n == 9)

@@ -1,0 +1,107 @@
+"""Flips between arms against churn between seeds, and McNemar's test, on made predictions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from made_outcomes import MadeRecords, outcome, result, study
+from numpy.typing import NDArray
+
+from bnexp.comparison import stats
+from bnexp.comparison.predictions import churn
+from bnexp.comparison.result import StudyResult, Verdict
+from bnexp.config.options import Analysis
+
+TRIALS = 250
+Guesses = NDArray[np.int64]
+
+
+def compared(guesses: dict[str, list[Guesses]], truth: Guesses, **keys: object) -> StudyResult:
+    outcomes = [outcome(arm, seed, 0.9) for arm, rows in guesses.items() for seed in range(len(rows))]
+    records = MadeRecords(predicted={o.run_id: np.stack([guesses[o.arm][o.seed], truth], 1) for o in outcomes})
+    made = study(*guesses, analysis=Analysis.predictions, **keys)  # type: ignore[arg-type]
+    return result(made, outcomes, records=records)
+
+
+def test_flips_and_churn_by_hand() -> None:
+    truth = np.zeros(10, np.int64)
+    none = [np.where(np.arange(10) < seed, 1, 0) for seed in range(6)]  # neighbours differ in one image, the ends in five
+    bn = [np.where(np.arange(10) >= 7, 2, row) for row in none]  # other than none in three images
+    found = compared({"none": none, "bn": bn}, truth, direction="greater")
+    (c,) = found.comparisons
+    assert c.differences == pytest.approx([30 - 10] * 5 + [30 - 50])
+    assert (c.measure, c.unit) == ("flips beyond seed-to-seed churn", "pp")
+    assert "bn against none: 30.00 % of the test images change class between the arms, 16.67 % between seeds of none." in (
+        found.notes
+    )
+    (mcnemar,) = [note for note in found.notes if "McNemar" in note]
+    assert "only bn is right on 0.0 images, only none on 3.0 (means)" in mcnemar
+    assert "after Holm bn is right more often with 0 of 6 seeds, none with 0 (smallest p = 1.00)" in mcnemar
+
+
+def test_the_churn_of_a_seed_is_against_the_next_one_and_of_the_last_against_the_first() -> None:
+    seeds = {3: np.array([0, 0, 1, 1]), 1: np.array([0, 0, 0, 0]), 2: np.array([0, 0, 0, 1])}
+    assert churn(seeds) == {1: 0.25, 2: 0.25, 3: 0.5}
+    assert churn({1: seeds[1], 2: seeds[2]}) == {1: 0.25, 2: 0.25}
+    assert churn({1: seeds[1]}) == {}
+
+
+def test_an_arm_that_is_better_on_the_same_images_is_found_by_mcnemar() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 10, 400)
+    none = [np.where(rng.random(400) < 0.3, (truth + 1) % 10, truth) for _ in range(6)]
+    bn = [np.where(rng.random(400) < 0.02, (truth + 1) % 10, truth) for _ in range(6)]
+    found = compared({"none": none, "bn": bn}, truth)
+    assert any("bn is right more often with 6 of 6 seeds, none with 0 (smallest p < .001)" in note for note in found.notes)
+
+
+def test_mcnemar_is_the_exact_binomial_test() -> None:
+    assert stats.mcnemar(0, 0) == 1
+    assert stats.mcnemar(0, 6) == stats.mcnemar(6, 0) == 2 / 2**6
+    assert stats.mcnemar(1, 4) == pytest.approx(2 * (1 + 5) / 2**5)
+
+
+def test_a_run_with_another_number_of_test_images_is_not_compared() -> None:
+    outcomes = [outcome(arm, seed, 0.9) for arm in ("none", "bn") for seed in range(4)]
+    made = {o.run_id: np.zeros((3 if (o.arm, o.seed) == ("bn", 1) else 5, 2), np.int64) for o in outcomes}
+    asked = study("none", "bn", analysis=Analysis.predictions)
+    found = result(asked, outcomes, records=MadeRecords(predicted=made))
+    assert found.comparisons[0].seeds == [0, 2, 3]
+    assert "bn against none: seed 1 without predictions of both arms and of two seeds; not compared." in found.unpaired
+
+
+def test_runs_without_predictions_are_listed() -> None:
+    truth = np.zeros(4, np.int64)
+    outcomes = [outcome(arm, seed, 0.9) for arm in ("none", "bn") for seed in range(4)]
+    records = MadeRecords(predicted={o.run_id: np.stack([truth, truth], 1) for o in outcomes[1:]})
+    found = result(study("none", "bn", analysis=Analysis.predictions), outcomes, records=records)
+    assert found.comparisons[0].seeds == [1, 2, 3]
+    assert "bn against none: seed 0 without predictions of both arms and of two seeds; not compared." in found.unpaired
+
+
+@pytest.mark.parametrize("n", [6, 10])
+def test_arms_that_differ_as_seeds_do_are_told_apart_falsely_in_at_most_5_percent(n: int) -> None:
+    """Churns of neighbouring seeds share a run; the test must keep its rate in spite of that."""
+    rng = np.random.default_rng(n)
+    hardness = rng.beta(0.5, 3, 300)
+    truth = np.zeros(300, np.int64)
+    wrong = 0
+    for _ in range(TRIALS):
+        careless = rng.gamma(20, 1 / 20, (2, n, 1))  # some runs are worse than others
+        guesses = (rng.random((2, n, 300)) < careless * hardness).astype(np.int64)
+        (c,) = compared({"none": list(guesses[0]), "bn": list(guesses[1])}, truth).comparisons
+        wrong += c.p_adjusted < 0.05
+    assert wrong / TRIALS <= 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / TRIALS)
+
+
+def test_an_arm_of_its_own_opinion_is_supported() -> None:
+    rng = np.random.default_rng(1)
+    hardness = rng.beta(0.5, 3, 500)
+    truth = np.zeros(500, np.int64)
+    none = [(rng.random(500) < hardness).astype(np.int64) for _ in range(8)]
+    bn = [(rng.random(500) < hardness[::-1]).astype(np.int64) for _ in range(8)]
+    found = compared({"none": none, "bn": bn}, truth, direction="greater")
+    assert found.verdict is Verdict.SUPPORTED
+    assert "bn and none disagree on 5.25 pp [4.06, 6.44] more of the test images than two seeds of none do" in found.answer

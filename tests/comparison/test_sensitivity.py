@@ -1,0 +1,143 @@
+"""Measures of a course over a numeric factor: worked out by hand, and compared over seeds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from made_outcomes import outcome, result, study
+
+from bnexp.comparison.result import Outcome, Status, Verdict
+from bnexp.comparison.sensitivity import area, largest_stable, width
+from bnexp.config.options import Analysis
+from bnexp.config.schema import ConfigError
+
+RATES = [0.001 * 2**k for k in range(8)]
+X = np.arange(5.0)
+
+
+def test_area_is_the_mean_over_the_logarithmic_range() -> None:
+    assert area(X, np.full(5, 90.0)) == 90
+    assert area(X, np.array([0.0, 100, 100, 100, 0])) == 75
+    assert area(np.array([0.0, 1, 3]), np.array([0.0, 60, 60])) == pytest.approx((30 + 120) / 3)
+
+
+def test_width_ends_where_interpolated_accuracy_is_one_point_below_the_best() -> None:
+    # best 90 at 2; to the right 89.5 at 3, then 87.5 at 4: below 89 after a quarter; to the left 80 at 1: after a tenth
+    assert width(X, np.array([95.0 - 25, 80, 90, 89.5, 87.5])) == pytest.approx(0.1 + 1.25)
+    assert width(X, np.full(5, 50.0)) == 4
+    # a second hill does not count: the stretch is around the best
+    assert width(X, np.array([89.9, 10, 10, 10, 90])) == pytest.approx(1 / 80)
+
+
+def test_largest_stable_level() -> None:
+    assert largest_stable(X, np.array([True, True, False, True, False])) == 3
+    assert largest_stable(X, np.zeros(5, bool)) == -1
+
+
+courses = st.integers(2, 8).flatmap(lambda n: arrays(float, n, elements=st.integers(0, 100).map(float)))
+
+
+@given(courses, st.integers(-5, 5))
+def test_measures_do_not_depend_on_where_the_grid_lies(y: np.ndarray, shift: int) -> None:
+    x = np.arange(float(y.size))
+    assert area(x + shift, y) == pytest.approx(area(x, y))
+    assert width(x + shift, y) == pytest.approx(width(x, y))
+    assert width(x, y) == pytest.approx(width(-x[::-1], y[::-1])) or np.sum(y == y.max()) > 1
+    assert y.min() - 1e-9 <= area(x, y) <= y.max() + 1e-9
+    assert 0 <= width(x, y) <= x[-1]
+
+
+def courses_of(edges: dict[str, int], seeds: int = 7) -> list[Outcome]:
+    """Runs that reach 97 to 98 % up to an edge that varies a little with the seed, and diverge beyond it."""
+    found = []
+    for k, rate in enumerate(RATES):
+        for arm, edge in edges.items():
+            for seed in range(seeds):
+                lost = k > edge + (seed % 3 == 0 and arm != "none")
+                value = 0.1 if lost else 0.97 + 0.001 * k + 0.0001 * seed * (k % 2)
+                status = Status.diverged if lost else Status.finished
+                found.append(outcome(arm, seed, value, status, optim__lr=rate))
+    return found
+
+
+def test_a_wider_range_is_found_and_reported_in_octaves() -> None:
+    made = study("none", "bn", question="Does it allow higher rates?", direction="greater", analysis=Analysis.sensitivity)
+    found = result(made, courses_of({"none": 3, "bn": 5}))
+    assert [(c.measure, c.unit, c.n, c.level) for c in found.comparisons] == [
+        ("area over log optim.lr", "pp", 7, ""),
+        ("width within 1 pp of best", "octaves", 7, ""),
+        ("largest stable optim.lr", "octaves", 7, ""),
+    ]
+    assert found.comparisons[2].difference == pytest.approx(2 + 3 / 7)
+    assert found.verdict is Verdict.SUPPORTED
+    assert found.answer.startswith("Yes, bn against none on mnist")
+    assert "largest stable optim.lr (+2.43 octaves [1.93, 2.92]) (n = 7 paired seeds)" in found.answer
+    assert any(note.startswith("none over optim.lr: mean accuracy ") for note in found.notes)
+    assert any(note.endswith("largest stable level 0.008 (geometric mean).") for note in found.notes)
+    assert len(found.arms) == 16  # every arm at every level is still shown
+
+
+def test_a_level_trains_above_the_middle_between_chance_and_the_best() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity)  # of ten classes: 10 %; the middle to 97 % is 53.5 %
+    courses = {"none": [0.97, 0.9, 0.53], "bn": [0.96, 0.9, 0.54]}
+    rows = [outcome(arm, 0, y, optim__lr=lr) for arm, ys in courses.items() for lr, y in zip(RATES, ys, strict=False)]
+    assert result(made, rows).comparisons[2].difference == 1
+
+
+def test_levels_are_ordered_by_size_and_the_order_of_runs_does_not_matter() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity)
+    outcomes = courses_of({"none": 3, "bn": 5})
+    assert result(made, outcomes[::-1]).comparisons == result(made, outcomes).comparisons
+
+
+def test_ends_of_the_grid_are_named() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity)
+    notes = " ".join(result(made, courses_of({"none": -1, "bn": 7})).notes)
+    assert "none: in 7 of 7 seeds no optim.lr trains; the largest stable level counts as one step below the grid." in notes
+    assert "bn: in 7 of 7 seeds the largest optim.lr still trains" in notes
+    assert "bn: in 7 of 7 seeds the best optim.lr lies at an end of the grid; extend the grid for all arms." in notes
+
+
+def test_a_course_with_a_hole_is_left_out_and_listed() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity)
+    outcomes = courses_of({"none": 3, "bn": 5})
+    outcomes[2] = replace(outcomes[2], status=Status.failed, value=None)
+    found = result(made, outcomes)
+    assert {c.n for c in found.comparisons} == {6}
+    assert "none: seed 2 without a result at every level of optim.lr; not compared." in found.unpaired
+
+
+@pytest.mark.parametrize(
+    ("keys", "levels", "message"),
+    [
+        ({"metric": "test/loss"}, {"optim__lr": 0.1}, "needs an accuracy as study.metric"),
+        ({}, {}, "needs exactly one factor in study.factors; there is none"),
+        ({}, {"norm": "none"}, "needs positive numbers as levels of norm, not norm=none"),
+        ({}, {"optim__lr": 0.1}, "needs at least two levels of optim.lr"),
+        ({}, {"optim__lr": 0.1, "norm__eps": 0.1}, "needs exactly one factor in study.factors; there is norm.eps, optim.lr"),
+    ],
+)
+def test_what_cannot_be_a_course_is_an_error(keys: dict[str, str], levels: dict[str, Any], message: str) -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity, **keys)
+    with pytest.raises(ConfigError, match=message):
+        result(made, [outcome(arm, 0, 0.9, **levels) for arm in ("none", "bn")])
+
+
+def test_courses_that_diverge_everywhere_are_not_tested() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity, direction="greater")
+    found = result(made, [replace(o, status=Status.diverged, value=0.1) for o in courses_of({"none": -1, "bn": -1})])
+    assert {(c.both_diverged, c.verdict) for c in found.comparisons} == {(7, Verdict.INCONCLUSIVE)}
+    assert "every run of all 3 comparisons diverged" in found.answer
+
+
+def test_measures_are_finite_for_every_complete_seed() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity)
+    found = result(made, courses_of({"none": -1, "bn": -1}))
+    assert all(math.isfinite(c.difference) for c in found.comparisons)

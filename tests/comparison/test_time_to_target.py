@@ -1,0 +1,142 @@
+"""Time to a target accuracy, read from made histories whose answers are known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_outcomes import result, study, with_histories
+
+from bnexp.comparison.result import Status, StudyResult, Verdict
+from bnexp.comparison.tables import comparison_rows
+from bnexp.comparison.time_to_target import Validations, time_to
+from bnexp.config.options import Analysis
+from bnexp.config.schema import ConfigError
+
+History = list[dict[str, float]]
+TRIALS = 200
+
+
+def epochs(accuracies: list[float], seconds: float = 2.0) -> History:
+    """An epoch each of 100 updates."""
+    return [
+        {"epoch": k, "step": 100 * k, "val/accuracy": accuracy, "time/epoch_seconds": seconds}
+        for k, accuracy in enumerate(accuracies, 1)
+    ]
+
+
+def timed(histories: dict[str, list[History]], **keys: object) -> StudyResult:
+    made = study(*histories, analysis=Analysis.time_to_target, **keys)  # type: ignore[arg-type]
+    outcomes, records = with_histories(histories)
+    return result(made, outcomes, records=records)
+
+
+def test_time_is_that_of_the_first_validation_at_or_above_the_target() -> None:
+    run = Validations.of(epochs([0.5, 0.8, 0.7, 0.9]))
+    assert run
+    assert time_to(0.8, run, run).updates == 200
+    assert time_to(0.81, run, run).updates == 400
+    late = time_to(0.95, run, run)
+    assert (late.updates, late.seconds, late.censored) == (500, 10.0, True)
+
+
+def test_a_target_that_is_not_reached_counts_as_later_than_any_run_of_its_pair() -> None:
+    short, long = Validations.of(epochs([0.5, 0.6])), Validations.of(epochs([0.5, 0.6, 0.7, 0.8]))
+    assert short
+    assert long
+    for run, other in ((short, long), (long, short)):
+        late = time_to(0.95, run, other)
+        assert (late.updates, late.seconds, late.censored) == (500, 10.0, True)
+
+
+def test_pairs_needed_are_at_least_those_with_which_a_sign_flip_test_can_show_anything() -> None:
+    slow, fast = [epochs([0.5, 0.6, 0.7, 0.8])] * 5, [epochs([0.6, 0.9])] * 2 + [epochs([0.9, 0.9])] * 3
+    for c in timed({"none": slow, "bn": fast}, direction="less").comparisons:
+        assert c.n_needed == 7  # of two measures each is tested at .025; the smallest p of 6 pairs is .031
+
+
+def test_validations_inside_an_epoch_count_and_share_its_seconds() -> None:
+    history: History = [{"step": 50, "val/accuracy": 0.7}, *epochs([0.6, 0.9], 4.0), {"step": 120, "train/step_loss": 1.0}]
+    run = Validations.of(history)
+    assert run
+    assert run.steps.tolist() == [50, 100, 200]
+    assert run.seconds.tolist() == [2.0, 4.0, 8.0]
+    assert time_to(0.7, run, run).seconds == 2.0
+    assert Validations.of([{"step": 3, "train/step_loss": 1.0}, {"step": 5, "val/accuracy": math.nan}]) is None
+
+
+def test_a_faster_arm_is_told_as_a_ratio() -> None:
+    slow = [epochs([0.5, 0.6, 0.7, 0.8 + 0.001 * seed]) for seed in range(8)]
+    fast = [epochs([0.7, 0.9 if seed < 7 else 0.8, 0.95, 0.95], 4.0) for seed in range(8)]
+    found = timed({"none": slow, "bn": fast}, direction="less", question="Does it converge in fewer updates?")
+    updates, seconds = found.comparisons
+    assert (updates.measure, updates.unit, updates.test) == ("updates to target", "log2 ratio", "sign flip")
+    assert updates.differences == pytest.approx([-1.0] * 7 + [math.log2(3 / 4)])
+    assert updates.verdict is Verdict.SUPPORTED
+    assert updates.p_test == updates.p_sign_flip == 2 / 2**8
+    assert updates.reason.startswith("1.90× fewer, significant; no margin is set")
+    assert comparison_rows(found)[0]["difference"] == "0.53×"
+    assert seconds.measure == "seconds to target"  # an epoch takes twice as long, so that nothing is left of the gain
+    assert seconds.verdict is Verdict.INCONCLUSIVE
+    assert "the target is the last validation accuracy of none, 80.35 % in the mean over seeds; bn takes 210 updates" in (
+        " ".join(found.notes)
+    )
+
+
+def test_one_comparison_reads_as_a_sentence() -> None:
+    histories = {"none": [epochs([0.5, 0.6, 0.7, 0.8])] * 7 + [epochs([0.5, 0.8])], "bn": [epochs([0.9, 0.9, 0.9, 0.9])] * 8}
+    for rows in histories.values():
+        for history in rows:
+            for row in history:
+                row.pop("time/epoch_seconds", None)
+    found = timed(histories, direction="less", question="Does it converge in fewer updates?", margin=1.25)
+    (c,) = found.comparisons  # without recorded seconds there are only updates
+    assert c.margin == pytest.approx(math.log2(1.25))
+    assert found.answer.startswith(
+        "Yes: bn needs 3.67× [2.99, 4.50] fewer updates than none to reach the accuracy that none ends with on mnist"
+    )
+    assert "sign-flip test p = .008; larger than the margin of 1.25×" in found.answer
+
+
+def test_a_run_that_never_reaches_the_target_counts_as_later_than_any_and_is_named() -> None:
+    none = [epochs([0.5, 0.6, 0.7, 0.8])] * 7
+    bn = [epochs([0.6, 0.6, 0.6, 0.7])] * 6 + [epochs([0.6, 0.9, 0.9, 0.9])]
+    found = timed({"none": none, "bn": bn}, direction="less")
+    c = found.comparisons[0]
+    assert c.differences == pytest.approx([math.log2(5 / 4)] * 6 + [-1.0])
+    assert any("bn does not reach the target with seeds 0, 1, 2, 3, 4, 5; it counts there" in note for note in found.notes)
+    assert c.verdict is Verdict.INCONCLUSIVE
+
+
+def test_diverged_runs_are_late_as_arm_and_set_no_target_as_baseline() -> None:
+    outcomes, records = with_histories({"none": [epochs([0.5, 0.8])] * 7, "bn": [epochs([0.9, 0.9])] * 7})
+    outcomes[0] = replace(outcomes[0], status=Status.diverged, value=0.1)
+    outcomes[8] = replace(outcomes[8], status=Status.diverged, value=0.1)
+    records.histories[outcomes[8].run_id] = []
+    made = study("none", "bn", analysis=Analysis.time_to_target)
+    found = result(made, outcomes, records=records)
+    assert found.comparisons[0].seeds == [1, 2, 3, 4, 5, 6]
+    assert found.comparisons[0].differences == pytest.approx([math.log2(3 / 2)] + [-1.0] * 5)
+    assert "bn against none: seed 0 without a target to reach." in found.unpaired
+
+
+def test_a_margin_of_times_is_a_ratio() -> None:
+    with pytest.raises(ConfigError, match=r"study.margin=0.2 is no ratio of times"):
+        timed({"none": [epochs([0.5])], "bn": [epochs([0.5])]}, margin=0.2)
+
+
+def test_equal_speeds_are_told_apart_falsely_in_at_most_5_percent() -> None:
+    rng = np.random.default_rng(0)
+
+    def course() -> History:
+        speed = rng.uniform(0.3, 0.6)
+        return epochs(list(0.9 - 0.5 * np.exp(-speed * np.arange(1, 13)) + rng.normal(0, 0.01, 12)))
+
+    wrong = [
+        any(c.p_adjusted < 0.05 for c in timed({arm: [course() for _ in range(8)] for arm in ("none", "bn")}).comparisons[:1])
+        for _ in range(TRIALS)
+    ]
+    # The baseline always reaches its own last accuracy and the other arm need not: no bias may come of it.
+    assert sum(wrong) / TRIALS <= 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / TRIALS)

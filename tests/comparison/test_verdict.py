@@ -1,0 +1,230 @@
+"""The rules of the verdicts."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_outcomes import BASE, GAIN, NOISE, from_values, only, pair, result, study
+from scipy.stats import bootstrap, friedmanchisquare
+
+from bnexp.comparison.result import Verdict
+from bnexp.comparison.tables import comparison_rows
+from bnexp.comparison.verdict import decide
+from bnexp.config.options import Direction
+from bnexp.config.schema import ConfigError, StudyConfig
+
+
+@pytest.mark.parametrize(
+    ("direction", "verdict"), [("greater", "REFUTED"), ("different", "EQUIVALENT"), ("equivalent", "EQUIVALENT")]
+)
+def test_shown_equivalence(direction: str, verdict: str) -> None:
+    found = result(study("none", "after_pool", question="What happens?", direction=direction), pair(NOISE))
+    assert found.verdict == verdict
+    assert found.answer.startswith(
+        f"{verdict.capitalize()}: after_pool and none are equivalent in accuracy within ±0.20 pp "
+        "(0.00 pp, 90 % interval [−0.01, 0.01])"
+    )
+    assert only(found).reason == "0.00 pp, within the margin of 0.20 pp (TOST p < .001)"
+
+
+def test_claimed_equivalence_is_refuted_only_beyond_the_margin() -> None:
+    made = study("none", "after_pool", direction="equivalent")
+    assert result(made, pair(GAIN), margin=0.2).verdict is Verdict.REFUTED
+    inside = result(made, pair(GAIN), margin=0.3)  # significant, but the interval [0.27, 0.35] holds the margin
+    assert inside.verdict is Verdict.INCONCLUSIVE
+    assert "90 % interval [0.28, 0.34] not inside ±0.30 pp" in only(inside).reason
+    assert "no number of pairs would show equivalence" in only(inside).reason
+
+
+def test_equivalence_lost_to_holms_correction_is_named_as_such() -> None:
+    made = study("none", "a", "b", direction="equivalent")
+    noisy = [5 * x for x in NOISE]
+    table = {"none": BASE, "a": [b + x + 0.13 for b, x in zip(BASE, noisy, strict=True)], "b": [b + 0.3 for b in BASE]}
+    first = result(made, from_values(table)).comparisons[0]
+    assert first.p_equivalence < 0.05 < first.p_equivalence_adjusted
+    assert first.verdict is Verdict.INCONCLUSIVE
+    assert "inside ±0.20 pp, but not after Holm's correction" in first.reason
+
+
+def test_claimed_equivalence_without_a_margin_stays_open() -> None:
+    c = only(result(study("none", "after_pool", direction="equivalent", metric="test/loss"), pair(NOISE)))
+    assert c.verdict is Verdict.INCONCLUSIVE
+    assert c.reason == "0.0000 nats, no margin is set, so equivalence cannot be tested"
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_fewer_than_six_pairs_show_an_estimate(n: int) -> None:
+    found = result(study("none", "after_pool", direction="greater"), pair(GAIN[:n]))
+    assert found.verdict is Verdict.ESTIMATE
+    assert found.answer.startswith("Too few seeds for a verdict: after_pool differs from none in accuracy by +0.")
+    assert f"n = {n} paired seeds; a verdict needs 6" in found.answer
+    assert ("[" in found.answer) == (n > 2)
+    assert any(f"With n = {n} the exact sign-flip test cannot go below" in note for note in found.notes)
+    assert only(found).n_needed == (None if n == 2 else 6)
+
+
+@pytest.mark.parametrize(("n", "floor"), [(6, ".031"), (7, ".016"), (8, None)])
+def test_the_smallest_p_of_the_sign_flip_test_is_named_while_it_is_close_to_what_a_verdict_needs(n: int, floor: str) -> None:
+    notes = [note for note in result(study("none", "after_pool"), pair(GAIN[:n])).notes if "sign-flip test" in note]
+    assert notes == ([f"With n = {n} the exact sign-flip test cannot go below p = {floor}."] if floor else [])
+
+
+def test_a_t_test_without_the_sign_flip_test_is_flagged() -> None:
+    c = only(result(study("none", "after_pool"), pair([0.30, 0.31, 0.29, 0.30, 0.32, -0.05])))
+    assert c.p_adjusted < 0.05 < c.p_sign_flip
+    assert c.reason.endswith("the sign-flip check disagrees (p = .062)")
+
+
+def test_the_sign_flip_check_is_corrected_as_the_t_test_is() -> None:
+    made = study("none", "a", "b")
+    base, gain = BASE[:6], GAIN[:6]
+    table = {
+        "none": base,
+        "a": [b + g for b, g in zip(base, gain, strict=True)],
+        "b": [b + 2 * g for b, g in zip(base, gain, strict=True)],
+    }
+    found = result(made, from_values(table))
+    for c in found.comparisons:
+        assert (c.verdict, c.p_sign_flip, c.p_sign_flip_adjusted) == (Verdict.SUPPORTED, 2 / 2**6, 4 / 2**6)
+        assert c.reason.endswith("the sign-flip check disagrees (p = .062)")
+    assert {row["p sign flip"] for row in comparison_rows(found)} == {".062"}
+    assert "With n = 6 and 2 comparisons the exact sign-flip test, corrected, cannot go below p = .062." in found.notes
+
+
+def test_equal_differences_rest_on_the_sign_flip_test() -> None:
+    found = result(study("none", "after_pool", direction="greater"), pair([0.3] * 6))
+    c = only(found)
+    assert math.isnan(c.p_t)
+    assert c.p_adjusted == c.p_sign_flip == 2 / 2**6
+    assert c.verdict is Verdict.SUPPORTED
+    assert any("all 6 differences in test/accuracy are the same" in note for note in found.notes)
+    family = study("none", "after_pool", "copy", direction="greater")
+    outcomes = pair([0.3] * 6) + [replace(o, arm="copy", run_id=f"copy{o.seed}") for o in pair([0.3] * 6) if o.arm != "none"]
+    for comparison in result(family, outcomes).comparisons:  # two tests of 2 / 2**6 each no longer reach .05
+        assert comparison.verdict is Verdict.INCONCLUSIVE
+        assert comparison.n_needed is None
+    for row in comparison_rows(found):
+        assert (row["95 % interval"], row["n needed"]) == ("–", "–")
+    assert "[" not in found.answer
+
+
+def test_equal_results_are_equivalent_not_supported() -> None:
+    found = result(study("none", "after_pool"), pair([0.0] * 6))
+    c = only(found)
+    assert (c.p_t, c.p_sign_flip, c.superiority, c.effect) == (1, 1, 0.5, 0)
+    assert found.verdict is Verdict.EQUIVALENT
+
+
+def test_families_are_corrected() -> None:
+    made = study("none", "a", "b", baseline=None)
+    rng = np.random.default_rng(0)
+    table = {arm: list(98 + rng.normal(shift, 0.2, 8)) for arm, shift in (("none", 0), ("a", 0.6), ("b", 0.3))}
+    found = result(made, from_values(table))
+    assert [(c.arm, c.baseline) for c in found.comparisons] == [("a", "none"), ("b", "none"), ("b", "a")]
+    raw = sorted(found.comparisons, key=lambda c: c.p_t)
+    assert raw[0].p_adjusted == pytest.approx(3 * raw[0].p_t)
+    assert raw[1].p_adjusted == pytest.approx(max(3 * raw[0].p_t, 2 * raw[1].p_t))
+    smallest = min(found.comparisons, key=lambda c: c.p_equivalence)
+    assert smallest.p_equivalence_adjusted == pytest.approx(min(1, 3 * smallest.p_equivalence))
+    assert found.omnibus_p is not None
+    assert 0 < found.omnibus_p < 1
+
+
+@pytest.mark.parametrize(("seeds", "tested"), [(5, False), (6, True)])
+def test_all_arms_at_once_are_tested_from_six_seeds_on(seeds: int, tested: bool) -> None:
+    table = {arm: list(np.add(BASE[:seeds], shift * np.array(GAIN[:seeds]))) for shift, arm in enumerate(("none", "a", "b"))}
+    omnibus = result(study("none", "a", "b"), from_values(table)).omnibus_p
+    assert omnibus == (pytest.approx(friedmanchisquare(*table.values()).pvalue) if tested else None)
+
+
+unit = st.floats(0, 1, allow_subnormal=False)
+
+
+rows = st.lists(st.tuples(st.integers(9500, 9600), st.integers(9500, 9600)), min_size=2, max_size=9)
+
+
+@given(rows, st.sampled_from(["greater", "less", "different", "equivalent"]))
+def test_swapping_the_arms_mirrors_everything(table: list[tuple[int, int]], direction: str) -> None:
+    mirrored = {"greater": "less", "less": "greater"}.get(direction, direction)
+    outcomes = from_values({"a": [x / 100 for x, _ in table], "b": [y / 100 for _, y in table]})
+    one = only(result(study("a", "b", direction=direction), outcomes))
+    other = only(result(study("a", "b", baseline="b", direction=mirrored), outcomes))
+    assert one.verdict is other.verdict
+    assert (one.n, one.n_needed) == (other.n, other.n_needed)
+    same = ("p_t", "p_sign_flip", "p_adjusted", "p_equivalence", "p_equivalence_adjusted")
+    for name, sign in [*((name, 1) for name in same), ("difference", -1), ("effect", -1)]:
+        assert getattr(one, name) == pytest.approx(sign * getattr(other, name), nan_ok=True, abs=1e-9)
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low), nan_ok=True)
+    assert one.superiority == pytest.approx(1 - other.superiority)
+    assert (one.superiority_low, one.superiority_high) == pytest.approx((1 - other.superiority_high, 1 - other.superiority_low))
+
+
+def test_an_unknown_baseline_is_an_error() -> None:
+    with pytest.raises(
+        ConfigError, match=r"study.baseline=nome is no arm: allowed is none, bn, after_pool or null. Did you mean none\?"
+    ):
+        result(study("none", "bn", baseline="nome"), pair(GAIN))
+
+
+@given(unit, unit, unit, st.sampled_from(list(Direction)), st.integers(0, 20))
+def test_verdicts_follow_the_evidence(p: float, equivalence: float, beyond: float, direction: Direction, n: int) -> None:
+    template = only(result(study("none", "after_pool"), pair(GAIN)))
+    c = replace(template, p_adjusted=p, p_equivalence_adjusted=equivalence, direction=direction.value, n=n, difference=0.3)
+    verdict = decide(c, beyond)
+    assert (verdict is Verdict.ESTIMATE) == (n < 6)
+    if n >= 6 and min(p, equivalence, beyond) >= 0.05:
+        assert verdict is Verdict.INCONCLUSIVE
+    if verdict is Verdict.SUPPORTED:
+        assert p < 0.05
+        assert direction in (Direction.greater, Direction.different)
+    if verdict is Verdict.EQUIVALENT:
+        assert equivalence < 0.05
+        assert direction in (Direction.equivalent, Direction.different)
+
+
+def test_comparing_imports_neither_torch_nor_wandb() -> None:
+    code = (
+        "import importlib, pkgutil, sys, bnexp.compare as c\n"
+        "[importlib.import_module(f'bnexp.comparison.{m.name}') for m in pkgutil.iter_modules(c.__path__)]\n"
+        "print([m for m in ('torch', 'torchvision', 'wandb', 'polars', 'hydra', 'scipy.stats') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_studies_are_recorded_as_plain_values() -> None:
+    made: StudyConfig = study("none", "after_pool", direction="greater")
+    assert result(made, pair(GAIN)).study["direction"] == "greater"
+
+
+def test_arms_may_be_readings_of_the_same_runs() -> None:
+    made = study("running", "precise", metric="statistics/running", metrics={"precise": "statistics/precise"})
+    found = result(made, from_values({"running": BASE, "precise": [b + g for b, g in zip(BASE, GAIN, strict=True)]}))
+    assert (found.metric, found.unit, only(found).measure) == ("accuracy", "pp", "accuracy")
+    assert "precise is 0.31 pp [0.27, 0.35] more accurate than running" in found.answer
+    mixed = study("running", "precise", metric="statistics/running", metrics={"precise": "test/loss"})
+    with pytest.raises(ConfigError, match=r"different units: statistics/running \(pp\), test/loss \(nats\)"):
+        result(mixed, pair(GAIN))
+
+
+def test_the_bootstrap_interval_is_scipys() -> None:
+    c = only(result(study("none", "after_pool"), pair(GAIN)))
+    expected = bootstrap((GAIN,), np.mean, n_resamples=50_000, method="BCa", random_state=1).confidence_interval
+    assert (c.low_bca, c.high_bca) == pytest.approx((expected.low, expected.high), abs=0.004)
+    assert math.isnan(only(result(study("none", "after_pool"), pair([0.3] * 6))).low_bca)
+
+
+def test_the_noise_floor_compares_seeds_of_the_baseline() -> None:
+    made = study("none", "after_pool", noise_floor=True)
+    (note,) = [n for n in result(made, pair(GAIN)).notes if n.startswith("Noise floor")]
+    sd = math.sqrt(2) * np.std(BASE, ddof=1)
+    assert note.startswith("Noise floor of none: 5 of its seeds against 5 others differ by ")
+    assert note.endswith(f"; two seeds by {sd:.2f} pp (standard deviation).")
+    assert not any("Noise floor" in n for n in result(study("none", "after_pool"), pair(GAIN)).notes)
