@@ -37,8 +37,9 @@ def test_the_types_are_those_of_the_api(tmp_path: Path) -> None:
     script = tmp_path / "mine.py"
     lines = [f"reveal_type(bnexp.{name})" for name in bnexp.__all__]
     script.write_text("import bnexp\n" + "\n".join(lines) + "\nbnexp.train(3)\n")
-    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--cache-dir", str(tmp_path), str(script)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path).stdout
+    root = Path(__file__).parents[1]  # whose cache of scripts/test saves most of the time
+    command = [sys.executable, "-m", "mypy", str(script)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root).stdout
     assert 'Argument 1 to "train" has incompatible type "int"; expected "Sequence[str]"' in found
     assert found.count("Revealed type") == len(bnexp.__all__)
     assert '"Any"' not in found
@@ -52,9 +53,9 @@ def test_a_run_is_trained_and_its_network_predicts_what_it_recorded(shared_cache
     assert predictions is not None
     data = prepare(compose([*SMALL, "norm=batch"]).data)
     mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
-    images = (torch.from_numpy(data.test_images.copy()) / 255 - mean) / std
+    images = (torch.tensor(data.test_images) / 255 - mean) / std
     with torch.no_grad():
-        guesses = run.model()(images.float()[predictions["image_id"].to_numpy()]).argmax(1)
+        guesses = run.model()(images.float()[predictions["image_id"].to_list()]).argmax(1)
     assert guesses.tolist() == predictions["prediction"].to_list()
 
 
@@ -73,7 +74,7 @@ def test_a_study_gives_its_result(shared_cache: Path) -> None:
     assert isinstance(result, bnexp.StudyResult)
     assert [(arm.arm, arm.n) for arm in result.arms] == [("none", 2), ("after_pool", 2)]
     (line,) = [text for text in heard.texts if "Report: " in text]
-    assert Path(line.split("Report: ")[1]).read_text().startswith("<!doctype html>")
+    assert Path(line.split("Report: ")[1]).read_text().startswith("<!DOCTYPE html>")
     again = bnexp.run_study("batchnorm", [*SMALL, "study.seeds=2"], report=False)
     assert again == result
 
@@ -83,7 +84,7 @@ def test_a_study_gives_its_result(shared_cache: Path) -> None:
     compared = bnexp.compare(runs, arm="norm.kind", baseline="none")
     (ours,), (theirs,) = compared.comparisons, result.comparisons
     assert ours.differences == theirs.differences
-    assert (ours.mean_difference, ours.n) == (theirs.mean_difference, 2)
+    assert (ours.difference, ours.n) == (theirs.difference, 2)
     assert "exploratory" in compared.notes[0]
 
 

@@ -7,9 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from bnexp.comparison.result import Outcome, Status, StudyResult
 from bnexp.comparison.verdict import analyse
@@ -20,6 +18,9 @@ from bnexp.plan.study import levels_text
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import CONFIG, RecordedRun
 from bnexp.tracking.store import Store
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FACTS = ("run", "study", "arm", "seed", "status", "finished_at", "seconds", "num_classes", "num_test", "path")
 EXPLORATORY = "These runs were chosen for comparison after they had trained: read the verdicts as exploratory."
@@ -46,6 +47,8 @@ def load_runs(runs_dir: str | Path | None = None) -> pl.DataFrame:
         >>> runs = bnexp.load_runs()
         >>> runs.group_by("norm.kind").agg(pl.col("test/accuracy").mean())
     """
+    import polars as pl
+
     store = Store(Path(runs_dir) if runs_dir is not None else None)
     facts: list[dict[str, Any]] = []
     settings: list[dict[str, Any]] = []

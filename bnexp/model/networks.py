@@ -144,7 +144,7 @@ class Network(nn.Sequential):
                 f"The weights do not fit this network: {', '.join(wrong)} is only in one of them; use its own config."
             )
         for name, value in state.items():
-            target, source = value[run], torch.as_tensor(weights[name])
+            target, source = value[run], torch.tensor(weights[name])
             if target.shape != source.shape:
                 shapes = f"{tuple(source.shape)} instead of {tuple(target.shape)}"
                 raise ConfigError(f"The weights do not fit this network: {name} is {shapes}; use its own config.")

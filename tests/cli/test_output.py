@@ -42,7 +42,7 @@ def test_a_narrow_terminal_has_fewer_columns_and_whole_verdicts(
     ]
     made = StudyConfig(name="made", arms={arm: [] for arm in ARMS})
     result = analyse(made, outcomes, study_id="0", margin=1.0, chance=0.1, settings={})
-    for module in ("study", "output"):
+    for module in ("result", "output"):
         monkeypatch.setattr(f"bnexp.cli.{module}.stdout", lambda: Console(width=width, highlight=False))
     cli_result.print_result(result, Format.table)
     lines = capsys.readouterr().out.splitlines()

@@ -191,7 +191,7 @@ def test_verdicts_follow_the_evidence(p: float, equivalence: float, beyond: floa
 
 def test_comparing_imports_neither_torch_nor_wandb() -> None:
     code = (
-        "import importlib, pkgutil, sys, bnexp.compare as c\n"
+        "import importlib, pkgutil, sys, bnexp.comparison as c\n"
         "[importlib.import_module(f'bnexp.comparison.{m.name}') for m in pkgutil.iter_modules(c.__path__)]\n"
         "print([m for m in ('torch', 'torchvision', 'wandb', 'polars', 'hydra', 'scipy.stats') if m in sys.modules])"
     )
