@@ -7,7 +7,7 @@ The Python API is what ``__all__`` names; ``__init__.pyi`` has its types. Each n
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "ConfigError": "bnexp.config.schema",

@@ -44,6 +44,7 @@ def report(
         return
     record = _recorded_study(study, store)
     result = conclude(record, store)
+    record.save_verdict(result)
     print_result(result, format)
     from bnexp.report.publish import publish
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bnexp.comparison.record import VERDICT, StudyRecord
+from bnexp.comparison.record import StudyRecord
 from bnexp.comparison.result import StudyResult
 from bnexp.comparison.select import StoreRecords, study_facts, study_outcomes
 from bnexp.comparison.tuned import tuning_notes
 from bnexp.comparison.verdict import analyse
-from bnexp.tracking.store import Store, json_text, write_if_allowed
+from bnexp.tracking.store import Store
 
 
 def conclude(record: StudyRecord, store: Store) -> StudyResult:
-    """Compare what is recorded of a study's runs and write ``verdict.json``. Needs no data set."""
+    """Compare what is recorded of a study's runs. Needs no data set."""
     facts = study_facts(record.runs, store)
     result = analyse(
         record.study,
@@ -25,6 +25,4 @@ def conclude(record: StudyRecord, store: Store) -> StudyResult:
         num_test=facts.num_test if facts else None,
         records=StoreRecords(record.runs, store),
     )
-    result = replace(result, notes=[*result.notes, *tuning_notes(record.tuning, record.study.tune)])
-    write_if_allowed(record.folder / VERDICT, json_text(result.to_dict()))
-    return result
+    return replace(result, notes=[*result.notes, *tuning_notes(record.tuning, record.study.tune)])

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from bnexp.comparison.result import PlannedRun
+from bnexp.comparison.result import PlannedRun, StudyResult
 from bnexp.comparison.tuned import tuned_setting
 from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, schema_keys
 from bnexp.config.schema import ConfigError, DataConfig, RunConfig, StudyConfig
@@ -16,7 +16,7 @@ from bnexp.plan.checks import check
 from bnexp.plan.spec import RunSpec, flatten, identity, plain
 from bnexp.plan.study import Choice, Level
 from bnexp.tracking.reading import MIB, DamagedRecord, as_type, read_as
-from bnexp.tracking.store import Store, write_json
+from bnexp.tracking.store import Store, json_text, write_if_allowed, write_json
 
 STUDY, VERDICT = "study.json", "verdict.json"
 MOST = 16 * MIB  # a hundred thousand runs
@@ -66,6 +66,10 @@ class StudyRecord(Content):
     def concluded(self) -> bool:
         """Whether the study has reached a verdict before."""
         return (self.folder / VERDICT).exists()
+
+    def save_verdict(self, result: StudyResult) -> None:
+        """Write ``verdict.json``, unless the files may only be read."""
+        write_if_allowed(self.folder / VERDICT, json_text(result.to_dict()))
 
     def save(self) -> None:
         """Write ``study.json``."""

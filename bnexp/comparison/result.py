@@ -6,10 +6,9 @@ Accuracies are fractions in ``Outcome`` and percentage points (pp) everywhere el
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from bnexp.comparison.stats import ALPHA, MIN_PAIRS
 from bnexp.config.options import Direction
@@ -256,29 +255,6 @@ class StudyResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for strict JSON: enums as text, numbers that are not finite as None."""
         return dict(_json(asdict(self)))
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> StudyResult:
-        """The inverse of :meth:`to_dict`: None becomes NaN again if a number is expected."""
-        parts = {
-            "arms": [_build(ArmSummary, row) for row in data["arms"]],
-            "comparisons": [_build(Comparison, row) for row in data["comparisons"]],
-            "outcomes": [_build(Outcome, row) for row in data["outcomes"]],
-        }
-        return _build(cls, {**data, **parts})
-
-
-T = TypeVar("T", ArmSummary, Comparison, Outcome, StudyResult)
-
-
-def _build(cls: type[T], row: Mapping[str, Any]) -> T:
-    values: dict[str, Any] = {}
-    for item in fields(cls):
-        if item.name in row:
-            value = row[item.name]
-            enum = {"Status": Status, "Verdict": Verdict, "Test": Test}.get(str(item.type))
-            values[item.name] = math.nan if value is None and item.type == "float" else enum(value) if enum else value
-    return cls(**values)
 
 
 def _json(value: Any) -> Any:

@@ -80,7 +80,9 @@ def compare_again(book: Book, store: Store, listener: BookListener) -> Concluded
     for study in book.studies:
         try:
             record = load_record(store.study_path(*study.rsplit("-", 1)))
-            found.studies.append((record, conclude(record, store)))
+            result = conclude(record, store)
+            record.save_verdict(result)
+            found.studies.append((record, result))
         except ConfigError as error:
             found.leave_out(study, str(error))
             listener.left_out(study, str(error))

@@ -89,6 +89,7 @@ def run_recorded(
     from bnexp.comparison.conclude import conclude  # scipy and altair take seconds, which the runs need not wait for
 
     result = conclude(record, store)
+    record.save_verdict(result)
     listener.concluded(result)
     wandb = plan.configs[0].track.wandb
     log = (is_new or bool(todo)) and not WandbSession(wandb).disabled

@@ -6,8 +6,10 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from bnexp.plan.session import config_dirs
 from tests.cli.conftest import Cli
@@ -30,6 +32,19 @@ def test_every_command_of_the_readme_works(cli: Cli) -> None:
         result = cli(*arguments, *(["--dry-run"] if minutes else []))
         assert result.code == 0, (arguments, result.err)
         assert result.out, arguments
+
+
+def test_the_python_of_the_readme_runs(shared_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(block, found)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{found['result'].verdict} {found['result'].answer}\n")
+    assert f"{found['run'].summary.metrics['test/accuracy']}" in printed
+    assert len(found["runs"]) == 2 * 6 + 1
+    assert "batch" in printed.splitlines()[-1]
+    with torch.no_grad():
+        assert found["network"](torch.zeros(2, 1, 32, 32)).shape == (2, 10)
 
 
 def test_every_study_file_opens_with_question_source_command_and_expectation() -> None:
