@@ -7,6 +7,7 @@ from typing import Any
 
 from bnexp.comparison.record import StudyRecord, from_plan
 from bnexp.comparison.result import StudyResult
+from bnexp.config.schema import WandbConfig
 from bnexp.data.shown import Prepared
 from bnexp.plan.expand import Batch, StudyPlan, expand
 from bnexp.plan.session import Session, session
@@ -72,10 +73,30 @@ def run_recorded(
     name: str, overrides: Sequence[str], store: Store, listener: Listener, *, report: bool
 ) -> tuple[StudyRecord, StudyResult]:
     """:func:`run_study`, with the study's record."""
+    record, wandb = _train(name, overrides, store, listener)
+    from bnexp.comparison.conclude import conclude  # scipy and altair take seconds, which the runs need not wait for
+
+    result = conclude(record, store)
+    record.save_verdict(result)
+    listener.concluded(result)
+    if report or wandb is not None:
+        from bnexp.report.publish import publish
+
+        for line in publish(record, result, store, wandb):
+            listener.told(line)
+    return record, result
+
+
+def _train(name: str, overrides: Sequence[str], store: Store, listener: Listener) -> tuple[StudyRecord, WandbConfig | None]:
+    """Record a study's question, then train what has no record yet.
+
+    Returns:
+        The study's record, and how to log the study; None if W&B is disabled or has the study as it is.
+    """
     prepare_workers()
     with session(resolve_starts([f"study={name}", *overrides], store)) as hydra:
-        plan = expand(hydra.loader, hydra.overrides)
         prepared = Prepared()
+        plan = expand(hydra.loader, hydra.overrides)
         launch = _launch(hydra, plan, store, prepared)
         plan = _tuned(plan, store, launch, prepared, listener)
         record = from_plan(plan, overrides, store)
@@ -86,19 +107,8 @@ def run_recorded(
         for phase in plan.runs.phases:
             if (rest := phase.only({spec.run_id for spec in todo})).jobs:
                 launch(rest)
-    from bnexp.comparison.conclude import conclude  # scipy and altair take seconds, which the runs need not wait for
-
-    result = conclude(record, store)
-    record.save_verdict(result)
-    listener.concluded(result)
     wandb = plan.configs[0].track.wandb
-    log = (is_new or bool(todo)) and not WandbSession(wandb).disabled
-    if report or log:
-        from bnexp.report.publish import publish
-
-        for line in publish(record, result, store, wandb if log else None):
-            listener.told(line)
-    return record, result
+    return record, wandb if (is_new or todo) and not WandbSession(wandb).disabled else None
 
 
 def _launch(hydra: Session, plan: StudyPlan, store: Store, prepared: Prepared) -> Launch:
