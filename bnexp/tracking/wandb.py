@@ -210,16 +210,20 @@ class WandbSink(Sink):
         opened.log(media, opened.step)
 
 
-class _Lane(threading.Thread):
+class _Lane:
     """A thread that calls ``handle`` with what is put into its ``queue``, in order, until that is None."""
 
     def __init__(self, handle: Callable[[RunSpec, Record], None]) -> None:
-        super().__init__(name="W&B", daemon=True)
         self.queue: SimpleQueue[tuple[RunSpec, Record] | None] = SimpleQueue()
         self._handle = handle
-        self.start()
+        self._thread = threading.Thread(target=self._work, name="W&B", daemon=True)
+        self._thread.start()
 
-    def run(self) -> None:
+    def join(self) -> None:
+        """Wait for the end of the thread."""
+        self._thread.join()
+
+    def _work(self) -> None:
         while (item := self.queue.get()) is not None:
             self._handle(*item)
 
