@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.train.fake_data import FakeData, make_config
 
 from bnexp.config.options import (
     DropoutSide,
@@ -26,6 +25,7 @@ from bnexp.metrics import EpochMetrics, RunFinished
 from bnexp.plan.spec import RunSpec
 from bnexp.training.engine import fit
 from tests.changed import changed
+from tests.training.fake_data import FakeData, make_config
 
 DATA: Any = FakeData(num_train=20, num_val=5, num_test=5)
 
