@@ -1,4 +1,4 @@
-"""What is known of the configuration keys: names, types, allowed values, metrics that runs record."""
+"""What is known about the configuration keys: names, types, allowed values, and the metrics that runs record."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, get_args, get_type_hints
 
 from bnexp.config.schema import ProbeConfig, RunConfig
 
-# Settings named beside every verdict if all runs of the study agree in them: the size of an effect depends on them.
+# The size of an effect depends on these settings. So a verdict names them if all runs of the study agree in them.
 ALWAYS_NAMED = ("data.name", "model.name", "optim.name", "optim.lr", "optim.momentum", "train.batch_size", "train.epochs")
-# The same, but only if they are not at their default.
+# The same, but named only if they are not at their default.
 NAMED_IF_CHANGED = (
     "data.train_size",
     "data.augment",
@@ -32,19 +32,19 @@ NAMED_IF_CHANGED = (
     "train.precision",
 )
 
-# Probe -> what a finished run has of it, see ``ProbeConfig``.
+# Probe -> the metrics that it adds to a finished run, see ``ProbeConfig``.
 PROBE_METRICS: dict[str, tuple[str, ...]] = {
     item.name: item.metadata["records"] for item in fields(ProbeConfig) if item.metadata["records"]
 }
 
-# What every run records of each part of the data, with the better end of it.
+# What every run records for each part of the data, and whether larger or smaller values are better.
 SPLITS = ("train", "val", "test")
 OF_SPLIT = {"loss": "min", "accuracy": "max"}
 OF_TRAINING = ("learning_rate", "time/epoch_seconds", "time/images_per_second")
 
 
 def final_metrics(config: RunConfig) -> list[str]:
-    """The metrics that a finished run of ``config`` has recorded, and so what a study can compare."""
+    """The metrics that a finished run of ``config`` has recorded. A study can compare any of them."""
     splits = [split for split in SPLITS if split != "val" or config.data.val_fraction > 0]
     probed = [metric for probe, metrics in PROBE_METRICS.items() if getattr(config.probe, probe) for metric in metrics]
     missing = _undefined(config)
@@ -60,14 +60,14 @@ def _undefined(config: RunConfig) -> set[str]:
     undefined = set() if config.data.val_fraction > 0 else {"gap/loss", "gap/accuracy"}
     if config.norm.kind.has_running_statistics:
         if config.model.has_linear_norm(config.norm):
-            undefined |= {"statistics/batch_1"}  # one value a unit
+            undefined |= {"statistics/batch_1"}  # a batch of one image gives one value per unit, which has no variance
         if not config.norm.track_running_stats:
             undefined |= {"statistics/running", "statistics/precise", "statistics/after_training_mode"}
     return undefined
 
 
 def metric_unit(metric: str) -> str:
-    """The unit a metric is shown in: ``pp`` for accuracies, ``nats`` for losses; empty where it is shown as recorded."""
+    """The unit a metric is shown in: ``pp`` for accuracies, ``nats`` for losses, empty if it is shown as recorded."""
     if "accuracy" in metric or metric.startswith("statistics/"):
         return "pp"
     return "nats" if "loss" in metric else ""
@@ -75,7 +75,14 @@ def metric_unit(metric: str) -> str:
 
 @dataclass(frozen=True)
 class KeyInfo:
-    """What is known of one dotted configuration key."""
+    """One configuration key.
+
+    Args:
+        name: dotted, such as ``optim.lr``.
+        type: its type annotation in the schema.
+        help: its meaning.
+        metadata: the other arguments of ``schema.key``: bounds, choices and so on.
+    """
 
     name: str
     type: Any
@@ -84,7 +91,7 @@ class KeyInfo:
 
     @property
     def choices(self) -> list[str]:
-        """The values of an enumerated key as text; empty where the key is not enumerated."""
+        """The values of an enumerated key as text; empty if the key is not enumerated."""
         enum = next((t for t in self._types if isinstance(t, type) and issubclass(t, StrEnum)), ())
         switch = ("true", "false") if bool in self._types else ()
         return [str(choice) for choice in (*self.metadata["choices"], *enum, *switch)]
@@ -95,6 +102,7 @@ class KeyInfo:
 
     @property
     def optional(self) -> bool:
+        """Whether null is allowed."""
         return type(None) in self._types
 
     def allowed(self) -> str:
@@ -112,7 +120,12 @@ class KeyInfo:
 
 @cache
 def schema_keys(cls: type = RunConfig, prefix: str = "") -> tuple[KeyInfo, ...]:
-    """Every leaf key of the schema with its dotted name, in declaration order."""
+    """Every leaf key of the schema, in declaration order.
+
+    Args:
+        cls: a dataclass of the schema.
+        prefix: what the dotted names begin with, with its dot.
+    """
     hints = get_type_hints(cls)
     keys: list[KeyInfo] = []
     for item in fields(cls):

@@ -18,7 +18,7 @@ class DataName(StrEnum):
 
     @property
     def own_files(self) -> str:
-        """What ``data.root`` must name for files of the user's own; empty for a published data set."""
+        """What ``data.root`` must name if the files are the user's own; empty for a published data set."""
         return _OWN_FILES.get(self, "")
 
 
@@ -33,7 +33,7 @@ class Augment(StrEnum):
 
 
 class Order(StrEnum):
-    """In which order a run sees its training images."""
+    """The order in which a run sees its training images."""
 
     shuffled = "shuffled"
     sorted = "sorted"
@@ -47,7 +47,7 @@ class ModelName(StrEnum):
 
 
 class DropoutSide(StrEnum):
-    """Where dropout stands in a linear block with a norm."""
+    """The position of dropout in a linear block with a norm."""
 
     before_norm = "before_norm"
     after_norm = "after_norm"
@@ -72,14 +72,14 @@ class InitScheme(StrEnum):
 
 
 class InitLayers(StrEnum):
-    """Which layers the init scheme and gain hold for; the others get PyTorch's default."""
+    """Which layers the init scheme and gain apply to; the others get PyTorch's default."""
 
     all = "all"
     conv = "conv"
 
 
 class NormKind(StrEnum):
-    """The norm layers. What follows from the kind alone is a property here; the layers are in ``model/norms``."""
+    """The norm layers. Facts that follow from the kind alone are properties here; the layers are in ``model/norms``."""
 
     none = "none"
     batch = "batch"
@@ -95,17 +95,17 @@ class NormKind(StrEnum):
 
     @property
     def normalises_single_channels(self) -> bool:
-        """Whether each channel has a mean of its own, which cancels a bias that is added to the channel before."""
+        """Whether each channel has a mean of its own. Subtracting it cancels a bias that was added to the channel before."""
         return self in (NormKind.batch, NormKind.batch_renorm, NormKind.instance)
 
     @property
     def needs_maps(self) -> bool:
-        """Whether it cannot normalise linear layers, because it takes each unit of each image by itself."""
+        """Whether it cannot normalise linear layers: it takes each unit of each image by itself, and that is a single value."""
         return self.normalises_single_channels and not self.has_running_statistics
 
     @property
     def own_keys(self) -> frozenset[str]:
-        """Keys of ``norm`` that this kind uses and some other norm layer does not."""
+        """Keys of ``norm`` that this kind uses, but not every kind."""
         running = {"momentum", "track_running_stats", "statistics"} if self.has_running_statistics else set()
         special = {
             NormKind.batch: {"ghost_size", "noise"},
@@ -140,7 +140,7 @@ class Trainable(StrEnum):
 
 
 class NormStatistics(StrEnum):
-    """What becomes of batch norm's running statistics in training."""
+    """How training treats batch norm's running statistics, see ``train.norm_statistics``."""
 
     live = "live"
     frozen = "frozen"
@@ -162,7 +162,7 @@ class OptimName(StrEnum):
 
     @property
     def own_keys(self) -> frozenset[str]:
-        """Keys of ``optim`` that this optimiser uses and some other one does not."""
+        """Keys of ``optim`` that this optimiser uses, but not every optimiser."""
         keys = {OptimName.sgd: {"momentum", "nesterov"}, OptimName.adam: {"beta1", "beta2", "eps"}}
         return frozenset(keys.get(self, set()))
 
@@ -203,14 +203,14 @@ class ExecutorName(StrEnum):
 
 
 class Analysis(StrEnum):
-    """What a study compares its arms in. What an analysis needs of a study is a property here; the rest is in ``compare``.
+    """In what a study compares its arms. What an analysis needs of a study is a property here; the rest is in ``comparison``.
 
     ``levels``          the metric, at each factor level on its own
     ``sensitivity``     the course of an accuracy over one numeric factor: area, width, largest stable level
     ``interaction``     how the difference between arms changes from the first factor level to each other one
     ``trend``           whether the difference between arms rises or falls over the ordered levels of one factor
-    ``time_to_target``  updates and seconds until the validation accuracy that the baseline ends with
-    ``matched_loss``    validation minus training loss where the arms have the same training loss
+    ``time_to_target``  updates and seconds until an arm reaches the validation accuracy that the baseline ends with
+    ``matched_loss``    validation minus training loss, at the same training loss of the arms
     ``predictions``     which test images two arms get right: McNemar
     """
 
@@ -239,7 +239,7 @@ class Analysis(StrEnum):
 
     @property
     def needs_baseline(self) -> bool:
-        """Whether what it compares with must come from one arm."""
+        """Whether it needs ``study.baseline``: one arm that all others are compared with."""
         return self in (Analysis.time_to_target, Analysis.predictions)
 
     @property
@@ -249,17 +249,17 @@ class Analysis(StrEnum):
 
     @property
     def needs_validation(self) -> bool:
-        """Whether it reads the validations of each run."""
+        """Whether it reads validation results of each run."""
         return self in (Analysis.time_to_target, Analysis.matched_loss)
 
     @property
     def judges_metric(self) -> bool:
-        """Whether ``greater`` and ``less`` speak of the metric itself."""
+        """Whether ``greater`` and ``less`` refer to the metric itself."""
         return self is Analysis.levels
 
 
 class Direction(StrEnum):
-    """What a study expects of an arm against its baseline."""
+    """What a study expects of an arm compared with its baseline."""
 
     greater = "greater"
     less = "less"

@@ -1,4 +1,4 @@
-"""What is wrong with an override or a configuration file: one sentence with the key, what is allowed and the fix."""
+"""Says what is wrong with an override or a configuration file, in one sentence: the key, what is allowed, the fix."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ from bnexp.config.schema import ConfigError
 from bnexp.config.typed import remember
 from bnexp.config.validate import MAX_RUNS
 
-# PWD alone is the working directory.
+# Names of variables that hold secrets. PWD alone is the working directory.
 SECRET = re.compile(r"PASSWORD|PASSWD|._PWD$|SECRET|CREDENTIAL|API_?KEY|(^|_)(KEY|TOKEN|PAT|PASS)(_|$)", re.IGNORECASE)
 
 
 def _env(name: str, *default: Any, _node_: Node) -> str | None:
-    """OmegaConf's resolver ``oc.env``, but that messages show its value as it was typed, and that it reads no secrets.
+    """OmegaConf's resolver ``oc.env``, changed: messages show the interpolation instead of the value, and secrets are refused.
 
-    A configuration is recorded as it is, on disk and on W&B. What is Hydra's own, under ``hydra``, is not.
+    The reason is that a configuration is recorded as it is, on disk and on W&B. Hydra's own keys, under ``hydra``, are not
+    recorded.
     """
     value = oc.env(name, *default)
     own = _node_._get_full_key(None).startswith("hydra")
@@ -60,12 +61,15 @@ OmegaConf.register_new_resolver("oc.env", _env, replace=True)
 def parse(
     overrides: Sequence[str], known_groups: Mapping[str, list[str]], loader: ConfigLoader | None = None
 ) -> list[Override]:
-    """Parse the overrides of a command line and check that what they name exists.
+    """Parse the overrides of a command line and check that the keys and files they name exist.
 
     Args:
         overrides: ``KEY=VALUE``, as typed.
         known_groups: config group -> names of its files.
-        loader: Hydra's, which knows what ``glob`` finds.
+        loader: Hydra's configuration loader, which finds the files of a ``glob``; None if no glob is to be resolved.
+
+    Returns:
+        The overrides, parsed, in the same order.
 
     Raises:
         ConfigError: an override cannot be read, a key or group member does not exist, or there would be too many runs.
@@ -94,7 +98,7 @@ def parse(
                 f"{text} finds no value: glob chooses among the files of a group, as norm=glob(*); list the values."
             )
     numbers = {str(override.input_line): _num_values(override) for override in parsed}
-    if (number := math.prod(max(count, 1) for count in numbers.values())) > MAX_RUNS:  # an empty range hides no other
+    if (number := math.prod(max(count, 1) for count in numbers.values())) > MAX_RUNS:  # an empty range must not hide the others
         several = " ".join(text for text, count in numbers.items() if count > 1)
         raise ConfigError(f"{several} makes {number:,} runs: allowed are at most {MAX_RUNS:,}; give fewer values.")
     return parsed
@@ -112,7 +116,7 @@ def _parse(parser: OverridesParser, text: str) -> Override:
 
 
 def _num_values(override: Override) -> int:
-    """How many values an override stands for, found without listing them; 1 where a sweeper or the files decide."""
+    """How many values an override stands for, found without listing them; 1 if a sweeper or the files decide."""
     value: Any = override.value()
     if isinstance(value, ChoiceSweep):
         return len(value.list)
@@ -148,13 +152,13 @@ def _chosen(override: Override, names: list[str]) -> list[str]:
 
 
 def unescaped(value: str) -> str:
-    """A value as it was typed; Hydra puts a backslash before what is special in its grammar."""
+    """A value as it was typed. Hydra puts a backslash before characters that are special in its grammar."""
     return value if value[:1] in ("'", '"') else re.sub(r"\\(.)", r"\1", value)
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Hydra's and OmegaConf's errors as ConfigErrors."""
+    """Inside, errors of Hydra, OmegaConf and YAML become ConfigErrors."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -184,7 +188,7 @@ def _explain(error: Exception) -> str:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """An error, what caused it, and so on; each once, for under a debugger OmegaConf makes an error the cause of itself."""
+    """An error, what caused it, and so on. Each appears once: under a debugger OmegaConf makes an error the cause of itself."""
     found: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in found:
@@ -194,7 +198,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _impossible(name: str, cause: OmegaConfBaseException) -> str:
-    """What is wrong with the value of ``name``, a key or a part of one."""
+    """A sentence on what is wrong with the value of ``name``, a key or a part of one."""
     reason = str(cause.msg).splitlines()[0].removeprefix("KeyError raised while resolving interpolation: ").strip("\"'.")
     if isinstance(cause, InterpolationResolutionError) and not isinstance(cause, ValidationError):
         return f"{name} refers to what is not there: {reason}; give a value."

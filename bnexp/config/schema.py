@@ -55,9 +55,17 @@ def key(
 ) -> Any:
     """A dataclass field that knows its meaning and range.
 
-    ``low``/``high`` are inclusive bounds, ``above``/``below`` exclusive ones. ``identity=False`` marks a presentation key:
-    it does not change what is learned and so is left out of the run id. ``records``: the metrics that a finished run has if
-    this key is on.
+    Args:
+        default: its value if no file and no override sets it.
+        help: its meaning, for messages and ``bnexp config --keys``.
+        factory: makes the default of a field that is a list, a mapping or a dataclass.
+        low: smallest allowed value; None for no bound, as for the other three.
+        high: largest allowed value.
+        above: every allowed value is larger.
+        below: every allowed value is smaller.
+        choices: the allowed values; empty if the type and the bounds decide.
+        identity: False for a presentation key. Such a key does not change what is learned, so the run id leaves it out.
+        records: the metrics that a finished run has if this key is on.
     """
     bounds = {"low": low, "high": high, "above": above, "below": below}
     metadata = {"help": help, "choices": choices, "identity": identity, "records": records, **bounds}
@@ -67,20 +75,26 @@ def key(
 @dataclass
 class DataConfig:
     name: DataName = key(DataName.mnist, "data set")
-    root: str | None = key(None, "where the raw files are; for image_folder and npz the folder or file itself")
+    root: str | None = key(None, "directory of the raw files; for image_folder and npz the folder or file itself")
     size: int = key(32, "side of the square input image, pixels", low=16, high=256)
-    channels: int | None = key(None, "channels of the input; null: as the images have, 3 repeats grey", choices=(1, 3))
+    channels: int | None = key(
+        None, "channels of the input; null: those of the images; 3 repeats the channel of grey images", choices=(1, 3)
+    )
     train_size: int | None = key(
-        None, "training images used, stratified, no more than there are (but see budget.train_size); null uses all", low=10
+        None,
+        "number of training images, stratified, at most as many as there are (but see budget.train_size); null: all",
+        low=10,
     )
     val_fraction: float = key(0.05, "part of the training images kept for validation, stratified", low=0.0, below=0.9)
-    test_fraction: float = key(0.2, "part used as test set where the source has no test set", above=0.0, below=0.9)
+    test_fraction: float = key(0.2, "part used as test set if the source has none", above=0.0, below=0.9)
     split_seed: int = key(0, "seed of the train/validation split, the same for every run", low=0)
     augment: Augment = key(Augment.none, "random changes of training images")
     normalize: bool = key(True, "subtract the training images' mean and divide by their standard deviation")
     order: Order = key(Order.shuffled, "order of the training images; sorted: class by class; grouped: 64 of a class in a row")
-    duplicates: int = key(1, "times that each image stands in its training batch; an epoch keeps its steps", low=1)
-    contrast: float = key(1.0, "factor on pixel values about mid-grey, before normalisation; -1 inverts", low=-1.0, high=2.0)
+    duplicates: int = key(1, "copies of each image per training batch; the number of steps per epoch stays the same", low=1)
+    contrast: float = key(
+        1.0, "factor on the distance of pixel values from mid-grey, before normalisation; -1 inverts", low=-1.0, high=2.0
+    )
     brightness: float = key(0.0, "added to pixel values (0 to 1), before normalisation", low=-1.0, high=1.0)
     margin: float = key(1.0, "smallest accuracy difference of practical interest, percentage points", above=0.0, identity=False)
 
@@ -90,22 +104,26 @@ class NormConfig:
     kind: NormKind = key(NormKind.none, "normalisation layer")
     placement: Placement = key(
         Placement.after_pool,
-        "where in a convolution block; both: before and after the activation; where nothing is pooled, after_pool is "
-        "after_activation",
+        "position of the norm in a convolution block; both: before and after the activation; in a block without pooling "
+        "after_pool means after_activation",
     )
     eps: float = key(1e-5, "added to the variance", above=0.0)
     momentum: float | None = key(
         0.1, "weight of the newest batch in the running statistics; null: cumulative", above=0.0, high=1.0
     )
-    affine: bool = key(True, "learn a scale and a shift a channel")
+    affine: bool = key(True, "learn a scale and a shift per channel")
     track_running_stats: bool = key(True, "keep running statistics; false: normalise by the batch in evaluation too")
     linear: bool = key(False, "lenet: normalise hidden linear layers too; an mlp always normalises them")
-    groups: int = key(2, "group norm: groups of channels; must divide the channels of every normalised layer", low=1)
-    ghost_size: int | None = key(None, "batch norm by parts of the batch of so many images; null: the whole batch", low=1)
+    groups: int = key(2, "group norm: number of groups; must divide the number of channels of every normalised layer", low=1)
+    ghost_size: int | None = key(
+        None, "batch norm: number of images that are normalised together; null: the whole batch", low=1
+    )
     statistics: Statistics = key(
         Statistics.running, "evaluation by running statistics, or precise ones taken over all training images"
     )
-    noise: float = key(0.0, "noisy batch norm: spread of a random scale and shift a channel, new in every step", low=0.0)
+    noise: float = key(
+        0.0, "noisy batch norm: spread of the random scale and shift of each channel, new in every step", low=0.0
+    )
     r_max: float = key(3.0, "batch renorm: largest correction of the scale", low=1.0)
     d_max: float = key(5.0, "batch renorm: largest correction of the mean, in standard deviations", low=0.0)
     backward: Backward = key(Backward.compact, "how the gradient is computed; the same up to rounding", identity=False)
@@ -120,7 +138,7 @@ class NormConfig:
 class InitConfig:
     scheme: InitScheme = key(InitScheme.torch, "distribution of initial weights")
     gain: float = key(1.0, "factor on the initial weights", above=0.0)
-    layers: InitLayers = key(InitLayers.all, "layers that scheme and gain hold for; the others get PyTorch's default")
+    layers: InitLayers = key(InitLayers.all, "layers that scheme and gain apply to; the others get PyTorch's default")
 
 
 LENET_CHANNELS = (6, 16)
@@ -130,32 +148,37 @@ LENET_UNITS = (120, 84)
 @dataclass
 class ModelConfig:
     name: ModelName = key(ModelName.lenet, "network")
-    depth: int = key(4, "plain: convolutions, in four stages with pooling between; mlp: hidden layers", low=1, high=50)
+    depth: int = key(
+        4, "plain: number of convolutions, in four stages with pooling between; mlp: number of hidden layers", low=1, high=50
+    )
     width: int = key(16, "plain: channels of each convolution; mlp: units of each hidden layer", low=1)
     conv_bias: str = key(
         "auto",
-        "bias of convolutions; auto: none where an affine norm of single channels follows directly",
+        "bias of convolutions; auto: none if a per-channel affine norm follows directly",
         choices=("auto", "true", "false"),
     )
     activation: Activation = key(Activation.relu, "activation function")
     dropout: float = key(0.0, "probability that a hidden linear unit is dropped in training", low=0.0, below=1.0)
-    dropout_side: DropoutSide = key(DropoutSide.after_norm, "dropout right before the norm of a linear block, or at its end")
+    dropout_side: DropoutSide = key(
+        DropoutSide.after_norm, "before_norm: dropout right before the norm of a linear block; after_norm: at its end"
+    )
     init: InitConfig = key(factory=InitConfig, help="initial weights")
 
     def __post_init__(self) -> None:
         self.conv_bias = str(self.conv_bias).lower()  # YAML reads true and false as booleans
 
     def has_conv_bias(self, norm: NormConfig) -> bool:
-        """Whether convolutions have a bias; ``auto`` drops it where a norm of single channels takes it away and shifts itself.
+        """Whether convolutions have a bias.
 
-        Layer and group norm subtract a mean over channels, so that a bias before them is not redundant.
+        With ``auto`` it is dropped before a per-channel affine norm, which cancels it and has its own shift. Layer and group
+        norm subtract a mean over several channels, so a bias before them is not redundant.
         """
         if self.conv_bias != "auto":
             return self.conv_bias == "true"
         return not (norm.kind.normalises_single_channels and norm.affine and norm.follows_conv)
 
     def normalised_widths(self, norm: NormConfig) -> list[int]:
-        """Channels or units of each layer that has a norm; empty without one."""
+        """Number of channels or units of each layer that has a norm; empty without one."""
         if norm.kind is NormKind.none:
             return []
         if self.name is not ModelName.lenet:
@@ -163,7 +186,7 @@ class ModelConfig:
         return [*LENET_CHANNELS, *(LENET_UNITS if norm.linear else ())]
 
     def has_linear_norm(self, norm: NormConfig) -> bool:
-        """Whether hidden linear layers are normalised; always in an MLP with a norm, which has nothing else to normalise."""
+        """Whether hidden linear layers are normalised. In an MLP with a norm they always are: it has no other layers."""
         return norm.kind is not NormKind.none and (self.name is ModelName.mlp or (self.name is ModelName.lenet and norm.linear))
 
 
@@ -186,19 +209,23 @@ class OptimConfig:
 @dataclass
 class TrainConfig:
     epochs: int = key(10, "passes through the training images", low=1)
-    batch_size: int = key(64, "training images a step", low=1)
-    eval_batch_size: int = key(500, "images a step in evaluation", low=1, identity=False)
-    device: Device = key(Device.auto, "where to compute", identity=False)
+    batch_size: int = key(64, "training images per step", low=1)
+    eval_batch_size: int = key(500, "images per step in evaluation", low=1, identity=False)
+    device: Device = key(
+        Device.auto, "device that trains; auto: a GPU if there is one, else the CPU; on Ray the CPU", identity=False
+    )
     precision: Precision = key(Precision.fp32, "number format, the same for every arm")
-    evals_per_epoch: int = key(1, "validations an epoch, evenly spaced", low=1)
+    evals_per_epoch: int = key(1, "validations per epoch, evenly spaced", low=1)
     init_from: str | None = key(None, "run whose weights training starts from; null: newly drawn weights")
     trainable: Trainable = key(Trainable.all, "parameters that are trained; head: the output layer")
     norm_statistics: NormStatistics = key(
         NormStatistics.live,
-        "running statistics in training: live: moved by each batch; frozen: used as they are; recomputed: taken over the "
-        "training images first, then frozen",
+        "running statistics in training: live: updated by each batch; frozen: used as they are; recomputed: computed over "
+        "the training images first, then frozen",
     )
-    log_every: int = key(0, "also record the training loss every so many steps; 0: once an epoch", low=0, identity=False)
+    log_every: int = key(
+        0, "number of steps between two records of the training loss; 0: only once per epoch", low=0, identity=False
+    )
 
 
 READING_SIZES = (1, 2, 8, 64, 1000)  # images per batch of the ``statistics`` probe
@@ -206,19 +233,19 @@ READING_SIZES = (1, 2, 8, 64, 1000)  # images per batch of the ``statistics`` pr
 
 @dataclass
 class ProbeConfig:
-    """Measurements of a training that do not disturb it: the same weights with and without, bit for bit.
+    """Measurements of a training that do not disturb it: the weights are the same with and without them, bit for bit.
 
-    ``records`` names what a finished run has of each probe: the mean over its epochs, of ``gap`` the last epoch's value. Values
-    of single layers, which are recorded too, are not named. ``train/probes`` defines all of them.
+    ``records`` names the metrics that a probe adds to a finished run: means over its epochs, or for ``gap`` the values of the
+    last epoch. Values of single layers are recorded as well, but not named here. ``training/probes`` defines all of them.
     """
 
     activations: bool = key(
-        False, "percentiles of pre-activations; part of dead units", records=("activations/dead", "activations/drift")
+        False, "percentiles of pre-activations; fraction of dead units", records=("activations/dead", "activations/drift")
     )
     gradients: bool = key(False, "norm of each layer's gradient", records=("gradients/log_ratio",))
     covariate_shift: bool = key(
         False,
-        "change of a layer's gradient when the layers before it have moved",
+        "change of a layer's gradient after the update of the layers before it",
         records=("covariate_shift/l2", "covariate_shift/cosine"),
     )
     landscape: bool = key(
@@ -227,10 +254,12 @@ class ProbeConfig:
         records=("landscape/loss_range", "landscape/gradient_change", "landscape/beta"),
     )
     oscillation: bool = key(False, "deviation of the step losses from their trend", records=("oscillation/loss",))
-    decoupling: bool = key(False, "loss change of a step against the sum of its layers' changes", records=("decoupling/gap",))
+    decoupling: bool = key(
+        False, "loss change of a step compared with the sum of its layers' loss changes", records=("decoupling/gap",)
+    )
     statistics: bool = key(
         False,
-        "accuracy of the same weights by other batch norm statistics",
+        "accuracy of the same weights with other batch norm statistics",
         records=(
             "statistics/running",
             "statistics/precise",
@@ -246,7 +275,7 @@ class ProbeConfig:
     )
     cost: bool = key(
         False,
-        "time of a step against the network without norm; memory; parameters",
+        "time of a step compared with the network without norm; memory; number of parameters",
         records=("cost/step_ms", "cost/step_ratio", "cost/activation_mib", "cost/parameters"),
     )
     gap: bool = key(
@@ -254,8 +283,8 @@ class ProbeConfig:
         "loss and accuracy on training images in evaluation mode",
         records=("train_eval/loss", "train_eval/accuracy", "gap/loss", "gap/accuracy", "gap/mode_accuracy"),
     )
-    every: int = key(0, "steps between two measurements; 0: once an epoch, at its end", low=0)
-    images: int = key(256, "images of the fixed batch that measurements use", low=2)
+    every: int = key(0, "steps between two measurements; 0: once per epoch, at its end", low=0)
+    images: int = key(256, "number of images in the fixed batch that measurements use", low=2)
     jitter: float = key(0.01, "similar: standard deviation of the difference between images", low=0.0)
 
 
@@ -281,20 +310,22 @@ class ExecutorConfig:
         "local: pool of processes; inline: this process; ray: tasks on a Ray cluster; auto: by device",
         identity=False,
     )
-    workers: int | None = key(None, "worker processes; null: one a core", low=1, identity=False)
+    workers: int | None = key(None, "number of worker processes; null: one per core", low=1, identity=False)
     address: str | None = key(
-        None, "Ray cluster, HOST:PORT or auto; null: RAY_ADDRESS, else a Ray of its own on this machine", identity=False
+        None,
+        "Ray cluster, HOST:PORT or auto; null: RAY_ADDRESS if it is set, else a new Ray on this machine",
+        identity=False,
     )
 
 
 @dataclass
 class BudgetConfig:
-    """What a budget allows. Its values of other keys are in its file."""
+    """What a budget allows. The values that it sets for other keys are in its file."""
 
     train_size: int | None = key(
         None,
-        "the data.train_size of a budget, which means at most: where there are fewer, all are used, as with "
-        "data.train_size=null; no effect where data.train_size is another",
+        "the data.train_size of a budget, as an upper limit: a data set with fewer images is used whole, as with "
+        "data.train_size=null; no effect if data.train_size has another value",
         low=10,
         identity=False,
     )
@@ -302,14 +333,16 @@ class BudgetConfig:
 
 @dataclass
 class TuneConfig:
-    """How each arm gets its own best value of one key before a study: chosen on validation, with seeds of their own."""
+    """How each arm gets its own best value of one key before a study, chosen on validation with seeds used for nothing else."""
 
     setting: str = key("optim.lr", "key that is tuned", identity=False)
-    grid: list[float] = key(factory=list, help="values tried, the same for every arm; none: no tuning", identity=False)
+    grid: list[float] = key(factory=list, help="values tried, the same for every arm; empty: no tuning", identity=False)
     seeds: list[int] = key(
-        factory=lambda: [1000, 1001, 1002], help="seeds of the tuning runs, none of the study's", identity=False
+        factory=lambda: [1000, 1001, 1002], help="seeds of the tuning runs; the study must not use them", identity=False
     )
-    extensions: int = key(4, "times that the grid may grow where the best value lies on its edge", low=0, identity=False)
+    extensions: int = key(
+        4, "how many times the grid may grow while a best value lies on its edge; 0: never", low=0, identity=False
+    )
 
 
 @dataclass
@@ -317,8 +350,8 @@ class Reference:
     """A value that others found for one arm, in the unit of reports: per cent for accuracies."""
 
     value: float = key(help="value that others found", identity=False)
-    low: float | None = key(None, "least value expected here; null: no expectation", identity=False)
-    high: float | None = key(None, "greatest value expected here; null: no expectation", identity=False)
+    low: float | None = key(None, "smallest value expected here; null: no expectation", identity=False)
+    high: float | None = key(None, "largest value expected here; null: no expectation", identity=False)
 
 
 @dataclass
@@ -339,14 +372,14 @@ class ShowConfig:
     """What reports show beside a study's answer. It changes neither run ids nor the study id."""
 
     figures: list[str] = key(
-        factory=list, help="further figures: curves (loss and accuracy by epoch), or another metric of the runs", identity=False
+        factory=list, help="more figures: curves (loss and accuracy by epoch), or another metric of the runs", identity=False
     )
     published: dict[str, Published] = key(
         factory=dict,
         help="name -> what others found: source, note, metric, at (settings), values (arm -> value, low, high)",
         identity=False,
     )
-    errata: list[str] = key(factory=list, help="what the sources have wrong, and what is right", identity=False)
+    errata: list[str] = key(factory=list, help="mistakes in the sources, each with the correction", identity=False)
 
 
 @dataclass
@@ -360,27 +393,34 @@ class StudyConfig:
     arms: dict[str, list[str]] = key(factory=dict, help="arm name -> overrides", identity=False)
     factors: dict[str, Any] = key(factory=dict, help="key -> levels, or name -> {level: overrides}", identity=False)
     max_levels: int | None = key(
-        None, "levels used of each factor, evenly spaced, first and last among them; null: all", low=2, identity=False
+        None,
+        "largest number of levels used of each factor, evenly spaced, with the first and the last; null: all",
+        low=2,
+        identity=False,
     )
-    limits: dict[str, float] = key(factory=dict, help="factor -> its largest level that a budget allows", identity=False)
-    seeds: Any = key(10, "a count, or a list of seeds; for at most 100,000 runs in all", identity=False)
-    metric: str = key("test/accuracy", "metric that is compared, last epoch", identity=False)
-    metrics: dict[str, str] = key(factory=dict, help="arm -> metric, where arms are readings of the same runs", identity=False)
+    limits: dict[str, float] = key(factory=dict, help="factor -> the largest level that a budget allows", identity=False)
+    seeds: Any = key(10, "number of seeds, or a list of seeds; a study has at most 100,000 runs", identity=False)
+    metric: str = key("test/accuracy", "metric that is compared, at the last epoch", identity=False)
+    metrics: dict[str, str] = key(
+        factory=dict, help="arm -> metric, for arms that read different metrics of the same runs", identity=False
+    )
     baseline: str | None = key(None, "arm that the others are compared with; null: all pairs", identity=False)
     direction: Direction = key(Direction.different, "what is expected of an arm against the baseline", identity=False)
     expect: dict[str, Direction] = key(
-        factory=dict, help="level -> direction, where it differs from `direction`", identity=False
+        factory=dict, help="level -> expected direction, if it differs from study.direction", identity=False
     )
-    analysis: Analysis = key(Analysis.levels, "what the arms are compared in", identity=False)
+    analysis: Analysis = key(Analysis.levels, "in what the arms are compared", identity=False)
     margin: float | None = key(
         None,
-        "equivalence margin in the unit of what is compared (of times: a ratio above 1); null: data.margin for accuracies",
+        "equivalence margin in the unit of what is compared (for times: a ratio above 1); null: data.margin for accuracies",
         above=0.0,
         identity=False,
     )
-    noise_floor: bool = key(False, "also compare the baseline with itself, half of its seeds with the others", identity=False)
+    noise_floor: bool = key(
+        False, "also compare the baseline with itself: one half of its seeds with the other half", identity=False
+    )
     pretrain: list[str] = key(
-        factory=list, help="overrides of the run that each run starts from; none: no pretraining", identity=False
+        factory=list, help="overrides of the run that each run starts from; empty: no pretraining", identity=False
     )
     tune: TuneConfig = key(factory=TuneConfig, help="own best value of a key for each arm", identity=False)
     show: ShowConfig = key(factory=ShowConfig, help="what reports show beside the answer", identity=False)
@@ -391,7 +431,7 @@ class StudyConfig:
 
 @dataclass
 class RunConfig:
-    """One training: everything that decides its outcome, and how it is presented."""
+    """One training: everything that decides its result, and how the result is presented."""
 
     seed: int = key(0, "seed of initial weights, data order, augmentation and dropout", low=0)
     data: DataConfig = key(factory=DataConfig)

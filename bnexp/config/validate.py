@@ -21,7 +21,7 @@ from bnexp.config.options import (
 )
 from bnexp.config.schema import ConfigError, RunConfig, TrainConfig
 
-MAX_RUNS = 100_000  # of one command; more are a slip of the hand, and would take minutes to plan
+MAX_RUNS = 100_000  # of one command; more are a typing mistake, and would take minutes to plan
 
 
 def resolve_seeds(seeds: Any) -> list[int]:
@@ -73,6 +73,7 @@ def check_name(word: str, what: str) -> None:
 
 
 def _check_combinations(config: RunConfig) -> None:
+    """Raise ConfigError if keys that are possible on their own do not go together."""
     for name, word in (("study.name", config.study.name), ("study.arm", config.study.arm)):
         if word:
             check_name(word, name)
@@ -113,7 +114,7 @@ def _check_model(config: RunConfig) -> None:
 
 
 def _check_groups(groups: int, widths: Sequence[int]) -> None:
-    """Raise ConfigError unless the groups divide every width; whether a group has two values is for the layers to check."""
+    """Raise ConfigError unless the groups divide every width. Whether a group has two values is checked by the layers."""
     common = math.gcd(*widths)
     if common % groups:
         allowed = ", ".join(str(g) for g in range(1, common + 1) if common % g == 0)
@@ -147,7 +148,7 @@ def _check_norm(config: RunConfig) -> None:
         )
     if norm.statistics is Statistics.precise and not norm.track_running_stats:
         raise ConfigError(
-            "norm.statistics=precise has no effect with norm.track_running_stats=false, where evaluation normalises by its own "
+            "norm.statistics=precise has no effect with norm.track_running_stats=false: evaluation then normalises by its own "
             "batches; set one of them to its default."
         )
     by_batch = config.train.norm_statistics is NormStatistics.live
@@ -161,6 +162,7 @@ def _check_norm(config: RunConfig) -> None:
 
 
 def _without_linear_norm(config: RunConfig) -> str:
+    """How to fix a norm that cannot normalise the hidden linear layers."""
     if config.model.name is ModelName.lenet:
         return "set norm.linear=false"
     return "choose norm=layer or norm=group"
@@ -173,7 +175,7 @@ def _check_optim(config: RunConfig) -> None:
     if optim.warmup >= epochs:
         raise ConfigError(
             f"optim.warmup={optim.warmup:g} leaves no epoch to train: allowed is below train.epochs={epochs}; "
-            "lower the one or raise the other."
+            "lower optim.warmup or raise train.epochs."
         )
 
 

@@ -1,4 +1,4 @@
-"""How much a YAML file holds, known before it is read: a few lines of aliases can stand for more than any memory holds."""
+"""Finds how much a YAML file holds before it is read: a few lines of aliases can stand for more than fits into memory."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from pathlib import Path
 
 from bnexp.config.schema import ConfigError
 
-MAX_VALUES = 10_000  # keys and values of a file, its aliases followed
+MAX_VALUES = 10_000  # keys and values in a file, counted as if each alias were written out
 MAX_DEPTH = 50  # lists and mappings inside each other
 
 
 def check_size(path: Path) -> None:
-    """Raise ConfigError if the file holds too much. Says nothing of a file that is not valid YAML: reading it does."""
+    """Raise ConfigError if the file holds too much or is not UTF-8. Other mistakes in it are found by whoever reads it next."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     total = 0
-    started: list[tuple[str | None, int]] = []  # of each list and mapping around: its anchor, and the values before it
-    sizes: dict[str, int] = {}  # anchor -> values that an alias of it stands for
+    started: list[tuple[str | None, int]] = []  # open lists and mappings: anchor, number of values before it
+    sizes: dict[str, int] = {}  # anchor -> the number of values that an alias of it stands for
     with path.open(encoding="utf-8") as file:
         try:
             for event in yaml.parse(file, Loader=loader):
@@ -36,7 +36,7 @@ def check_size(path: Path) -> None:
                         started.append((event.anchor, total - 1))
                 if total > MAX_VALUES:
                     raise ConfigError(
-                        f"{path} holds more than {MAX_VALUES:,} values, its aliases (*name) followed; write fewer."
+                        f"{path} holds more than {MAX_VALUES:,} values, with each alias (*name) counted in full; write fewer."
                     )
                 if len(started) > MAX_DEPTH:
                     raise ConfigError(f"{path} has more than {MAX_DEPTH} lists and mappings inside each other; write fewer.")

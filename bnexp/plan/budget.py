@@ -1,4 +1,4 @@
-"""Which levels of a study's factors its budget allows and its data can give."""
+"""Which levels of a study's factors its budget allows and its data have enough images for."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ TRAIN_SIZE = "data.train_size"
 
 
 def budgeted(study: StudyConfig, available: int | None = None) -> dict[str, Any]:
-    """The study's factors with the levels that its budget allows and its data can give.
+    """The study's factors with the levels that its budget allows and its data have enough images for.
 
-    A level above ``study.limits`` is left out. So is, of ``data.train_size``, one above ``available``, the number of training
-    images; null stands for all of them. Of more than ``study.max_levels`` so many are kept, evenly spaced, the first and the
-    last among them.
+    A level above its limit in ``study.limits`` is left out, and a level of ``data.train_size`` above ``available``. If more
+    than ``study.max_levels`` levels are left, that many are kept: evenly spaced, with the first and the last.
+
+    Args:
+        study: its factors, limits and largest number of levels.
+        available: number of training images, which is also what the level null of ``data.train_size`` stands for; None if it
+            is not known.
+
+    Returns:
+        Factor -> levels, in the form that ``study.factors`` has.
     """
     factors = dict(study.factors)
     for name, levels in study.factors.items():
@@ -28,9 +35,13 @@ def budgeted(study: StudyConfig, available: int | None = None) -> dict[str, Any]
 
 
 def fitting(study: StudyConfig, data: DataConfig) -> tuple[dict[str, Any], str]:
-    """``budgeted`` for these data, and a note on the levels left out because there are not so many images.
+    """``budgeted`` for a data set.
 
-    Raises ConfigError where none is left.
+    Returns:
+        The factors, and a note on the levels that were left out because there are too few images; empty if none was.
+
+    Raises:
+        ConfigError: no level is left.
     """
     if TRAIN_SIZE not in study.factors:
         return budgeted(study), ""
@@ -48,7 +59,7 @@ def fitting(study: StudyConfig, data: DataConfig) -> tuple[dict[str, Any], str]:
 
 
 def _within(level: Any, limit: float | None, available: int | None) -> bool:
-    """Whether a budget allows a level; null, which stands for all there is, only where that is known not to be too many."""
+    """Whether a budget allows a level. Null means all images, so with a limit their number must be known."""
     number = available if level is None else level
     return limit is None or (number is not None and not (isinstance(number, int | float) and number > limit))
 
@@ -59,6 +70,7 @@ def _beyond(level: Any, available: int | None) -> bool:
 
 
 def _spread(levels: list[Any], count: int | None) -> list[Any]:
+    """At most ``count`` of the levels, evenly spaced, with the first and the last; all if ``count`` is None."""
     if count is None or len(levels) <= count:
         return levels
     return [levels[round(i * (len(levels) - 1) / (count - 1))] for i in range(count)]

@@ -1,4 +1,4 @@
-"""What is wrong with a study, before it trains."""
+"""Finds what is wrong with a study before it trains."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ from bnexp.plan.study import levels_text, varied_keys
 
 
 def check(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> None:
-    """Everything about a study that can be known before its runs are composed.
+    """Check everything about a study that can be known before its runs are composed.
 
-    ``fixed`` and ``swept``: keys that the user set to one value, and to several. Raises ConfigError.
+    Args:
+        study: with the swept keys among its factors.
+        fixed: keys that the user set to one value.
+        swept: keys that the user gave several values.
+
+    Raises:
+        ConfigError: the study cannot run.
     """
     where = f"study {study.name}"
     if len(study.arms) < 2:
@@ -45,7 +51,7 @@ def check(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> Non
 
 
 def _check_number(study: StudyConfig) -> None:
-    """Refuse more runs than anyone wants; to be asked before they are listed."""
+    """Refuse more than ``MAX_RUNS`` runs. To be called before the runs are listed, which would take minutes."""
     counts = {"arms": len(study.arms)} | {name: len(levels) for name, levels in study.factors.items()}
     counts["seeds"] = len(resolve_seeds(study.seeds))
     asked = [counts, counts | {"study.tune.grid": len(study.tune.grid), "seeds": len(study.tune.seeds)}]
@@ -58,7 +64,7 @@ def _check_number(study: StudyConfig) -> None:
 
 
 def _check_varied(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> None:
-    """Refuse overrides of what the study itself sets."""
+    """Refuse overrides of keys that the study itself sets."""
     where = f"study {study.name}"
     for key in (*fixed, *swept):
         if key == "seed":
@@ -74,7 +80,7 @@ def _check_varied(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]
 
 
 def _check_analysis(study: StudyConfig) -> None:
-    """Refuse an analysis of what the study does not have."""
+    """Refuse an analysis that needs factors, levels, a baseline or a metric that the study does not have."""
     analysis, sizes = study.analysis, {name: len(levels) for name, levels in study.factors.items()}
     named = " and ".join(f"{name} with {size}" for name, size in sizes.items()) or "none"
     have = f"study.analysis={analysis} needs %s in study.factors of study {study.name}; there is {named}."
@@ -93,11 +99,12 @@ def _check_analysis(study: StudyConfig) -> None:
 
 
 def _check_tuning(study: StudyConfig, fixed: Sequence[str]) -> None:
+    """Refuse a tuning whose key, grid or seeds cannot be used."""
     where, tune = f"study {study.name}", study.tune
     known = [info.name for info in schema_keys() if info.allowed().startswith(("a number", "an integer"))]
     if tune.setting not in known:
         hint = did_you_mean(tune.setting, known)
-        raise ConfigError(f"study.tune.setting={tune.setting} is not a key that a number decides, like optim.lr.{hint}")
+        raise ConfigError(f"study.tune.setting={tune.setting} is not a key whose value is a number, like optim.lr.{hint}")
     if tune.setting in varied_keys(study) | set(fixed):
         raise ConfigError(
             f"{tune.setting} is tuned in {where}, so it can be neither set nor varied; leave it out, or add study.tune.grid=[]."
@@ -114,7 +121,16 @@ def _check_tuning(study: StudyConfig, fixed: Sequence[str]) -> None:
 
 
 def check_runs(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
-    """Refuse runs that lack what is compared, or would be counted twice as evidence: arms, or levels, that are the same."""
+    """Check the composed runs of a study.
+
+    Args:
+        study: its definition.
+        configs: of all its runs, in any order.
+
+    Raises:
+        ConfigError: a run does not record what is compared, or two arms or levels are the same experiment, so that their
+            evidence would be counted twice.
+    """
     where = f"study {study.name}"
     if len({(config.data.name, config.data.root) for config in configs}) > 1:
         raise ConfigError(f"{where} varies the data set, but chance and margin go with one; run it once for each: data=NAME.")
@@ -141,11 +157,12 @@ def check_runs(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
 
 
 def _metrics(study: StudyConfig) -> dict[str, str]:
-    """Arm -> the metric that is read of its runs."""
+    """Arm -> the metric that is read from its runs."""
     return {arm: study.metrics.get(arm, study.metric) for arm in study.arms}
 
 
 def _check_metrics(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
+    """Refuse metrics that a run does not record, that have different units, or that improve against the expected direction."""
     if unknown := [arm for arm in study.metrics if arm not in study.arms]:
         hint = did_you_mean(unknown[0], list(study.arms))
         raise ConfigError(f"study.metrics names {unknown[0]}, which is not an arm: allowed are {', '.join(study.arms)}.{hint}")
@@ -170,7 +187,7 @@ def _check_metrics(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
 
 
 def _check_validation(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
-    """Refuse what needs validation images where a run keeps none."""
+    """Refuse an analysis or a tuning that needs validation images if a run keeps none."""
     needs = [f"study.analysis={study.analysis}"] if study.analysis.needs_validation else []
     needs += ["study.tune.grid"] if study.tune.grid else []
     if needs and any(config.data.val_fraction == 0 for config in configs):
@@ -178,9 +195,9 @@ def _check_validation(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
 
 
 def check_pretraining(study: StudyConfig, config: RunConfig, pretraining: RunConfig) -> None:
-    """Refuse a pretraining whose weights cannot be those that a run starts from."""
+    """Refuse a pretraining with another norm than the run that starts from it. Raises ConfigError."""
     if config.norm.kind is not pretraining.norm.kind:
         raise ConfigError(
-            f"study.pretrain of study {study.name} gives norm.kind={pretraining.norm.kind} where a run of the arm "
+            f"study.pretrain of study {study.name} gives norm.kind={pretraining.norm.kind}, but a run of the arm "
             f"{config.study.arm} has norm.kind={config.norm.kind}; leave norm out of study.pretrain."
         )

@@ -1,6 +1,6 @@
 """Overrides -> validated configurations.
 
-Everything that a user can get wrong is answered with a ConfigError: one sentence with the key, what is allowed and the fix.
+Every mistake that a user can make raises a ConfigError: one sentence with the key, what is allowed and the fix.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bnexp.data.amount import fit_train_size
 from bnexp.plan.session import Session, apply, groups, load, session
 from bnexp.plan.study import Job, texts_of
 
-# Keys in which jobs differ most often, with the values that need no composition of their own.
+# The keys in which jobs differ most often. A value of this form can be set in a configuration that is composed already.
 PER_JOB = {"seed": re.compile(r"-?\d{1,18}"), "train.init_from": re.compile("'[^']*'")}
 
 
@@ -42,7 +42,12 @@ def compose_one(hydra: Session) -> RunConfig:
 
 
 def to_config(tree: DictConfig) -> RunConfig:
-    """Hydra's tree -> validated dataclasses. Raises ConfigError, and DataError where the user's own files cannot be read."""
+    """Turn Hydra's tree into validated dataclasses.
+
+    Raises:
+        ConfigError: a value, or a combination of values, is not possible.
+        DataError: the user's own files cannot be read.
+    """
     with translated():
         tree = tree.copy()
         with open_dict(tree):
@@ -55,13 +60,13 @@ def to_config(tree: DictConfig) -> RunConfig:
 
 
 class Composer:
-    """Composes the jobs of a multirun: override key -> value for each job, in, validated configurations out.
+    """Turns the jobs of a multirun, each a mapping of keys to values, into validated configurations.
 
-    Hydra needs some 50 ms for one. So files are read once for each choice of config groups, and jobs that differ only in their
-    seed, or in the run that they start from, are composed once. What was composed is kept for the next call.
+    Hydra needs some 50 ms to compose one. So files are read once for each choice of config groups. Jobs that differ only in
+    their seed, or in the run that they start from, are composed once. The results are kept for the next call.
 
     Args:
-        loader: Hydra's.
+        loader: Hydra's configuration loader.
         master: the multirun's own composition, with the overrides that all jobs share.
     """
 
@@ -89,7 +94,7 @@ class Composer:
         return config
 
     def _tree(self, job: Job) -> DictConfig:
-        """Hydra's ``load_sweep_config``, as Hydra does it: values are set in the composition of the chosen files."""
+        """The same as Hydra's ``load_sweep_config``, made in the same way: values are set in a tree of the chosen files."""
         with translated():
             choices, values = list[str](), list[Override]()
             for override in OverridesParser.create(self._loader).parse_overrides(texts_of(job)):

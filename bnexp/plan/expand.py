@@ -1,4 +1,4 @@
-"""A study, or a multirun -> its runs, each composed and validated before the first one trains."""
+"""Expands a study or a multirun into its runs. Each is composed and validated before the first one trains."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from bnexp.plan.study import jobs as study_jobs
 
 @dataclass(frozen=True)
 class Batch:
-    """Runs that can train at once.
+    """Runs that can train at the same time, once their pretraining has ended.
 
-    Attributes:
+    Args:
         jobs: the overrides of each run.
         specs: the runs, in the same order.
-        pretraining: the runs that they start from, if any.
+        pretraining: the runs that they start from; None if they start from newly drawn weights.
     """
 
     jobs: list[Job]
@@ -40,7 +40,7 @@ class Batch:
 
     @property
     def phases(self) -> list[Batch]:
-        """What can train at once, in order."""
+        """The batches that have to train one after another: the pretraining, if there is one, and this one."""
         return [self.pretraining, self] if self.pretraining else [self]
 
     def only(self, run_ids: Collection[str]) -> Batch:
@@ -49,7 +49,7 @@ class Batch:
         return Batch([job for job, _ in kept], [spec for _, spec in kept])
 
     def marked(self, study_id: str) -> Batch:
-        """The same runs as those of a study. Runs that they start from may be shared between studies, and are not marked."""
+        """The same runs, marked with the study's id. Their pretraining may be shared between studies, so it is not marked."""
         jobs = [job | {"study.id": f"'{study_id}'"} for job in self.jobs]  # quoted: a hash may read as a number
         configs = [replace(spec.config, study=replace(spec.config.study, id=study_id)) for spec in self.specs]
         return replace(self, jobs=jobs, specs=list(map(RunSpec, configs)))
@@ -59,13 +59,13 @@ class Batch:
 class StudyPlan:
     """A study, expanded.
 
-    Attributes:
+    Args:
         study: its definition, fitted to budget and data.
-        study_id: hash of the question and its runs (untuned ones).
+        study_id: hash of the question and its runs, as they are before tuning.
         runs: its runs.
-        choices: the tuned values, empty if nothing is tuned or not yet.
-        note: how it was fitted to the data, empty if it was not.
         master: Hydra's composition with the overrides that all runs share.
+        choices: the tuned values; empty before tuning, and if nothing is tuned.
+        note: a sentence on how it was fitted to the data; empty if it was not.
     """
 
     study: StudyConfig
@@ -79,7 +79,7 @@ class StudyPlan:
 
     @property
     def specs(self) -> list[RunSpec]:
-        """The runs of the study itself, in the order of its cells; arms may be readings of the same run."""
+        """The runs of the study itself, one per cell and seed. Arms may be readings of the same run, which is then repeated."""
         return self.runs.specs
 
     @property
@@ -93,25 +93,32 @@ class StudyPlan:
         return str(self.master.hydra.runtime.choices["hydra/launcher"])
 
     def batch(self, jobs: Iterable[Job]) -> Batch:
-        """Other runs of the study: ``jobs`` with the overrides that all runs share."""
+        """Further runs of the study, such as those that tune: ``jobs`` with the overrides that all runs share."""
         return _batch(self._compose, self.study, [merge(self._shared, job) for job in jobs])
 
     def with_choices(self, choices: list[Choice]) -> StudyPlan:
-        """The plan whose runs have the chosen values. The study and its id stay: they say how values are chosen."""
+        """The plan with the chosen values in its runs. The study and its id stay the same: they say how values are chosen."""
         return replace(self, choices=choices, runs=self.batch(study_jobs(self.study, choices)).marked(self.study_id))
 
 
 def expand_study(overrides: Sequence[str]) -> StudyPlan:
-    """Arms x factors x seeds of the study that ``overrides`` choose (``study=NAME``). Raises ConfigError."""
+    """Expand the study that the overrides choose into its arms x factors x seeds.
+
+    Args:
+        overrides: ``study=NAME`` and any others. One with several values (``optim.lr=0.01,0.1``) becomes a factor.
+
+    Raises:
+        ConfigError: the study cannot run with these overrides.
+    """
     with session(overrides) as hydra:
         return expand(hydra.loader, hydra.overrides)
 
 
 def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
-    """``expand_study`` with Hydra's loader and parsed overrides at hand, as in a sweeper.
+    """``expand_study`` for callers that have Hydra's loader and parsed overrides, such as a sweeper.
 
-    An override with several values (``optim.lr=0.01,0.1``) becomes one more factor. The study id hashes the question with
-    its metric, direction, margin, way of tuning and runs (untuned ones), before any of them trains.
+    The study id is a hash of the question, its metric, direction, margin and way of tuning, and of the runs as they are before
+    tuning. So it is known before any of them trains.
     """
     fixed = [item for item in overrides if not item.is_sweep_override()]
     swept = {item.key_or_group: _values(item) for item in overrides if item.is_sweep_override()}
@@ -135,7 +142,7 @@ def _values(override: Override) -> list[str]:
 
 
 def _fitted(base: RunConfig, swept: dict[str, list[str]]) -> tuple[StudyConfig, str]:
-    """The study with the levels that its budget allows, its data can give and the command adds; a note on what was left out."""
+    """The study with the levels that fit budget and data, and the swept keys as factors; a note on the levels left out."""
     study = deepcopy(base.study)
     factors, note = (budgeted(study), "") if TRAIN_SIZE in swept else fitting(study, base.data)
     study.factors = factors | swept
@@ -143,13 +150,13 @@ def _fitted(base: RunConfig, swept: dict[str, list[str]]) -> tuple[StudyConfig, 
 
 
 def _definition(study: StudyConfig) -> dict[str, Any]:
-    """What a study asks and how it finds out."""
+    """The keys of a study that decide its id: what it asks and how it finds the answer."""
     given = {name: value for name, value in asdict(study).items() if name not in ("arm", "levels", "id", "show")}
     return dict(plain(given if study.tune.grid else given | {"tune": None}))
 
 
 def _batch(compose: Composer, study: StudyConfig, jobs: list[Job]) -> Batch:
-    """The runs of ``jobs``; with ``study.pretrain`` each starts from its pretraining, which runs that agree in it share."""
+    """The runs of ``jobs``. With ``study.pretrain`` each starts from a pretraining; runs with equal pretrainings share one."""
     configs = compose(jobs)
     if not study.pretrain:
         return Batch(jobs, list(map(RunSpec, configs)))
@@ -166,8 +173,11 @@ def _batch(compose: Composer, study: StudyConfig, jobs: list[Job]) -> Batch:
 
 
 def expand_multirun(overrides: Sequence[str]) -> list[RunConfig]:
-    """The configurations of ``bnexp train -m`` with the basic sweeper or a study; those of a searching sweeper are not
-    known beforehand. Raises ConfigError."""
+    """The configurations that ``bnexp train -m`` would train with the basic sweeper or a study.
+
+    Raises:
+        ConfigError: a run is not possible, or the runs are not known beforehand because a sweeper or a tuning chooses them.
+    """
     with session(overrides) as hydra:
         chosen = {item.key_or_group: item for item in hydra.overrides}
         if "study" in chosen:

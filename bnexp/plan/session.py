@@ -1,13 +1,13 @@
 """Hydra, set up with bnexp's configuration files. The only module that drives Hydra.
 
-``hydra._internal`` is imported here and in the plugin ``user_files``, nowhere else. ``tests/plan/test_session.py`` says what a
-new Hydra has changed in it. What is needed, and why nothing public does it:
+``hydra._internal`` is imported here and in the plugin ``user_files``, nowhere else. ``tests/plan/test_session.py`` fails if a
+new version of Hydra changes it. These are the parts in use, and why nothing public can replace them:
 
 ``Hydra``                      runs and multiruns from inside a program: ``hydra.main`` returns nothing and reads ``sys.argv``,
                                ``hydra.compose`` cannot multirun
-``create_config_search_path``  the search path that ``Hydra`` wants
-``Callbacks``                  a launcher wants them; Hydra makes them only for a sweeper
-``ConfigLoaderImpl``           sets values in a composition that is ready: a new one takes 50 ms, and a study has hundreds
+``create_config_search_path``  makes the search path that ``Hydra`` needs
+``Callbacks``                  a launcher needs them, but Hydra makes them only for a sweeper
+``ConfigLoaderImpl``           sets values in an existing composition: a new one takes 50 ms, and a study has hundreds
 ``FileConfigSource``           (``user_files``) reads configuration files
 """
 
@@ -42,11 +42,15 @@ CONFIG_NAME = "run"
 PACKAGE = Path(__file__).parents[1]
 ConfigStore.instance().store(name="schema", node=RunConfig)
 
-Task = Callable[[DictConfig], Any]  # what Hydra runs with the configuration of a job; it gives the job's objective
+Task = Callable[[DictConfig], Any]  # Hydra calls it with the configuration of a job; it returns the job's objective
 
 
 def config_dirs() -> list[Path]:
-    """Directories of configuration files: bnexp's own, then the user's (``BNEXP_CONFIG_PATH``)."""
+    """Directories of configuration files: bnexp's own, then the user's (``BNEXP_CONFIG_PATH``).
+
+    Raises:
+        ConfigError: the user's path names something that is not a directory.
+    """
     packaged = PACKAGE / "configs"
     own = packaged if packaged.is_dir() else PACKAGE.parent / "configs"
     user = [Path(part) for part in os.environ.get("BNEXP_CONFIG_PATH", "").split(os.pathsep) if part]
@@ -67,9 +71,9 @@ def groups() -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Session:
-    """Hydra for one command line.
+    """Hydra, set up for one command line.
 
-    Attributes:
+    Args:
         groups: config group -> names of its files.
         overrides: the overrides of the command line, checked and parsed.
         loader: Hydra's loader, which composes configurations from files and overrides.
@@ -86,7 +90,7 @@ class Session:
         return [str(override.input_line) for override in self.overrides]
 
     def run(self, task: Task) -> JobReturn:
-        """Run one job. An exception of the task is raised as it is; Hydra alone would first print lines of its own."""
+        """Run one job. An exception of the task is raised as it is. Without this, Hydra would first print lines of its own."""
         raised: list[Exception] = []
 
         def guarded(tree: DictConfig) -> Any:
@@ -109,7 +113,16 @@ class Session:
         return [job for batch in batches for job in (batch if isinstance(batch, Sequence) else [batch])]
 
     def launch(self, task: Task, master: DictConfig, jobs: Sequence[Sequence[str]]) -> list[JobReturn]:
-        """Run these jobs, each a list of overrides, with the launcher that ``master`` names: a multirun without a sweeper."""
+        """Run jobs with a launcher, but without a sweeper.
+
+        Args:
+            task: is called for each job, maybe in another process.
+            master: the multirun's own composition, which names the launcher.
+            jobs: the overrides of each job.
+
+        Returns:
+            What the launcher returns for each job, in the same order.
+        """
         with translated(), tidied():
             callbacks = Callbacks(master)
             callbacks.on_multirun_start(config=master, config_name=CONFIG_NAME)
@@ -122,7 +135,7 @@ class Session:
 
 @contextmanager
 def session(overrides: Sequence[str] = ()) -> Iterator[Session]:
-    """Hydra for these overrides. Raises ConfigError for one that cannot be read or names what does not exist."""
+    """Hydra, set up for these overrides. Raises ConfigError if one cannot be read or names something that does not exist."""
     own, *user = config_dirs()
     search_path = create_config_search_path(str(own))
     for path in user:
@@ -138,11 +151,23 @@ def session(overrides: Sequence[str] = ()) -> Iterator[Session]:
 
 
 def load(loader: ConfigLoader, overrides: Sequence[str], *, multirun: bool = False) -> DictConfig:
-    """The composition of bnexp's files with these overrides, Hydra's own keys included. Raises ConfigError."""
+    """Compose bnexp's files with these overrides.
+
+    Args:
+        loader: Hydra's configuration loader.
+        overrides: ``KEY=VALUE``, each with one value.
+        multirun: whether Hydra's own keys are those of a multirun.
+
+    Returns:
+        The tree, Hydra's own keys included.
+
+    Raises:
+        ConfigError: it cannot be composed.
+    """
     with translated():
         return loader.load_configuration(CONFIG_NAME, list(overrides), RunMode.MULTIRUN if multirun else RunMode.RUN)
 
 
 def apply(overrides: Sequence[Override], tree: DictConfig) -> None:
-    """Set the values of ``overrides``, which choose no group's file, in a composition that is ready."""
+    """Set the values of ``overrides`` in an existing composition. None of them may choose a file of a config group."""
     ConfigLoaderImpl._apply_overrides_to_config(list(overrides), tree)

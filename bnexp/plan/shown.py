@@ -1,4 +1,4 @@
-"""What is wrong with what a study shows beside its answer (``study.show``), before the study trains."""
+"""Finds mistakes in what a study shows beside its answer (``study.show``) before the study trains."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ CURVES = "curves"  # the entry of study.show.figures that stands for the learnin
 
 
 def check_shown(study: StudyConfig) -> None:
-    """Everything about ``study.show`` that can be known before the runs are composed. Raises ConfigError."""
+    """Check everything about ``study.show`` that can be known before the runs are composed. Raises ConfigError."""
     for name, entry in study.show.published.items():
         _check_published(f"study.show.published.{name}", entry, study)
 
 
 def check_figures(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
-    """Refuse a figure of a metric that some run does not record. Raises ConfigError."""
+    """Check that every run records the metrics that ``study.show.figures`` names. Raises ConfigError."""
     for figure in study.show.figures:
         for config in configs if figure != CURVES else ():
             if figure not in (known := final_metrics(config)):

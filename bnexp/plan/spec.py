@@ -1,4 +1,4 @@
-"""Configurations -> frozen run specs (run id, fuse key)."""
+"""Run specs: frozen configurations with their run id and fuse key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Weights = Mapping[str, NDArray[np.generic]]  # parameter or buffer name -> array, as in a plain torch module
 
-# What may differ between the runs of a cohort: per-run vectors, never the graph or a shape.
+# The keys that may differ between the runs of a cohort: they become one value per run, and change neither graph nor shapes.
 PER_RUN = frozenset(
     {
         "seed",
@@ -45,7 +45,7 @@ PER_RUN = frozenset(
     }
 )
 
-# Presentation keys that a cohort follows as a whole.
+# Presentation keys in which the runs of a cohort must agree.
 IN_COMMON = ("norm.backward", "train.device", "train.eval_batch_size", "train.log_every")
 
 
@@ -53,8 +53,8 @@ def flatten(config: RunConfig | Mapping[str, Any], prefix: str = "") -> dict[str
     """A configuration as ``{dotted key: value}``, in its own order.
 
     Args:
-        config: a configuration, or a recorded one as nested plain values. The values of schema keys stay whole, also if they
-            are mappings; keys that a later or an earlier version has are divided down to their last level.
+        config: a configuration, or a recorded one as nested plain values. The value of a schema key stays whole even if it is a
+            mapping. Keys of another version of bnexp, which the schema does not have, are divided down to their last level.
         prefix: what all keys begin with, with its dot.
     """
     nested = config if isinstance(config, Mapping) else vars(config)
@@ -78,10 +78,10 @@ def _leaves() -> frozenset[str]:
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """The keys that decide what a run learns; presentation keys are left out.
+    """The keys that decide what a run learns, with their values. Presentation keys and keys without an effect are left out.
 
-    Where a data set has a name, the place of its files is presentation. An image folder or an npz file has no other name
-    than its path, so there the absolute path belongs to the identity.
+    The directory of a published data set is presentation. An image folder or an npz file has no other name than its path, so
+    for these the absolute path belongs to the identity.
     """
     left_out = {info.name for info in schema_keys() if not info.metadata["identity"]} | _unused(config)
     kept = {name: value for name, value in flatten(config).items() if name not in left_out}
@@ -97,7 +97,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
 
 def _unused(config: RunConfig) -> set[str]:
-    """Keys that have no effect under the others: two configurations that differ only in them are the same experiment."""
+    """Keys that have no effect in this configuration: two configurations that differ only in them are the same experiment."""
     data, model, norm, optim, probe = config.data, config.model, config.norm, config.optim, config.probe
     unused: set[str] = set()
     if not data.name.own_files:
@@ -138,12 +138,12 @@ def _unused_norm_keys(config: RunConfig) -> set[str]:
 
 
 def _of_others(section: str, choice: NormKind | OptimName) -> set[str]:
-    """The keys of ``section`` that other choices use, and this one does not."""
+    """The keys of ``section`` that other choices use but this one does not."""
     return {f"{section}.{key}" for other in type(choice) for key in other.own_keys - choice.own_keys}
 
 
 def plain(value: Any) -> Any:
-    """``value`` with enums as text, all the way down, fit for JSON and YAML."""
+    """``value`` with enums as text at every depth, so that JSON and YAML can write it."""
     if isinstance(value, dict):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -159,9 +159,11 @@ def digest(value: Any, length: int = 12) -> str:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One planned training: a validated configuration, frozen. Treat ``config`` as read-only.
+    """One planned training.
 
-    ``initial``: the weights that training starts from, where they are not newly drawn; the runner reads them from the store.
+    Args:
+        config: its validated configuration; treat it as read-only.
+        initial: the weights that training starts from, which the runner reads from the store; None for newly drawn weights.
     """
 
     config: RunConfig
@@ -178,7 +180,7 @@ class RunSpec:
         kept = {name: value for name, value in identity(self.config).items() if name not in PER_RUN}
         flat = flatten(self.config)
         kept |= {name: flat[name] for name in IN_COMMON}
-        if self.initial:  # those that do not fit are to fail alone
+        if self.initial:  # weights that do not fit their network must fail their own run only
             kept["initial"] = {name: array.shape for name, array in self.initial.items()}
         return digest(kept)
 
@@ -194,14 +196,17 @@ class RunSpec:
 
     @property
     def arm(self) -> str:
+        """Name of the run's arm; the kind of its norm for a run on its own."""
         return self.config.study.arm or self.config.norm.kind
 
     @property
     def levels(self) -> dict[str, Any]:
+        """Factor -> level; empty for a run on its own."""
         return self.config.study.levels
 
     @property
     def seed(self) -> int:
+        """The run's seed."""
         return self.config.seed
 
     @property
@@ -211,14 +216,14 @@ class RunSpec:
         return " ".join([self.arm, *levels, f"seed={self.seed}"])
 
     def to_dict(self) -> dict[str, Any]:
-        """The resolved configuration as nested plain values, without ``study.show``, which is the study's and not the run's."""
+        """The resolved configuration as nested plain values, without ``study.show``: that belongs to the study, not the run."""
         values = dict(plain(asdict(self.config)))
         del values["study"]["show"]
         return values
 
 
 def unique(specs: Iterable[RunSpec]) -> list[RunSpec]:
-    """The specs without repeats of a run id, first occurrence kept."""
+    """The specs without repeated run ids; the first occurrence is kept."""
     kept: dict[str, RunSpec] = {}
     for spec in specs:
         kept.setdefault(spec.run_id, spec)

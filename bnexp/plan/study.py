@@ -1,4 +1,4 @@
-"""What a study is made of: the overrides of its runs, of those that they start from, and of those that tune."""
+"""The overrides that make the runs of a study, their pretrainings and the runs that tune."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from bnexp.config.schema import StudyConfig
 from bnexp.config.validate import resolve_seeds
 
-PRETRAINING = "pretraining"  # what the runs that others start from are called, where runs have an arm's name
+PRETRAINING = "pretraining"  # in place of an arm's name, for runs that others start from
 CellKey = tuple[str, str]  # arm, levels as text
 Level = str | int | float | bool | None  # the value of one factor
 Job = dict[str, str]  # the overrides of a run: key -> value as text, in order
@@ -23,7 +23,7 @@ def as_job(overrides: Iterable[str]) -> Job:
 
 
 def texts_of(job: Job) -> list[str]:
-    """A job as Hydra takes it: ``KEY=VALUE``."""
+    """A job in the form that Hydra reads: ``KEY=VALUE``."""
     return [f"{key}={value}" for key, value in job.items()]
 
 
@@ -40,7 +40,14 @@ class Cell:
         return self.arm, levels_text(self.levels)
 
     def job(self, seed: int, setting: str = "", value: float | None = None, *, as_level: bool = False) -> Job:
-        """The overrides of a run; ``setting`` has ``value`` in it, and with ``as_level`` that is one more of its levels."""
+        """The overrides of one run of this cell.
+
+        Args:
+            seed: of the run.
+            setting: the key that is tuned.
+            value: of ``setting``; None leaves it as it is.
+            as_level: whether ``setting`` is recorded as one more factor with ``value`` as its level.
+        """
         chosen = {} if value is None else {setting: f"{value:g}"}
         levels = self.levels | (chosen if as_level else {})
         marks = ",".join(f"{name}:{literal(level)}" for name, level in levels.items())
@@ -52,8 +59,14 @@ class Cell:
 class Choice:
     """The best value of the tuned key for one cell.
 
-    ``accuracies``: value -> mean validation accuracy of the last epoch over the tuning seeds, a fraction; a diverged run counts
-    at chance. ``at_edge``: no lower, or no higher, value was tried than the best one.
+    Args:
+        arm: of the cell.
+        levels: of the cell.
+        setting: the key that was tuned.
+        value: the best value.
+        accuracies: value -> mean validation accuracy of the last epoch over the tuning seeds, a fraction. A diverged run counts
+            at chance.
+        at_edge: whether the best value is the smallest or the largest that was tried.
     """
 
     arm: str
@@ -91,7 +104,12 @@ def cells(study: StudyConfig) -> list[list[Cell]]:
 
 
 def jobs(study: StudyConfig, choices: Sequence[Choice] = ()) -> Iterator[Job]:
-    """The overrides that make each run of a study: level by level, seed by seed, arms side by side."""
+    """The overrides of each run of a study: level by level, seed by seed, arms side by side.
+
+    Args:
+        study: its definition.
+        choices: the tuned values; a cell without one keeps the value that it has.
+    """
     best = {choice.key: choice.value for choice in choices}
     for arms in cells(study):
         for seed in resolve_seeds(study.seeds):
@@ -112,9 +130,10 @@ def tuning_jobs(study: StudyConfig, grid: Sequence[float]) -> list[Job]:
 
 
 def pretraining_job(study: StudyConfig, job: Job) -> Job:
-    """The overrides of the run that the run of ``job`` starts from: its own, but for how it is trained further.
+    """The overrides of the run that the run of ``job`` starts from.
 
-    The tuned key keeps the value that it has without tuning, so that one pretraining serves every value tried.
+    They are the overrides of the run itself, without those on how its training goes on, and with ``study.pretrain``. The tuned
+    key keeps the value that it has without tuning, so that one pretraining serves every value tried.
     """
     own = {"train.init_from": "null", "train.trainable": "all", "train.norm_statistics": "live"}
     marks = {"study.arm": f"'{PRETRAINING}'", "+study.levels": "{}"}
@@ -123,18 +142,18 @@ def pretraining_job(study: StudyConfig, job: Job) -> Job:
 
 
 def trained(jobs: Iterable[Job]) -> list[Job]:
-    """The overrides of the runs behind ``jobs``, each run once: arms may be readings of the same runs."""
+    """The overrides of the runs behind ``jobs``, each run once, because arms may be readings of the same run."""
     runs = [{key: value for key, value in job.items() if not key.startswith(("study.", "+study."))} for job in jobs]
     return list({tuple(run.items()): run for run in runs}.values())
 
 
 def merge(first: Job, then: Job) -> Job:
-    """Both jobs, without the keys of the first that the second sets again."""
+    """Both jobs as one; a key that both set has the value of ``then``."""
     return {key: value for key, value in first.items() if key not in then} | then
 
 
 def varied_keys(study: StudyConfig) -> set[str]:
-    """The keys, and groups, that arms and factors set."""
+    """The keys and config groups that arms and factors set."""
     levels = [changes for named in study.factors.values() if isinstance(named, dict) for changes in named.values()]
     return set().union(*map(as_job, [*study.arms.values(), *levels]), study.factors)
 
@@ -152,7 +171,7 @@ def levels_text(levels: Mapping[str, Any]) -> str:
 
 
 def literal(value: Any) -> str:
-    """A value as Hydra's override grammar reads it back."""
+    """A value, quoted if it has to be, so that Hydra's override grammar reads the same value back."""
     text = "null" if value is None else str(value)
     if re.fullmatch(r"[\w.+-]+", text, re.ASCII):
         return text

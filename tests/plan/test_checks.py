@@ -74,7 +74,7 @@ def tuning(setting: str = "optim.lr", grid: tuple[float, ...] = (0.1, 0.2), seed
         (study(arms=ARMS | {"own": ["train.init_from=abc"]}), None),
         (tuning(), None),
         (tuning("train.batch_size", (8, 16)), None),
-        (tuning("optim.lrr"), "study.tune.setting=optim.lrr is not a key that a number decides, like optim.lr. Did you mean"),
+        (tuning("optim.lrr"), "study.tune.setting=optim.lrr is not a key whose value is a number, like optim.lr. Did you mean"),
         (tuning("norm.kind"), "study.tune.setting=norm.kind is not a key"),
         (tuning("study.tune.grid"), "study.tune.setting=study.tune.grid is not a key"),
         (study(factors=TWO, **TUNED), "optim.lr is tuned in study made, so it can be neither set nor varied; leave it out, or"),
@@ -191,7 +191,7 @@ def test_a_pretraining_has_the_norms_of_its_run() -> None:
     first, run = runs(seeds=1)
     answered(None, check_pretraining, study(), run, changed(run, {"train.epochs": 3}))
     answered(
-        "study.pretrain of study made gives norm.kind=none where a run of the arm batch has norm.kind=batch; leave norm out",
+        "study.pretrain of study made gives norm.kind=none, but a run of the arm batch has norm.kind=batch; leave norm out",
         *(check_pretraining, study(), run, first),
     )
 

@@ -195,5 +195,5 @@ def test_weights_that_do_not_fit_fail_their_run_alone(started: RunSpec) -> None:
 
 
 def test_a_pretraining_with_other_norms_is_refused(shift: list[str]) -> None:
-    with pytest.raises(ConfigError, match=r"gives norm.kind=none where a run of the arm head has norm.kind=batch"):
+    with pytest.raises(ConfigError, match=r"gives norm.kind=none, but a run of the arm head has norm.kind=batch"):
         expand_study([*shift, "study.pretrain=['norm.kind=none']"])
