@@ -1,9 +1,10 @@
-"""Ctrl-C: one sentence and exit code 130 at whatever moment it comes, never a traceback.
+"""Ctrl-C: at any moment it ends the command with one sentence and exit code 130, never with a traceback.
 
-Python raises KeyboardInterrupt wherever the program is. In the middle of an import that breaks the module, and other libraries
-make another error of it. In Python code that polars' native code calls, it makes that panic. At the start and at the end of the
-program nobody catches it. So the command ends at once, without an exception, as it may: what is on disk is whole at any moment.
-Only work that has more to tidy up asks for KeyboardInterrupt (``tidied``), and gets it when neither is under way.
+Python raises KeyboardInterrupt wherever the program is. During an import this breaks the module, and libraries turn it into
+other errors. In Python code that polars' native code calls, it makes polars panic. At the start and the end of the program
+nothing catches it. So Ctrl-C ends the process at once, without an exception. That is safe because the files on disk are
+complete at any moment. Only work that has to clean up asks for KeyboardInterrupt (``tidied``). It then comes when no import and
+no polars code is running.
 """
 
 from __future__ import annotations
@@ -19,22 +20,27 @@ from types import FrameType
 from typing import Any, NoReturn
 
 INTERRUPTED = 130  # the exit code
-RETRY_SECONDS = 0.02  # between two looks whether an exception can be raised
+RETRY_SECONDS = 0.02  # between two checks whether an exception can be raised
 FRAGILE = {"importlib", "polars"}  # packages through which no exception may pass
 
 
 class _CtrlC:
-    """The handler of SIGINT; ``sentence`` is the last word."""
+    """The handler of SIGINT, with its state.
+
+    Args:
+        sentence: is printed when the process ends.
+    """
 
     def __init__(self, sentence: str = "") -> None:
         self.sentence = sentence
-        self.tidied = self.shielded = 0  # how many such blocks are open
-        self.asked = False  # KeyboardInterrupt has been raised, or will be when it can be
+        self.tidied = self.shielded = 0  # number of such blocks that are open
+        self.asked = False  # KeyboardInterrupt has been raised, or will be as soon as possible
         self.waiting = False  # Ctrl-C came in a shielded block
-        self.again = False  # the next signal is a retry, not the user's
+        self.again = False  # the next signal comes from retry(), not from the user
         self.report = sys.unraisablehook
 
     def handle(self, frame: FrameType | None) -> None:
+        """React to one signal: wait for a shield to end, end the process, or raise KeyboardInterrupt."""
         again, self.again = self.again, False
         if self.shielded:
             self.waiting = True
@@ -48,6 +54,8 @@ class _CtrlC:
                 raise KeyboardInterrupt
 
     def retry(self) -> None:
+        """Send the signal again, a little later."""
+
         def later() -> None:
             time.sleep(RETRY_SECONDS)
             self.again = True
@@ -56,18 +64,18 @@ class _CtrlC:
         threading.Thread(target=later, daemon=True).start()
 
     def leave(self) -> NoReturn:
-        """End the process now. Text that is still to be printed is, but nothing else is run, such as ``atexit`` functions."""
-        with suppress(Exception):  # the reader may have gone, or this may have come in the middle of printing
+        """End the process now. Buffered text is printed, but nothing else runs: no ``finally`` and no ``atexit`` function."""
+        with suppress(Exception):  # the reader may have gone, or Ctrl-C may have come while something was printed
             sys.stdout.flush()
         sentence, self.sentence = self.sentence, ""  # another Ctrl-C may come before the end
         if sentence:
-            start = "\x1b[?25h\n" if os.isatty(2) else ""  # after a progress display, which hides the cursor
+            start = "\x1b[?25h\n" if os.isatty(2) else ""  # shows the cursor, which a progress display hides
             with suppress(OSError):
                 os.write(2, f"{start}{sentence}\n".encode())
         os._exit(INTERRUPTED)
 
     def unraisable(self, event: Any) -> None:
-        """KeyboardInterrupt in a place that may raise nothing, such as ``__del__``: raise it again elsewhere."""
+        """Handle an exception where none can be raised, such as in ``__del__``: KeyboardInterrupt is raised again later."""
         if isinstance(event.exc_value, KeyboardInterrupt):
             self.retry()
         else:
@@ -78,7 +86,7 @@ _ctrl_c = _CtrlC()
 
 
 def install(sentence: str) -> None:
-    """From here on Ctrl-C ends this process as this module says, with ``sentence`` as the last line on stderr."""
+    """From now on Ctrl-C ends this process in the way of this module, with ``sentence`` as the last line on stderr."""
     global _ctrl_c
     _ctrl_c = _CtrlC(sentence)
     signal.signal(signal.SIGINT, lambda _, frame: _ctrl_c.handle(frame))
@@ -86,14 +94,14 @@ def install(sentence: str) -> None:
 
 
 def leave(sentence: str) -> NoReturn:
-    """End the process as Ctrl-C does, with this last word, or, if it is empty, without one."""
+    """End the process as Ctrl-C does, with ``sentence`` as the last line, or without one if it is empty."""
     _ctrl_c.sentence = sentence
     _ctrl_c.leave()
 
 
 @contextmanager
 def tidied() -> Iterator[None]:
-    """Inside, Ctrl-C raises KeyboardInterrupt, so that ``finally`` and ``with`` do their part. A second one ends at once."""
+    """Inside, Ctrl-C raises KeyboardInterrupt, so that ``finally`` and ``with`` can clean up. A second one ends at once."""
     _ctrl_c.tidied += 1
     try:
         yield
@@ -103,7 +111,7 @@ def tidied() -> Iterator[None]:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Inside, Ctrl-C waits until the end. Processes that are started inside never see the one of the terminal."""
+    """Inside, Ctrl-C waits until the end of the block. Processes started inside never receive the terminal's Ctrl-C."""
     _ctrl_c.shielded += 1
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
     try:
@@ -118,6 +126,7 @@ def shielded() -> Iterator[None]:
 
 
 def _is_fragile(frame: FrameType | None) -> bool:
+    """Whether the running code was called, directly or not, by a package through which no exception may pass."""
     while frame is not None:
         if str(frame.f_globals.get("__name__")).partition(".")[0] in FRAGILE:
             return True

@@ -1,4 +1,4 @@
-"""The console that everything is printed on: text from files, data and records is shown, and never steers the terminal."""
+"""The console that prints everything. Text from files, data and records is shown, but cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-# Control characters but tab and newline, marks that reverse the direction of text, line separators, halves of a character.
+# Control characters except tab and newline, marks that reverse the direction of text, line separators, surrogates.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(text: str) -> str:
-    r"""``text`` with every character that would steer a terminal as its escape: ``\x1b``, ``\r``, ``\u202e``."""
+    r"""``text`` with every character that would control a terminal replaced by its escape: ``\x1b``, ``\r``, ``\u202e``."""
     return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def visible_line(text: str) -> str:
-    """``visible`` for what must stay on one line, like the cell of a table."""
+    """``visible`` for text that must stay on one line, like the cell of a table."""
     return visible(text).replace("\n", r"\n").replace("\t", r"\t")
 
 
 class SafeConsole(Console):
-    """A Rich console that shows all text as ``visible`` does; only Rich itself sets colours and moves the cursor.
+    """A Rich console that shows all text as ``visible`` does, so that only Rich itself sets colours and moves the cursor.
 
-    A ``Text`` is measured before characters in it are replaced and may be cut, so make one of what ``visible_line`` gives.
+    Rich measures a ``Text`` before its characters are replaced, and may cut it too short. So make a ``Text`` from the result of
+    ``visible_line``.
     """
 
     def __init__(self, **options: Any) -> None:

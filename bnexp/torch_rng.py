@@ -1,4 +1,4 @@
-"""Named random streams as torch generators, apart from ``rng`` so that comparing needs no torch."""
+"""Named random streams as torch generators. They are not in ``rng``, so that comparing needs no torch."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from bnexp.rng import derive
 
 
 def torch_generator(seed: int, stream: str) -> torch.Generator:
-    """A ``torch.Generator`` at the start of the stream ``stream`` of ``seed``. On the CPU: all devices get the same numbers."""
+    """A CPU generator at the start of the random stream ``stream`` of ``seed``, so that all devices get the same numbers."""
     return torch.Generator().manual_seed(derive(seed, stream))

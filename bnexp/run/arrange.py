@@ -1,4 +1,4 @@
-"""Which executor trains which cohorts, by configuration and device."""
+"""Decides which executor trains which cohorts, by configuration and device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from bnexp.run.local import num_cores, start_pool_server
 
 @dataclass(frozen=True)
 class Arrangement:
-    """What trains together, in order, and where: ``place`` (an executor, never ``auto``), on so many ``workers`` at a time."""
+    """What trains together, in which order, and where.
+
+    Args:
+        place: the executor; never ``auto``.
+        cohorts: in the order of training.
+        workers: how many cohorts train at the same time.
+        accelerated: whether a GPU trains.
+    """
 
     place: ExecutorName
     cohorts: list[Cohort]
@@ -25,15 +32,21 @@ class Arrangement:
 
 
 def arrange(specs: Sequence[RunSpec]) -> Arrangement:
-    """How runs that share a data set are trained: cohorts on a GPU, single runs on a CPU.
+    """Arrange the training of runs that share a data set: cohorts on a GPU, single runs on a CPU.
 
-    A cohort adds its numbers up in another order than a single run, so its last bits differ. On a CPU it is no faster either.
-    So there a run has the same bits in this process, in a pool, alone, and after an interruption.
+    A cohort sums in another order than a single run, so the last bits of its results differ. On a CPU a cohort is no faster
+    either. There each run trains by itself, so it has the same bits in this process, in a pool, and after an interruption.
+
+    Args:
+        specs: the runs, at least one. The first one's ``executor`` is used for all.
+
+    Raises:
+        ConfigError: the device of a run does not exist on this machine.
     """
     executor = specs[0].config.executor
     on_ray = executor.name is ExecutorName.ray
     on_gpu, on_cpu = list[RunSpec](), list[RunSpec]()
-    for spec in specs:  # all are looked at: a device may not exist
+    for spec in specs:  # every spec is looked at, because its device may not exist
         accelerated = spec.config.train.device is Device.cuda if on_ray else _on_accelerator(spec)
         (on_gpu if accelerated else on_cpu).append(spec)
     num_workers = executor.workers or num_cores()
@@ -44,7 +57,7 @@ def arrange(specs: Sequence[RunSpec]) -> Arrangement:
 
 
 def _on_accelerator(spec: RunSpec) -> bool:
-    """Whether the run goes to a GPU. A look at the driver first spares the seconds that importing torch takes."""
+    """Whether the run goes to a GPU. The driver is asked first: if there is no GPU, torch need not be imported for seconds."""
     if spec.config.train.device is Device.cpu or (spec.config.train.device is Device.auto and not _has_driver()):
         return False
     from bnexp.training.precision import resolve_device
@@ -53,12 +66,13 @@ def _on_accelerator(spec: RunSpec) -> bool:
 
 
 def prepare_workers() -> None:
-    """Have torch loaded for worker processes while the caller goes on, where a CPU is going to train."""
+    """If the CPU is going to train, start loading torch for the worker processes while the caller goes on."""
     if not _has_driver():
         start_pool_server()
 
 
 def _has_driver() -> bool:
+    """Whether this machine has a GPU, asked without importing torch."""
     if sys.platform == "darwin":
         return os.uname().machine == "arm64"
     try:

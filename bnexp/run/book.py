@@ -1,4 +1,4 @@
-"""Every study in turn, then the book of claims: what ``bnexp study --all`` and ``bnexp report --book`` do, without printing."""
+"""Runs every study in turn and makes the book of claims: ``bnexp study --all`` and ``bnexp report --book`` without printing."""
 
 from __future__ import annotations
 
@@ -18,37 +18,42 @@ from bnexp.tracking.store import Store
 
 
 class BookListener(Listener):
-    """Hears how the studies go, one after another."""
+    """Is told how the studies go, one after another."""
 
     def begins(self, name: str, number: int, count: int) -> None:
-        """Study ``name`` begins, the ``number``-th of ``count``."""
+        """Study ``name`` begins; it is number ``number`` of ``count``, from 1."""
 
     def left_out(self, name: str, reason: str) -> None:
-        """Study ``name`` is not in the book."""
+        """Study ``name`` is not in the book, for this reason."""
 
 
 @dataclass
 class Concluded:
-    """A book, and the studies that are in it with their records."""
+    """A book with the records and results of the studies in it."""
 
     book: Book
     studies: list[tuple[StudyRecord, StudyResult]] = field(default_factory=list)
 
     def leave_out(self, name: str, reason: str) -> None:
-        """Name a study that is not in the book, and why."""
+        """Note in the book that a study is missing, and why."""
         self.book = replace(self.book, missing=self.book.missing | {name: reason})
 
 
 def run_book(overrides: Sequence[str], store: Store, listener: BookListener) -> Concluded:
-    """Run every study with these overrides; one that cannot run is named in the book and stops no other.
+    """Run every study with these overrides. A study that cannot run is named in the book; the others go on.
 
-    The studies' own reports, which take some seconds each, are drawn only for W&B; ``bnexp report NAME`` writes one later.
+    The report of a single study takes some seconds, so it is drawn only for W&B. ``bnexp report NAME`` writes it later.
+
+    Args:
+        overrides: Hydra overrides for every study.
+        store: where runs, studies and the book are recorded.
+        listener: is told how the studies go.
 
     Raises:
         ConfigError: an override cannot be read.
         DataError: the data set is out of reach, for all studies.
     """
-    with session(overrides) as hydra:  # what no study can run with is refused at once
+    with session(overrides) as hydra:  # refuses at once what no study can run with
         names = hydra.groups.get("study", [])
     found = Concluded(planned(list(overrides), store))
     for number, name in enumerate(names, 1):
@@ -64,17 +69,22 @@ def run_book(overrides: Sequence[str], store: Store, listener: BookListener) -> 
         else:
             found.studies.append((record, result))
             found.book = replace(found.book, studies=[*found.book.studies, f"{name}-{record.study_id}"])
-        found.book.save()  # so that an interrupted book can be written from what there is
+        found.book.save()  # after each study, so that an interrupted book can be written with the studies it has
     return found
 
 
 def compare_again(book: Book, store: Store, listener: BookListener) -> Concluded:
-    """Compare the studies of a recorded book again; trains nothing.
+    """Compare the studies of a recorded book again, without any training.
 
     A study whose record cannot be used is named in the book, like one that could not run.
 
+    Args:
+        book: the recorded book.
+        store: where its studies are recorded.
+        listener: is told which studies are left out.
+
     Raises:
-        ConfigError: no study can be used.
+        ConfigError: the record of no study can be used.
     """
     found = Concluded(book)
     for study in book.studies:

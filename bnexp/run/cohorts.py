@@ -1,9 +1,9 @@
-"""Which runs train together, and in what order: cohorts for a GPU, single runs for a CPU, the longest first.
+"""Decides which runs train together and in which order: cohorts for a GPU, single runs for a CPU, the longest first.
 
-A cohort is as large as memory allows, since its steps cost little more than those of a single run until the GPU is full.
-Inside it, the runs of a seed, which see the same batches, stand side by side. Where every seed has as many runs, the engine
-gathers the batches of each seed once for all of them and the first convolution reads one input for several runs; where that is
-not so, as after an interruption, each run gathers its own: a second cohort would cost more than the first convolution gains.
+A cohort is as large as memory allows: until the GPU is full, its steps cost little more than those of a single run. In a cohort
+the runs of one seed, which see the same batches, are neighbours. If every seed has the same number of runs, the engine gathers
+each seed's batches once, and the first convolution reads one input for several runs. If not, as after an interruption, each run
+gathers its own batches. Splitting such a cohort would cost more than sharing inputs gains.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from bnexp.plan.spec import RunSpec
 
 Cohort = tuple[RunSpec, ...]
 
-# A step takes the time of so many more images (measured with LeNet on a CPU: 65 µs an image and 1.4 ms a step).
+# Fixed cost of one step, in image-equivalents (measured with LeNet on a CPU: 65 µs per image and 1.4 ms per step).
 STEP_IMAGES = 21
 
 
 def num_train_images(data: DataConfig) -> int | None:
-    """Images that a run trains on, without those held out for validation; None if only the user's files tell."""
+    """Number of training images of a run, without those held out for validation; None if only the user's files tell."""
     if data.train_size is not None:
         return data.train_size
     return None if data.name.own_files else num_available(data)
 
 
 def relative_cost(batch_size: int) -> float:
-    """The time of an image in batches of this size, over that in large batches."""
+    """The time per image in batches of this size, divided by the time per image in large batches."""
     return 1 + STEP_IMAGES / batch_size
 
 
 def cost(cohort: Cohort) -> float:
-    """What a run takes, in images of large batches; the runs of a cohort train at once. Networks are not told apart."""
+    """The work of one run of a cohort, in images of large batches. All networks count the same."""
     train, images = cohort[0].config.train, num_train_images(cohort[0].config.data)
     return train.epochs * (images or 1) * relative_cost(train.batch_size)
 
 
 def workload(cohort: Cohort) -> tuple[object, ...]:
-    """What the time of a run depends on most; cohorts with the same take about as long."""
+    """What the time of a run depends on most. Cohorts with equal workloads take about the same time."""
     model = cohort[0].config.model
     return cost(cohort), model.name, model.depth, model.width
 
 
 def cohorts(specs: Sequence[RunSpec]) -> list[Cohort]:
-    """Group specs by fuse key, runs with the same seed side by side; the longest cohort first."""
+    """Group specs by fuse key, with the runs of a seed as neighbours. The longest cohort comes first."""
     groups: dict[str, list[RunSpec]] = {}
     for spec in specs:
         groups.setdefault(spec.fuse_key, []).append(spec)
@@ -55,12 +55,17 @@ def cohorts(specs: Sequence[RunSpec]) -> list[Cohort]:
 
 
 def singles(specs: Sequence[RunSpec]) -> list[Cohort]:
-    """Every run by itself, the longest first."""
+    """One cohort per run, the longest first."""
     return _longest_first([(spec,) for spec in specs])
 
 
 def split(cohort: Cohort, max_runs: int) -> list[Cohort]:
-    """Parts of at most ``max_runs`` runs (at least 1), nearly equal; no seed is cut in two where that can be avoided."""
+    """Split a cohort into parts of nearly equal size. If the runs of one seed fit into a part, they stay together.
+
+    Args:
+        cohort: the runs, those of a seed as neighbours.
+        max_runs: largest number of runs in a part, at least 1.
+    """
     blocks: dict[int, list[RunSpec]] = {}
     for spec in cohort:
         blocks.setdefault(spec.seed, []).append(spec)
@@ -78,5 +83,5 @@ def _by_seed(group: Sequence[RunSpec]) -> Cohort:
 
 
 def _longest_first(groups: list[Cohort]) -> list[Cohort]:
-    """Equal ones stay in their order."""
+    """The cohorts by cost; those of equal cost stay in their order."""
     return sorted(groups, key=cost, reverse=True)

@@ -1,4 +1,4 @@
-"""What training will take, before it starts: who trains together, for how long, in how much memory; all of it estimates."""
+"""Estimates before training which runs will train together, for how long, and in how much memory."""
 
 from __future__ import annotations
 
@@ -21,30 +21,35 @@ from bnexp.tracking.store import Store
 if TYPE_CHECKING:
     from bnexp.training.memory import MemoryLine
 
-# Images that one process trains a second, in large batches, where nothing is recorded yet.
+# Images per second that one process trains in large batches; used if no run is recorded yet.
 IMAGES_PER_SECOND = 11_000
 
-# By data set, network and whether on an accelerator: images a second, as they would be in large batches.
+# (data set, network, whether on an accelerator) -> images per second, converted to large batches.
 Speeds = dict[tuple[str, str, bool], float]
 
-# Keys on which the time of a run depends most, beside the network.
+# Keys on which the time of a run depends most, apart from the network.
 TIMED = ("data.train_size", "train.batch_size", "train.epochs")
 
-# Python and torch in memory: what all processes have in common, and what each of them adds (measured with 1, 2 and 4 workers).
+# Memory of Python and torch: shared by all processes, and added by each process (measured with 1, 2 and 4 workers).
 SHARED_BYTES = 280 * 2**20
 PROCESS_BYTES = 95 * 2**20
 
-# What is assumed of the user's own images.
+# What is assumed about the user's own images.
 OWN_CHANNELS = 3
 OWN_CLASSES = 10
 
 
 @dataclass(frozen=True)
 class Part:
-    """Runs that train together: a cohort, or one run in a process of its own, ``at_once`` of which work side by side.
+    """Runs that train together: a cohort, or one run by itself.
 
-    ``seconds`` of the whole part, None where no recorded run on this device and data set tells. ``bytes`` at its peak: of the
-    GPU's memory without the data and CUDA itself, elsewhere of the process, libraries in common with others included.
+    Args:
+        runs: its runs.
+        place: where they train, in words: ``GPU``, ``this process`` or ``processes``.
+        at_once: how many parts train at the same time.
+        seconds: expected time of the whole part; None if no recorded run tells.
+        bytes: expected peak of memory. On a GPU: without the data and CUDA itself. Elsewhere: of the whole process, with the
+            libraries that it shares with other processes.
     """
 
     runs: Cohort
@@ -55,7 +60,15 @@ class Part:
 
 
 def forecast(specs: Sequence[RunSpec], store: Store) -> list[Part]:
-    """The parts in the order of training."""
+    """What training the runs will take.
+
+    Args:
+        specs: the runs that are going to train.
+        store: recorded runs, from which speeds are taken.
+
+    Returns:
+        The parts, in the order of training.
+    """
     lines: dict[str, MemoryLine] = {}
     speeds = _speeds(store)
     return [part for group in by_data(specs) for part in _parts(arrange(group), speeds, lines)]
@@ -74,7 +87,7 @@ def _parts(plan: Arrangement, speeds: Speeds, lines: dict[str, MemoryLine]) -> I
 
 
 def _speeds(store: Store) -> Speeds:
-    """The medians of the latest recorded runs."""
+    """The median speeds of the latest recorded runs."""
     recorded: dict[tuple[str, str, bool], list[float]] = {}
     for run in store.latest(50):
         summary = run.summary
@@ -86,7 +99,7 @@ def _speeds(store: Store) -> Speeds:
 
 
 def _run_seconds(spec: RunSpec, accelerated: bool, speeds: Speeds) -> float | None:
-    """The training time of one run; None where its number of images is not known or, on an accelerator, no speed."""
+    """The training time of one run; None if its number of images is not known or, on an accelerator, its speed is not."""
     config = spec.config
     speed = speeds.get((config.data.name, config.model.name, accelerated), None if accelerated else IMAGES_PER_SECOND)
     return None if num_train_images(config.data) is None or speed is None else cost((spec,)) / speed
@@ -112,7 +125,7 @@ def _fitting(cohort: Cohort, line: MemoryLine) -> list[Cohort]:
 
 
 def part_columns(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
-    """Run id -> the number of its part, from 1, with the part's ``seconds`` and ``bytes``."""
+    """Run id -> ``cohort`` (the number of its part, from 1), ``cohort_seconds`` and ``cohort_bytes`` (of the whole part)."""
     columns = {}
     for number, part in enumerate(parts, start=1):
         for spec in part.runs:
@@ -122,7 +135,7 @@ def part_columns(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
 
 
 def part_rows(parts: Sequence[Part]) -> list[dict[str, Any]]:
-    """One row per cohort; single runs on a CPU are one row for each kind of network."""
+    """One row per cohort on a GPU. Runs that train by themselves share one row per kind of network."""
     groups: dict[object, list[tuple[int, Part]]] = {}
     for number, part in enumerate(parts, start=1):
         groups.setdefault(number if part.place == "GPU" else part.runs[0].fuse_key, []).append((number, part))
@@ -148,7 +161,7 @@ def _row(numbers: Sequence[int], parts: Sequence[Part]) -> dict[str, Any]:
 
 
 def changed(spec: RunSpec, job: Job) -> RunSpec:
-    """A run that takes as long as ``spec`` with the overrides of ``job``; quicker to have than the run itself."""
+    """A run that takes about as long as ``spec`` with the overrides of ``job``, made without the time that composing takes."""
     config = spec.config
     for name, value in job.items():
         if name in TIMED and (value == "null" or value.isdecimal()):
@@ -159,7 +172,7 @@ def changed(spec: RunSpec, job: Job) -> RunSpec:
 
 
 def estimate_seconds(specs: Sequence[RunSpec], store: Store) -> float | None:
-    """Expected wall time of training the specs on this machine's CPU; None where a data set's size is not known."""
+    """Expected wall time of training the specs on this machine's CPU; None if the size of a data set is not known."""
     speeds = _speeds(store)
     times = [_run_seconds(spec, False, speeds) for spec in specs]
     known = [seconds for seconds in times if seconds is not None]
@@ -167,7 +180,7 @@ def estimate_seconds(specs: Sequence[RunSpec], store: Store) -> float | None:
 
 
 def estimate_text(specs: Sequence[RunSpec], store: Store) -> str:
-    """``estimate_seconds`` behind a comma, as a phrase; empty where it is not known."""
+    """``estimate_seconds`` as the end of a sentence: ``, about 12 min``. Empty if it is not known."""
     seconds = estimate_seconds(specs, store)
     return "" if seconds is None else f", about {duration_text(seconds)}"
 

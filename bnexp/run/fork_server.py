@@ -1,6 +1,7 @@
-"""What the fork server of the pool imports before anything else; to be imported by nothing but it.
+"""Prepares the pool's fork server, which imports this module first. Nothing else may import it, because importing has effects.
 
-The server ends with the process that started it, also while it imports torch. A worker whose start is cut off says nothing.
+The server ends when the process that started it ends, even while it still imports torch. A worker whose start is cut off
+prints no traceback.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def end_with_parent() -> None:
-    """Have the system kill this process when its parent process ends. Linux only."""
+    """Make the kernel kill this process when its parent process ends. Linux only."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if not issubclass(kind, EOFError):  # the process that asked for a worker ended before it had said what for
+    if not issubclass(kind, EOFError):  # the process that asked for a worker has ended before it sent the work
         sys.__excepthook__(kind, error, trace)
 
 

@@ -1,8 +1,9 @@
 """Executors on this machine: in this process, or a pool of single-threaded worker processes.
 
-An executor turns cohorts into a stream of records. On a CPU two processes beat two OpenMP threads on nets this small, so
-there the pool trains one cohort a process with one thread each; a GPU is driven from this process. A run has one thread even
-where there are more cores than runs, so that its sums are taken in the same order, and its bits are the same, everywhere.
+An executor turns cohorts into a stream of records. On networks this small, two processes are faster than two OpenMP threads. So
+on a CPU the pool trains one cohort per process, with one thread each. A GPU is driven from this process. A run has one thread
+even if there are more cores than runs. So its sums are taken in the same order, and its bits are the same, however many cores
+there are.
 """
 
 from __future__ import annotations
@@ -36,44 +37,50 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 2  # of a cohort whose worker process died
+MAX_ATTEMPTS = 2  # to train a cohort whose worker process dies
 KEPT_BYTES = 512 * 2**20  # of freed memory that a process keeps for its next tensors; more than an evaluation takes
 
 FORK_SERVER = "bnexp.run.fork_server"
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, where the system has control groups
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container; exists only on systems with control groups
 
 
 def num_cores() -> int:
-    """Processors this process may use: those it is bound to, within the container's quota."""
+    """Number of processors that this process may use: those it is bound to, at most the container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = map(int, CPU_QUOTA.read_text().split())
-    except (OSError, ValueError):  # there is none
+    except (OSError, ValueError):  # there is no quota
         return cores
     return max(1, min(cores, round(quota / period)))
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep memory that tensors gave back, for the next ones, instead of returning it to the system.
+    """Keep memory that tensors have freed for the next tensors, instead of returning it to the system.
 
-    What is asked for anew comes page by page, each filled with zeros first: in an epoch of 5,000 MNIST images that was a
-    quarter of the processor time, most of it in evaluations. The peak of memory stays the same, but what it leaves is kept
-    until the process ends (measured: 745 instead of 695 MiB). Only glibc is told, and old versions of it refuse so large a
-    part.
+    The system fills each page of new memory with zeros first. In an epoch of 5,000 MNIST images that took a quarter of the
+    processor time, most of it in evaluations. The peak of memory stays the same, but freed memory is kept until the process
+    ends (measured: 745 instead of 695 MiB). This works only with glibc, and its old versions refuse so large a threshold.
     """
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
-    if mallopt and mallopt(mmap_threshold, KEPT_BYTES):  # without it the other would do harm: it ends glibc's own adaptation
+    if mallopt and mallopt(mmap_threshold, KEPT_BYTES):  # the other alone would do harm: it turns off glibc's own adaptation
         mallopt(trim_threshold, KEPT_BYTES)
 
 
 def train_cohort(cohort: Cohort, resident: Resident) -> Iterator[Record]:
-    """The records of one cohort, trained here; an error becomes a RunFailed of every run that is not finished.
+    """Train one cohort in this process.
 
-    On a GPU the cohort is split into parts that fit into memory. One that runs out of memory all the same is halved, and its
-    runs start anew.
+    On a GPU the cohort is split into parts that fit into memory. A part that still runs out of memory is halved, and its
+    unfinished runs start again.
+
+    Args:
+        cohort: the runs.
+        resident: their data set.
+
+    Returns:
+        Its records, as they come. An error becomes a RunFailed for every run that is not finished.
     """
     finished: set[str] = set()
     try:
@@ -109,7 +116,7 @@ def train_cohort(cohort: Cohort, resident: Resident) -> Iterator[Record]:
 
 
 def _trained(cohort: Cohort, data: DeviceData, finished: set[str]) -> Generator[Record, None, bool]:
-    """Train a cohort; False where memory ran out. A function of its own, so that nothing of the cohort outlives the attempt."""
+    """Train a cohort; False if memory ran out. A function of its own, so that its tensors are freed before the next attempt."""
     import torch
 
     from bnexp.training import engine
@@ -125,6 +132,7 @@ def _trained(cohort: Cohort, data: DeviceData, finished: set[str]) -> Generator[
 
 
 def _too_large(spec: RunSpec, device: str) -> str:
+    """Why a run that does not fit into memory by itself fails, and what the user can do."""
     train = spec.config.train
     return (
         f"the run alone does not fit into the memory of the device ({device}): train.batch_size={train.batch_size} and "
@@ -134,16 +142,23 @@ def _too_large(spec: RunSpec, device: str) -> str:
 
 
 def run_inline(cohorts: Sequence[Cohort], resident: Resident) -> Iterator[Record]:
-    """Train the cohorts one after another in this process."""
-    import bnexp.training.engine  # noqa: F401  # takes seconds, for which Ctrl-C would wait later
+    """Train the cohorts one after another in this process; their records as they come."""
+    import bnexp.training.engine  # noqa: F401  # takes seconds; later, Ctrl-C would have to wait for it
 
     return chain.from_iterable(train_cohort(cohort, resident) for cohort in cohorts)
 
 
 def try_again(cohort: Cohort, finished: set[str], waiting: deque[Cohort], attempts: dict[str, int]) -> Cohort:
-    """Queue what is left of a cohort whose process died; the runs that have been lost too often instead.
+    """Put the unfinished runs of a cohort whose process died back into the queue, or give them up.
 
-    ``attempts`` counts the losses by the first run that is left, and is brought up to date.
+    Args:
+        cohort: the runs that the process was training.
+        finished: ids of those that had finished.
+        waiting: the queue of cohorts; changed in place.
+        attempts: first unfinished run -> how often its process has died; changed in place.
+
+    Returns:
+        The unfinished runs if they have been lost ``MAX_ATTEMPTS`` times; empty if they are queued or none is left.
     """
     rest = tuple(spec for spec in cohort if spec.run_id not in finished)
     if not rest:
@@ -159,6 +174,8 @@ def try_again(cohort: Cohort, finished: set[str], waiting: deque[Cohort], attemp
 
 @dataclass
 class _Worker:
+    """A worker process, with the cohorts that it has been given and the runs that it has finished."""
+
     process: Any
     connection: Connection
     cohorts: deque[Cohort] = field(default_factory=deque)  # the first one trains
@@ -166,10 +183,11 @@ class _Worker:
 
 
 def start_pool_server() -> BaseContext:
-    """Where worker processes come from; the sooner it is called, the sooner they are ready.
+    """Get the context that worker processes are started from. The sooner it is called, the sooner workers are ready.
 
-    On Linux one process imports torch and is then forked into each worker, so that torch is loaded once, whatever their
-    number; a second call finds that process running. Elsewhere forking a process with such libraries is not safe.
+    On Linux one server process imports torch and is then forked into each worker, so torch is loaded only once. A second call
+    finds that server running. On other systems it is not safe to fork a process that has loaded such libraries, so each worker
+    imports torch itself.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
@@ -177,7 +195,7 @@ def start_pool_server() -> BaseContext:
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([FORK_SERVER, "__main__", "bnexp.data.batches", "bnexp.training.engine"])
-    resource_tracker.ensure_running()  # here, because it ends the shield
+    resource_tracker.ensure_running()  # before the shielded block, because starting it unblocks Ctrl-C
     with shielded(), single_threaded():
         forkserver.ensure_running()
     return context
@@ -186,8 +204,12 @@ def start_pool_server() -> BaseContext:
 class Pool:
     """Single-threaded worker processes that each train one cohort at a time.
 
-    The images reach them through the page cache (memory-mapped files), so they are in memory once. A worker that dies is
-    replaced and its cohort tried again; a cohort that kills two workers is recorded as failed and the others go on.
+    Workers read the images from memory-mapped files, so the images are in memory only once. A worker that dies is replaced and
+    its cohort is tried again. A cohort that kills two workers is recorded as failed; the others go on.
+
+    Args:
+        resident: the data set.
+        num_workers: largest number of worker processes.
     """
 
     def __init__(self, resident: Resident, num_workers: int) -> None:
@@ -197,7 +219,7 @@ class Pool:
         self._workers: list[_Worker] = []
 
     def run(self, cohorts: Sequence[Cohort]) -> Iterator[Record]:
-        """Records of all cohorts as they come, those of one run in order."""
+        """Train the cohorts; their records as they come. Those of one run are in order."""
         waiting = deque(cohorts)
         attempts: dict[str, int] = {}
         try:
@@ -223,9 +245,9 @@ class Pool:
             self.close()
 
     def close(self) -> None:
-        """Stop all workers, at once when they are busy."""
+        """Stop all workers at once, even if they are busy."""
         for worker in self._workers:
-            worker.process.terminate()  # an idle one too: taking torch down in good order takes most of a second
+            worker.process.terminate()  # an idle one too: without this, shutting torch down takes most of a second
             worker.connection.close()
         for worker in self._workers:
             worker.process.join()
@@ -235,13 +257,15 @@ class Pool:
         here, there = self._context.Pipe()
         process = self._context.Process(target=_work, args=(there, self.resident, dict(os.environ)), daemon=True)
         with shielded() if self._context.get_start_method() == "spawn" else nullcontext():
-            process.start()  # of a fork server this waits until torch is loaded; there Ctrl-C does no harm
+            process.start()  # with a fork server this waits until torch is loaded; Ctrl-C does no harm then
         there.close()
         return _Worker(process, here)
 
     def _hand_out(self, waiting: deque[Cohort]) -> None:
-        """A cohort for every worker without one; then a second one for each, so that it goes on while this process is busy
-        with the records. That leaves enough for all, and none waits behind a longer one while another worker is idle.
+        """Give a cohort to every idle worker, then a second one to each worker.
+
+        With a second one a worker goes on while this process is busy with records. It is given only if enough cohorts are left
+        for all workers and it takes as long as the first, so that no cohort waits behind a longer one while a worker is idle.
         """
         for worker in self._workers:
             if waiting and not worker.cohorts:
@@ -255,7 +279,7 @@ class Pool:
 
     def _give(self, worker: _Worker, cohort: Cohort) -> None:
         worker.cohorts.append(cohort)
-        with suppress(OSError):  # it died meanwhile: reading from it says so
+        with suppress(OSError):  # the worker has died; the next read from it finds that out
             worker.connection.send(cohort)
 
     def _replace(self, worker: _Worker, waiting: deque[Cohort], attempts: dict[str, int]) -> Iterator[Record]:
@@ -275,8 +299,8 @@ class Pool:
 
 
 def _work(connection: Connection, resident: Resident, environment: dict[str, str]) -> None:
-    """The life of a worker process: take a cohort, send its records, say None, until the connection ends."""
-    os.environ.update(environment)  # the fork server's own is that of its start
+    """The main loop of a worker process: receive a cohort, send its records, then None, until the connection ends."""
+    os.environ.update(environment)  # the fork server has the environment of when it was started
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it stops the workers
     try:
         while True:
@@ -289,7 +313,7 @@ def _work(connection: Connection, resident: Resident, environment: dict[str, str
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Processes started inside begin with one OpenMP and one MKL thread."""
+    """Processes that are started inside use one OpenMP and one MKL thread."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))

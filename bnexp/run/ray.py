@@ -1,6 +1,7 @@
-"""Executor on a Ray cluster: each cohort is a Ray task, and its records stream home while it trains.
+"""Executor on a Ray cluster: each cohort is a Ray task, which sends its records back while it trains.
 
-Every node needs bnexp in the same version (``pip install 'bnexp[ray]'``); data sets are found in a node's cache or made there.
+Every node needs the same version of bnexp (``pip install 'bnexp[ray]'``). A node takes data sets from its own cache, or
+prepares them there.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from bnexp.data.resident import Resident
 
 CONNECT_SECONDS = 5.0
-OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray that is started here; it holds records on their way only
+OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray that is started here; it holds no images, only records on their way
 
 
 @dataclass
@@ -37,16 +38,16 @@ class _Task:
 
 
 class RayPool:
-    """Trains cohorts as Ray tasks: one CPU core each, and one GPU with ``train.device=cuda``; ``auto`` means the CPU here.
+    """Trains cohorts as Ray tasks, each on one CPU core, and with ``train.device=cuda`` on one GPU as well.
 
-    A task whose worker or node dies is tried again from its start; a cohort that loses two is recorded as failed and the others
-    go on.
+    ``train.device=auto`` means the CPU here. If the worker or the node of a task dies, the task is tried again from its start.
+    A cohort that loses two tasks is recorded as failed; the others go on.
 
     Args:
         resident: the data set, as prepared on this machine.
-        address: ``HOST:PORT`` of a cluster that this machine is a node of, or ``auto`` for the one that runs on this machine;
-            None: the environment's ``RAY_ADDRESS``, else a Ray that lives as long as the work.
-        num_workers: most cohorts at once; None: as many as the cluster has room for.
+        address: ``HOST:PORT`` of a cluster that this machine is a node of, or ``auto`` for the one that runs on this machine.
+            None: ``RAY_ADDRESS`` if the environment has it, else a new Ray on this machine, which ends with the work.
+        num_workers: largest number of cohorts at the same time; None: as many as the cluster has room for.
     """
 
     def __init__(self, resident: Resident, address: str | None = None, num_workers: int | None = None) -> None:
@@ -55,7 +56,11 @@ class RayPool:
         self.num_workers = num_workers
 
     def run(self, cohorts: Sequence[Cohort]) -> Iterator[Record]:
-        """Records of all cohorts as they come, those of one run in order. Raises ConfigError if there is no such cluster."""
+        """Train the cohorts; their records as they come. Those of one run are in order.
+
+        Raises:
+            ConfigError: Ray is not installed, the cluster does not answer, or it has no GPU but the runs need one.
+        """
         ray = _import_ray()
         ours = not ray.is_initialized()
         if ours:
@@ -75,7 +80,7 @@ class RayPool:
                 f"train.device=cuda needs a GPU, and the Ray cluster at {self.address} has none; "
                 "use train.device=cpu or another executor.address."
             )
-        task = ray.remote(max_retries=0)(_train_on_node)  # Ray's own retries would replay records that are home already
+        task = ray.remote(max_retries=0)(_train_on_node)  # Ray's own retries would send the same records again
         data = ray.put(_pack(self.resident))
         limit = self.num_workers or len(waiting)
         attempts: dict[str, int] = {}
@@ -99,7 +104,7 @@ class RayPool:
 
 def _import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # or Ray prints the death of a worker to stdout, amid --json
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # else Ray prints the death of a worker to stdout, into --json
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it, Ray warns of a change in its GPU handling
     try:
         return importlib.import_module("ray")
@@ -110,6 +115,7 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any, address: str, num_cpus: int) -> None:
+    """Connect to the cluster, or start a Ray with so many CPUs for the address ``local``. Raises ConfigError."""
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
         with single_threaded():
@@ -133,7 +139,7 @@ def _first_sentence(error: Exception) -> str:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise ConfigError unless something listens at the address: Ray itself would try for minutes."""
+    """Raise ConfigError unless something listens at the address. Ray itself would go on trying for minutes."""
     host, _, port = address.rpartition(":")
     if "/" in host or not host or not port.isdigit():
         raise ConfigError(
@@ -154,7 +160,7 @@ def _num_gpus(cohort: Cohort) -> int:
 
 
 def _portable(cohort: Cohort) -> Cohort:
-    """The runs as a node can train them: files by absolute path, device ``auto`` as ``cpu`` (no GPU is reserved for them)."""
+    """The runs as a node can train them: absolute paths, and device ``cpu`` for ``auto``, which has no GPU reserved."""
     specs = [replace(spec, config=deepcopy(spec.config)) for spec in cohort]
     for spec in specs:
         if spec.config.train.device is Device.auto:
@@ -165,19 +171,19 @@ def _portable(cohort: Cohort) -> Cohort:
 
 
 def _pack(resident: Resident) -> bytes:
-    """As bytes, because arrays that Ray itself hands out are read-only, which torch does not know."""
+    """The data set as bytes: arrays that Ray itself sends arrive read-only, which torch does not support."""
     return pickle.dumps(replace(resident, packed=replace(resident.packed, path=resident.packed.path.resolve())))
 
 
 def _again(task: _Task, error: Exception, waiting: deque[Cohort], attempts: dict[str, int]) -> Iterator[RunFailed]:
-    """Queue what is left of a lost cohort, or give its runs up."""
+    """Put the unfinished runs of a lost cohort back into the queue; the records of those that are given up."""
     reason = _first_sentence(getattr(error, "cause", None) or error)
     for spec in try_again(task.cohort, task.finished, waiting, attempts):
         yield RunFailed(spec.run_id, f"its Ray task was lost {MAX_ATTEMPTS} times in a row: {reason}.", str(error))
 
 
 def _train_on_node(cohort: Cohort, packed: bytes) -> Iterator[Record]:
-    """The task, as it runs on a node."""
+    """The Ray task, which runs on a node: train a cohort on the pickled data set."""
     try:
         resident = _find_data(pickle.loads(packed), cohort[0].config.data)
     except Exception as error:
@@ -188,7 +194,7 @@ def _train_on_node(cohort: Cohort, packed: bytes) -> Iterator[Record]:
 
 
 def _find_data(resident: Resident, config: DataConfig) -> Resident:
-    """The sender's packed files where this node sees them (same machine, shared disk), else the same data made here."""
+    """The sender's packed files if this node can read them (same machine, shared disk), else the same data prepared here."""
     from bnexp.data.download import DataError
     from bnexp.data.resident import prepare
 

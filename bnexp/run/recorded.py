@@ -1,4 +1,4 @@
-"""A recorded run whose network can be used."""
+"""Recorded runs with networks that can be used."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 
 class TrainedRun(RecordedRun):
-    """A recorded run, with its network. Comparing needs only the record, so that it can do without torch."""
+    """A recorded run, with its network. A class of its own because comparing needs only the record, and no torch."""
 
     def model(self) -> nn.Sequential:
-        """The network with its weights, as a module of torch's own layers on the CPU, in evaluation mode.
+        """The network with its weights, made of torch's own layers, on the CPU and in evaluation mode.
 
         Returns:
-            Images ``(N, C, S, S)`` -> logits ``(N, K)``, classes in the order of ``facts.class_names``. The images are those of
-            the run: scaled to 0..1, then less the mean and over the standard deviation that ``bnexp data NAME`` prints.
+            A module from images ``(N, C, S, S)`` to logits ``(N, K)``, with classes in the order of ``facts.class_names``. The
+            images must be prepared as in the run: pixels scaled to 0..1, minus the mean, divided by the standard deviation that
+            ``bnexp data NAME`` prints.
 
         Raises:
             FileNotFoundError: the run has no weights.
@@ -46,14 +47,14 @@ class TrainedRun(RecordedRun):
 
 
 def load_run(run_id: str, runs_dir: str | Path | None = None) -> TrainedRun:
-    """A finished run.
+    """Find a finished run.
 
     Args:
         run_id: its id, or the beginning of it.
-        runs_dir: the directory of the records; None for ``BNEXP_RUNS_DIR``, else ``./runs``.
+        runs_dir: the directory of the records. None: ``BNEXP_RUNS_DIR`` if the environment has it, else ``./runs``.
 
     Raises:
-        ConfigError: no finished run, or more than one, has such an id.
+        ConfigError: no finished run has an id that begins so, or several have.
 
     Example:
         >>> network = bnexp.load_run("3f2a").model()

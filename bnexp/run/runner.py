@@ -1,4 +1,4 @@
-"""Run specs -> executor -> engine -> sinks: skip what is finished, isolate what fails, keep what is done."""
+"""Trains run specs and records them: finished runs are skipped, a failed run stops no other, and results are kept at once."""
 
 from __future__ import annotations
 
@@ -44,19 +44,26 @@ class RunError(Exception):
 def run(
     specs: Sequence[RunSpec], store: Store | None = None, prepared: Prepared | None = None
 ) -> dict[str, RecordedRun | RunError]:
-    """Train every spec that has no finished record; run id -> its record, or why it failed.
+    """Train every spec that has no finished record.
 
-    Results are written as they come, so an interruption loses only what is training. A run that another process is training
-    is left to it and waited for. No run is tried twice in one call.
+    Results are written as they come, so an interruption loses only runs that are training. If another process trains a run,
+    this one waits for it. No run is tried twice in one call.
 
     Args:
         specs: the runs.
-        store: where records are kept; None: the user's.
-        prepared: the data sets that the command has made ready; None: it has none yet.
+        store: where runs are recorded; None: ``BNEXP_RUNS_DIR`` or its default.
+        prepared: the data sets that the command has prepared so far; None if it has prepared none.
+
+    Returns:
+        Run id -> its record, or the error that says why it failed.
+
+    Raises:
+        ConfigError: the runs cannot train on this machine or with these settings.
+        DataError: all runs are on one data set, and it is out of reach.
     """
     store = store or Store()
     for spec in specs:
-        requested_mode(spec.config.track.wandb)  # a mode that W&B does not know is refused before anything trains
+        requested_mode(spec.config.track.wandb)  # refuses a mode that W&B does not know before anything trains
     claims = Claims(store)
     errors: dict[str, RunError] = {}
     console = SafeConsole(stderr=True)
@@ -78,15 +85,23 @@ def run(
 
 
 def _startable(specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """The specs but for those that start from the weights of another of them."""
+    """The specs, without those that start from the weights of another one of them."""
     waited_for = {spec.run_id for spec in specs}
     return [spec for spec in specs if spec.config.train.init_from not in waited_for]
 
 
 def unfinished(specs: Sequence[RunSpec], store: Store, prepared: Prepared | None = None) -> list[RunSpec]:
-    """The specs, each once, that have no finished record.
+    """The specs that have no finished record, each once.
 
-    The user's own files may have changed under the same path: then a record of the earlier contents does not count.
+    The user's own files may have changed under the same path. A record of their earlier contents does not count.
+
+    Args:
+        specs: the runs.
+        store: where runs are recorded.
+        prepared: the data sets that the command has prepared so far; None if it has prepared none.
+
+    Raises:
+        DataError: the user's own files cannot be read.
     """
     prepared = prepared or Prepared()
     todo = []
@@ -99,7 +114,7 @@ def unfinished(specs: Sequence[RunSpec], store: Store, prepared: Prepared | None
 
 
 def run_job(tree: DictConfig) -> float:
-    """Hydra's task function: train one configuration; its objective."""
+    """Hydra's task function: train one configuration and return its objective."""
     from bnexp.plan.compose import to_config
 
     spec = RunSpec(to_config(tree))
@@ -107,9 +122,9 @@ def run_job(tree: DictConfig) -> float:
 
 
 def objective(result: RecordedRun | RunError) -> float:
-    """What a sweeper maximises: validation accuracy of the last epoch, test accuracy where no part is held out.
+    """What a sweeper maximises: the validation accuracy of the last epoch, or the test accuracy if no validation part exists.
 
-    NaN for a run that failed: Hydra's sweepers would end with the first exception and lose the other jobs' results.
+    It is NaN for a run that failed. With an exception, Hydra's sweepers would end and lose the results of the other jobs.
     """
     if isinstance(result, RunError):
         return math.nan
@@ -118,12 +133,12 @@ def objective(result: RecordedRun | RunError) -> float:
 
 
 def command_line() -> str:
-    """The command that is running, as one would type it."""
+    """The command that is running, as a user would type it."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def by_data(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
-    """The specs in groups that share a data set, prepared alike."""
+    """The specs in groups with equal ``data`` settings, which share one prepared data set."""
     groups: dict[tuple[Any, ...], list[RunSpec]] = {}
     for spec in specs:
         groups.setdefault(astuple(spec.config.data), []).append(spec)
@@ -133,7 +148,7 @@ def by_data(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
 def _train(
     specs: Sequence[RunSpec], store: Store, prepared: Prepared, progress: ProgressSink, console: SafeConsole
 ) -> dict[str, RunError]:
-    """Train the runs of each data set; run id -> why it failed. Data out of reach fail their runs, and no others."""
+    """Train the runs of each data set; run id -> why it failed. If one of several data sets is out of reach, its runs fail."""
     from bnexp.data.download import DataError
 
     errors: dict[str, RunError] = {}
@@ -175,7 +190,7 @@ def _run_group(
 
 
 def _with_weights(specs: Sequence[RunSpec], store: Store) -> tuple[list[RunSpec], list[RunFailed]]:
-    """The specs with the weights that they start from, and those that fail because there are none such."""
+    """The specs with the weights that they start from, and the records of those that fail because there are no such weights."""
     ready, lost = [], []
     for spec in specs:
         try:
@@ -186,6 +201,7 @@ def _with_weights(specs: Sequence[RunSpec], store: Store) -> tuple[list[RunSpec]
 
 
 def _execute(specs: Sequence[RunSpec], resident: Resident) -> Iterator[Record]:
+    """Train the runs with the executor that suits them; their records."""
     plan, executor = arrange(specs), specs[0].config.executor
     if plan.place is ExecutorName.ray:
         return RayPool(resident, executor.address, executor.workers).run(plan.cohorts)
@@ -195,7 +211,12 @@ def _execute(specs: Sequence[RunSpec], resident: Resident) -> Iterator[Record]:
 
 
 def wandb_sink(spec: RunSpec, resident: Resident) -> WandbSink:
-    """The W&B sink for runs on this data set, as the first of them asks for it."""
+    """The W&B sink for runs on this data set.
+
+    Args:
+        spec: the first of the runs; its ``track`` settings are used for all.
+        resident: the data set.
+    """
     track = spec.config.track
     return WandbSink(
         track.wandb,

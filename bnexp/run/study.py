@@ -1,4 +1,4 @@
-"""A study from its name to its verdict, its report and its group on W&B: what ``bnexp study`` does, without printing."""
+"""Runs a study from its name to its verdict, its report and its group on W&B: ``bnexp study`` without printing."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from bnexp.tracking.initial import resolve_starts
 from bnexp.tracking.store import Store
 from bnexp.tracking.wandb_session import WandbSession
 
-Launch = Callable[[Batch], Any]  # trains runs; it returns when all are recorded or have failed
+Launch = Callable[[Batch], Any]  # trains runs, and returns when each is recorded or has failed
 
 
 class Listener:
-    """Hears how a study goes, for those who show it. Override what is of interest."""
+    """Is told how a study goes, so that it can show it. Each method does nothing until a subclass overrides it."""
 
     def tuning(self, setting: str, num_runs: int) -> None:
-        """``num_runs`` runs are about to choose values of ``setting``; more follow if a best value lies at the grid's edge."""
+        """``num_runs`` runs will train to choose values of ``setting``; more follow if a best one lies at the grid's edge."""
 
     def tuned(self, choices: Sequence[Choice]) -> None:
         """These values were chosen."""
 
     def planned(self, plan: StudyPlan, todo: Sequence[RunSpec]) -> None:
-        """The study is recorded; of its runs, those in ``todo`` are about to train."""
+        """The study is recorded, and the runs in ``todo`` are about to train."""
 
     def concluded(self, result: StudyResult) -> None:
-        """The runs were compared; the report follows."""
+        """The runs are compared; the report follows."""
 
     def told(self, text: str) -> None:
-        """A sentence for the user: where the report lies, or what is wrong with W&B."""
+        """A sentence for the user: where the report is, or what is wrong with W&B."""
 
 
 def run_study(
@@ -50,13 +50,13 @@ def run_study(
     Everything is recorded in ``BNEXP_RUNS_DIR`` (default ``./runs``), as by ``bnexp study``. Progress is shown on stderr.
 
     Args:
-        name: of a study file, such as ``batchnorm``; ``bnexp study`` lists them.
+        name: name of a study file, such as ``batchnorm``; ``bnexp study`` lists them.
         overrides: Hydra overrides, such as ``["data=digits", "study.seeds=3"]``.
-        listener: hears how the study goes; None for nobody.
-        report: whether to draw ``report.html`` if W&B does not need it.
+        listener: is told how the study goes; None if nobody is.
+        report: whether to write ``report.html``. If results go to W&B, it is written in any case.
 
     Returns:
-        The verdict, with its arms, comparisons and notes; ``result.answer`` is the answer in one sentence.
+        The verdict with its arms, comparisons and notes; ``result.answer`` is the answer in one sentence.
 
     Raises:
         ConfigError: the study cannot run with these overrides; nothing has trained.
@@ -72,7 +72,7 @@ def run_study(
 def run_recorded(
     name: str, overrides: Sequence[str], store: Store, listener: Listener, *, report: bool
 ) -> tuple[StudyRecord, StudyResult]:
-    """:func:`run_study`, with the study's record."""
+    """:func:`run_study` for callers that have a store; the study's record and its result."""
     record, wandb = _train(name, overrides, store, listener)
     from bnexp.comparison.conclude import conclude  # scipy and altair take seconds, which the runs need not wait for
 
@@ -88,10 +88,10 @@ def run_recorded(
 
 
 def _train(name: str, overrides: Sequence[str], store: Store, listener: Listener) -> tuple[StudyRecord, WandbConfig | None]:
-    """Record a study's question, then train what has no record yet.
+    """Record a study's question, then train the runs that have no record yet.
 
     Returns:
-        The study's record, and how to log the study; None if W&B is disabled or has the study as it is.
+        The study's record and its W&B settings; None in place of the settings if W&B is off or already has the study.
     """
     prepare_workers()
     with session(resolve_starts([f"study={name}", *overrides], store)) as hydra:
@@ -112,13 +112,18 @@ def _train(name: str, overrides: Sequence[str], store: Store, listener: Listener
 
 
 def _launch(hydra: Session, plan: StudyPlan, store: Store, prepared: Prepared) -> Launch:
-    """Bnexp's own launcher gets the runs as they are; any other launcher composes each job again, maybe on another machine."""
+    """How the study's runs are launched.
+
+    Bnexp's own launcher gets the specs themselves. Any other launcher composes each job again, maybe on another machine.
+    """
     if plan.launcher == "cohort":
         return lambda batch: runner.run(batch.specs, store, prepared)
     return lambda batch: hydra.launch(runner.run_job, plan.master, [texts_of(job) for job in batch.jobs])
 
 
 def _tuned(plan: StudyPlan, store: Store, launch: Launch, prepared: Prepared, listener: Listener) -> StudyPlan:
+    """:func:`tune`, while the listener is told."""
+
     def train(batch: Batch) -> None:
         listener.tuning(plan.study.tune.setting, len(batch.jobs))
         launch(batch)

@@ -1,4 +1,4 @@
-"""Single runs and multiruns: what ``bnexp train`` does, without printing."""
+"""Trains single runs and multiruns: ``bnexp train`` without printing."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from bnexp.tracking.store import Store
 
 
 def train(overrides: Sequence[str] = ()) -> TrainedRun:
-    """Train one network, unless that very run is recorded already.
+    """Train one network, unless the same run is recorded already.
 
-    It is recorded in ``BNEXP_RUNS_DIR`` (default ``./runs``), as by ``bnexp train``. Progress is shown on stderr.
+    The run is recorded in ``BNEXP_RUNS_DIR`` (default ``./runs``), as by ``bnexp train``. Progress is shown on stderr.
 
     Args:
         overrides: Hydra overrides, such as ``["data=digits", "norm=batch", "seed=1"]``, each with one value.
 
     Returns:
-        The record: ``run.summary.metrics``, ``run.metrics()`` (epoch by epoch), ``run.predictions()``, ``run.model()``.
+        The recorded run: ``run.summary.metrics``, ``run.metrics()`` (per epoch), ``run.predictions()``, ``run.model()``.
 
     Raises:
         ConfigError: the run is not possible with these overrides; nothing has trained.
@@ -44,12 +44,15 @@ def train(overrides: Sequence[str] = ()) -> TrainedRun:
 
 
 def launch(overrides: Sequence[str], *, multirun: bool, tell: Callable[[str], None] | None = None) -> list[RunSpec]:
-    """Train the runs of a command line with Hydra's sweeper and launcher; the runs, each once, whether they ended well or not.
+    """Train the runs of a command line with Hydra's sweeper and launcher.
 
     Args:
-        overrides: Hydra overrides; several values for one key only with ``multirun``.
+        overrides: Hydra overrides; a key may have several values only with ``multirun``.
         multirun: whether the sweeper makes several jobs of them.
-        tell: is called with each sentence that the user should know of; None for nobody.
+        tell: is called with each sentence that the user should read; None if nobody is told.
+
+    Returns:
+        The runs, each once, including those that failed.
 
     Raises:
         ConfigError: an override or a run is not possible.
@@ -58,7 +61,7 @@ def launch(overrides: Sequence[str], *, multirun: bool, tell: Callable[[str], No
         if multirun:
             jobs = hydra.multirun(run_job)
         else:
-            tell_notes([RunSpec(compose_one(hydra))], tell)  # every mistake is answered before Hydra starts
+            tell_notes([RunSpec(compose_one(hydra))], tell)  # composing first finds every mistake before Hydra starts
             jobs = [hydra.run(run_job)]
     specs = unique([RunSpec(to_config(job.cfg)) for job in jobs if job.cfg is not None])
     if multirun:
@@ -67,7 +70,7 @@ def launch(overrides: Sequence[str], *, multirun: bool, tell: Callable[[str], No
 
 
 def tell_notes(specs: Sequence[RunSpec], tell: Callable[[str], None] | None) -> None:
-    """Say which data have fewer images than their budget."""
+    """Tell the user which data sets have fewer images than their budget allows."""
     for note in dict.fromkeys(budget_note(spec.config) for spec in specs):
         if note and tell:
             tell(note)

@@ -1,7 +1,7 @@
 """Tuning: each cell of a study gets its own best value of one key, chosen on validation before the study's runs train.
 
-All cells try the same values with the same seeds, none of which is the study's: the search is equally long for each, and what
-chooses a value does not judge it. Where a best value lies on the grid's edge, the grid grows there, for all cells.
+All cells try the same values with the same seeds, so the search is equally long for each. No seed is one of the study's, so the
+runs that choose a value do not judge it. If a best value lies on the grid's edge, the grid grows there for all cells.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from bnexp.tracking.store import Store
 
 
 def tune(plan: StudyPlan, store: Store, train: Callable[[Batch], Any], prepared: Prepared | None = None) -> StudyPlan:
-    """The plan with the best value of ``study.tune.setting`` in the runs of each cell; without a grid the plan as it is.
+    """Choose the best value of ``study.tune.setting`` for each cell of a study.
 
     Args:
         plan: the study, expanded.
         store: where the tuning runs are recorded.
-        train: is called with runs that have no record yet, and returns when they have.
-        prepared: the data sets that the command has made ready; None if it has none yet.
+        train: is called with runs that have no record yet, and returns when each is recorded or has failed.
+        prepared: the data sets that the command has prepared so far; None if it has prepared none.
+
+    Returns:
+        The plan with the chosen values in its runs; the same plan if the study has no grid.
 
     Raises:
         ConfigError: a tuning run left no record.
@@ -53,7 +56,17 @@ def tune(plan: StudyPlan, store: Store, train: Callable[[Batch], Any], prepared:
 
 
 def choose(plan: StudyPlan, grid: Sequence[float], batch: Batch, store: Store) -> list[Choice]:
-    """The best of ``grid`` for each cell: highest mean validation accuracy of the last epoch, of equal ones the smaller."""
+    """The best value of the grid for each cell: the one with the highest mean validation accuracy of the last epoch.
+
+    Args:
+        plan: the study, expanded.
+        grid: values tried, ascending. Of equally good values the smaller is chosen.
+        batch: the tuning runs, in the order of ``tuning_jobs``.
+        store: where they are recorded.
+
+    Raises:
+        ConfigError: a tuning run left no record.
+    """
     accuracies = np.array([_accuracy(spec, store) for spec in batch.specs])
     found = [cell for arms in cells(plan.study) for cell in arms]
     means = accuracies.reshape(len(found), len(grid), len(plan.study.tune.seeds)).mean(2)
@@ -66,6 +79,7 @@ def choose(plan: StudyPlan, grid: Sequence[float], batch: Batch, store: Store) -
 
 
 def _accuracy(spec: RunSpec, store: Store) -> float:
+    """Validation accuracy of the last epoch of a recorded run. Raises ConfigError if the run left no record."""
     run = store.find(spec.run_id)
     if run is None:
         failed = RecordedRun(store.run_path(spec)).failure
@@ -77,9 +91,13 @@ def _accuracy(spec: RunSpec, store: Store) -> float:
 
 
 def extended(grid: Sequence[float], choices: Sequence[Choice]) -> list[float]:
-    """The grid and, beyond each end that is some cell's best value, one more at the ratio of the two values before it.
+    """The grid with one more value beyond each end that is the best value of some cell.
 
-    An end stays as it is where the key does not allow more.
+    The new value continues the ratio of the two before it. An end stays as it is if the key does not allow the new value.
+
+    Args:
+        grid: values tried, ascending.
+        choices: the best value of each cell.
     """
     best = {choice.value for choice in choices}
     below = [_next(grid[1], grid[0])] if grid[0] in best else []

@@ -1,4 +1,4 @@
-"""Hydra launcher ``cohort``: trains the jobs of a multirun together, as cohorts, instead of one after another."""
+"""The Hydra launcher ``cohort``, which trains the jobs of a multirun together, as cohorts, instead of one after another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ ConfigStore.instance().store(group="hydra/launcher", name="cohort", node=CohortL
 
 
 class CohortLauncher(Launcher):
-    """Composes and validates every job before the first one trains, then hands all of them to the runner."""
+    """Composes and validates every job before the first one trains, then gives all of them to the runner."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        # The task function trains one job; a cohort needs all of them, so the runner is called directly.
+        # The task function trains a single job. A cohort needs all of them, so ``launch`` calls the runner directly.
         del task_function
         self.hydra_context = hydra_context
         self.config = config

@@ -1,4 +1,4 @@
-"""Hydra sweeper ``study``: expands the arms x factors x seeds of a study and hands the jobs to the launcher."""
+"""The Hydra sweeper ``study``, which expands a study into arms x factors x seeds and gives the jobs to the launcher."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,9 @@ ConfigStore.instance().store(group="hydra/sweeper", name="study", node=StudySwee
 
 
 class StudySweeper(Sweeper):
-    """Every run of the study is composed and validated before the launcher starts the first.
+    """Composes and validates every run of a study before the launcher starts the first one.
 
-    A study that is tuned trains the runs that tune first; one with pretraining then the runs that the others start from.
+    The runs that tune train first, if there are any, then the pretrainings, then the study's own runs.
     """
 
     launcher: Launcher

@@ -1,4 +1,4 @@
-"""Hydra config source ``bnexp``: the user's configuration files, each looked at before it is read."""
+"""The Hydra config source ``bnexp``: the user's configuration files, whose size is checked before they are read."""
 
 from pathlib import Path
 
