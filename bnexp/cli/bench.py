@@ -34,28 +34,29 @@ def bench(
     ] = "B0,B1,B2,B3,B4,B5",
     num_runs: Annotated[
         str | None,
-        typer.Option("--runs", help="Numbers of runs: 1, or even (two arms a seed).", show_default="1,6; on a GPU 1,10,100"),
+        typer.Option(
+            "--runs", help="Numbers of runs, each 1 or even (two arms per seed).", show_default="1,6; on a GPU 1,10,100"
+        ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Times that each rung is measured; the rungs take turns.")] = 3,
-    data: Annotated[
-        str | None, typer.Option(help="Data set.", show_default="mnist where its files are here, else digits")
-    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="How many times each rung is measured; the rungs take turns.")] = 3,
+    data: Annotated[str | None, typer.Option(help="Data set.", show_default="mnist if its files are here, else digits")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each run.")] = 1,
     train_size: Annotated[
-        int | None, typer.Option(help="Training images; 0: all.", show_default="2000 of mnist, all of digits")
+        int | None, typer.Option(help="Number of training images; 0: all.", show_default="2000 of mnist, all of digits")
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where every rung computes.")] = Device.auto,
+    device: Annotated[Device, typer.Option(help="Device that every rung uses.")] = Device.auto,
     limit: Annotated[
-        float, typer.Option(min=0.0, help="Leave out a rung that is expected to take more minutes than this for one time.")
+        float, typer.Option(min=0.0, help="Leave out a rung if one measurement should take more minutes than this.")
     ] = 30.0,
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,
 ) -> None:
-    """Time the speed ladder: the same runs by six ways of training, from the tutorial's loop to bnexp.
+    """Time the speed ladder: the same runs, trained in six ways, from the tutorial's loop to bnexp.
 
-    Each rung is a process of its own, timed from start to results on disk. Single-process rungs use torch's own number of
-    threads (set OMP_NUM_THREADS to change it); B3 and, on a CPU, B5 use one thread in each of as many processes as cores.
+    Each rung is a process of its own, timed from its start until its results are on disk. Rungs with one process use torch's
+    own number of threads (set OMP_NUM_THREADS to change it). B3 and, on a CPU, B5 use one process per core with one thread
+    each.
 
     Example: bnexp bench --rungs B0,B2,B5 --runs 6
     """
@@ -85,6 +86,7 @@ def bench(
 
 
 def _plan(rungs: str, num_runs: str | None, repeats: int, work: Work, limit: float) -> Plan:
+    """What is going to be measured; ``limit`` in seconds."""
     from bnexp.bench.ladder import Plan
     from bnexp.bench.work import pick_rungs, pick_runs
 
@@ -93,7 +95,11 @@ def _plan(rungs: str, num_runs: str | None, repeats: int, work: Work, limit: flo
 
 
 def _climb(plan: Plan, stem: Path, num_test: int, facts: dict[str, str]) -> tuple[Ladder | None, bool]:
-    """Measure, writing ``stem``.json after each time; the ladder, None without a measurement, and whether Ctrl-C ended it."""
+    """Measure the ladder, and write ``stem``.json after each measurement.
+
+    Returns:
+        The ladder, None if nothing was measured, and whether Ctrl-C ended it.
+    """
     from bnexp.bench.ladder import climb
     from bnexp.bench.result import build
     from bnexp.tracking.store import write_json
@@ -114,7 +120,7 @@ def _climb(plan: Plan, stem: Path, num_test: int, facts: dict[str, str]) -> tupl
 
 
 def _work(data: str | None, train_size: int | None, epochs: int, device: Device) -> Work:
-    """The work of one run, checked as any other configuration is."""
+    """The work of one run, checked like any other configuration."""
     from bnexp.bench.work import Work, default_data
     from bnexp.plan.compose import compose
     from bnexp.training.precision import resolve_device
@@ -128,7 +134,7 @@ def _work(data: str | None, train_size: int | None, epochs: int, device: Device)
 
 
 def _facts() -> dict[str, str]:
-    """The machine before the first measurement; its load says how far the times can be trusted."""
+    """Facts about the machine before the first measurement. Its load tells how far the times can be trusted."""
     from bnexp.run.local import num_cores
     from bnexp.tracking.store import environment
 
@@ -140,7 +146,7 @@ def _facts() -> dict[str, str]:
 
 
 def _announce(plan: Plan, num_train: int) -> None:
-    """What will be measured, and how long that should take."""
+    """Print what will be measured, and how long that should take."""
     from bnexp.run.forecast import duration_text
 
     work = plan.work
@@ -154,7 +160,7 @@ def _announce(plan: Plan, num_train: int) -> None:
 
 
 def _progress(plan: Plan, measurements: list[Measurement], left_out: list[LeftOut]) -> None:
-    """A line for the latest measurement, with the time that the rest should take."""
+    """Print one line on the latest measurement, with the time that the rest should take."""
     from bnexp.bench.result import mean_accuracy
     from bnexp.run.forecast import duration_text
 
@@ -172,6 +178,7 @@ def _progress(plan: Plan, measurements: list[Measurement], left_out: list[LeftOu
 
 
 def _print(ladder: Ladder, format: Format) -> None:
+    """Print the ladder on stdout."""
     from bnexp.bench.result import table
 
     if format is Format.json:

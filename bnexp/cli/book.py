@@ -32,12 +32,12 @@ def run_all(overrides: list[str], format: Format) -> None:
 
 
 def rebuild(book: Book, store: Store, format: Format) -> None:
-    """Compare the studies of a recorded book again and write it; trains nothing."""
+    """Compare the studies of a recorded book again and write the book. Nothing is trained."""
     _write(compare_again(book, store, PrintedBook(format)), store, format)
 
 
 class PrintedBook(BookListener, Printed):
-    """Shows how the studies go, with no more of each than its answer."""
+    """Prints how the studies go, with only the answer of each."""
 
     def begins(self, name: str, number: int, count: int) -> None:
         message(f"\n[{number}/{count}] {name}")
@@ -63,14 +63,14 @@ def _write(found: Concluded, store: Store, format: Format) -> None:
 
 
 def print_plans(overrides: list[str], format: Format) -> None:
-    """What each study would train; a run that two studies share counts where it comes first."""
+    """Print what each study would train. A run that several studies share counts for the first of them."""
     from bnexp.cli.planned import planned_runs
     from bnexp.plan.expand import expand_study
     from bnexp.plan.session import session
     from bnexp.run.forecast import duration_text, estimate_seconds, estimate_text
     from bnexp.tracking.store import Store
 
-    with session(overrides) as hydra:  # what no study can run with is refused at once
+    with session(overrides) as hydra:  # refuses at once what no study can run with
         names = hydra.groups.get("study", [])
     store = Store()
     rows: list[Row] = []

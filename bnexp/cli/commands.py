@@ -1,4 +1,4 @@
-"""What ``bnexp`` can be asked. Each subcommand has a file of its own; none of them imports anything heavy at module level."""
+"""The subcommands of ``bnexp``. Each has a file of its own, and none imports anything heavy at module level."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; possible anywhere.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; allowed anywhere on the command line.")
+    ] = False,
 ) -> None:
     del version, debug
 
@@ -51,8 +53,8 @@ app.command("bench")(bench.bench)
 
 
 def run() -> int:
-    """Run the command of ``sys.argv``; its exit code. Every error that a user can cause becomes one sentence on stderr."""
-    logging.lastResort = LogMessages(logging.WARNING)  # used unless a program that calls bnexp has handlers of its own
+    """Run the command of ``sys.argv`` and return its exit code. Every error that a user can cause becomes one sentence."""
+    logging.lastResort = LogMessages(logging.WARNING)  # unless a program that calls bnexp has its own handlers
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
@@ -69,7 +71,7 @@ def run() -> int:
         path = f" {error.filename}" if error.filename else ""
         return _fail(
             f"Error: the file or directory{path} cannot be used: {error.strerror or error}. Records go to BNEXP_RUNS_DIR "
-            f"({runs_dir()}), packed data to BNEXP_CACHE_DIR; name a place with room that may be written.",
+            f"({runs_dir()}), packed data to BNEXP_CACHE_DIR; name a directory with free space that you may write to.",
             FAILED,
             debug,
         )

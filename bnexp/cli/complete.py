@@ -10,7 +10,7 @@ from bnexp.config.keys import schema_keys
 
 
 def overrides(incomplete: str) -> list[tuple[str, str]]:
-    """Completions of one override with a word of help each."""
+    """Completions of one override, each with a short help text."""
     from bnexp.plan.session import groups
 
     name, equals, value = incomplete.partition("=")

@@ -22,7 +22,7 @@ def config(
 ) -> None:
     """Show the resolved configuration of a run without running it.
 
-    An interpolation, like ${oc.env:NAME}, is shown with its value, as a record of the run has it.
+    An interpolation, like ${oc.env:NAME}, is shown as its value, which is what a run records.
     """
     format = pick_format(json, csv, md)
     if keys:
@@ -49,6 +49,7 @@ def config(
 
 
 def _default(defaults: RunConfig, name: str) -> str:
+    """The default of a dotted key, as text."""
     value: object = defaults
     for part in name.split("."):
         value = getattr(value, part)

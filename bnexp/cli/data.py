@@ -30,7 +30,7 @@ def data(
     if name is None:
         print_rows([_row(kind) for kind in DataName], format, right=("images",))
         message(
-            "\nUse one with data=NAME. Images are brought to data.size, 32x32 if it is not set. Raw files are looked for in "
+            "\nUse one with data=NAME. Images are resized to data.size, by default 32x32. Raw files are looked for in "
             "BNEXP_DATA_DIR and downloaded once if they are missing."
         )
         return
@@ -54,6 +54,7 @@ def data(
 
 
 def _row(name: DataName) -> dict[str, str]:
+    """One row of the list of data sets."""
     known = CATALOGUE[name]
     if name.own_files:
         return {"data": name.value, "what": known.title, "images": "yours"}

@@ -1,4 +1,4 @@
-"""How commands print: data on stdout, messages on stderr; a table on a terminal, JSON, CSV or Markdown when asked."""
+"""How commands print: data on stdout, messages on stderr. Data are a table, or JSON, CSV or Markdown if the user asks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 CsvFlag = Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")]
 MdFlag = Annotated[bool, typer.Option("--md", help="Print Markdown on stdout.")]
 
-OK, FAILED, WRONG_USE, SOME_FAILED = range(4)  # exit codes: SOME_FAILED is for a command that went through all the same
+OK, FAILED, WRONG_USE, SOME_FAILED = range(4)  # exit codes; SOME_FAILED: the command went through, but not all runs did
 
 Row = Mapping[str, Any]
 COLUMN_GAP = 2  # characters between the columns of a table without a box
@@ -46,13 +46,13 @@ def pick_format(json: bool = False, csv: bool = False, md: bool = False) -> Form
 
 class _Stdout(SafeConsole):
     def on_broken_pipe(self) -> None:
-        """The reader, like ``head``, has left: nothing more is printed, but the work goes on (Rich would end it)."""
+        """The reader, such as ``head``, has gone: nothing more is printed, but the work goes on. Rich itself would end it."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def stdout() -> SafeConsole:
-    """Console for data. Off a terminal lines are as long as they need to be."""
+    """Console for data. If stdout is not a terminal, lines are 240 characters wide."""
     console = _Stdout()
     return console if console.is_terminal else _Stdout(width=240)
 
@@ -63,19 +63,19 @@ def stderr() -> SafeConsole:
 
 
 def message(text: str) -> None:
-    """One plain line on stderr; no markup."""
+    """Print one plain line on stderr, without markup."""
     stderr().print(text, markup=False, soft_wrap=True)
 
 
 class LogMessages(logging.Handler):
-    """Shows what the library logs as messages."""
+    """Prints what the library logs as messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
         message(self.format(record))
 
 
 def print_json(value: Any) -> None:
-    """Strict JSON, which has no numbers that are not finite: they become null."""
+    """Print strict JSON. It has no NaN and no infinity, so they become null."""
     sys.stdout.write(json.dumps(_finite(value), indent=2, allow_nan=False, default=str) + "\n")
 
 
@@ -88,14 +88,17 @@ def _finite(value: Any) -> Any:
 
 
 def rounded(value: float, digits: int) -> float | None:
-    """A number for a table; None if it is not finite."""
+    """A number rounded for a table; None if it is not finite."""
     return round(value, digits) if math.isfinite(value) else None
 
 
 def print_rows(rows: Sequence[Row], format: Format, *, right: Sequence[str] = ()) -> None:
-    """Rows with equal keys in the chosen format; ``right`` names the columns that are aligned right in a table.
+    """Print rows on stdout. Columns have the same names in every format.
 
-    Columns have the same names in every format.
+    Args:
+        rows: column -> value, with the same columns in each row.
+        format: how they are printed.
+        right: the columns that a table aligns right.
     """
     if format is Format.json:
         print_json(list(rows))
@@ -112,7 +115,7 @@ def print_rows(rows: Sequence[Row], format: Format, *, right: Sequence[str] = ()
     else:
         table = Table(box=None, pad_edge=False)
         for name, *cells in zip(names, *lines, strict=True):
-            least = min(max(map(len, cells)), 12)  # short cells, like run ids, are never broken
+            least = min(max(map(len, cells)), 12)  # short cells, such as run ids, are never wrapped
             align: Literal["left", "right"] = "right" if name in right else "left"
             table.add_column(Text(name), justify=align, header_style="dim", min_width=least, overflow="fold")
         for line in lines:
@@ -121,7 +124,7 @@ def print_rows(rows: Sequence[Row], format: Format, *, right: Sequence[str] = ()
 
 
 def table_width(rows: Sequence[Row]) -> int:
-    """Characters that the rows take side by side as a table without a broken cell."""
+    """Width of the rows as a table in which no cell is wrapped, in characters."""
     widths = [max(len(name), *(len(_cell(row[name])) for row in rows)) for name in (rows[0] if rows else ())]
     return sum(widths) + COLUMN_GAP * max(len(widths) - 1, 0)
 

@@ -1,4 +1,4 @@
-"""``--dry-run``: the runs, each with its cohort, and the cohorts with the time and memory that they will take."""
+"""``--dry-run``: the runs with their cohorts, and the cohorts with the time and memory that they will take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_plan(name: str, overrides: list[str], format: Format) -> None:
-    """The runs of a study, and what it will take."""
+    """Print the runs of a study, and the time and memory that they will take."""
     from bnexp.plan.expand import expand_study
     from bnexp.run.forecast import estimate_text
     from bnexp.tracking.initial import resolve_starts
@@ -32,9 +32,15 @@ def print_plan(name: str, overrides: list[str], format: Format) -> None:
 
 
 def print_dry_run(rows: Sequence[dict[str, Any]], specs: Sequence[RunSpec], store: Store, format: Format) -> None:
-    """Print ``rows``, one for each spec; those that will train now have their cohort's number, time and memory.
+    """Print the runs, and the cohorts of those that are about to train.
 
-    For people there is a second table, one row per cohort; for programs everything is in the rows of the runs.
+    A table or Markdown has one row per run, then one row per cohort. JSON and CSV have everything in the rows of the runs.
+
+    Args:
+        rows: one per spec, with ``state``: ``to train`` for a run that is about to train.
+        specs: the runs, in the same order.
+        store: recorded runs, from which times are estimated.
+        format: how they are printed.
     """
     from bnexp.run.forecast import forecast, part_columns, part_rows
 
@@ -55,8 +61,10 @@ def print_dry_run(rows: Sequence[dict[str, Any]], specs: Sequence[RunSpec], stor
 
 
 def planned_runs(plan: StudyPlan) -> list[RunSpec]:
-    """Every run in the order of training: those that tune (not what extends the grid), those that others start from, and the
-    study's own."""
+    """Every run of a study in the order of training: runs that tune, pretrainings, then the study's own.
+
+    Runs that tune values beyond the given grid are not among them.
+    """
     from bnexp.plan.spec import unique
     from bnexp.plan.study import tuning_jobs
 
@@ -66,7 +74,7 @@ def planned_runs(plan: StudyPlan) -> list[RunSpec]:
 
 
 def planned_rows(plan: StudyPlan, store: Store) -> list[dict[str, Any]]:
-    """One row per planned run. What a tuned run will be, and so its id, is open until the tuning has chosen."""
+    """One row per planned run. The id of a tuned run is not known before its value is chosen, so its row has none."""
     specs = planned_runs(plan)
     finished = store.finished([spec.run_id for spec in specs])
     names = dict.fromkeys(name for spec in specs for name in spec.levels)

@@ -1,4 +1,4 @@
-"""What is printed while a study runs."""
+"""Prints how a study goes while it runs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Printed(Listener):
-    """Shows how a study goes: what will run and notes on stderr, tuned values and the verdict on stdout."""
+    """Prints how a study goes: what will run, and notes, on stderr; tuned values and the verdict on stdout."""
 
     def __init__(self, format: Format) -> None:
         self.format = format
 
     def tuning(self, setting: str, num_runs: int) -> None:
-        message(f"tuning {setting} first: {num_runs} runs, and more where a best value lies at the edge")
+        message(f"tuning {setting} first: {num_runs} runs, and more if a best value lies at the edge of the grid")
 
     def tuned(self, choices: Sequence[Choice]) -> None:
         from bnexp.comparison.tuned import tuning_rows
@@ -45,6 +45,7 @@ class Printed(Listener):
 
 
 def _what_runs(plan: StudyPlan, todo: Sequence[RunSpec]) -> str:
+    """One line on the runs of a study: how many, of which arms, how many are finished, and the time that the rest takes."""
     from bnexp.cli.studies import times
     from bnexp.plan.spec import unique
     from bnexp.run.forecast import estimate_text

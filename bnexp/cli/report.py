@@ -1,4 +1,4 @@
-"""``bnexp report``: write a study's report, or the book of claims, again from the records."""
+"""``bnexp report``: writes a study's report, or the book of claims, again from the records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def report(
-    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Study name or name-id; without it the latest.")] = None,
+    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Study name or name-id; default: the latest.")] = None,
     book: Annotated[
         bool, typer.Option("--book", help="Write the book of claims of bnexp study --all again; STUDY is then a book's id.")
     ] = False,
@@ -31,7 +31,7 @@ def report(
     csv: CsvFlag = False,
     md: MdFlag = False,
 ) -> None:
-    """Compare a recorded study again and write its report; trains nothing."""
+    """Compare a recorded study again and write its report. Nothing is trained."""
     from bnexp.comparison.conclude import conclude
     from bnexp.tracking.store import Store
 
@@ -53,7 +53,7 @@ def report(
 
 
 def _recorded_study(name: str | None, store: Store) -> StudyRecord:
-    """The latest recorded study of this name, or name and id; of all if there is none. Raises ConfigError."""
+    """The latest recorded study with this name, or name and id; the latest of all if it is None. Raises ConfigError."""
     from bnexp.comparison.record import load
 
     studies = sorted(store.root.glob("[!.]*/study-*/study.json"), key=_age)
@@ -68,7 +68,7 @@ def _recorded_study(name: str | None, store: Store) -> StudyRecord:
 
 
 def _recorded_book(book_id: str | None, store: Store) -> Book:
-    """The recorded book of this id, else the latest. Raises ConfigError."""
+    """The recorded book with this id; the latest if it is None. Raises ConfigError."""
     from bnexp.report.book import load
 
     found = sorted(store.root.glob("book/book-*/book.json"), key=lambda path: path.stat().st_mtime)
@@ -81,7 +81,16 @@ def _recorded_book(book_id: str | None, store: Store) -> Book:
 
 
 def _first_readable(load: Callable[[Path], T], folders: Sequence[Path], remedy: str) -> T:
-    """The first record that can be used; damaged ones before it are named. Raises ConfigError if none can."""
+    """Load the first record that can be used, and print which damaged ones came before it.
+
+    Args:
+        load: reads the record in a folder; it raises DamagedRecord.
+        folders: of the records, the latest first.
+        remedy: what to run again if none can be used.
+
+    Raises:
+        ConfigError: no record can be used.
+    """
     damaged: DamagedRecord | None = None
     for folder in folders:
         if damaged:
@@ -94,6 +103,6 @@ def _first_readable(load: Callable[[Path], T], folders: Sequence[Path], remedy: 
 
 
 def _age(study: Path) -> tuple[bool, float]:
-    """Sorts the study that reached a verdict last behind all others."""
+    """Sort key: studies with a verdict come after those without, and a later one after an earlier one."""
     verdict = study.with_name("verdict.json")
     return verdict.exists(), (verdict if verdict.exists() else study).stat().st_mtime

@@ -10,7 +10,7 @@ from bnexp.cli.output import Format, print_json, print_rows, stdout, table_width
 if TYPE_CHECKING:
     from bnexp.comparison.result import StudyResult
 
-# Columns of a comparison: the first of these that fit the terminal. All there is is in --json, --csv, --md and the report.
+# Columns of a comparison: the first of these sets that fits the terminal. --json, --csv, --md and the report have all columns.
 _NAMES = ("arm", "baseline", "level", "measure")
 TERMINAL_COLUMNS = (
     (*_NAMES, "n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z", "n needed", "verdict"),
@@ -21,7 +21,7 @@ NUMBERS = ("n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z
 
 
 def went_wrong(result: StudyResult) -> bool:
-    """Whether a run failed, is missing or damaged, or diverged in a study that does not look for the rate at which runs do."""
+    """Whether a run failed, is missing or damaged, or diverged in a study that does not expect divergence."""
     from bnexp.comparison.analyses import ANALYSES
 
     expected = {"diverged"} if ANALYSES[result.study["analysis"]].expects_divergence else set()
@@ -30,7 +30,7 @@ def went_wrong(result: StudyResult) -> bool:
 
 
 def print_result(result: StudyResult, format: Format) -> None:
-    """The verdict on stdout: answer and tables, or the data behind them."""
+    """Print the verdict on stdout: the answer and tables, or the data behind them."""
     from bnexp.comparison.tables import comparison_rows
 
     if format is Format.json:

@@ -49,7 +49,7 @@ def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, or the beginning of one.")],
     json: JsonFlag = False,
 ) -> None:
-    """Show one recorded run whole: configuration, metrics, files. Of a failed or damaged one, what there is."""
+    """Show everything recorded of one run: summary, configuration, metrics. Of a failed or damaged run, what can be read."""
     import yaml
 
     from bnexp.tracking.store import Store
@@ -75,7 +75,7 @@ def show(
 
 
 def _find(beginning: str, store: Store) -> RecordedRun:
-    """The record of the one run whose id begins so."""
+    """The record of the one run whose id begins so. Raises ConfigError if none or several do."""
     known = list(dict.fromkeys(record.run_id for record in store.folders()))
     found = [run_id for run_id in known if run_id.startswith(beginning)]
     if len(found) != 1:
@@ -86,7 +86,7 @@ def _find(beginning: str, store: Store) -> RecordedRun:
 
 
 def _readable(record: RecordedRun) -> tuple[dict[str, Any], list[str]]:
-    """The parts of a record that can be read, by name, and a sentence for each that cannot."""
+    """The parts of a record that can be read, by name, and a sentence for each part that cannot."""
     from dataclasses import asdict
 
     readers: dict[str, Callable[[], Any]] = {

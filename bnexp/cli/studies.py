@@ -1,4 +1,4 @@
-"""``bnexp study`` without a name: the list of studies, with what each takes."""
+"""``bnexp study`` without a name: the list of studies, with the runs and the time of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bnexp.plan.study import Job, jobs, pretraining_job, trained, tuning_jobs
 
 
 def print_studies(format: Format, overrides: list[str]) -> None:
-    """One row per study: its question, runs, data set and estimated time under these overrides."""
+    """Print one row per study: its question, runs, data set and estimated time with these overrides."""
     from bnexp.data.download import DataError
     from bnexp.plan.session import groups
 
@@ -59,7 +59,7 @@ def _runs(study: StudyConfig) -> tuple[str, list[Job]]:
 
 
 def times(study: StudyConfig) -> str:
-    """What the arms of a study are multiplied by: `` x 3 optim.lr x 5 seeds``."""
+    """The factors and seeds that the arms of a study are combined with: `` x 3 optim.lr x 5 seeds``."""
     factors = "".join(f" x {len(levels)} {name}" for name, levels in study.factors.items())
     count = len(resolve_seeds(study.seeds))
     return f"{factors} x {count} seed{'s' if count > 1 else ''}"

@@ -1,4 +1,4 @@
-"""``bnexp study``: a controlled comparison: arms x factors x seeds, then verdict table and report."""
+"""``bnexp study``: runs a controlled comparison of arms x factors x seeds, then prints the verdict and writes the report."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from bnexp.config.schema import ConfigError
 
 def study(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Which study; without it: the list.", autocompletion=complete.studies)
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="Which study; without a name the studies are listed.", autocompletion=complete.studies
+        ),
     ] = None,
     overrides: complete.Overrides = None,
     every: Annotated[bool, typer.Option("--all", help="Run every study in turn, then write the book of claims.")] = False,
     budget: Annotated[
         str | None, typer.Option(metavar="NAME", help="The same as the override budget=NAME.", autocompletion=complete.budgets)
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and what they take; train none.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, their time and memory; train none.")] = False,
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,

@@ -1,4 +1,4 @@
-"""``bnexp train``: one run, or with ``-m`` a Hydra multirun with any launcher and sweeper."""
+"""``bnexp train``: trains one run, or with ``-m`` a Hydra multirun with any launcher and sweeper."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def train(
     overrides: complete.Overrides = None,
     multirun: Annotated[bool, typer.Option("-m", "--multirun", help="A Hydra multirun: optim.lr=0.01,0.1 seed=0,1,2")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and what they take; train none.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, their time and memory; train none.")] = False,
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,
@@ -46,6 +46,7 @@ def train(
 
 
 def _print_plan(overrides: list[str], multirun: bool, format: Format) -> None:
+    """Print the runs of the command line, and the time and memory that they will take."""
     from bnexp.cli.planned import print_dry_run
     from bnexp.plan.compose import compose
     from bnexp.plan.expand import expand_multirun
@@ -64,7 +65,7 @@ def _print_plan(overrides: list[str], multirun: bool, format: Format) -> None:
 
 
 def _recorded_row(spec: RunSpec, record: RecordedRun) -> dict[str, Any]:
-    """What came of a finished run."""
+    """The row of a finished run, with its accuracies."""
     summary = record.summary
     names = [name for name in ("val/accuracy", "test/accuracy") if name in summary.metrics]
     accuracies: dict[str, Any] = {name: rounded(summary.metric(name), 4) for name in names}
