@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -33,22 +34,12 @@ Overrides = Annotated[
 ]
 
 
-def studies(incomplete: str) -> list[str]:
-    """Completions of a study's name."""
-    from bnexp.plan.session import groups
+def files(group: str) -> Callable[[str], list[str]]:
+    """What completes the name of a file of a config group."""
 
-    return [name for name in groups().get("study", []) if name.startswith(incomplete)]
+    def complete(incomplete: str) -> list[str]:
+        from bnexp.plan.session import groups
 
+        return [name for name in groups().get(group, []) if name.startswith(incomplete)]
 
-def budgets(incomplete: str) -> list[str]:
-    """Completions of a budget's name."""
-    from bnexp.plan.session import groups
-
-    return [name for name in groups()["budget"] if name.startswith(incomplete)]
-
-
-def data(incomplete: str) -> list[str]:
-    """Completions of a data set's name."""
-    from bnexp.plan.session import groups
-
-    return [name for name in groups()["data"] if name.startswith(incomplete)]
+    return complete

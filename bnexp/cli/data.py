@@ -15,7 +15,7 @@ from bnexp.data.catalogue import CATALOGUE
 def data(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="Fetch, verify and describe this data set.", autocompletion=complete.data),
+        typer.Argument(metavar="NAME", help="Fetch, verify and describe this data set.", autocompletion=complete.files("data")),
     ] = None,
     overrides: complete.Overrides = None,
     json: JsonFlag = False,

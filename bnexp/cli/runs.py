@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, rounded, stdout
-from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError
 from bnexp.plan.study import levels_text
 from bnexp.tracking.reading import DamagedRecord
 
 if TYPE_CHECKING:
     from bnexp.tracking.records import RecordedRun
-    from bnexp.tracking.store import Store
 
 
 def runs(json: JsonFlag = False, csv: CsvFlag = False, md: MdFlag = False) -> None:
@@ -54,7 +52,7 @@ def show(
 
     from bnexp.tracking.store import Store
 
-    record = _find(run, Store())
+    record = Store().named(run)
     parts, problems = _readable(record)
     for problem in problems:
         message(problem)
@@ -72,17 +70,6 @@ def show(
     epochs = [row for row in parts.get("metrics", []) if "epoch" in row]
     names = dict.fromkeys(name for row in epochs for name in row)
     print_rows([{name: f"{row[name]:.4g}" if name in row else "" for name in names} for row in epochs], Format.table)
-
-
-def _find(beginning: str, store: Store) -> RecordedRun:
-    """The record of the one run whose id begins so. Raises ConfigError if none or several do."""
-    known = list(dict.fromkeys(record.run_id for record in store.folders()))
-    found = [run_id for run_id in known if run_id.startswith(beginning)]
-    if len(found) != 1:
-        some = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-        problem = f"fits several recorded runs: {some}" if found else f"is not a recorded run in {store.root}"
-        raise ConfigError(f"{beginning!r} {problem}.{did_you_mean(beginning, known)} See them with bnexp runs.")
-    return store.records(found)[found[0]]
 
 
 def _readable(record: RecordedRun) -> tuple[dict[str, Any], list[str]]:

@@ -16,13 +16,14 @@ def study(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="NAME", help="Which study; without a name the studies are listed.", autocompletion=complete.studies
+            metavar="NAME", help="Which study; without a name the studies are listed.", autocompletion=complete.files("study")
         ),
     ] = None,
     overrides: complete.Overrides = None,
     every: Annotated[bool, typer.Option("--all", help="Run every study in turn, then write the book of claims.")] = False,
     budget: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The same as the override budget=NAME.", autocompletion=complete.budgets)
+        str | None,
+        typer.Option(metavar="NAME", help="The same as the override budget=NAME.", autocompletion=complete.files("budget")),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, their time and memory; train none.")] = False,
     json: JsonFlag = False,

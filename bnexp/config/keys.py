@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from bnexp.config.schema import ProbeConfig, RunConfig
 
@@ -105,16 +105,30 @@ class KeyInfo:
         """Whether null is allowed."""
         return type(None) in self._types
 
+    @property
+    def is_number(self) -> bool:
+        """Whether values are numbers, integers included."""
+        return self.is_integer or float in self._types
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether values are integers."""
+        return int in self._types
+
+    @property
+    def is_mapping(self) -> bool:
+        """Whether values are mappings."""
+        return get_origin(self.type) is dict
+
     def allowed(self) -> str:
         """The allowed values, as a phrase: ``none, batch`` or ``a number above 0``."""
         if self.choices:
             return ", ".join(self.choices) + (" or null" if self.optional else "")
-        noun = "an integer" if int in self._types else "a number" if float in self._types else None
-        if noun is None:
-            origin = getattr(self.type, "__origin__", None)
-            return "a list" if origin is list else "a mapping" if origin is dict else "text"
+        if not self.is_number:
+            return "a mapping" if self.is_mapping else "a list" if get_origin(self.type) is list else "text"
         words = {"low": "at least", "above": "above", "high": "at most", "below": "below"}
         bounds = [f"{word} {self.metadata[bound]:g}" for bound, word in words.items() if self.metadata[bound] is not None]
+        noun = "an integer" if self.is_integer else "a number"
         return noun + (" " + " and ".join(bounds) if bounds else "") + (" or null" if self.optional else "")
 
 

@@ -131,7 +131,7 @@ def _num_values(override: Override) -> int:
 
 
 def _inside_mapping(name: str, keys: dict[str, Any]) -> bool:
-    return any(name.startswith(key + ".") and info.allowed() == "a mapping" for key, info in keys.items())
+    return any(name.startswith(key + ".") and info.is_mapping for key, info in keys.items())
 
 
 def _check_choice(override: Override, names: list[str]) -> None:

@@ -101,7 +101,7 @@ def _check_analysis(study: StudyConfig) -> None:
 def _check_tuning(study: StudyConfig, fixed: Sequence[str]) -> None:
     """Refuse a tuning whose key, grid or seeds cannot be used."""
     where, tune = f"study {study.name}", study.tune
-    known = [info.name for info in schema_keys() if info.allowed().startswith(("a number", "an integer"))]
+    known = [info.name for info in schema_keys() if info.is_number]
     if tune.setting not in known:
         hint = did_you_mean(tune.setting, known)
         raise ConfigError(f"study.tune.setting={tune.setting} is not a key whose value is a number, like optim.lr.{hint}")

@@ -54,14 +54,14 @@ def load_run(run_id: str, runs_dir: str | Path | None = None) -> TrainedRun:
         runs_dir: the directory of the records. None: ``BNEXP_RUNS_DIR`` if the environment has it, else ``./runs``.
 
     Raises:
-        ConfigError: no finished run has an id that begins so, or several have.
+        ConfigError: no run has an id that begins so, several have, or the run has not finished.
 
     Example:
         >>> network = bnexp.load_run("3f2a").model()
     """
-    store = Store(Path(runs_dir) if runs_dir is not None else None)
-    found = {run.run_id: run for run in store.folders() if run.run_id.startswith(run_id) and run.finished}
-    if len(found) != 1:
-        problem = f"fits several recorded runs: {', '.join(list(found)[:5])}" if found else "is not a finished run"
-        raise ConfigError(f"{run_id!r} {problem} in {store.root}; see them with bnexp runs.")
-    return TrainedRun(found.popitem()[1].path)
+    run = TrainedRun(Store(Path(runs_dir) if runs_dir is not None else None).named(run_id).path)
+    if not run.finished:
+        raise ConfigError(
+            f"the run {run.run_id} has not finished: {run.damage or run.failure or 'its training was interrupted'}."
+        )
+    return run

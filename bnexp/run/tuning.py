@@ -105,7 +105,7 @@ def extended(grid: Sequence[float], choices: Sequence[Choice]) -> list[float]:
     info = next(info for info in schema_keys() if info.name == choices[0].setting)
 
     def allowed(value: float) -> bool:
-        if info.allowed().startswith("an integer") and not value.is_integer():
+        if info.is_integer and not value.is_integer():
             return False
         try:
             check_range(info, value)

@@ -27,6 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bnexp
+from bnexp.config.keys import did_you_mean
+from bnexp.config.schema import ConfigError
 from bnexp.metrics import EpochMetrics, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
 from bnexp.plan.spec import RunSpec
 from bnexp.tracking.reading import DamagedRecord
@@ -96,6 +98,20 @@ class Store:
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or runs_dir()
         self._named: set[str] = set()
+
+    def named(self, beginning: str) -> RecordedRun:
+        """The run whose id begins so, finished or not.
+
+        Raises:
+            ConfigError: there is none, or more than one.
+        """
+        known = list(dict.fromkeys(record.run_id for record in self.folders()))
+        found = [run_id for run_id in known if run_id.startswith(beginning)]
+        if len(found) != 1:
+            some = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+            problem = f"fits several recorded runs: {some}" if found else f"is not a recorded run in {self.root}"
+            raise ConfigError(f"{beginning!r} {problem}.{did_you_mean(beginning, known)} See them with bnexp runs.")
+        return self.records(found)[found[0]]
 
     def records(self, run_ids: Collection[str]) -> dict[str, RecordedRun]:
         """The record of each run, whichever study trained it; a run without a directory is left out.
