@@ -14,6 +14,7 @@ import torch
 import bnexp
 from bnexp.data.resident import prepare
 from bnexp.plan.compose import compose
+from bnexp.tracking.store import Store
 
 SMALL = ["data=digits", "data.train_size=200", "train.epochs=1", "track.wandb.mode=disabled", "executor=inline"]
 HEAVY = ("torch", "wandb", "polars", "hydra", "numpy", "altair", "typer", "rich")
@@ -122,3 +123,8 @@ def test_a_run_that_fails_raises_why(monkeypatch: pytest.MonkeyPatch, shared_cac
     monkeypatch.setattr(engine, "fit", broken)
     with pytest.raises(bnexp.RunError, match="the engine broke"):
         bnexp.train([*SMALL, "seed=9"])
+    (failed,) = Store().folders()
+    with pytest.raises(bnexp.ConfigError, match=f"^the run {failed.run_id} has not finished: the engine broke\\.$"):
+        bnexp.load_run(failed.run_id[:5])
+    with pytest.raises(bnexp.ConfigError, match="'zzz' is not a recorded run in"):
+        bnexp.load_run("zzz")

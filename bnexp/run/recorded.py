@@ -61,7 +61,6 @@ def load_run(run_id: str, runs_dir: str | Path | None = None) -> TrainedRun:
     """
     run = TrainedRun(Store(Path(runs_dir) if runs_dir is not None else None).named(run_id).path)
     if not run.finished:
-        raise ConfigError(
-            f"the run {run.run_id} has not finished: {run.damage or run.failure or 'its training was interrupted'}."
-        )
+        reason = str(run.damage or run.failure or "its training was interrupted").rstrip(".")
+        raise ConfigError(f"the run {run.run_id} has not finished: {reason}.")
     return run
