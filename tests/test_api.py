@@ -89,6 +89,20 @@ def test_a_study_gives_its_result(shared_cache: Path) -> None:
     assert "exploratory" in compared.notes[0]
 
 
+def test_a_plain_script_trains_in_worker_processes_and_runs_once(tmp_path: Path, shared_cache: Path) -> None:
+    """Nobody needs ``if __name__ == "__main__"``: a worker does not run the program that started it again."""
+    script = tmp_path / "mine.py"
+    overrides = [*SMALL[:-1], "study.seeds=1", "executor=local", "executor.workers=2"]
+    script.write_text(
+        "import bnexp\n"
+        "print('begun')\n"
+        f"result = bnexp.run_study('batchnorm', {overrides}, report=False)\n"
+        "print([arm.n for arm in result.arms])\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=300)
+    assert (done.stdout, "Traceback" in done.stderr) == ("begun\n[1, 1]\n", False), done.stderr
+
+
 def test_a_comparison_that_cannot_be_made_is_one_sentence() -> None:
     rows = [
         {"run": f"r{i}", "arm": arm, "seed": 0, "status": "finished", "optim.lr": lr, "test/accuracy": 0.5}

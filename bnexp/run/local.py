@@ -24,6 +24,7 @@ from itertools import chain
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bnexp.interrupt import shielded
@@ -194,9 +195,9 @@ def start_pool_server() -> BaseContext:
     from multiprocessing import forkserver, resource_tracker
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([FORK_SERVER, "__main__", "bnexp.data.batches", "bnexp.training.engine"])
+    context.set_forkserver_preload([FORK_SERVER, "bnexp.data.batches", "bnexp.training.engine"])
     resource_tracker.ensure_running()  # before the shielded block, because starting it unblocks Ctrl-C
-    with shielded(), single_threaded():
+    with shielded(), single_threaded(), without_main():
         forkserver.ensure_running()
     return context
 
@@ -256,7 +257,7 @@ class Pool:
     def _start(self) -> _Worker:
         here, there = self._context.Pipe()
         process = self._context.Process(target=_work, args=(there, self.resident, dict(os.environ)), daemon=True)
-        with shielded() if self._context.get_start_method() == "spawn" else nullcontext():
+        with without_main(), shielded() if self._context.get_start_method() == "spawn" else nullcontext():
             process.start()  # with a fork server this waits until torch is loaded; Ctrl-C does no harm then
         there.close()
         return _Worker(process, here)
@@ -325,3 +326,18 @@ def single_threaded() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Processes started inside do not run the program again that asks for them.
+
+    Python has each new process import the main module, for the functions in it. Workers need only bnexp's own. A user's script
+    without ``if __name__ == "__main__"`` would start its studies anew in each of them.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
