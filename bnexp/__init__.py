@@ -1,7 +1,8 @@
 """bnexp: does batch normalisation help here, where, at which learning rate, and how sure are we?
 
-The Python API is what ``__all__`` names; ``__init__.pyi`` has its types. Each name is imported when it is first used, so that
-``import bnexp`` takes no time.
+From Python: ``run_study`` runs a controlled comparison, ``train`` one run; ``load_run`` and ``load_runs`` give what is
+recorded, ``compare`` compares any of it. ``help`` of each says more; ``__init__.pyi`` has the types. Each name is imported
+when it is first used, so that ``import bnexp`` takes no time.
 """
 
 from importlib import import_module

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,7 @@ def test_a_study_gives_its_result(shared_cache: Path) -> None:
     heard = Heard()
     result = bnexp.run_study("batchnorm", [*SMALL, "study.seeds=2"], listener=heard)
     assert isinstance(result, bnexp.StudyResult)
+    assert repr(result) == f"StudyResult(verdict='ESTIMATE', answer={result.answer!r})"
     assert [(arm.arm, arm.n) for arm in result.arms] == [("none", 2), ("after_pool", 2)]
     (line,) = [text for text in heard.texts if "Report: " in text]
     assert Path(line.split("Report: ")[1]).read_text().startswith("<!DOCTYPE html>")
@@ -120,6 +122,30 @@ def test_a_comparison_that_cannot_be_made_is_one_sentence() -> None:
         bnexp.compare(frame.filter(pl.col("arm") == "a"))
     with pytest.raises(bnexp.ConfigError, match="c is not a value of arm: allowed are a, b"):
         bnexp.compare(frame, baseline="c")
+
+
+def test_what_compare_cannot_use_is_one_sentence() -> None:
+    rows = [
+        {"run": f"r{arm}", "arm": arm, "seed": 0, "status": "finished", "data.name": "digits", "test/accuracy": 0.5}
+        for arm in "ab"
+    ]
+    frame = pl.DataFrame(rows)
+    with pytest.raises(bnexp.ConfigError, match=r"^data.name is no metric: its values are not numbers"):
+        bnexp.compare(frame, metric="data.name")
+    with pytest.raises(bnexp.ConfigError, match=r"^seed is not a column of these runs; give whole rows of load_runs\.$"):
+        bnexp.compare(frame.drop("seed"))
+    with pytest.raises(bnexp.ConfigError, match=r"^margin=-1 is out of range: allowed is a number above 0\.$"):
+        bnexp.compare(frame, margin=-1)
+    with pytest.raises(bnexp.ConfigError, match=r'^by is one text: give a list of texts, like \["data.name"\]\.$'):
+        bnexp.compare(frame, by="data.name")
+    with pytest.raises(bnexp.ConfigError, match=r"^there are no runs to compare; filter less of load_runs"):
+        bnexp.compare(frame.clear())
+
+
+@pytest.mark.parametrize("call", [bnexp.train, lambda overrides: bnexp.run_study("batchnorm", overrides)])
+def test_one_text_instead_of_a_list_of_overrides_is_answered_so(call: Callable[[str], object]) -> None:
+    with pytest.raises(bnexp.ConfigError, match=r'^overrides is one text: give a list of texts, like \["data=digits"\]\.$'):
+        call("data=digits")
 
 
 def test_without_runs_there_is_an_empty_table(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from bnexp.comparison.result import Outcome, Status, StudyResult
 from bnexp.comparison.verdict import analyse
 from bnexp.config.keys import ALWAYS_NAMED, did_you_mean
 from bnexp.config.options import Direction
-from bnexp.config.schema import ConfigError, StudyConfig
+from bnexp.config.schema import ConfigError, StudyConfig, refuse_text
 from bnexp.plan.study import levels_text
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import CONFIG, RecordedRun
@@ -118,15 +118,25 @@ def compare(
         The comparisons, with Holm's correction over all of them, marked as exploratory in ``notes``.
 
     Raises:
-        ConfigError: a column does not exist, there is a single arm, or two runs have arm, ``by`` and seed in common.
+        ConfigError: an argument does not fit, there is a single arm, or two runs have arm, ``by`` and seed in common.
 
     Example:
         >>> runs = bnexp.load_runs().filter(pl.col("data.name") == "mnist")
         >>> bnexp.compare(runs, arm="norm.kind", baseline="none", by=["optim.lr"]).answer
     """
+    refuse_text("by", by, str(by))
     for name in (arm, metric, *by):
         if name not in runs.columns:
             raise ConfigError(f"{name} is not a column of these runs.{did_you_mean(name, runs.columns)}")
+    for name in ("run", "seed", "status"):
+        if name not in runs.columns:
+            raise ConfigError(f"{name} is not a column of these runs; give whole rows of load_runs.")
+    if runs.is_empty():
+        raise ConfigError("there are no runs to compare; filter less of load_runs, or train some.")
+    if not runs[metric].dtype.is_numeric():
+        raise ConfigError(f"{metric} is no metric: its values are not numbers; give a column like test/accuracy.")
+    if margin is not None and not margin > 0:
+        raise ConfigError(f"margin={margin} is out of range: allowed is a number above 0.")
     rows = runs.to_dicts()
     arms = list(dict.fromkeys(str(row[arm]) for row in rows))
     if len(arms) < 2:

@@ -248,9 +248,13 @@ class StudyResult:
     arms: list[ArmSummary]
     comparisons: list[Comparison]
     omnibus_p: float | None
-    outcomes: list[Outcome] = field(repr=False)
+    outcomes: list[Outcome]
     unpaired: list[str]
     notes: list[str]
+
+    def __repr__(self) -> str:
+        """Verdict and answer: the whole would fill the screen of a session."""
+        return f"StudyResult(verdict={str(self.verdict)!r}, answer={self.answer!r})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for strict JSON: enums as text, numbers that are not finite as None."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from bnexp.comparison.record import StudyRecord, from_plan
 from bnexp.comparison.result import StudyResult
-from bnexp.config.schema import WandbConfig
+from bnexp.config.schema import WandbConfig, refuse_text
 from bnexp.data.shown import Prepared
 from bnexp.plan.expand import Batch, StudyPlan, expand
 from bnexp.plan.session import Session, session
@@ -53,10 +53,13 @@ def run_study(
         name: name of a study file, such as ``batchnorm``; ``bnexp study`` lists them.
         overrides: Hydra overrides, such as ``["data=digits", "study.seeds=3"]``.
         listener: is told how the study goes; None if nobody is.
-        report: whether to write ``report.html``. If results go to W&B, it is written in any case.
+        report: whether to write ``report.html`` into ``NAME/study-<result.study_id>/`` of the records. If results go to W&B, it
+            is written in any case.
 
     Returns:
-        The verdict with its arms, comparisons and notes; ``result.answer`` is the answer in one sentence.
+        ``result.verdict``, ``result.answer`` (one sentence), ``result.comparisons`` (differences, intervals, p values;
+        accuracies in percentage points) and more: ``help(bnexp.StudyResult)``. A run that failed raises nothing:
+        ``result.outcomes`` has the status of each run, and ``result.unpaired`` says what is missing.
 
     Raises:
         ConfigError: the study cannot run with these overrides; nothing has trained.
@@ -66,6 +69,7 @@ def run_study(
         >>> result = bnexp.run_study("batchnorm", ["data=digits", "study.seeds=3"])
         >>> print(result.verdict, result.answer)
     """
+    refuse_text("overrides", overrides, "data=digits")
     return run_recorded(name, overrides, Store(), listener or Listener(), report=report)[1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from bnexp.config.schema import refuse_text
 from bnexp.data.amount import budget_note
 from bnexp.plan.compose import compose_one, to_config
 from bnexp.plan.session import session
@@ -24,7 +25,8 @@ def train(overrides: Sequence[str] = ()) -> TrainedRun:
         overrides: Hydra overrides, such as ``["data=digits", "norm=batch", "seed=1"]``, each with one value.
 
     Returns:
-        The recorded run: ``run.summary.metrics``, ``run.metrics()`` (per epoch), ``run.predictions()``, ``run.model()``.
+        The recorded run: ``run.summary.metrics`` (accuracies are fractions), ``run.metrics()`` (per epoch),
+        ``run.predictions()``, ``run.model()``. A run that diverged is a result too: ``run.summary.status`` tells.
 
     Raises:
         ConfigError: the run is not possible with these overrides; nothing has trained.
@@ -35,6 +37,7 @@ def train(overrides: Sequence[str] = ()) -> TrainedRun:
         >>> run = bnexp.train(["data=digits", "norm=batch"])
         >>> run.summary.metrics["test/accuracy"]
     """
+    refuse_text("overrides", overrides, "data=digits")
     (spec,) = launch(overrides, multirun=False)
     store = Store()
     run = store.find(spec.run_id)
