@@ -10,7 +10,7 @@ Names of metrics and their units (``config/keys.py`` lists the names):
 ``time/epoch_seconds``                                 time of the training part of the epoch, seconds
 ``time/images_per_second``                             training images of this run per second
 
-The probes that are on add theirs, see ``train/probes``. A new metric is named in ``config/keys.py`` and computed in
+The probes that are on add theirs, see ``training/probes``. A new metric is named in ``config/keys.py`` and computed in
 ``training/engine.py``.
 """
 

@@ -14,7 +14,7 @@ class Method(ABC):
     """One way to compare the arms of a study (``study.analysis``): what it asks, and its sentences.
 
     The sentences here are those of a difference in a metric; an analysis of something else has its own. To add an analysis,
-    name it in ``config.options.Analysis``, write a file with its ``Method``, and list that in ``compare.analyses``.
+    name it in ``config.options.Analysis``, write a file with its ``Method``, and list that in ``comparison.analyses``.
 
     Attributes:
         test: the test that its verdicts rest on.
