@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from bnexp.plan.session import config_dirs
+from bnexp.cli.commands import app
+from bnexp.config.options import NormKind
+from bnexp.plan.session import config_dirs, groups
 from tests.cli.conftest import Cli
 
 README = Path(__file__).parents[2] / "README.md"
@@ -32,6 +34,15 @@ def test_every_command_of_the_readme_works(cli: Cli) -> None:
         result = cli(*arguments, *(["--dry-run"] if minutes else []))
         assert result.code == 0, (arguments, result.err)
         assert result.out, arguments
+
+
+def test_the_readme_names_every_command_study_and_norm_layer() -> None:
+    text = README.read_text()
+    commands = [command.name for command in app.registered_commands]
+    assert not [name for name in commands if f"bnexp {name}" not in text.split("## From Python")[0]], "the table of commands"
+    assert not [name for name in groups()["study"] if f"`{name}`" not in text], "the table of studies"
+    (norms,) = re.findall(r"`norm=` is one of `([^`]*)`", text)
+    assert set(norms.split()) == set(NormKind)
 
 
 def test_the_python_of_the_readme_runs(shared_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

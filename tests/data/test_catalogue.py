@@ -52,8 +52,11 @@ def test_an_entry_is_complete(name: DataName) -> None:
     assert all(url.endswith(file.path.rsplit("/", 1)[-1]) for file in known.files for url in file.urls)
 
 
+IDX_CLASSES = {DataName.mnist: "MNIST", DataName.fashion_mnist: "FashionMNIST", DataName.kmnist: "KMNIST"}
+
+
 @pytest.mark.parametrize(
-    "name", [name for name in DataName if CATALOGUE[name].format in (Format.idx, Format.cifar, Format.svhn)]
+    "name", [*IDX_CLASSES, *(name for name in DataName if CATALOGUE[name].format in (Format.cifar, Format.svhn))]
 )
 def test_files_and_classes_are_those_that_torchvision_knows(name: DataName) -> None:
     from torchvision import datasets
@@ -67,7 +70,7 @@ def test_files_and_classes_are_those_that_torchvision_knows(name: DataName) -> N
         source: Any = getattr(datasets, known.torchvision)
         assert known.files == (RawFile(source.filename, source.tgz_md5, (source.url,)),)
         return
-    source = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "kmnist": datasets.KMNIST}[name]
+    source = getattr(datasets, IDX_CLASSES[name])
     assert [(Path(file.path).name, file.md5) for file in known.files] == source.resources
     assert {file.path.split("/")[0] for file in known.files} == {source.__name__}
     assert [file.urls for file in known.files] == [
