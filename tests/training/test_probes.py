@@ -212,6 +212,14 @@ def test_without_probes_nothing_is_built() -> None:
     assert build_probes([config], build_network([config], 1, 20, 4), DATA) is None
 
 
+@pytest.mark.parametrize("num_val", [0, 24])
+def test_what_every_run_records_is_named_and_nothing_else(num_val: int) -> None:
+    """A new metric of every run is named in config/keys.py and computed in training/engine.py."""
+    spec = make_spec(0, data={"val_fraction": 0.1 if num_val else 0.0})
+    metrics = finished(records([spec], FakeData(num_val=num_val))[0]).metrics
+    assert sorted(metrics) == sorted(final_metrics(spec.config))
+
+
 def test_without_validation_images_there_is_no_gap_but_the_training_images_are_seen() -> None:
     spec = make_spec(0, probe={"gap": True}, data={"val_fraction": 0.0})
     metrics = finished(records([spec], FakeData(num_val=0))[0]).metrics
