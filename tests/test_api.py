@@ -124,6 +124,23 @@ def test_a_comparison_that_cannot_be_made_is_one_sentence() -> None:
         bnexp.compare(frame, baseline="c")
 
 
+def test_a_comparison_names_the_other_settings_in_which_pairs_differ() -> None:
+    rows = [
+        {"run": f"{arm}{seed}", "seed": seed, "status": "finished", "norm.kind": arm, "optim.lr": lr, "data.margin": 1.0}
+        | {"num_classes": 10, "num_test": 400, "test/accuracy": 0.5, "study.levels": f"lr={lr}", "executor.workers": lr}
+        for seed in range(2)
+        for arm, lr in (("none", 0.1), ("batch", 0.2))
+    ]
+    frame = pl.DataFrame(rows).with_columns(pl.Series("own", [object() for _ in rows], dtype=pl.Object))
+    confounded = bnexp.compare(frame, arm="norm.kind")
+    assert confounded.notes[1] == "Runs that are paired differ in optim.lr: that may be what made the difference."
+    assert "optim.lr" not in confounded.settings
+    fair = bnexp.compare(frame.with_columns(pl.lit(0.1).alias("optim.lr")), arm="norm.kind")
+    assert not any("differ in" in note for note in fair.notes)
+    assert (fair.settings, fair.margin) == ({"optim.lr": "0.1"}, 1.0)
+    assert any("The 400 test images alone give one accuracy" in note for note in fair.notes)
+
+
 def test_what_compare_cannot_use_is_one_sentence() -> None:
     rows = [
         {"run": f"r{arm}", "arm": arm, "seed": 0, "status": "finished", "data.name": "digits", "test/accuracy": 0.5}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnexp.comparison.result import Outcome, Status, StudyResult
 from bnexp.comparison.verdict import analyse
-from bnexp.config.keys import ALWAYS_NAMED, did_you_mean
+from bnexp.config.keys import ALWAYS_NAMED, did_you_mean, schema_keys
 from bnexp.config.options import Direction
 from bnexp.config.schema import ConfigError, StudyConfig, refuse_text
 from bnexp.plan.study import levels_text
@@ -111,11 +111,12 @@ def compare(
         baseline: the arm that the others are compared with; None compares each with each.
         metric: the column that is compared. A run that diverged counts at chance accuracy.
         by: columns whose values are kept apart: arms are compared at each combination.
-        margin: largest difference that counts as none, in pp for an accuracy, else in the metric's unit; None for the margin
-            that the runs' data set has.
+        margin: largest difference that counts as none, above 0, in pp for an accuracy, else in the metric's unit; None for the
+            margin that the runs' data set has.
 
     Returns:
-        The comparisons, with Holm's correction over all of them, marked as exploratory in ``notes``.
+        The comparisons, with Holm's correction over all of them, marked as exploratory in ``notes``, which also name the
+        settings besides ``arm`` in which paired runs differ.
 
     Raises:
         ConfigError: an argument does not fit, there is a single arm, or two runs have arm, ``by`` and seed in common.
@@ -156,7 +157,8 @@ def compare(
         direction=Direction.different,
         margin=margin,
     )
-    shared = {name: values[0] for name in runs.columns if len(values := runs[name].unique().to_list()) == 1}
+    wanted = [name for name in (*ALWAYS_NAMED, "data.margin", "num_classes", "num_test") if name in runs.columns]
+    shared = {name: values[0] for name in wanted if len(values := runs[name].unique().to_list()) == 1}
     result = analyse(
         study,
         outcomes,
@@ -166,12 +168,31 @@ def compare(
         chance=1 / shared["num_classes"] if shared.get("num_classes") else None,
         num_test=shared.get("num_test"),
     )
-    return replace(result, notes=[EXPLORATORY, *result.notes])
+    return replace(result, notes=[EXPLORATORY, *_other_differences(outcomes, rows, (arm, *by)), *result.notes])
 
 
 def _outcome(row: dict[str, Any], arm: str, metric: str, by: Sequence[str]) -> Outcome:
     levels = {name: row[name] for name in by}
     return Outcome(str(row[arm]), levels_text(levels), levels, row["seed"], Status(row["status"]), row[metric], row["run"])
+
+
+def _other_differences(outcomes: Sequence[Outcome], rows: Sequence[dict[str, Any]], chosen: Sequence[str]) -> list[str]:
+    """A sentence on the settings besides the chosen columns in which runs of one level and seed differ, if there are any.
+
+    Those that decide no outcome, such as where a run is logged, are left out.
+    """
+    harmless = {"study.levels", *(info.name for info in schema_keys() if not info.metadata["identity"]), *chosen}
+    first: dict[tuple[str, int], dict[str, Any]] = {}
+    found: dict[str, None] = {}
+    for outcome, row in zip(outcomes, rows, strict=True):
+        other = first.setdefault((outcome.level, outcome.seed), row)
+        found |= dict.fromkeys(name for name in _differ(row, other) if name not in harmless)
+    return [f"Runs that are paired differ in {', '.join(found)}: that may be what made the difference."] if found else []
+
+
+def _differ(row: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The settings in which two runs differ."""
+    return [name for name, value in row.items() if "." in name and "/" not in name and value != other[name]]
 
 
 def _refuse_repeats(outcomes: Sequence[Outcome], rows: Sequence[dict[str, Any]], by: Sequence[str]) -> None:
@@ -180,8 +201,7 @@ def _refuse_repeats(outcomes: Sequence[Outcome], rows: Sequence[dict[str, Any]],
     for outcome, row in zip(outcomes, rows, strict=True):
         other = seen.setdefault((outcome.arm, outcome.level, outcome.seed), row)
         if other is not row:
-            differ = [name for name, value in row.items() if "." in name and "/" not in name and value != other[name]]
-            named = ", ".join(differ) or "no setting"
+            named = ", ".join(_differ(row, other)) or "no setting"
             raise ConfigError(
                 f"the runs {other['run']} and {row['run']} have arm, seed and {', '.join(by) or 'level'} in common, and "
                 f"differ in {named}: filter the runs, or give by=[...]."

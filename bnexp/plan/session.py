@@ -135,19 +135,24 @@ class Session:
 
 @contextmanager
 def session(overrides: Sequence[str] = ()) -> Iterator[Session]:
-    """Hydra, set up for these overrides. Raises ConfigError if one cannot be read or names something that does not exist."""
+    """Hydra, set up for these overrides. Raises ConfigError if one cannot be read or names something that does not exist.
+
+    Hydra has one state for the whole process. A program that uses both Hydra and bnexp finds its own again afterwards.
+    """
     own, *user = config_dirs()
     search_path = create_config_search_path(str(own))
     for path in user:
         search_path.prepend("user", f"bnexp://{path}", anchor="main")  # hydra_plugins.bnexp.user_files
+    current, base = GlobalHydra.instance(), version.VersionBase.instance()
+    before = current.hydra, base.version_base
     version.setbase("1.3")
-    GlobalHydra.instance().clear()
+    current.clear()
     try:
         hydra = Hydra.create_main_hydra2("bnexp", search_path)
         known = groups()
         yield Session(known, parse(overrides, known, hydra.config_loader), hydra.config_loader, hydra)
     finally:
-        GlobalHydra.instance().clear()
+        current.hydra, base.version_base = before
 
 
 def load(loader: ConfigLoader, overrides: Sequence[str], *, multirun: bool = False) -> DictConfig:

@@ -159,3 +159,11 @@ def test_hydras_inside_is_imported_in_two_places_only() -> None:
     inside = re.compile(r"^\s*(from|import) hydra\._internal", re.MULTILINE)
     files = [path for root in ("bnexp", "hydra_plugins") for path in Path(root).rglob("*.py")]
     assert {path.name for path in files if inside.search(path.read_text())} == {"session.py", "user_files.py"}
+
+
+def test_a_program_with_a_hydra_of_its_own_finds_it_again(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("a: 1\n")
+    with hydra.initialize_config_dir(str(tmp_path), version_base="1.2"):
+        compose(["norm=batch"])
+        assert str(hydra.version.getbase()) == "1.2"
+        assert hydra.compose("mine") == {"a": 1}
