@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,10 +14,12 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.numpy import save
 
 import bnexp
 from bnexp.data.resident import prepare
 from bnexp.plan.compose import compose
+from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.store import Store
 
 SMALL = ["data=digits", "data.train_size=200", "train.epochs=1", "track.wandb.mode=disabled", "executor=inline"]
@@ -59,6 +64,62 @@ def test_a_run_is_trained_and_its_network_predicts_what_it_recorded(shared_cache
     with torch.no_grad():
         guesses = run.model()(images.float()[predictions["image_id"].to_list()]).argmax(1)
     assert guesses.tolist() == predictions["prediction"].to_list()
+
+
+def test_a_network_says_where_it_does_not_predict_what_was_recorded(shared_cache: Path) -> None:
+    run = bnexp.train([*SMALL, "norm=batch", "norm.statistics=precise", "train.precision=fp64"])
+    with pytest.warns(UserWarning, match=f"Run {run.run_id} was evaluated by precise statistics"):
+        network = run.model()
+    weights = run.weights()
+    assert weights["conv1.weight"].dtype == np.float64
+    assert np.array_equal(network.state_dict()["conv1.weight"].numpy(), weights["conv1.weight"])
+
+
+@pytest.fixture
+def record(tmp_path: Path, shared_cache: Path) -> Path:
+    """A copy of a run's record, for damaging."""
+    run = bnexp.train([*SMALL, "norm=batch"])
+    copy = tmp_path / "copies" / "train" / run.run_id
+    shutil.copytree(run.path, copy)
+    return copy
+
+
+def test_weights_of_another_network_are_named(record: Path) -> None:
+    config = record / "config.yaml"
+    config.write_text(config.read_text().replace("size: 32", "size: 28"))
+    with pytest.raises(DamagedRecord, match=r"model.safetensors is damaged: it does not fit the run's configuration: "):
+        bnexp.load_run(record.name, record.parents[1]).model()
+
+
+@pytest.mark.parametrize("names", [[], ["fc_a.weight"], ["conv1.bias"]])
+def test_weights_without_an_output_layer_are_named(record: Path, names: list[str]) -> None:
+    content = save({name: np.zeros(3, np.float32) for name in names})
+    (record / "model.safetensors").write_bytes(content)
+    summary = json.loads((record / "summary.json").read_text())
+    summary["sha256"]["model.safetensors"] = hashlib.sha256(content).hexdigest()
+    (record / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(DamagedRecord, match="it has no weights of an output layer"):
+        bnexp.load_run(record.name, record.parents[1]).model()
+
+
+@pytest.mark.parametrize("damage", ["no config", "a setting named as a fact", "a metric named as a fact", "as a setting"])
+def test_a_damaged_record_is_left_out_of_the_table(record: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    whole = record.with_name("a" * 12)
+    shutil.copytree(record, whole)
+    rename = {"run_id": whole.name, "seed": 7}
+    (whole / "summary.json").write_text(json.dumps(json.loads((record / "summary.json").read_text()) | rename))
+    config, summary = record / "config.yaml", json.loads((record / "summary.json").read_text())
+    if damage == "no config":
+        config.unlink()
+    elif damage == "a setting named as a fact":
+        config.write_text(config.read_text() + "status: odd\n")
+    else:
+        summary["metrics"]["arm" if damage == "a metric named as a fact" else "optim.lr"] = 0.5
+        (record / "summary.json").write_text(json.dumps(summary))
+    runs = bnexp.load_runs(record.parents[1])
+    assert runs.select("run", "seed", "num_classes", "num_test", "study.levels").rows() == [(whole.name, 7, 10, 359, "")]
+    (told,) = [message.getMessage() for message in caplog.records if record.name in message.getMessage()]
+    assert told.endswith("Its run is left out.")
 
 
 def test_a_study_gives_its_result(shared_cache: Path) -> None:

@@ -90,6 +90,9 @@ def _settings(run: RecordedRun) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DamagedRecord(run.path / CONFIG, "it is not there") from error
     own = {name: value for name, value in settings.items() if name != "seed" and not name.startswith("study.")}
+    taken = {*FACTS, *own, *(info.name for info in schema_keys())}
+    if twice := [*(name for name in own if name in FACTS), *(name for name in run.summary.metrics if name in taken)]:
+        raise DamagedRecord(run.path, f"{twice[0]} stands for two things in it")
     plain = {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in own.items()}
     return plain | {"study.levels": levels_text(run.summary.levels)}
 

@@ -28,8 +28,8 @@ def plain_module(network: Network, run: int) -> nn.Sequential:
     """One run of a network as a module of torch's own layers, with the run's parameters and buffers, in evaluation mode.
 
     Layers and weights keep their names, so its ``state_dict`` is what ``network.export(run)`` gives. In evaluation it computes
-    what the run computes. In training mode ghost batches, noise and the corrections of batch renorm are left out: it has the
-    batch norm that torch has.
+    what the network computes. In training mode ghost batches, noise and the corrections of batch renorm are left out: it has
+    the batch norm that torch has.
 
     Args:
         network: R networks of one shape.

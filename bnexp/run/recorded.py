@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnexp.config.options import Statistics
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.tracking.reading import DamagedRecord, as_type
 from bnexp.tracking.records import CONFIG, WEIGHTS, RecordedRun
@@ -12,6 +15,9 @@ from bnexp.tracking.store import Store
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+OUTPUT = re.compile(r"fc(\d{1,3})\.weight")  # of linear layers; the last one is the output layer
 
 
 class TrainedRun(RecordedRun):
@@ -24,25 +30,37 @@ class TrainedRun(RecordedRun):
             A module from images ``(N, C, S, S)`` to logits ``(N, K)``, with classes in the order of ``facts.class_names``. The
             images must be prepared as in the run: pixels scaled to 0..1, minus the mean, divided by the standard deviation that
             ``bnexp data NAME`` prints.
+            The network predicts what the run recorded, up to rounding; except with ``norm.statistics=precise``, which evaluates
+            with statistics of all training images. Those are not recorded: the network has the running ones, and warns of it.
 
         Raises:
             FileNotFoundError: the run has no weights.
             DamagedRecord: a file of the run cannot be used.
         """
+        import numpy as np
+        import torch
+
         from bnexp.model.export import plain_module
         from bnexp.model.networks import build_network
 
         config: RunConfig = as_type(RunConfig, self.config, self.path / CONFIG)
         weights = self.weights()
-        outputs = [name for name in weights if name.startswith("fc") and name.endswith(".weight")]
-        if not outputs:
+        outputs = {int(found[1]): value for name, value in weights.items() if (found := OUTPUT.fullmatch(name))}
+        first = weights.get("conv1.weight", weights.get("fc1.weight"))
+        if not outputs or first is None or first.ndim < 2:
             raise DamagedRecord(self.path / WEIGHTS, "it has no weights of an output layer")
         size = config.data.size
-        first = weights.get("conv1.weight")
-        in_channels = weights["fc1.weight"].shape[1] // size**2 if first is None else first.shape[1]
-        num_classes = len(weights[max(outputs, key=lambda name: int(name[2:].removesuffix(".weight")))])
-        network = build_network([config], in_channels, size, num_classes)
-        network.load(0, weights)
+        in_channels = first.shape[1] if first.ndim == 4 else first.shape[1] // size**2
+        dtype = torch.float64 if first.dtype == np.float64 else torch.float32
+        try:
+            network = build_network([config], in_channels, size, len(outputs[max(outputs)]), dtype=dtype)
+            network.load(0, weights)
+        except (ConfigError, TypeError, RuntimeError) as error:
+            raise DamagedRecord(self.path / WEIGHTS, f"it does not fit the run's configuration: {error}") from error
+        if config.norm.statistics is Statistics.precise:
+            warnings.warn(
+                f"Run {self.run_id} was evaluated by precise statistics, which its weights do not hold.", stacklevel=2
+            )
         return plain_module(network, 0)
 
 
