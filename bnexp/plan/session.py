@@ -30,7 +30,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobRuntime
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
@@ -143,8 +143,8 @@ def session(overrides: Sequence[str] = ()) -> Iterator[Session]:
     search_path = create_config_search_path(str(own))
     for path in user:
         search_path.prepend("user", f"bnexp://{path}", anchor="main")  # hydra_plugins.bnexp.user_files
-    current, base = GlobalHydra.instance(), version.VersionBase.instance()
-    before = current.hydra, base.version_base
+    current, base, job = GlobalHydra.instance(), version.VersionBase.instance(), JobRuntime.instance()
+    before, job_name = (current.hydra, base.version_base), job.get("name")
     version.setbase("1.3")
     current.clear()
     try:
@@ -153,6 +153,7 @@ def session(overrides: Sequence[str] = ()) -> Iterator[Session]:
         yield Session(known, parse(overrides, known, hydra.config_loader), hydra.config_loader, hydra)
     finally:
         current.hydra, base.version_base = before
+        job.set("name", job_name)
 
 
 def load(loader: ConfigLoader, overrides: Sequence[str], *, multirun: bool = False) -> DictConfig:

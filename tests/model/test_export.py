@@ -10,7 +10,7 @@ from torch import nn
 
 from bnexp.config.options import Activation, ModelName, NormKind, Placement
 from bnexp.config.schema import ModelConfig, NormConfig, RunConfig
-from bnexp.model.export import plain_module
+from bnexp.model.export import _plain, plain_module
 from bnexp.model.networks import build_network
 
 
@@ -53,3 +53,20 @@ def test_every_activation_is_torchs_own(activation: Activation) -> None:
     torch.testing.assert_close(module(images), network(images)[:, 1], rtol=1e-12, atol=1e-12)
     assert all(type(layer).__module__.startswith("torch.nn") for layer in module.modules())
     assert [layer.p for layer in module if isinstance(layer, nn.Dropout)] == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("momentum", [None, 0.25])
+def test_running_statistics_move_on_as_in_the_run(momentum: float | None) -> None:
+    network = build_network(configs(ModelConfig(), kind=NormKind.batch, momentum=momentum), 1, 32, 10, dtype=torch.float64)
+    images = torch.randn(8, 1, 32, 32, dtype=torch.float64)
+    network.train()(images)
+    module = plain_module(network, 1).train()
+    for batch in (2 * images + 1, images):
+        network(batch), module(batch)
+    for name, value in network.export(1).items():
+        torch.testing.assert_close(module.state_dict()[name], torch.from_numpy(value), rtol=1e-9, atol=1e-9)
+
+
+def test_a_layer_without_a_counterpart_is_named() -> None:
+    with pytest.raises(TypeError, match="Softmax has no plain counterpart; add it to"):
+        _plain(nn.Softmax(), 0)

@@ -163,7 +163,8 @@ def test_hydras_inside_is_imported_in_two_places_only() -> None:
 
 def test_a_program_with_a_hydra_of_its_own_finds_it_again(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("a: 1\n")
-    with hydra.initialize_config_dir(str(tmp_path), version_base="1.2"):
+    with hydra.initialize_config_dir(str(tmp_path), job_name="mine", version_base="1.2"):
         compose(["norm=batch"])
         assert str(hydra.version.getbase()) == "1.2"
         assert hydra.compose("mine") == {"a": 1}
+        assert hydra.compose("mine", return_hydra_config=True).hydra.job.name == "mine"
