@@ -138,7 +138,14 @@ def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
 
 
 def _values(override: Override) -> list[str]:
-    return list(map(unescaped, override.sweep_string_iterator()))
+    return list(map(unescaped, _texts(override)))
+
+
+def _texts(override: Override) -> list[str]:
+    """The several values of an override, each as text. Raises ConfigError for an interval, which has no list of them."""
+    if override.is_interval_sweep():
+        raise ConfigError(f"{override.input_line} is for a searching sweeper; list the values: {override.key_or_group}=A,B.")
+    return list(override.sweep_string_iterator())
 
 
 def _fitted(base: RunConfig, swept: dict[str, list[str]]) -> tuple[StudyConfig, str]:
@@ -197,8 +204,5 @@ def expand_multirun(overrides: Sequence[str]) -> list[RunConfig]:
 def _products(overrides: Sequence[Override]) -> list[Job]:
     """Every combination of the values of the overrides, as Hydra's basic sweeper makes them."""
     keys = [item.get_key_element() for item in overrides]
-    values = [
-        list(item.sweep_string_iterator()) if item.is_sweep_override() else [item.get_value_element_as_str()]
-        for item in overrides
-    ]
+    values = [_texts(item) if item.is_sweep_override() else [item.get_value_element_as_str()] for item in overrides]
     return [dict(zip(keys, combination, strict=True)) for combination in itertools.product(*values)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,10 @@ def test_a_budget_does_not_thin_what_the_command_varies(tmp_path: Path, monkeypa
     plan = e.expand_study(["study=mine", "optim.lr=0.4,0.5,0.6", "train.epochs=1,2"])
     assert plan.study.factors == {"optim.lr": ["0.4", "0.5", "0.6"], "train.epochs": ["1", "2"]}
     assert len(plan.configs) == 3 * 2 * 2
+
+
+@pytest.mark.parametrize("expanded", [e.expand_study, e.expand_multirun])
+def test_an_interval_is_refused_because_it_has_no_list_of_values(expanded: Callable[[list[str]], object]) -> None:
+    study = ["study=batchnorm"] if expanded is e.expand_study else []
+    with pytest.raises(ConfigError, match="is for a searching sweeper; list the values: "):
+        expanded([*study, "data=digits", "optim.lr=interval(0.1,0.2)"])
