@@ -23,7 +23,7 @@ class Printed(Listener):
         self.format = format
 
     def tuning(self, setting: str, num_runs: int) -> None:
-        message(f"tuning {setting} first: {num_runs} runs, and more if a best value lies at the edge of the grid")
+        message(f"tuning {setting} first: {num_runs} runs")
 
     def tuned(self, choices: Sequence[Choice]) -> None:
         from bnexp.comparison.tuned import tuning_rows

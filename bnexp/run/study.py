@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from bnexp.comparison.record import StudyRecord, from_plan
 from bnexp.comparison.result import StudyResult
@@ -20,14 +19,14 @@ from bnexp.tracking.initial import resolve_starts
 from bnexp.tracking.store import Store
 from bnexp.tracking.wandb_session import WandbSession
 
-Launch = Callable[[Batch], Any]  # trains runs, and returns when each is recorded or has failed
+Launch = Callable[[Sequence[Batch]], None]  # trains runs, phase by phase; returns when each is recorded or has failed
 
 
 class Listener:
     """Is told how a study goes, so that it can show it. Each method does nothing until a subclass overrides it."""
 
     def tuning(self, setting: str, num_runs: int) -> None:
-        """``num_runs`` runs will train to choose values of ``setting``; more follow if a best one lies at the grid's edge."""
+        """``num_runs`` runs will train to choose values of ``setting``. More may follow, beyond the edge of the grid."""
 
     def tuned(self, choices: Sequence[Choice]) -> None:
         """These values were chosen."""
@@ -108,21 +107,25 @@ def _train(name: str, overrides: Sequence[str], store: Store, listener: Listener
         record.save()
         todo = runner.unfinished([spec for phase in plan.runs.phases for spec in phase.specs], store, prepared)
         listener.planned(plan, todo)
-        for phase in plan.runs.phases:
-            if (rest := phase.only({spec.run_id for spec in todo})).jobs:
-                launch(rest)
+        rest = [phase.only({spec.run_id for spec in todo}) for phase in plan.runs.phases]
+        launch([phase for phase in rest if phase.jobs])
     wandb = plan.configs[0].track.wandb
     return record, wandb if (is_new or todo) and not WandbSession(wandb).disabled else None
 
 
 def _launch(hydra: Session, plan: StudyPlan, store: Store, prepared: Prepared) -> Launch:
-    """How the study's runs are launched.
+    """How the study's runs are launched."""
 
-    Bnexp's own launcher gets the specs themselves. Any other launcher composes each job again, maybe on another machine.
-    """
-    if plan.launcher == "cohort":
-        return lambda batch: runner.run(batch.specs, store, prepared)
-    return lambda batch: hydra.launch(runner.run_job, plan.master, [texts_of(job) for job in batch.jobs])
+    def together(phases: Sequence[Batch]) -> None:
+        """Hand all runs to the runner, which lets those wait that start from others."""
+        runner.run([spec for phase in phases for spec in phase.specs], store, prepared)
+
+    def one_by_one(phases: Sequence[Batch]) -> None:
+        """Have Hydra's launcher compose and run each job, maybe on another machine."""
+        for phase in phases:
+            hydra.launch(runner.run_job, plan.master, [texts_of(job) for job in phase.jobs])
+
+    return together if plan.launcher == "cohort" else one_by_one
 
 
 def _tuned(plan: StudyPlan, store: Store, launch: Launch, prepared: Prepared, listener: Listener) -> StudyPlan:
@@ -130,7 +133,7 @@ def _tuned(plan: StudyPlan, store: Store, launch: Launch, prepared: Prepared, li
 
     def train(batch: Batch) -> None:
         listener.tuning(plan.study.tune.setting, len(batch.jobs))
-        launch(batch)
+        launch([batch])
 
     plan = tune(plan, store, train, prepared)
     if plan.choices:
