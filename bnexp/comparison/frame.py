@@ -128,17 +128,7 @@ def compare(
         >>> runs = bnexp.load_runs().filter(pl.col("data.name") == "mnist")
         >>> bnexp.compare(runs, arm="norm.kind", baseline="none", by=["optim.lr"]).answer
     """
-    refuse_text("by", by, str(by))
-    for name in (arm, metric, *by):
-        if name not in runs.columns:
-            raise ConfigError(f"{name} is not a column of these runs.{did_you_mean(name, runs.columns)}")
-    for name in ("run", "seed", "status"):
-        if name not in runs.columns:
-            raise ConfigError(f"{name} is not a column of these runs; give whole rows of load_runs.")
-    if runs.is_empty():
-        raise ConfigError("there are no runs to compare; filter less of load_runs, or train some.")
-    if not runs[metric].dtype.is_numeric():
-        raise ConfigError(f"{metric} is no metric: its values are not numbers; give a column like test/accuracy.")
+    _refuse_columns(runs, arm, metric, by)
     if margin is not None and not margin > 0:
         raise ConfigError(f"margin={margin} is out of range: allowed is a number above 0.")
     rows = runs.to_dicts()
@@ -172,6 +162,21 @@ def compare(
         num_test=shared.get("num_test"),
     )
     return replace(result, notes=[EXPLORATORY, *_other_differences(outcomes, rows, (arm, *by)), *result.notes])
+
+
+def _refuse_columns(runs: pl.DataFrame, arm: str, metric: str, by: Sequence[str]) -> None:
+    """Raise ConfigError if the runs cannot be compared by these columns."""
+    refuse_text("by", by, str(by))
+    for name in (arm, metric, *by):
+        if name not in runs.columns:
+            raise ConfigError(f"{name} is not a column of these runs.{did_you_mean(name, runs.columns)}")
+    for name in ("run", "seed", "status"):
+        if name not in runs.columns:
+            raise ConfigError(f"{name} is not a column of these runs; give whole rows of load_runs.")
+    if runs.is_empty():
+        raise ConfigError("there are no runs to compare; filter less of load_runs, or train some.")
+    if not runs[metric].dtype.is_numeric():
+        raise ConfigError(f"{metric} is no metric: its values are not numbers; give a column like test/accuracy.")
 
 
 def _outcome(row: dict[str, Any], arm: str, metric: str, by: Sequence[str]) -> Outcome:
