@@ -7,8 +7,9 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,8 @@ from safetensors.numpy import save
 import bnexp
 from bnexp.data.resident import prepare
 from bnexp.plan.compose import compose
+from bnexp.plan.expand import StudyPlan
+from bnexp.plan.spec import RunSpec
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.store import Store
 
@@ -246,3 +249,27 @@ def test_a_run_that_fails_raises_why(monkeypatch: pytest.MonkeyPatch, shared_cac
         bnexp.load_run(failed.run_id[:5])
     with pytest.raises(bnexp.ConfigError, match="'zzz' is not a recorded run in"):
         bnexp.load_run("zzz")
+
+
+def test_a_listener_hears_what_trains_and_wandb_gets_a_study_once(monkeypatch: pytest.MonkeyPatch, shared_cache: Path) -> None:
+    class Heard(bnexp.Listener):
+        def __init__(self) -> None:
+            self.events: list[tuple[str, int]] = []
+
+        def tuning(self, setting: str, num_runs: int) -> None:
+            self.events.append((setting, num_runs))
+
+        def planned(self, plan: StudyPlan, todo: Sequence[RunSpec]) -> None:
+            self.events.append((plan.study.name, len(todo)))
+
+    logged: list[bool] = []
+    monkeypatch.setattr("bnexp.run.study.WandbSession", lambda config: SimpleNamespace(disabled=False))
+    monkeypatch.setattr(
+        "bnexp.report.publish.publish", lambda record, result, store, wandb: logged.append(wandb is not None) or []
+    )
+    heard = Heard()
+    tuned = ["study.tune.grid=[0.01,0.02]", "study.tune.seeds=[7]", "study.tune.extensions=0"]
+    for overrides in ([*SMALL, "study.seeds=1"], [*SMALL, "study.seeds=1"], [*SMALL, "study.seeds=1", *tuned]):
+        bnexp.run_study("batchnorm", overrides, listener=heard)
+    assert heard.events[:3] == [("batchnorm", 2), ("batchnorm", 0), ("optim.lr", 4)]
+    assert logged == [True, False, True]
