@@ -21,12 +21,12 @@ NUMBERS = ("n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z
 
 
 def went_wrong(result: StudyResult) -> bool:
-    """Whether a run failed, is missing or damaged, or diverged in a study that does not expect divergence."""
+    """Whether a run failed, is missing or damaged, or did not train in a study that does not look for such settings."""
     from bnexp.comparison.analyses import ANALYSES
 
-    expected = {"diverged"} if ANALYSES[result.study["analysis"]].expects_divergence else set()
-    bad = {"failed", "missing", "damaged", "diverged"} - expected
-    return any(outcome.status in bad for outcome in result.outcomes)
+    expected = ANALYSES[result.study["analysis"]].expects_divergence
+    bad = ("failed", "missing", "damaged")
+    return any(outcome.status in bad or (outcome.untrained and not expected) for outcome in result.outcomes)
 
 
 def print_result(result: StudyResult, format: Format) -> None:

@@ -19,7 +19,7 @@ _LENGTH = 300  # characters that an answer about several comparisons should not 
 # From most to least: how many comparisons of each verdict an answer names, and whether with intervals.
 _DETAIL = ((99, True), (99, False), (3, False), (1, False), (0, False))
 _TEST_NAMES = {Test.page: "Page's test ", Test.sign_flip: "sign-flip test "}  # a p without a name is that of the paired t test
-_DIVERGED, _UNPAIRED = "every run diverged", "no seed with both results"
+_UNTRAINED, _UNPAIRED = "no run trained", "no seed with both results"
 
 
 def answer(
@@ -75,7 +75,7 @@ def _where(settings: Mapping[str, str]) -> str:
 def _evidence(c: Comparison, test: Test) -> str:
     """``n = 10 paired seeds, p = .003; larger than the margin of 0.20 pp``."""
     pairs = _seeds([c])
-    if not c.n or c.all_diverged:
+    if not c.n or c.all_untrained:
         return pairs
     if c.shows_equivalence:
         return f"{pairs}, TOST {p_equals(c.p_equivalence_adjusted)}"
@@ -107,8 +107,8 @@ def _groups(comparisons: Sequence[Comparison], lead: str, listed: int, bounds: b
     groups: dict[str, list[Comparison]] = {}
     for c in sorted(comparisons, key=lambda c: order.index(c.verdict)):
         groups.setdefault(_label(c), []).append(c)
-    if set(groups) == {_DIVERGED}:
-        return f"every run of all {len(comparisons)} comparisons diverged, so nothing was tested"
+    if set(groups) == {_UNTRAINED}:
+        return f"no run of all {len(comparisons)} comparisons trained, so nothing was tested"
     if set(groups) == {_UNPAIRED}:
         return f"no seed has a result in both arms in any of {len(comparisons)} comparisons"
     if not listed:
@@ -127,8 +127,8 @@ def _label(c: Comparison) -> str:
     """What comparisons of one group share."""
     if not c.n:
         return _UNPAIRED
-    if c.all_diverged:
-        return _DIVERGED
+    if c.all_untrained:
+        return _UNTRAINED
     if c.verdict is Verdict.ESTIMATE:
         return "with too few seeds"
     return "refuted by equivalence" if c.shows_equivalence and c.verdict is Verdict.REFUTED else c.verdict.lower()
@@ -139,4 +139,4 @@ def _name(c: Comparison, with_arms: bool, with_measure: bool, bounds: bool) -> s
     arms = [f"{c.arm} against {c.baseline}"] if with_arms else []
     about = arms + ([c.measure] if with_measure else [])
     name = place(" in ".join(about), c.level) if about else c.level
-    return f"{name} ({difference(c, bounds)})" if c.n and not c.all_diverged else name
+    return f"{name} ({difference(c, bounds)})" if c.n and not c.all_untrained else name

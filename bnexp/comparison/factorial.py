@@ -1,8 +1,8 @@
 """What interaction and trend share: both ask how the difference between two arms depends on the factors.
 
-Both work on each seed's own differences, arm minus baseline. If both runs of a pair diverged at a level, the difference
-there is 0 only because both were put at chance. Such a 0 can look like an interaction or a trend as well as like their
-absence. So a seed with one at any level that its contrast uses is not compared; if every seed has one, nothing is tested.
+Both work on each seed's own differences, arm minus baseline. If neither run of a pair trained at a level, the
+difference there is about 0 only because both are at chance. Such a 0 can look like an interaction or a trend as well as like
+their absence. So a seed with one at any level that its contrast uses is not compared; if every seed has one, nothing is tested.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Factorial(Method):
     """An analysis of how the difference between two arms changes over the levels."""
 
     follows_factor = True
-    all_diverged = "both runs diverged at some level with every seed"
+    none_trained = "neither run trained at some level with every seed"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Courses:
     Args:
         seeds: the seeds, n of them.
         differences: (n, L) arm minus baseline at each level.
-        num_lost: seeds of which both runs diverged at some level: 0, or all n. Only if all are lost are they kept.
+        num_lost: seeds of which neither run trained at some level: 0, or all n. Only if all are lost are they kept.
         incomplete: seeds with a pair at some level, but not at every one.
     """
 
@@ -46,7 +46,7 @@ class Courses:
     def of(cls, results: Results, arm: str, baseline: str, levels: Sequence[str]) -> Courses:
         """Read the differences of ``arm`` from ``baseline`` at ``levels``."""
         found = [by_seed(results, arm, baseline, level) for level in levels]
-        lost = set().union(*(results.both_diverged(arm, baseline, level) for level in levels))
+        lost = set().union(*(results.both_untrained(arm, baseline, level) for level in levels))
         complete = set(found[0]).intersection(*found[1:])
         seeds = tuple(sorted(complete - lost or complete))
         rows = np.array([[course[seed] for course in found] for seed in seeds], float).reshape(-1, len(levels))
@@ -61,12 +61,12 @@ def by_seed(results: Results, arm: str, baseline: str, level: str) -> dict[int, 
 
 
 def lost_seeds(results: Results, arm: str, baseline: str) -> list[str]:
-    """A sentence for each level at which both runs of a pair diverged."""
+    """A sentence for each level at which neither run of a pair trained."""
     return [
-        f"{place(f'{arm} minus {baseline}', level)}: both runs diverged with {seed_text(sorted(lost))}, so there is no "
+        f"{place(f'{arm} minus {baseline}', level)}: neither run trained with {seed_text(sorted(lost))}, so there is no "
         "difference to measure; these seeds are not compared there."
         for level in results.levels
-        if (lost := results.both_diverged(arm, baseline, level))
+        if (lost := results.both_untrained(arm, baseline, level))
     ]
 
 

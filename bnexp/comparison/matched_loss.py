@@ -46,7 +46,8 @@ class MatchedLoss(Method):
 
     That loss is, seed by seed, the larger of their smallest ones: the lowest that both reach. Training loss is that of
     ``probe.gap``, in evaluation mode, if every run has it, else the running one of training mode. ``study.margin`` is in
-    nats. Diverged runs reach no such loss and are listed as not compared.
+    nats. Diverged and stuck runs reach no such loss, or only that of
+    guessing, and are listed as not compared.
     """
 
     def ask(self, asked: Inputs) -> Questions:
@@ -70,8 +71,8 @@ def _at(
     arm, baseline, level = where
     about = place(f"{arm} against {baseline}", level)
     both = sorted(ours.keys() & theirs.keys())
-    diverged = {*asked.results.diverged(arm, level), *asked.results.diverged(baseline, level)}
-    runs = {s: (a, b) for s in both if (a := ours[s]) and (b := theirs[s]) and s not in diverged}
+    untrained = {*asked.results.untrained(arm, level), *asked.results.untrained(baseline, level)}
+    runs = {s: (a, b) for s in both if (a := ours[s]) and (b := theirs[s]) and s not in untrained}
     lowest = {s: max(float(a.train.min()), float(b.train.min())) for s, (a, b) in runs.items()}
     known = {s: (a.gap_at(lowest[s]), b.gap_at(lowest[s])) for s, (a, b) in runs.items()}
     gaps = {s: (a, b) for s, (a, b) in known.items() if a is not None and b is not None}
@@ -85,7 +86,7 @@ def _at(
             "training loss of the other; train longer."
         )
     if lost := [s for s in both if s not in known]:
-        unpaired.append(f"{about}: {seed_text(lost)} diverged or without losses; not compared.")
+        unpaired.append(f"{about}: {seed_text(lost)} untrained or without losses; not compared.")
     margin = math.nan if asked.study.margin is None else asked.study.margin
     contrast = Contrast(*where, MEASURE, "nats", margin, asked.direction(level), Pairs.of(gaps))
     return Questions([contrast], notes, unpaired)

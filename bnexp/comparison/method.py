@@ -22,8 +22,8 @@ class Method(ABC):
             something about them.
         follows_factor: whether it asks how the difference between arms changes over a factor.
         follows_training: whether what it compares shows best in the curves of the training.
-        expects_divergence: whether it looks for settings at which runs diverge, so that a diverged run is no mishap.
-        all_diverged: what it means that both runs of every pair diverged; ``{arms}`` stands for both.
+        expects_divergence: whether it looks for settings at which runs do not train. Then an untrained run is no mishap.
+        none_trained: what it means that neither run of any pair trained; ``{arms}`` stands for both.
     """
 
     test: ClassVar[Test] = Test.paired_t
@@ -31,7 +31,7 @@ class Method(ABC):
     follows_factor: ClassVar[bool] = False
     follows_training: ClassVar[bool] = False
     expects_divergence: ClassVar[bool] = False
-    all_diverged: ClassVar[str] = "every run of {arms} diverged"
+    none_trained: ClassVar[str] = "no run of {arms} trained"
 
     @abstractmethod
     def ask(self, asked: Inputs) -> Questions:
@@ -45,8 +45,8 @@ class Method(ABC):
         """Who differs from whom, by how much, with the interval: the heart of the answer, without its first word."""
         if not c.n:
             return f"{c.arm} and {c.baseline}{at_level(c)} share no seed with a result"
-        if c.all_diverged:
-            return f"{self.all_diverged.format(arms=f'{c.arm} and {c.baseline}{at_level(c)}')}, so nothing was tested,"
+        if c.all_untrained:
+            return f"{self.none_trained.format(arms=f'{c.arm} or {c.baseline}{at_level(c)}')}, so nothing was tested,"
         if c.shows_equivalence:
             return self.equivalent(c)
         return self.different(c) if c.shows_difference else self.undecided(c)

@@ -31,6 +31,12 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
         for arm in results.arms
         if (seeds := results.diverged(arm, level))
     ]
+    found += [
+        f"{place(arm, level)}: {seed_text(seeds)} did not train: training accuracy never left what guessing gives."
+        for level in results.levels
+        for arm in results.arms
+        if (seeds := results.stuck(arm, level))
+    ]
     found += _floors(comparisons)
     if any(0 < len(values) < stats.MIN_VALUES for values in results.values.values()):
         found.append(
@@ -40,13 +46,13 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
         f"{place(f'{c.arm} against {c.baseline}', c.level)}: all {c.n} differences in {c.measure} are the same, so there is no "
         f"t test and no interval{'; the exact sign-flip test decides' if c.n >= MIN_PAIRS else ''}."
         for c in comparisons
-        if c.n > 1 and math.isnan(c.p_t) and c.test is not Test.page and not c.all_diverged
+        if c.n > 1 and math.isnan(c.p_t) and c.test is not Test.page and not c.all_untrained
     ]
     found += [
-        f"{place(f'{c.arm} against {c.baseline}', c.level)}: both runs diverged in {c.both_diverged} of {c.n} pairs, which "
+        f"{place(f'{c.arm} against {c.baseline}', c.level)}: neither run trained in {c.both_untrained} of {c.n} pairs, which "
         f"count as no difference in {c.measure} but not as evidence of equivalence."
         for c in comparisons
-        if 0 < c.both_diverged < c.n
+        if 0 < c.both_untrained < c.n
     ]
     unset = {c.measure: c.unit for c in comparisons if math.isnan(c.margin)}
     for unit in dict.fromkeys(unset.values()):

@@ -44,27 +44,27 @@ class Pairs:
         seeds: the n seeds.
         arm: (n,) values of the arm.
         baseline: (n,) values of the baseline.
-        both_diverged: number of pairs of two diverged runs. Their difference of 0 was never measured.
+        both_untrained: number of pairs in which neither run trained. Their difference says nothing about the arms.
     """
 
     seeds: tuple[int, ...]
     arm: Array
     baseline: Array
-    both_diverged: int = 0
+    both_untrained: int = 0
 
     @classmethod
-    def of(cls, values: Mapping[int, tuple[float, float]], both_diverged: int = 0) -> Pairs:
+    def of(cls, values: Mapping[int, tuple[float, float]], both_untrained: int = 0) -> Pairs:
         """From ``values``: seed -> (arm, baseline)."""
         seeds = tuple(sorted(values))
         arm, baseline = np.array([values[seed] for seed in seeds], float).reshape(-1, 2).T
-        return cls(seeds, arm, baseline, both_diverged)
+        return cls(seeds, arm, baseline, both_untrained)
 
 
 class Results:
     """The outcomes of a study, arranged by arm, level and seed. Values are in the unit in which the metric is shown.
 
-    A diverged run counts at its recorded value. If that is not finite, it counts at chance: accuracy ``chance``, loss
-    ``-log(chance)``.
+    A stuck run counts at its recorded value, and so does a diverged one. If that of a diverged run is not finite,
+    it counts at chance: accuracy ``chance``, loss ``-log(chance)``.
 
     Args:
         outcomes: what came of each planned run.
@@ -101,6 +101,7 @@ class Results:
         self.levels = list(self.factors) or [""]
         self.values: dict[Cell, dict[int, float]] = {}
         self._diverged: dict[Cell, list[int]] = {}
+        self._stuck: dict[Cell, list[int]] = {}
         self._planned: dict[Cell, dict[int, str]] = {}
         self._absent: dict[tuple[Cell, str], list[int]] = {}
         self._repeated: dict[Cell, list[int]] = {}
@@ -120,6 +121,8 @@ class Results:
             self.values.setdefault(cell, {})[outcome.seed] = value
             if outcome.status is Status.diverged:
                 self._diverged.setdefault(cell, []).append(outcome.seed)
+            elif outcome.stuck:
+                self._stuck.setdefault(cell, []).append(outcome.seed)
         else:
             self._absent.setdefault((cell, _why_absent(outcome)), []).append(outcome.seed)
 
@@ -139,9 +142,17 @@ class Results:
         """Seeds of the diverged runs of one arm at one level; they count at chance."""
         return self._diverged.get((arm, level), [])
 
-    def both_diverged(self, arm: str, baseline: str, level: str) -> set[int]:
-        """Seeds of which both runs diverged: their difference was never measured."""
-        return set(self.diverged(arm, level)) & set(self.diverged(baseline, level))
+    def stuck(self, arm: str, level: str) -> list[int]:
+        """Seeds of the stuck runs of one arm at one level; they keep their measured values."""
+        return self._stuck.get((arm, level), [])
+
+    def untrained(self, arm: str, level: str) -> list[int]:
+        """Seeds of the runs of one arm at one level that diverged or are stuck."""
+        return sorted(self.diverged(arm, level) + self.stuck(arm, level))
+
+    def both_untrained(self, arm: str, baseline: str, level: str) -> set[int]:
+        """Seeds of which neither run trained: their difference says nothing about the arms."""
+        return set(self.untrained(arm, level)) & set(self.untrained(baseline, level))
 
     def run_ids(self, arm: str, level: str) -> dict[int, str]:
         """Seed -> run id of the runs of one arm at one level that have a value."""
@@ -156,7 +167,7 @@ class Results:
         """Both arms' values over the seeds for which both have one, in order of seed."""
         ours, theirs = self.values.get((arm, level), {}), self.values.get((baseline, level), {})
         both = {seed: (ours[seed], theirs[seed]) for seed in ours.keys() & theirs.keys()}
-        return Pairs.of(both, len(self.both_diverged(arm, baseline, level)))
+        return Pairs.of(both, len(self.both_untrained(arm, baseline, level)))
 
     def blocks(self) -> Array:
         """(seeds, arms) means over the levels, for the seeds that have a value in every arm at every level."""

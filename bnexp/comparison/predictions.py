@@ -96,7 +96,8 @@ def _at(asked: Inputs, ours: Mapping[int, Guesses], theirs: Mapping[int, Guesses
     unpaired = []
     if lost := sorted(planned - both.keys()):
         unpaired.append(f"{about}: {seed_text(lost)} without predictions of both arms and of two seeds; not compared.")
-    contrast = Contrast(*where, MEASURE, "pp", asked.margin, asked.direction(level), Pairs.of(both))
+    untrained = asked.results.both_untrained(arm, baseline, level) & both.keys()
+    contrast = Contrast(*where, MEASURE, "pp", asked.margin, asked.direction(level), Pairs.of(both, len(untrained)))
     return Questions([contrast], notes, unpaired)
 
 

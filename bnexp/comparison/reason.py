@@ -11,17 +11,17 @@ from bnexp.comparison.text import effect, interval, p_equals, quantity
 from bnexp.config.options import Direction
 
 
-def reason(c: Comparison, all_diverged: str) -> str:
+def reason(c: Comparison, none_trained: str) -> str:
     """Why the verdict of a comparison is what it is.
 
     Args:
         c: the comparison.
-        all_diverged: what its analysis says if both runs of every pair diverged (``Method.all_diverged``).
+        none_trained: what its analysis says if neither run of any pair trained (``Method.none_trained``).
     """
     if not c.n:
         return "no seed has a result in both arms"
-    if c.all_diverged:
-        return f"{all_diverged.format(arms='both arms')}, so nothing was tested"
+    if c.all_untrained:
+        return f"{none_trained.format(arms='either arm')}, so nothing was tested"
     return f"{effect(c.difference, c.unit)}, {why(c)}"
 
 
@@ -48,7 +48,7 @@ def needed(c: Comparison) -> str:
     if c.n_needed is not None:
         return f"about {c.n_needed:,} pairs would give 80 % power at this estimate"
     if c.direction == Direction.equivalent:
-        hopeless = abs(c.difference) >= c.margin and not c.both_diverged
+        hopeless = abs(c.difference) >= c.margin and not c.both_untrained
         return "at this estimate no number of pairs would show equivalence" if hopeless else ""
     if c.difference == 0 or not math.isfinite(c.effect):
         return ""
@@ -57,7 +57,7 @@ def needed(c: Comparison) -> str:
 
 def _open(c: Comparison) -> str:
     """Why a comparison with enough pairs stays open."""
-    lost = f"both runs diverged in {c.both_diverged} of {c.n} pairs" if c.both_diverged else ""
+    lost = f"neither run trained in {c.both_untrained} of {c.n} pairs" if c.both_untrained else ""
     if c.measured < MIN_PAIRS:
         return f"{lost}, and a verdict needs {MIN_PAIRS} others"
     if c.direction != Direction.equivalent:

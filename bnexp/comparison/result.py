@@ -66,6 +66,8 @@ class Outcome:
         value: the study's metric as recorded, an accuracy as a fraction; None if the run failed, is missing, or has a damaged
             record.
         run_id: finds its record.
+        stuck: why the run counts as stuck, as a phrase: its training accuracy never left what guessing gives. Empty if it has
+            trained, or diverged.
     """
 
     arm: str
@@ -75,6 +77,12 @@ class Outcome:
     status: Status
     value: float | None
     run_id: str
+    stuck: str = ""
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the run has a result that no training made: it diverged or is stuck."""
+        return self.status is Status.diverged or bool(self.stuck)
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ class ArmSummary:
         high: its upper bound.
         sd: standard deviation over the seeds; NaN below two.
         diverged: number of runs that diverged.
+        stuck: number of runs whose training accuracy never left what guessing gives.
         missing: number of planned runs without a value.
     """
 
@@ -101,6 +110,7 @@ class ArmSummary:
     high: float
     sd: float
     diverged: int
+    stuck: int
     missing: int
 
 
@@ -137,7 +147,7 @@ class Comparison:
         reason: why, as a sentence.
         p_equivalence_adjusted: after Holm's correction over the study's equivalence tests.
         p_sign_flip_adjusted: after Holm's correction over the study's sign-flip tests.
-        both_diverged: number of pairs in which both runs diverged.
+        both_untrained: number of pairs in which neither run trained: each diverged or is stuck.
         reference: the level that an interaction is measured from.
         test: the test that decides.
         p_test: its p before Holm's correction.
@@ -173,7 +183,7 @@ class Comparison:
     reason: str
     p_equivalence_adjusted: float = math.nan
     p_sign_flip_adjusted: float = math.nan
-    both_diverged: int = 0
+    both_untrained: int = 0
     reference: str = ""
     test: Test = Test.paired_t
     p_test: float = math.nan
@@ -184,12 +194,12 @@ class Comparison:
 
     @property
     def measured(self) -> int:
-        """Number of pairs whose difference was measured: not both runs diverged."""
-        return self.n - self.both_diverged
+        """Number of pairs whose difference means something: at least one run has trained."""
+        return self.n - self.both_untrained
 
     @property
-    def all_diverged(self) -> bool:
-        """Whether both runs of every pair diverged, so that nothing was tested."""
+    def all_untrained(self) -> bool:
+        """Whether neither run of any pair trained, so that nothing was tested."""
         return self.n > 0 and not self.measured
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.comparison.result import Outcome, PlannedRun, Status
+from bnexp.comparison.untrained import data_of, guessing_accuracy, why_stuck
 from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError
 from bnexp.plan.study import levels_text
@@ -23,7 +25,8 @@ def study_outcomes(
     """What came of each planned run, whichever study trained it.
 
     A run with a summary is finished or diverged. One without is damaged if its summary cannot be used, failed if there is a
-    ``failure.json``, else missing. A finished run without its metric is damaged.
+    ``failure.json``, else missing. A finished run without its metric is damaged. A finished run whose training accuracy never
+    left what guessing gives is stuck.
 
     Args:
         study_runs: the planned runs.
@@ -41,9 +44,12 @@ def study_outcomes(
     keys = [(run.run_id, (metrics or {}).get(run.arm, metric)) for run in study_runs]
     for name in dict.fromkeys(name for _, name in keys):
         _require_metric(name, [records[run_id] for run_id, other in keys if other == name and run_id in records])
+    stuck = _stuck(records)
     found = {key: _result(records.get(key[0]), key[1], store) for key in dict.fromkeys(keys)}
     return [
-        Outcome(run.arm, levels_text(run.levels), dict(run.levels), run.seed, *found[key], run.run_id)
+        Outcome(
+            run.arm, levels_text(run.levels), dict(run.levels), run.seed, *found[key], run.run_id, stuck.get(run.run_id, "")
+        )
         for run, key in zip(study_runs, keys, strict=True)
     ]
 
@@ -91,6 +97,13 @@ def _require_metric(metric: str, runs: Sequence[RecordedRun]) -> None:
             f"Run {finished[0].run_id} has not recorded the metric {metric}; it has {', '.join(known)}."
             f"{did_you_mean(metric, known)}"
         )
+
+
+def _stuck(records: Mapping[str, RecordedRun]) -> dict[str, str]:
+    """Run id -> why it is stuck, for the runs that are."""
+    finished = {run_id: run for run_id, run in records.items() if run.finished and run.summary.status == "finished"}
+    chances = guessing_accuracy(finished.values())
+    return {i: why for i, run in finished.items() if (why := why_stuck(run, chances.get(data_of(run), math.nan)))}
 
 
 def _result(run: RecordedRun | None, metric: str, store: Store) -> tuple[Status, float | None]:

@@ -147,7 +147,7 @@ class Courses:
     def pair(self, arm: str, baseline: str, index: int) -> Pairs:
         """One measure of both arms, over the seeds whose courses are complete in both.
 
-        A pair counts as ``both_diverged`` if both arms diverged at every level.
+        A pair counts as ``both_untrained`` if neither arm trained at any level.
 
         Args:
             arm: the arm.
@@ -156,7 +156,7 @@ class Courses:
         """
         ours, theirs = self.values[arm], self.values[baseline]
         both = {seed: (ours[seed][index], theirs[seed][index]) for seed in ours.keys() & theirs.keys()}
-        lost = [set(self.results.diverged(name, level)) for name in (arm, baseline) for level in self.levels]
+        lost = [set(self.results.untrained(name, level)) for name in (arm, baseline) for level in self.levels]
         return Pairs.of(both, len(set(both).intersection(*lost)))
 
     def incomplete(self) -> list[str]:

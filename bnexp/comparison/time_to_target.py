@@ -91,7 +91,7 @@ class TimeToTarget(Method):
     For each seed the target is the last validation accuracy of the baseline's run. The time of either run is that of its
     first validation at or above it, so times are known to one validation. Compared is the base-2 logarithm of arm over
     baseline, by the sign-flip test, because censored times have no normal distribution. ``study.margin`` is a ratio. A
-    baseline that diverged sets no target: its pair is listed as not compared.
+    baseline that diverged or is stuck sets no target: its pair is listed as not compared.
     """
 
     test = Test.sign_flip
@@ -116,8 +116,8 @@ class TimeToTarget(Method):
     ) -> Questions:
         """The questions about one arm and its baseline at one level; ``ours`` and ``theirs``: seed -> run."""
         arm, baseline, level = where
-        diverged = asked.results.diverged(baseline, level)
-        targets = {s: run for s, run in theirs.items() if run is not None and s in ours and s not in diverged}
+        untrained = asked.results.untrained(baseline, level)
+        targets = {s: run for s, run in theirs.items() if run is not None and s in ours and s not in untrained}
         times = {s: (time_to(run.target, ours[s], run), time_to(run.target, run, run)) for s, run in targets.items()}
         unpaired = []
         if lost := sorted(ours.keys() & theirs.keys() - targets.keys()):

@@ -12,10 +12,11 @@ Rules, fixed before any run (``StudyConfig``), so that no result can choose them
 - A comparison: a significant difference is SUPPORTED or, with the wrong sign, REFUTED. Shown equivalence is EQUIVALENT, or
   REFUTED if ``greater`` or ``less`` was claimed. If equivalence is claimed it is looked at first, and only a difference
   shown to lie beyond the margin is REFUTED. Everything else is INCONCLUSIVE. Under six pairs: ESTIMATE.
-- Divergence: a diverged run stays in, at chance. Two diverged runs of a pair differ by 0 only because both were put there.
-  That may never look like equivalence: with any such pair equivalence is not tested, and a verdict needs six other pairs.
-  If all pairs are such, nothing is tested. In the difference tests the 0 stays, because it can only weaken a difference. In
-  an interaction or a trend it could make one, so there the seed is left out and listed.
+- Untrained runs: a diverged run stays in, at chance, and a stuck one with what it measured. If neither run of a pair trained,
+  they differ by about 0 only because both are at chance. That may never look like equivalence: with any such pair equivalence
+  is not tested, and a verdict needs six other pairs. If all pairs are such, nothing is tested. In the difference tests the 0
+  stays, because it can only weaken a difference. In an interaction or a trend it could make one, so there the seed is left out
+  and listed.
 - The study: the verdict that its comparisons share. If they differ: SUPPORTED if each shows its own claim, REFUTED if some
   are refuted and none shows its claim, else INCONCLUSIVE. Without a baseline and with direction ``different`` the claim is
   that the arms are not all alike, so one SUPPORTED pair is enough if none is refuted.
@@ -81,9 +82,9 @@ def analyse(
     pairs = _arm_pairs(study, results.arms)
     method = ANALYSES[study.analysis]
     found = method.ask(Inputs(study, results, pairs, margin, chance, records))
-    comparisons = [replace(c, reason=reason(c, method.all_diverged)) for c in judge(found.contrasts)]
+    comparisons = [replace(c, reason=reason(c, method.none_trained)) for c in judge(found.contrasts)]
     verdict = study_verdict(study, comparisons)
-    trained = any(outcome.status is Status.finished for outcome in outcomes)
+    trained = any(outcome.status is Status.finished and not outcome.untrained for outcome in outcomes)
     tested = trained and method.compares_metric and len(blocks := results.blocks()) >= MIN_PAIRS
     omnibus = stats.friedman(blocks) if tested else math.nan
     return StudyResult(
@@ -174,9 +175,9 @@ def _arm_pairs(study: StudyConfig, arms: Sequence[str]) -> list[tuple[str, str]]
 
 
 def _tested(pairs: Pairs) -> stats.Array:
-    """The differences that tests are made of: all of them, or none if both runs of every pair diverged."""
+    """The differences that tests are made of: all of them, or none if neither run of any pair trained."""
     d = stats.differences(pairs.arm, pairs.baseline)
-    return d[:0] if pairs.both_diverged == d.size else d
+    return d[:0] if pairs.both_untrained == d.size else d
 
 
 def _estimate(contrast: Contrast, d: stats.Array, family: int) -> Comparison:
@@ -205,7 +206,7 @@ def _estimate(contrast: Contrast, d: stats.Array, family: int) -> Comparison:
         p_t=p_t,
         p_sign_flip=p_sign_flip,
         p_adjusted=math.nan,
-        p_equivalence=math.nan if pairs.both_diverged else stats.equivalence(d, contrast.margin),
+        p_equivalence=math.nan if pairs.both_untrained else stats.equivalence(d, contrast.margin),
         effect=effect,
         superiority=wins.estimate,
         superiority_low=wins.low,
@@ -213,7 +214,7 @@ def _estimate(contrast: Contrast, d: stats.Array, family: int) -> Comparison:
         n_needed=_pairs_needed(contrast, d, ALPHA / family),
         verdict=Verdict.ESTIMATE,
         reason="",
-        both_diverged=pairs.both_diverged,
+        both_untrained=pairs.both_untrained,
         reference=contrast.reference,
         test=test,
         p_test=p_test,
@@ -241,7 +242,7 @@ def _decisive(contrast: Contrast, p_t: float, p_sign_flip: float) -> tuple[Test,
 def _pairs_needed(contrast: Contrast, d: stats.Array, alpha: float) -> int | None:
     """Pairs that the test which decides the claim needs for 80 % power, at least the six of any verdict."""
     if contrast.direction is Direction.equivalent:
-        if d.size < 2 or contrast.pairs.both_diverged:
+        if d.size < 2 or contrast.pairs.both_untrained:
             return None
         needed = power.pairs_needed_equivalence(float(d.mean()), float(d.std(ddof=1)), contrast.margin, alpha=alpha)
     else:
@@ -266,6 +267,7 @@ def _summaries(results: Results) -> list[ArmSummary]:
                 high=mean.high,
                 sd=float(values.std(ddof=1)) if values.size > 1 else math.nan,
                 diverged=len(results.diverged(arm, level)),
+                stuck=len(results.stuck(arm, level)),
                 missing=results.missing(arm, level),
             )
             if summary.n or summary.missing:

@@ -85,7 +85,7 @@ def study_advantage(result: StudyResult, chance: float | None) -> Factor | None:
         mean = mean_interval(differences(pairs.arm, pairs.baseline))
         if pairs.seeds:
             shown = {"n": len(pairs.seeds), "mean": mean.estimate, "low": mean.low, "high": mean.high}
-            rows.append(row | shown | {"diverged": pairs.both_diverged})
+            rows.append(row | shown | {"diverged": pairs.both_untrained})
     return replace(factor, frame=pl.DataFrame(rows), baseline=baseline) if rows else None
 
 

@@ -101,8 +101,8 @@ def test_levels_where_both_runs_diverged_show_no_interaction() -> None:
     ]
     found = result(study("none", "bn", analysis=Analysis.interaction), outcomes)
     (c,) = found.comparisons
-    assert (c.both_diverged, c.verdict) == (8, Verdict.INCONCLUSIVE)
-    assert c.reason == "both runs diverged at some level with every seed, so nothing was tested"
+    assert (c.both_untrained, c.verdict) == (8, Verdict.INCONCLUSIVE)
+    assert c.reason == "neither run trained at some level with every seed, so nothing was tested"
 
 
 RATES = [0.01, 0.02, 0.04, 0.08]
@@ -209,6 +209,6 @@ def test_seeds_of_which_both_runs_diverged_at_a_level_are_not_compared(analysis:
     found = result(study("none", "bn", analysis=analysis), outcomes)
     assert found.comparisons[-1].seeds == list(range(3, 10))
     assert found.comparisons[-1].p_adjusted > 0.05  # with the zeros of the lost pairs in, the difference would seem to fall
-    assert "bn minus none at lr=0.08: both runs diverged with seeds 0, 1, 2, so there is no difference to measure" in (
+    assert "bn minus none at lr=0.08: neither run trained with seeds 0, 1, 2, so there is no difference to measure" in (
         " ".join(found.unpaired)
     )

@@ -34,21 +34,21 @@ def lost(arms: tuple[str, ...], seeds: int, value: float | None = 0.1, **levels:
 
 @pytest.mark.parametrize("direction", ["greater", "different", "equivalent"])
 @pytest.mark.parametrize("n", [3, 6, 20])
-def test_runs_that_all_diverged_are_no_evidence_of_equivalence(direction: str, n: int) -> None:
+def test_runs_that_all_untrained_are_no_evidence_of_equivalence(direction: str, n: int) -> None:
     made = study("none", "bn", direction=direction)
     found = result(made, lost(("none", "bn"), n))
     c = only(found)
     assert found.verdict == c.verdict == (Verdict.ESTIMATE if n < 6 else Verdict.INCONCLUSIVE)
-    assert c.reason == "every run of both arms diverged, so nothing was tested"
-    assert "every run of bn and none diverged, so nothing was tested," in found.answer
+    assert c.reason == "no run of either arm trained, so nothing was tested"
+    assert "no run of bn or none trained, so nothing was tested," in found.answer
     assert all(math.isnan(p) for p in (c.p_t, c.p_sign_flip, c.p_adjusted, c.p_equivalence, c.superiority, c.effect))
-    assert (c.n, c.both_diverged, c.difference, c.n_needed) == (n, n, 0, None)
+    assert (c.n, c.both_untrained, c.difference, c.n_needed) == (n, n, 0, None)
     (row,) = comparison_rows(found)
     assert {row[key] for key in ("95 % interval", "p adjusted", "p sign flip", "wins", "n needed")} == {"–"}
     assert not any("sign-flip" in note for note in found.notes)
     third = result(study("none", "bn", "gn", direction=direction), lost(("none", "bn", "gn"), n))
     assert third.omnibus_p is None
-    assert "every run of all 2 comparisons diverged, so nothing was tested" in third.answer
+    assert "no run of all 2 comparisons trained, so nothing was tested" in third.answer
 
 
 def test_a_level_where_every_run_diverged_does_not_join_the_family() -> None:
@@ -57,7 +57,36 @@ def test_a_level_where_every_run_diverged_does_not_join_the_family() -> None:
     found = result(made, [*fine, *lost(("none", "after_pool"), 10, lr=9.0)])
     assert [c.verdict for c in found.comparisons] == [Verdict.SUPPORTED, Verdict.INCONCLUSIVE]
     assert found.comparisons[0].p_adjusted == found.comparisons[0].p_t
-    assert "supported: lr=0.1 (+0.31 pp [0.27, 0.35]); every run diverged: lr=9.0 (n = 10 paired seeds)." in found.answer
+    assert "supported: lr=0.1 (+0.31 pp [0.27, 0.35]); no run trained: lr=9.0 (n = 10 paired seeds)." in found.answer
+
+
+STUCK = "training accuracy 11.2 % after 10 epochs, guessing gives up to 11.6 %"
+
+
+def stuck(outcomes: list[Outcome], seeds: range, value: float = 0.1135) -> list[Outcome]:
+    return [replace(o, value=value, stuck=STUCK) if o.seed in seeds else o for o in outcomes]
+
+
+@pytest.mark.parametrize("direction", ["greater", "different", "equivalent"])
+def test_a_study_of_stuck_runs_decides_nothing(direction: str) -> None:
+    found = result(study("none", "after_pool", direction=direction), stuck(pair(NOISE), range(10)))
+    c = only(found)
+    assert (found.verdict, c.verdict, c.both_untrained) == (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE, 10)
+    assert c.reason == "no run of either arm trained, so nothing was tested"
+    assert all(math.isnan(p) for p in (c.p_adjusted, c.p_equivalence))
+    assert found.omnibus_p is None
+    assert [(s.diverged, s.stuck, s.mean) for s in found.arms] == [(0, 10, pytest.approx(11.35))] * 2  # it keeps its value
+
+
+def test_a_pair_of_a_stuck_and_a_diverged_run_is_no_evidence_of_equivalence() -> None:
+    outcomes = stuck(pair(NOISE), range(1))
+    made = study("none", "after_pool", direction="equivalent")
+    assert only(result(made, outcomes)).both_untrained == 1
+    outcomes[0] = replace(outcomes[0], status=Status.diverged, value=None, stuck="")
+    c = only(result(made, outcomes))
+    assert (c.both_untrained, c.verdict) == (1, Verdict.INCONCLUSIVE)
+    outcomes[0] = pair(NOISE)[0]
+    assert only(result(made, outcomes)).both_untrained == 0  # one of the two has trained, so the pair says something
 
 
 @pytest.mark.parametrize("direction", ["greater", "different", "equivalent"])
@@ -65,15 +94,15 @@ def test_pairs_of_which_both_runs_diverged_weaken_but_never_show_equivalence(dir
     made = study("none", "after_pool", direction=direction)
     outcomes = [replace(o, status=Status.diverged, value=0.1) if o.seed == 0 else o for o in pair(NOISE)]
     c = only(result(made, outcomes))
-    assert (c.both_diverged, c.verdict) == (1, Verdict.INCONCLUSIVE)
+    assert (c.both_untrained, c.verdict) == (1, Verdict.INCONCLUSIVE)
     assert math.isnan(c.p_equivalence)
-    assert "both runs diverged in 1 of 10 pairs, so equivalence is not tested" in c.reason
+    assert "neither run trained in 1 of 10 pairs, so equivalence is not tested" in c.reason
     strong = [g + 0.7 for g in GAIN]
     for count, verdict in ((4, Verdict.SUPPORTED), (5, Verdict.INCONCLUSIVE)):
         outcomes = [replace(o, status=Status.diverged, value=0.1) if o.seed < count else o for o in pair(strong)]
         c = only(result(study("none", "after_pool", direction="greater"), outcomes))
         assert (c.n, c.verdict) == (10, verdict)
-    assert c.reason.endswith("both runs diverged in 5 of 10 pairs, and a verdict needs 6 others")
+    assert c.reason.endswith("neither run trained in 5 of 10 pairs, and a verdict needs 6 others")
 
 
 def test_missing_failed_and_lonely_runs_are_listed() -> None:

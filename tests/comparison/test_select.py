@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from bnexp.comparison.result import PlannedRun, Status
 from bnexp.comparison.select import StoreRecords, study_outcomes
+from bnexp.comparison.untrained import guessing_limit
 from bnexp.config.schema import ConfigError
 from bnexp.metrics import Predictions
 from bnexp.tracking.store import Store
@@ -119,3 +122,56 @@ def test_histories_and_predictions_are_read_from_the_finished_copy(tmp_path: Pat
     assert guesses.tolist() == [[2, 5], [3, 6], [1, 7]]
     assert (records.history("ccc"), records.guesses("ccc"), records.guesses("bbb")) == ([], None, None)
     assert f"{tmp_path / 'b' / 'bbb' / 'predictions.parquet'} is damaged: it is no table of predictions." in caplog.text
+
+
+def course(root: Path, run_id: str, *train: float, label_counts: Sequence[int] = (), **summary: Any) -> None:
+    """A run with 900 updates per epoch, its training accuracies, and how often its test images hold each label."""
+    record(root, "s", run_id, test__accuracy=0.5, train__accuracy=train[-1])
+    path = root / "s" / run_id
+    text = json.loads((path / "summary.json").read_text()) | {"batch_size": 64, "class_names": list("0123456789")} | summary
+    (path / "summary.json").write_text(json.dumps(text | {"num_test": sum(label_counts)}))
+    lines = [{"epoch": k, "step": 900 * k, "train/accuracy": value} for k, value in enumerate(train, 1)]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if label_counts:
+        labels = np.repeat(np.arange(10), label_counts)
+        table = Predictions(np.arange(labels.size), labels, np.eye(10, dtype=np.float32)[labels])
+        prediction_frame(table).write_parquet(path / "predictions.parquet")
+
+
+EVEN = [100] * 10
+MNIST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]  # as often as each digit is in the test set of MNIST
+
+
+def test_a_run_whose_training_accuracy_never_leaves_chance_is_stuck(tmp_path: Path) -> None:
+    course(tmp_path, "stuck", 0.0998, 0.1004, 0.1011, label_counts=EVEN)
+    course(tmp_path, "trained", 0.0998, 0.1004, 0.1100, label_counts=EVEN)
+    course(tmp_path, "fell", 0.0998, 0.5000, 0.1000, label_counts=EVEN)  # it had left chance
+    found = study_outcomes(planned("stuck", "trained", "fell"), Store(tmp_path), "test/accuracy")
+    why = "training accuracy 10.1 % after 3 epochs, guessing gives up to 10.3 %"
+    assert [(o.stuck, o.untrained) for o in found] == [(why, True), ("", False), ("", False)]
+    assert {(o.status, o.value) for o in found} == {(Status.finished, 0.5)}
+
+
+def test_guessing_knows_the_most_frequent_class(tmp_path: Path) -> None:
+    course(tmp_path, "one", 0.1124, 0.1124, label_counts=MNIST)
+    (found,) = study_outcomes(planned("one"), Store(tmp_path), "test/accuracy")
+    assert found.stuck == "training accuracy 11.2 % after 2 epochs, guessing gives up to 11.6 %"
+    course(tmp_path, "uneven", 0.6, 0.6, label_counts=[600, *[45] * 8, 40], data="own")
+    assert study_outcomes(planned("uneven"), Store(tmp_path), "test/accuracy")[0].stuck
+    course(tmp_path, "unknown", 0.1124, 0.1124)  # no predictions: 1/K is what is known
+    assert not study_outcomes(planned("unknown"), Store(tmp_path), "test/accuracy")[0].stuck
+
+
+def test_the_limit_of_guessing_is_the_binomial_quantile_shared_among_the_epochs() -> None:
+    for images, epochs, chance in ((1437, 1, 0.1), (57_000, 10, 0.1124), (40, 3, 0.5)):
+        assert guessing_limit(chance, images, epochs) * images == pytest.approx(binom.ppf(1 - 0.05 / epochs, images, chance))
+    assert guessing_limit(1.0, 10, 1) == 1  # a single class in the labels
+
+
+def test_records_that_do_not_tell_make_no_stuck_run(tmp_path: Path) -> None:
+    record(tmp_path, "s", "bare", test__accuracy=0.1, train__accuracy=0.1)
+    course(tmp_path, "diverged", 0.1, label_counts=EVEN, status="diverged")
+    course(tmp_path, "damaged", 0.1, label_counts=EVEN)
+    (tmp_path / "s" / "damaged" / "metrics.jsonl").write_text("junk")
+    found = study_outcomes(planned("bare", "diverged", "damaged"), Store(tmp_path), "test/accuracy")
+    assert [o.stuck for o in found] == ["", "", ""]

@@ -133,8 +133,8 @@ def test_what_cannot_be_a_course_is_an_error(keys: dict[str, str], levels: dict[
 def test_courses_that_diverge_everywhere_are_not_tested() -> None:
     made = study("none", "bn", analysis=Analysis.sensitivity, direction="greater")
     found = result(made, [replace(o, status=Status.diverged, value=0.1) for o in courses_of({"none": -1, "bn": -1})])
-    assert {(c.both_diverged, c.verdict) for c in found.comparisons} == {(7, Verdict.INCONCLUSIVE)}
-    assert "every run of all 3 comparisons diverged" in found.answer
+    assert {(c.both_untrained, c.verdict) for c in found.comparisons} == {(7, Verdict.INCONCLUSIVE)}
+    assert "no run of all 3 comparisons trained" in found.answer
 
 
 def test_measures_are_finite_for_every_complete_seed() -> None:
