@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bnexp.cli.output import Format, print_json, print_rows, stdout, table_width
 
 if TYPE_CHECKING:
-    from bnexp.comparison.result import StudyResult
+    from bnexp.comparison.result import Remedy, StudyResult
 
 # Columns of a comparison: the first of these sets that fits the terminal. --json, --csv, --md and the report have all columns.
 _NAMES = ("arm", "baseline", "level", "measure")
@@ -48,6 +48,8 @@ def _print_tables(result: StudyResult) -> None:
 
     arms, comparisons, out = arm_rows(result), comparison_rows(result), stdout()
     out.print(f"\n{result.answer}\n", style="bold", markup=False, soft_wrap=not out.is_terminal)
+    if result.remedy is not None:
+        _print_remedy(result.remedy)
     print_rows(arms, Format.table, right=[name for name in arms[0] if name not in ("arm", "level")] if arms else ())
     out.print()
     tables = [[{name: row[name] for name in columns if name in row} for row in comparisons] for columns in TERMINAL_COLUMNS]
@@ -56,3 +58,12 @@ def _print_tables(result: StudyResult) -> None:
     settings = "  ".join(f"{name}={value}" for name, value in result.settings.items())
     for line in (f"\nHeld fixed: {settings}", *(f"- {line}" for line in (*result.unpaired, *result.notes))):
         out.print(line, style="dim", markup=False, soft_wrap=not out.is_terminal)
+
+
+def _print_remedy(remedy: Remedy) -> None:
+    """What would settle the question; the command on a line of its own, never folded, so that it can be copied."""
+    out = stdout()
+    out.print(remedy.text, markup=False, soft_wrap=not out.is_terminal)
+    if remedy.command:
+        out.print(f"  {remedy.command}", markup=False, soft_wrap=True)
+    out.print()

@@ -14,7 +14,6 @@ from bnexp.comparison.pairing import Cell, Pairs, Results
 from bnexp.comparison.result import Test
 from bnexp.config.options import Direction
 from bnexp.config.schema import StudyConfig
-from bnexp.plan.study import value_text
 
 ArmPairs = Sequence[tuple[str, str]]  # (arm, baseline)
 History = list[dict[str, float]]  # the lines of ``metrics.jsonl``
@@ -32,11 +31,14 @@ class Contrast:
         measure: what is compared.
         unit: unit of the differences and of the margin.
         margin: half width of what counts as equivalent; NaN if none is set.
-        direction: what the study expects.
         pairs: the paired values.
+        key: short name of the measure, one of ``Analysis.measures``; empty: the first one.
+        direction: what the claim predicts; None if the comparison does not decide the study.
         reference: the level that an interaction is measured from.
         test: the test that decides. Differences that are all the same have no t test; then the sign-flip test decides.
         p_page: p of Page's test, if that is ``test``.
+        unresolved: why equivalence cannot be tested, though there is a margin; empty if it can.
+        resolved_by: the override with which it could; empty if there is none.
     """
 
     arm: str
@@ -45,11 +47,14 @@ class Contrast:
     measure: str
     unit: str
     margin: float
-    direction: Direction
     pairs: Pairs
+    key: str = ""
+    direction: Direction | None = None
     reference: str = ""
     test: Test = Test.paired_t
     p_page: float = math.nan
+    unresolved: str = ""
+    resolved_by: str = ""
 
 
 class Records(Protocol):
@@ -94,12 +99,6 @@ class Inputs:
         """(arm, level) -> seed -> ``parse(run_id)``, for every run that has a value. Each run is read once."""
         cells = [(arm, level) for level in self.results.levels for arm in self.results.arms]
         return {cell: {seed: parse(run_id) for seed, run_id in self.results.run_ids(*cell).items()} for cell in cells}
-
-    def direction(self, level: str) -> Direction:
-        """What is expected at a level: by the first of its factor levels that ``study.expect`` names, else by the study."""
-        levels: Mapping[str, object] = self.results.factors.get(level, {})
-        named = (self.study.expect[text] for value in levels.values() if (text := value_text(value)) in self.study.expect)
-        return next(named, self.study.direction)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ class Interaction(Factorial):
                 measure=f"interaction with {' and '.join(factor_names(results))}, from {reference}",
                 unit=results.scale.unit,
                 margin=asked.margin,
-                direction=asked.direction(level),
                 pairs=_from_reference(results, arm, baseline, level, reference),
                 reference=reference,
             )

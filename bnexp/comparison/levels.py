@@ -22,7 +22,6 @@ class Levels(Method):
                     measure=results.measure,
                     unit=results.scale.unit,
                     margin=asked.margin,
-                    direction=asked.direction(level),
                     pairs=results.pair(arm, baseline, level),
                 )
                 for level in results.levels

@@ -88,7 +88,7 @@ def _at(
     if lost := [s for s in both if s not in known]:
         unpaired.append(f"{about}: {seed_text(lost)} untrained or without losses; not compared.")
     margin = math.nan if asked.study.margin is None else asked.study.margin
-    contrast = Contrast(*where, MEASURE, "nats", margin, asked.direction(level), Pairs.of(gaps))
+    contrast = Contrast(*where, MEASURE, "nats", margin, Pairs.of(gaps))
     return Questions([contrast], notes, unpaired)
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from bnexp.comparison.contrast import Inputs, Questions
-from bnexp.comparison.result import Comparison, Test
+from bnexp.comparison.result import Comparison
 from bnexp.comparison.text import ACCURACY, at_level, difference, magnitude, margin
 
 
@@ -17,7 +17,6 @@ class Method(ABC):
     name it in ``config.options.Analysis``, write a file with its ``Method``, and list that in ``comparison.analyses``.
 
     Attributes:
-        test: the test that its verdicts rest on.
         compares_metric: whether arms are compared in the study's metric itself, so that Friedman's test over all arms says
             something about them.
         follows_factor: whether it asks how the difference between arms changes over a factor.
@@ -26,7 +25,6 @@ class Method(ABC):
         none_trained: what it means that neither run of any pair trained; ``{arms}`` stands for both.
     """
 
-    test: ClassVar[Test] = Test.paired_t
     compares_metric: ClassVar[bool] = False
     follows_factor: ClassVar[bool] = False
     follows_training: ClassVar[bool] = False

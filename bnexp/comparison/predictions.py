@@ -97,7 +97,7 @@ def _at(asked: Inputs, ours: Mapping[int, Guesses], theirs: Mapping[int, Guesses
     if lost := sorted(planned - both.keys()):
         unpaired.append(f"{about}: {seed_text(lost)} without predictions of both arms and of two seeds; not compared.")
     untrained = asked.results.both_untrained(arm, baseline, level) & both.keys()
-    contrast = Contrast(*where, MEASURE, "pp", asked.margin, asked.direction(level), Pairs.of(both, len(untrained)))
+    contrast = Contrast(*where, MEASURE, "pp", asked.margin, Pairs.of(both, len(untrained)))
     return Questions([contrast], notes, unpaired)
 
 

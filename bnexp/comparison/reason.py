@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from bnexp.comparison.power import MAX_PAIRS
-from bnexp.comparison.result import Comparison, Verdict
+from bnexp.comparison.result import Comparison, Test, Verdict
 from bnexp.comparison.stats import ALPHA, MIN_PAIRS
-from bnexp.comparison.text import effect, interval, p_equals, quantity
+from bnexp.comparison.text import OCTAVES, RATIO, effect, interval, number, p_equals, quantity
 from bnexp.config.options import Direction
 
 
@@ -20,6 +20,8 @@ def reason(c: Comparison, none_trained: str) -> str:
     """
     if not c.n:
         return "no seed has a result in both arms"
+    if not c.decides:
+        return f"{effect(c.difference, c.unit)}, also measured"
     if c.all_untrained:
         return f"{none_trained.format(arms='either arm')}, so nothing was tested"
     return f"{effect(c.difference, c.unit)}, {why(c)}"
@@ -37,7 +39,8 @@ def why(c: Comparison) -> str:
     against = _size(c)
     if c.verdict is Verdict.REFUTED and c.direction != Direction.equivalent:
         against = f"against the expected direction; {against}"
-    unsure = c.p_sign_flip_adjusted >= ALPHA  # never if the verdict rests on that test itself
+    # Never if the verdict rests on that test itself. After several looks neither p is valid beside an anytime-valid test.
+    unsure = c.test is Test.paired_t and c.p_sign_flip_adjusted >= ALPHA
     return against + (f"; the sign-flip check disagrees ({p_equals(c.p_sign_flip_adjusted)})" if unsure else "")
 
 
@@ -61,16 +64,18 @@ def _open(c: Comparison) -> str:
     if c.measured < MIN_PAIRS:
         return f"{lost}, and a verdict needs {MIN_PAIRS} others"
     if c.direction != Direction.equivalent:
-        shown = f"{p_equals(c.p_adjusted)}, no clear difference"
-        return f"{shown}; {lost}, so equivalence is not tested" if lost else shown
+        shown, why_not = f"{p_equals(c.p_adjusted)}, no clear difference", lost or c.unresolved
+        return f"{shown}; {why_not}, so equivalence is not tested" if why_not else shown
     if not math.isfinite(c.margin):
         return "no margin is set, so equivalence cannot be tested"
+    if c.unresolved:
+        return f"{c.unresolved}, so equivalence is not tested"
     return f"{lost}, so equivalence is not tested" if lost else _within(c)
 
 
 def _size(c: Comparison) -> str:
     """A significant difference against the margin."""
-    margin = f"the margin of {quantity(c.margin, c.unit)}"
+    margin = f"the margin of {quantity(c.margin, c.unit) if c.unit != OCTAVES else f'a factor of {number(c.margin, RATIO)}'}"
     if not math.isfinite(c.margin):
         return "significant; no margin is set to judge its size"
     if abs(c.difference) <= c.margin:

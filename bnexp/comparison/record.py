@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from bnexp.comparison.result import PlannedRun, StudyResult
+from bnexp.comparison.looks import PastLook, Question
+from bnexp.comparison.result import PlannedRun, Status, StudyResult, Verdict
 from bnexp.comparison.tuned import tuned_setting
 from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, schema_keys
 from bnexp.config.schema import ConfigError, DataConfig, RunConfig, StudyConfig
@@ -34,6 +35,8 @@ class Content:
         settings: key -> text of what is held fixed and named beside the verdict.
         runs: the planned runs.
         tuning: the best values of the tuned key, one per cell.
+        question_id: hash of the study without its number of seeds; empty in records of bnexp 0.2.
+        earlier: when the question was concluded before, oldest first. It is kept here, so that the record needs no other file.
     """
 
     study: StudyConfig
@@ -43,6 +46,8 @@ class Content:
     settings: dict[str, str]
     runs: list[PlannedRun]
     tuning: list[Choice] = field(default_factory=list)
+    question_id: str = ""
+    earlier: list[PastLook] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +73,17 @@ class StudyRecord(Content):
         return (self.folder / VERDICT).exists()
 
     def save_verdict(self, result: StudyResult) -> None:
-        """Write ``verdict.json``, unless the files may only be read."""
-        write_if_allowed(self.folder / VERDICT, json_text(result.to_dict()))
+        """Write ``verdict.json``, and that the question was looked at, unless the files may only be read.
+
+        Too few seeds for a verdict, or planned runs that are not made yet, are no conclusion.
+        """
+        written = write_if_allowed(self.folder / VERDICT, json_text(result.to_dict()))
+        finished = all(outcome.status is not Status.missing for outcome in result.outcomes)
+        if written and self.question_id and finished and result.verdict is not Verdict.ESTIMATE:
+            path = question_path(self.folder, self.question_id)
+            num_seeds = len({run.seed for run in self.runs})
+            found = Question.read(path).concluded(self.study_id, num_seeds, result.verdict)
+            write_json(path, asdict(found))
 
     def save(self) -> None:
         """Write ``study.json``."""
@@ -86,6 +100,8 @@ class Plan(Protocol):
     @property
     def study_id(self) -> str: ...
     @property
+    def question_id(self) -> str: ...
+    @property
     def specs(self) -> Sequence[RunSpec]: ...
     @property
     def choices(self) -> Sequence[Choice]: ...
@@ -99,8 +115,9 @@ def from_plan(plan: Plan, overrides: Sequence[str], store: Store) -> StudyRecord
         overrides: those besides ``study=NAME``.
         store: where its runs will be recorded.
     """
+    folder = store.study_path(plan.study.name, plan.study_id)
     return StudyRecord(
-        folder=store.study_path(plan.study.name, plan.study_id),
+        folder=folder,
         study=plan.study,
         study_id=plan.study_id,
         overrides=list(overrides),
@@ -108,7 +125,14 @@ def from_plan(plan: Plan, overrides: Sequence[str], store: Store) -> StudyRecord
         settings=shared_settings([spec.config for spec in plan.specs]) | tuned_setting(plan.choices),
         runs=[PlannedRun(spec.run_id, spec.arm, spec.levels, spec.seed) for spec in plan.specs],
         tuning=list(plan.choices),
+        question_id=plan.question_id,
+        earlier=Question.read(question_path(folder, plan.question_id)).before(plan.study_id),
     )
+
+
+def question_path(folder: Path, question_id: str) -> Path:
+    """The file that tells when a question was concluded, of the study in ``folder``."""
+    return folder.parent / f"question-{question_id}.json"
 
 
 def load(folder: Path) -> StudyRecord:
@@ -127,6 +151,8 @@ def load(folder: Path) -> StudyRecord:
     try:
         for name, what in ((content.study.name, "study.name"), (content.study_id, "study_id")):
             check_name(name, what)
+        if content.question_id:
+            check_name(content.question_id, "question_id")
         for run in content.runs:
             check_name(run.run_id, "the run id")
         check(study, fixed=[], swept=[])

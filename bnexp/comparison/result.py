@@ -6,11 +6,11 @@ Accuracies are fractions in ``Outcome`` and percentage points (pp) everywhere el
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from bnexp.comparison.stats import ALPHA, MIN_PAIRS
 from bnexp.config.options import Direction
 from bnexp.plan.study import Level
 
@@ -24,7 +24,7 @@ class Status(StrEnum):
 
 
 class Verdict(StrEnum):
-    """The statistical answer. ``ESTIMATE``: fewer than six pairs allow no verdict, only an estimate."""
+    """The statistical answer: see ``comparison.rules``. ``ESTIMATE``: fewer than six pairs allow only an estimate."""
 
     SUPPORTED = "SUPPORTED"
     REFUTED = "REFUTED"
@@ -33,14 +33,25 @@ class Verdict(StrEnum):
     ESTIMATE = "ESTIMATE"
 
 
+class Finding(StrEnum):
+    """What a comparison shows, whatever was expected."""
+
+    above = "above"
+    below = "below"
+    equivalent = "equivalent"
+    nothing = "nothing"
+
+
 class Test(StrEnum):
-    """The test that a verdict rests on."""
+    """The test that a verdict rests on. The value is its name in tables."""
 
     __test__ = False  # pytest would take the class for a test case
 
     paired_t = "paired t"
     sign_flip = "sign flip"
     page = "Page"
+    anytime_t = "anytime t"
+    anytime_sign = "anytime sign"
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,9 @@ class Comparison:
         level: the factor levels, as text; empty without factors, or if the measure is over all levels.
         measure: what is compared: the study's metric, or what its analysis derives for each seed.
         unit: of differences, intervals and margin. ``log2 ratio``: the base-2 logarithm of arm over baseline.
-        direction: what the study expects: ``greater``, ``less``, ``different`` or ``equivalent``.
+        decides: whether it decides the study. One that does not is an estimate with an interval, without adjusted p values
+            and without a verdict.
+        direction: what the claim predicts of it: ``greater``, ``less``, ``different`` or ``equivalent``.
         margin: half width of what counts as equivalent; NaN if none is set.
         n: number of pairs.
         difference: mean difference.
@@ -134,19 +147,23 @@ class Comparison:
         high90: upper bound.
         p_t: paired t test.
         p_sign_flip: sign-flip permutation test.
-        p_adjusted: the test that decides, after Holm's correction over the study's family.
+        p_adjusted: the test that decides, after Holm's correction over the deciding comparisons.
         p_equivalence: the larger p of the two one-sided tests at ``margin``.
         effect: Hedges-corrected ``d_z``.
         superiority: fraction of the pairs in which the arm has the larger value.
         superiority_low: lower bound of its Wilson interval.
         superiority_high: upper bound.
-        n_needed: pairs that the test of the claim would need for 80 % power at the observed difference, at .05 divided by the
-            size of the family. That test is TOST if equivalence is claimed, else the paired t test, which also stands for
-            Page's and the sign-flip test. None without a difference, or above 10,000.
-        verdict: what the comparison shows.
+        n_needed: pairs that the test of the claim would need for 80 % power at the observed difference, at its level divided by
+            the number of deciding comparisons. That test is TOST if equivalence is claimed, else the paired t test, which also
+            stands for Page's and the sign-flip test. After several looks it is the number at which an anytime-valid test is
+            expected to settle the comparison. None without a difference, or above 10,000.
+        verdict: what the comparison says of the claim; None if it does not decide.
         reason: why, as a sentence.
-        p_equivalence_adjusted: after Holm's correction over the study's equivalence tests.
-        p_sign_flip_adjusted: after Holm's correction over the study's sign-flip tests.
+        finding: what it shows, whatever was expected.
+        p_equivalence_adjusted: after Holm's correction over the equivalence tests of the deciding comparisons.
+        p_sign_flip_adjusted: the same over their sign-flip tests.
+        unresolved: why equivalence is not tested, though there is a margin; empty if it is.
+        resolved_by: the override with which it could be tested; empty if there is none.
         both_untrained: number of pairs in which neither run trained: each diverged or is stuck.
         reference: the level that an interaction is measured from.
         test: the test that decides.
@@ -179,12 +196,16 @@ class Comparison:
     superiority_low: float
     superiority_high: float
     n_needed: int | None
-    verdict: Verdict
-    reason: str
+    decides: bool = True
+    verdict: Verdict | None = None
+    reason: str = ""
+    finding: Finding = Finding.nothing
     p_equivalence_adjusted: float = math.nan
     p_sign_flip_adjusted: float = math.nan
     both_untrained: int = 0
     reference: str = ""
+    unresolved: str = ""
+    resolved_by: str = ""
     test: Test = Test.paired_t
     p_test: float = math.nan
     low_bca: float = math.nan
@@ -204,24 +225,57 @@ class Comparison:
 
     @property
     def shows_equivalence(self) -> bool:
-        """Whether the verdict rests on shown equivalence.
-
-        Equivalence is looked at first if it is claimed. Otherwise it counts only if no difference is shown.
-        """
-        if self.measured < MIN_PAIRS or not self.p_equivalence_adjusted < ALPHA:
-            return False
-        return self.direction == Direction.equivalent or not self.p_adjusted < ALPHA
+        """Whether equivalence is shown."""
+        return self.finding is Finding.equivalent
 
     @property
     def shows_difference(self) -> bool:
-        """Whether the verdict rests on a shown difference."""
-        return self.verdict in (Verdict.SUPPORTED, Verdict.REFUTED) and not self.shows_equivalence
+        """Whether a difference is shown."""
+        return self.finding in (Finding.above, Finding.below)
 
     @property
     def shows_claim(self) -> bool:
-        """Whether the comparison shows what the study claims."""
+        """Whether it shows what the claim predicts of it."""
         claimed = self.verdict is Verdict.EQUIVALENT and self.direction == Direction.equivalent
         return claimed or self.verdict is Verdict.SUPPORTED
+
+    @property
+    def refutes_claim(self) -> bool:
+        """Whether it shows that what the claim predicts of it is wrong."""
+        return self.verdict in (Verdict.REFUTED, Verdict.EQUIVALENT) and not self.shows_claim
+
+    @property
+    def strength(self) -> float:
+        """How far the difference stands out of its spread: ``|d_z|``; infinite if all differences are the same, but not 0."""
+        return abs(self.effect) if math.isfinite(self.effect) else math.inf if self.difference else 0.0
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What would settle an open question.
+
+    Args:
+        text: what to do and why, as a sentence.
+        command: the command that does it; empty if it is not known how the runs were made.
+    """
+
+    text: str
+    command: str = ""
+
+
+def leading(deciding: Sequence[Comparison], verdict: Verdict) -> Comparison | None:
+    """The comparison that an answer tells first: the strongest of those that made the verdict, else the strongest that is open.
+
+    Args:
+        deciding: the comparisons that decide the study.
+        verdict: that of the study.
+    """
+    made = {
+        Verdict.SUPPORTED: [c for c in deciding if c.shows_claim],
+        Verdict.REFUTED: [c for c in deciding if c.refutes_claim],
+    }
+    open_ones = [c for c in deciding if not c.shows_claim and not c.refutes_claim]
+    return max(made.get(verdict) or open_ones or deciding, key=lambda c: (c.measured > 0, c.strength), default=None)
 
 
 @dataclass(frozen=True)
@@ -244,6 +298,7 @@ class StudyResult:
         outcomes: every planned run.
         unpaired: sentences on planned runs without a partner or without a result, which are never dropped silently.
         notes: sentences on what a reader must know.
+        remedy: what would settle the question; None if it is settled.
     """
 
     study: dict[str, Any]
@@ -261,6 +316,17 @@ class StudyResult:
     outcomes: list[Outcome]
     unpaired: list[str]
     notes: list[str]
+    remedy: Remedy | None = None
+
+    @property
+    def deciding(self) -> list[Comparison]:
+        """The comparisons that decide the study."""
+        return [c for c in self.comparisons if c.decides]
+
+    @property
+    def lead(self) -> Comparison | None:
+        """The deciding comparison that the answer tells first."""
+        return leading(self.deciding, self.verdict)
 
     def __repr__(self) -> str:
         """Verdict and answer: the whole would fill the screen of a session."""

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from bnexp.comparison.contrast import Contrast, Inputs, Questions
 from bnexp.comparison.method import Method
 from bnexp.comparison.pairing import Pairs, Results, seed_text
+from bnexp.comparison.result import Comparison, Test
 from bnexp.comparison.stats import Array
+from bnexp.comparison.text import OCTAVES, RATIO, difference, effect, interval, magnitude, margin, number
 from bnexp.config.schema import ConfigError
 
 WITHIN = 1.0  # pp below the best that still count as its neighbourhood
@@ -72,15 +74,30 @@ def largest_stable(x: Array, trains: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure of a course: its name, its unit, and the difference in it that is of practical interest."""
+    """One measure of a course.
 
+    Args:
+        key: its short name.
+        name: what it is.
+        unit: its unit.
+        margin: the difference in it that is of practical interest.
+        test: the test of its differences.
+    """
+
+    key: str
     name: str
     unit: str
     margin: float
+    test: Test = Test.paired_t
 
 
 class Sensitivity(Method):
-    """``analysis: sensitivity``: one contrast per measure and pair of arms."""
+    """``analysis: sensitivity``: one contrast per measure and pair of arms.
+
+    The largest stable level takes only the values of the grid, so its differences are tested by their signs. Equivalence of
+    the width or the largest stable level is not tested if the steps of the grid are wider than the margin, or if a course
+    ends at an end of the grid before the measure does.
+    """
 
     compares_metric = True
     expects_divergence = True
@@ -95,13 +112,45 @@ class Sensitivity(Method):
                 measure=measure.name,
                 unit=measure.unit,
                 margin=measure.margin,
-                direction=asked.study.direction,
                 pairs=courses.pair(arm, baseline, index),
+                key=measure.key,
+                test=measure.test,
+                unresolved=courses.unresolved(arm, baseline, measure),
+                resolved_by=courses.finer(measure),
             )
             for index, measure in enumerate(courses.measures)
             for arm, baseline in asked.pairs
         ]
         return Questions(contrasts, courses.notes(), courses.incomplete())
+
+    def equivalent(self, c: Comparison) -> str:
+        within = f"within a factor of {number(c.margin, RATIO)}" if c.unit == OCTAVES else f"within {margin(c)}"
+        return f"{_subject(c)} is the same as for {c.baseline}, {within} ({_size(c, c.low90, c.high90)})"
+
+    def different(self, c: Comparison) -> str:
+        if c.unit == OCTAVES:
+            return f"{_subject(c)} is {_size(c, c.low, c.high)} that of {c.baseline}"
+        where = c.measure.removeprefix("mean accuracy ")
+        more = "more" if c.difference > 0 else "less"
+        return f"{where} {c.arm} is {magnitude(c)} {more} accurate than {c.baseline} on average"
+
+    def undecided(self, c: Comparison) -> str:
+        if c.unit == OCTAVES:
+            return self.different(c)
+        where = c.measure.removeprefix("mean accuracy ")
+        return f"{where} {c.arm} differs from {c.baseline} in mean accuracy by {difference(c)}"
+
+
+def _subject(c: Comparison) -> str:
+    """What is compared, of the arm: ``the largest optim.lr at which after_pool trains``."""
+    return c.measure.replace("an arm", c.arm)
+
+
+def _size(c: Comparison, low: float, high: float) -> str:
+    """How many times as large: ``4.00 times [2.00, 8.00]``, from octaves; other units as they are."""
+    if c.unit != OCTAVES:
+        return effect(c.difference, c.unit, low, high)
+    return f"{number(c.difference, RATIO)} times {interval(low, high, RATIO)}".rstrip()
 
 
 class Courses:
@@ -111,7 +160,7 @@ class Courses:
 
     Args:
         results: the runs of the study.
-        margin: that of an accuracy, in pp.
+        accuracy_margin: that of an accuracy, in pp.
         chance: accuracy of guessing, a fraction; None if it is not known.
 
     Attributes:
@@ -125,7 +174,7 @@ class Courses:
         ConfigError: the metric is no accuracy, or there is not exactly one factor of two or more positive numbers.
     """
 
-    def __init__(self, results: Results, margin: float, chance: float | None) -> None:
+    def __init__(self, results: Results, accuracy_margin: float, chance: float | None) -> None:
         if results.scale.unit != "pp":
             raise ConfigError("study.analysis=sensitivity needs an accuracy as study.metric; set study.metric=test/accuracy.")
         self.results = results
@@ -133,9 +182,16 @@ class Courses:
         self.levels = sorted(numbers, key=lambda level: numbers[level])
         self.x = np.log2([numbers[level] for level in self.levels])
         self.measures = (
-            Measure(f"area over log {self.factor}", "pp", margin),
-            Measure(f"width within {WITHIN:g} pp of best", "octaves", OCTAVE_MARGIN),
-            Measure(f"largest stable {self.factor}", "octaves", OCTAVE_MARGIN),
+            Measure(
+                "largest_stable", f"the largest {self.factor} at which an arm trains", OCTAVES, OCTAVE_MARGIN, Test.sign_flip
+            ),
+            Measure(
+                "area",
+                f"mean accuracy over {self.factor} from {2 ** self.x[0]:g} to {2 ** self.x[-1]:g}",
+                "pp",
+                accuracy_margin,
+            ),
+            Measure("width", f"the range of {self.factor} within {WITHIN:g} pp of the best of an arm", OCTAVES, OCTAVE_MARGIN),
         )
         floor = 100 * (chance or 0.0)
         best = max((value for values in results.values.values() for value in values.values()), default=floor)
@@ -159,6 +215,37 @@ class Courses:
         lost = [set(self.results.untrained(name, level)) for name in (arm, baseline) for level in self.levels]
         return Pairs.of(both, len(set(both).intersection(*lost)))
 
+    def unresolved(self, arm: str, baseline: str, measure: Measure) -> str:
+        """Why equivalence in a measure cannot be tested on this grid; empty if it can."""
+        if measure.unit != OCTAVES:
+            return ""
+        if (step := float(np.diff(self.x).max())) > measure.margin + 1e-9:
+            factor, most = number(step, RATIO), number(measure.margin, RATIO)
+            return f"levels a factor of {factor} apart do not resolve a factor of {most}"
+        seeds = sorted(self.values[arm].keys() & self.values[baseline].keys())
+        open_ended = [seed for seed in seeds if any(self._at_end(name, seed, measure) for name in (arm, baseline))]
+        if not open_ended:
+            return ""
+        return f"in {len(open_ended)} of {len(seeds)} seeds it may lie beyond the levels of {self.factor}"
+
+    def finer(self, measure: Measure) -> str:
+        """The override with levels that resolve the margin, two octaves beyond an end at which some course ends."""
+        if measure.unit != OCTAVES:
+            return ""
+        ends = np.array([t[[0, -1]] for seeds in self._trains.values() for t in seeds.values()]).reshape(-1, 2)
+        low = self.x[0] - 2 * bool((~ends[:, 0]).any())
+        high = self.x[-1] + 2 * bool(ends[:, 1].any())
+        count = 1 + math.ceil((high - low) / measure.margin - 1e-9)
+        return f"{self.factor}={','.join(f'{level:.3g}' for level in 2 ** np.linspace(low, high, count))}"
+
+    def _at_end(self, arm: str, seed: int, measure: Measure) -> bool:
+        """Whether the course of a seed ends at an end of the grid before the measure does."""
+        y, trains = self._courses[arm][seed], self._trains[arm][seed]
+        if measure.key == "largest_stable":
+            return bool(trains[-1]) or not trains.any()
+        near = y >= y.max() - WITHIN
+        return bool(near[0] or near[-1])
+
     def incomplete(self) -> list[str]:
         """One sentence per arm of which some seeds lack a level and so have no measures."""
         found = []
@@ -174,13 +261,13 @@ class Courses:
         for arm in self.results.arms:
             if not self._courses[arm]:
                 continue
-            mean, octaves, stable = np.mean(list(self.values[arm].values()), axis=0)
+            stable, mean, octaves = np.mean(list(self.values[arm].values()), axis=0)
             found.append(
-                f"{arm} over {self.factor}: mean accuracy {mean:.2f} pp; within {WITHIN:g} pp of its best over "
-                f"{octaves:.2f} octaves; largest stable level {2**stable:.3g} (geometric mean)."
+                f"{arm} over {self.factor}: mean accuracy {mean:.2f} %; within {WITHIN:g} pp of its best over "
+                f"{octaves:.2f} octaves, a factor of {2**octaves:.3g}; largest stable level {2**stable:.3g} (geometric mean)."
             )
             found += self._edges(arm)
-        return found
+        return [*found, "One octave is a factor of 2."] if found else []
 
     def _edges(self, arm: str) -> list[str]:
         trains, courses, last = self._trains[arm].values(), self._courses[arm].values(), len(self.levels) - 1
@@ -205,7 +292,7 @@ class Courses:
 
     def _measure(self, arm: str, seed: int) -> tuple[float, float, float]:
         y, trains = self._courses[arm][seed], self._trains[arm][seed]
-        return area(self.x, y), width(self.x, y), largest_stable(self.x, trains)
+        return largest_stable(self.x, trains), area(self.x, y), width(self.x, y)
 
 
 def _numeric_factor(results: Results) -> tuple[str, dict[str, float]]:

@@ -132,18 +132,20 @@ def equivalence(d: ArrayLike, margin: float) -> float:
     """p of two one-sided t tests (TOST, Schuirmann 1987) that the mean difference lies within ``±margin``.
 
     It is the larger of the p values of ``mean <= -margin`` and ``mean >= margin``, and below .05 exactly if the 90 % interval
-    lies inside the margin. If all differences are the same, the exact one-sided sign-flip test replaces the t test: p is
-    ``2**-n`` inside the margin and 1 outside.
+    lies inside the margin. If all differences are the same it is NaN: without a spread nothing says how far the mean may lie
+    from what was measured, and equal values of a coarse measure would look like equivalence.
 
     Args:
         d: the differences.
         margin: half width of what counts as equivalent, in the unit of ``d``; NaN gives NaN.
     """
-    return max(_p_above(d, -margin), _p_below(d, margin))
+    return math.nan if is_constant(d) else max(_p_above(d, -margin), _p_below(d, margin))
 
 
 def beyond_margin(d: ArrayLike, margin: float) -> float:
     """Two-sided p that the mean difference lies outside ``±margin``; below .05 exactly if the 95 % interval lies outside.
+
+    If all differences are the same, the exact one-sided sign-flip test replaces the t test: ``2**-n`` outside, 1 inside.
 
     Args:
         d: the differences.

@@ -58,7 +58,7 @@ def comparison_rows(result: StudyResult) -> list[Row]:
             "d_z": signed(c.effect, "pp"),
             "wins": f"{number(100 * c.superiority, '')} %" if math.isfinite(c.superiority) else "–",
             "n needed": "–" if c.n_needed is None else f"{c.n_needed:,}",
-            "verdict": c.verdict.value,
+            "verdict": c.verdict.value if c.verdict else "–",
             "reason": c.reason,
         }
         for c in result.comparisons

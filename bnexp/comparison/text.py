@@ -6,6 +6,7 @@ import math
 
 from bnexp.comparison.result import Comparison
 
+OCTAVES = "octaves"  # base-2 logarithm of the ratio of two levels
 RATIO = "log2 ratio"  # of the arm's value to the baseline's; shown as the ratio itself
 ACCURACY = ("test/accuracy", "accuracy")  # measures that "more accurate" speaks of
 # Named with every result, because the size of an effect depends on them most.
@@ -16,7 +17,7 @@ SETTINGS = {
     "train.batch_size": "batch size",
     "train.epochs": "epochs",
 }
-_DECIMALS = {"pp": 2, "nats": 4, "octaves": 2}
+_DECIMALS = {"pp": 2, "nats": 4, OCTAVES: 2}
 
 
 def number(value: float, unit: str) -> str:

@@ -14,7 +14,6 @@ from bnexp.comparison.pairing import Pairs, place, seed_text
 from bnexp.comparison.result import Comparison, Test
 from bnexp.comparison.stats import Array
 from bnexp.comparison.text import RATIO, at_level, difference, number
-from bnexp.config.options import Direction
 from bnexp.config.schema import ConfigError
 
 
@@ -94,7 +93,6 @@ class TimeToTarget(Method):
     baseline that diverged or is stuck sets no target: its pair is listed as not compared.
     """
 
-    test = Test.sign_flip
     follows_training = True
 
     def ask(self, asked: Inputs) -> Questions:
@@ -122,7 +120,7 @@ class TimeToTarget(Method):
         unpaired = []
         if lost := sorted(ours.keys() & theirs.keys() - targets.keys()):
             unpaired.append(f"{place(f'{arm} against {baseline}', level)}: {seed_text(lost)} without a target to reach.")
-        contrasts = _contrasts(where, times, margin, asked.direction(level))
+        contrasts = _contrasts(where, times, margin)
         return Questions(contrasts, _notes(where, targets, times), unpaired)
 
     def equivalent(self, c: Comparison) -> str:
@@ -144,17 +142,14 @@ def _goal(c: Comparison) -> str:
     return f"to reach the accuracy that {c.baseline} ends with"
 
 
-def _contrasts(
-    where: tuple[str, str, str], times: Mapping[int, tuple[Time, Time]], margin: float, direction: Direction
-) -> list[Contrast]:
+def _contrasts(where: tuple[str, str, str], times: Mapping[int, tuple[Time, Time]], margin: float) -> list[Contrast]:
     """One of updates, and one of seconds if they are recorded."""
     found = []
     for name in ("updates", "seconds"):
         logs = {s: (math.log2(getattr(a, name)), math.log2(getattr(b, name))) for s, (a, b) in times.items()}
         pairs = Pairs.of({seed: pair for seed, pair in logs.items() if all(map(math.isfinite, pair))})
         if pairs.seeds or name == "updates":
-            test = TimeToTarget.test
-            found.append(Contrast(*where, f"{name} to target", RATIO, margin, direction, pairs, test=test))
+            found.append(Contrast(*where, f"{name} to target", RATIO, margin, pairs, key=name, test=Test.sign_flip))
     return found
 
 

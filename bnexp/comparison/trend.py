@@ -28,8 +28,6 @@ class Trend(Factorial):
     mean. The margin is spread over the whole range of levels.
     """
 
-    test = Test.page
-
     def ask(self, asked: Inputs) -> Questions:
         axis = Axis.of(asked.results)
         return Questions.joined(self._over(asked, axis, arm, baseline) for arm, baseline in asked.pairs)
@@ -46,9 +44,8 @@ class Trend(Factorial):
             measure=f"trend over {axis.factor}",
             unit=f"{results.scale.unit}/{axis.step}".removeprefix("/"),
             margin=asked.margin / float(axis.x[-1] - axis.x[0]),
-            direction=asked.study.direction,
             pairs=Pairs(found.seeds, slopes, np.zeros_like(slopes), found.num_lost),
-            test=self.test,
+            test=Test.page,
             p_page=stats.page_trend(found.differences, rising=bool(slopes.mean() > 0)) if measured else math.nan,
         )
         means = list(zip(axis.levels, map(float, found.differences.mean(0)), strict=True)) if found.seeds else []

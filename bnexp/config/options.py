@@ -228,6 +228,12 @@ class Analysis(StrEnum):
         return {Analysis.interaction: 2, Analysis.sensitivity: 2, Analysis.trend: 3}.get(self, 0)
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """Short names of what it compares. The first one decides a study, unless ``study.decides`` names another."""
+        named = {Analysis.sensitivity: ("largest_stable", "area", "width"), Analysis.time_to_target: ("updates", "seconds")}
+        return named.get(self, (self.value,))
+
+    @property
     def needs_one_factor(self) -> bool:
         """Whether it works along a single factor."""
         return self in (Analysis.sensitivity, Analysis.trend)

@@ -359,6 +359,17 @@ class TuneConfig:
 
 
 @dataclass
+class Decides:
+    """Comparisons that decide a study, and what its claim predicts of them. A key that is left out allows all values."""
+
+    arm: str | None = key(None, "arm that is compared; null: every arm", identity=False)
+    baseline: str | None = key(None, "what it is compared with; null: whatever the study compares with", identity=False)
+    at: dict[str, Any] = key(factory=dict, help="factor -> the one level at which arms are compared", identity=False)
+    measure: str | None = key(None, "what is compared, by its short name; null: the first of the analysis", identity=False)
+    expect: Direction | None = key(None, "what the claim predicts there; null: study.direction", identity=False)
+
+
+@dataclass
 class Reference:
     """A value that others found for one arm, in the unit of reports: per cent for accuracies."""
 
@@ -413,14 +424,19 @@ class StudyConfig:
     )
     limits: dict[str, float] = key(factory=dict, help="factor -> the largest level that a budget allows", identity=False)
     seeds: Any = key(10, "number of seeds, or a list of seeds; a study has at most 100,000 runs", identity=False)
+    max_seeds: int | None = key(
+        None, "add seeds until the study is settled, at most so many; null: train study.seeds", low=6, identity=False
+    )
     metric: str = key("test/accuracy", "metric that is compared, at the last epoch", identity=False)
     metrics: dict[str, str] = key(
         factory=dict, help="arm -> metric, for arms that read different metrics of the same runs", identity=False
     )
     baseline: str | None = key(None, "arm that the others are compared with; null: all pairs", identity=False)
     direction: Direction = key(Direction.different, "what is expected of an arm against the baseline", identity=False)
-    expect: dict[str, Direction] = key(
-        factory=dict, help="level -> expected direction, if it differs from study.direction", identity=False
+    decides: list[Decides] = key(
+        factory=list,
+        help="the comparisons that decide the study, each with what is expected; empty: all in the analysis's first measure",
+        identity=False,
     )
     analysis: Analysis = key(Analysis.levels, "in what the arms are compared", identity=False)
     margin: float | None = key(

@@ -6,6 +6,8 @@ from typing import Any
 
 from bnexp.config.schema import ConfigError, DataConfig, StudyConfig
 from bnexp.data.amount import num_available
+from bnexp.plan.deciding import levels_that_decide
+from bnexp.plan.study import value_text
 
 TRAIN_SIZE = "data.train_size"
 
@@ -14,7 +16,8 @@ def budgeted(study: StudyConfig, available: int | None = None) -> dict[str, Any]
     """The study's factors with the levels that its budget allows and its data have enough images for.
 
     A level above its limit in ``study.limits`` is left out, and a level of ``data.train_size`` above ``available``. If more
-    than ``study.max_levels`` levels are left, that many are kept: evenly spaced, with the first and the last.
+    than ``study.max_levels`` levels are left, that many are kept: evenly spaced, with the first and the last. A level at which
+    the study is decided is kept as well.
 
     Args:
         study: its factors, limits and largest number of levels.
@@ -29,7 +32,9 @@ def budgeted(study: StudyConfig, available: int | None = None) -> dict[str, Any]
         if isinstance(levels, list | dict) and levels:
             there = available if name == TRAIN_SIZE else None
             within = [level for level in levels if _within(level, study.limits.get(name), there)]
-            kept = _spread([level for level in within if not _beyond(level, there)], study.max_levels)
+            there_are = [level for level in within if not _beyond(level, there)]
+            thinned, deciding = _spread(there_are, study.max_levels), levels_that_decide(study, name)
+            kept = [level for level in there_are if level in thinned or value_text(level) in deciding]
             factors[name] = kept if isinstance(levels, list) else {level: levels[level] for level in kept}
     return factors
 

@@ -10,6 +10,7 @@ from bnexp.config.keys import did_you_mean, final_metrics, metric_unit, schema_k
 from bnexp.config.options import Direction
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
 from bnexp.config.validate import MAX_RUNS, check_name, resolve_seeds
+from bnexp.plan.deciding import check_decides
 from bnexp.plan.shown import check_figures, check_shown
 from bnexp.plan.spec import digest, identity
 from bnexp.plan.study import levels_text, varied_keys
@@ -43,6 +44,7 @@ def check(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> Non
     _check_number(study)
     _check_varied(study, fixed, swept)
     _check_analysis(study)
+    check_decides(study)
     check_shown(study)
     if study.tune.grid:
         _check_tuning(study, fixed)
@@ -177,7 +179,7 @@ def _check_metrics(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
     if len(units) > 1:
         named = ", ".join(dict.fromkeys(metrics.values()))
         raise ConfigError(f"study.metrics compares what has different units: {named}; name metrics of one kind.")
-    expected = (study.direction, *study.expect.values())
+    expected = (study.direction, *(part.expect for part in study.decides))
     for metric in metrics.values():
         if metric.endswith("/loss") and Direction.greater in expected and study.analysis.judges_metric:
             raise ConfigError(

@@ -62,6 +62,7 @@ class StudyPlan:
     Args:
         study: its definition, fitted to budget and data.
         study_id: hash of the question and its runs, as they are before tuning.
+        question_id: the same without the number of seeds, which all studies share that ask the same.
         runs: its runs.
         master: Hydra's composition with the overrides that all runs share.
         choices: the tuned values; empty before tuning, and if nothing is tuned.
@@ -70,6 +71,7 @@ class StudyPlan:
 
     study: StudyConfig
     study_id: str
+    question_id: str
     runs: Batch
     master: DictConfig = field(repr=False, compare=False)
     _compose: Composer = field(repr=False, compare=False)
@@ -133,8 +135,17 @@ def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
     runs = _batch(compose, study, [merge(shared, job) for job in study_jobs(study)])
     check_runs(study, [spec.config for spec in runs.specs])
     run_ids = sorted(spec.run_id for spec in runs.specs)
-    study_id = digest([_definition(study), study.margin or base.data.margin, run_ids], 8)
-    return StudyPlan(study, study_id, runs.marked(study_id), master, compose, shared, note=note)
+    definition, margin = _definition(study), study.margin or base.data.margin
+    study_id = digest([definition, margin, run_ids], 8)
+    asked = {name: value for name, value in definition.items() if name not in ("seeds", "max_seeds")}
+    question_id = digest([asked, margin, sorted({_without_seed(spec) for spec in runs.specs})], 8)
+    return StudyPlan(study, study_id, question_id, runs.marked(study_id), master, compose, shared, note=note)
+
+
+def _without_seed(spec: RunSpec) -> str:
+    """The id of a run, whatever its seed and the pretraining with that seed."""
+    config = spec.config
+    return RunSpec(replace(config, seed=0, train=replace(config.train, init_from=None))).run_id
 
 
 def _values(override: Override) -> list[str]:

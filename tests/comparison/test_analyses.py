@@ -7,7 +7,7 @@ from made_outcomes import GAIN, pair, result, study
 
 from bnexp.comparison.analyses import ANALYSES
 from bnexp.comparison.levels import Levels
-from bnexp.comparison.result import Comparison, Test
+from bnexp.comparison.result import Comparison
 from bnexp.config.options import Analysis
 
 
@@ -18,14 +18,12 @@ def test_every_analysis_that_a_study_can_name_is_listed_and_has_a_file_of_its_ow
 
 def test_an_analysis_brings_its_own_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
     class Told(Levels):
-        test = Test.page
-
         def different(self, c: Comparison) -> str:
             return f"{c.arm} beats {c.baseline}"
 
     monkeypatch.setitem(ANALYSES, Analysis.levels, Told())
     found = result(study("none", "after_pool", direction="greater"), pair(GAIN))
     assert found.answer == (
-        "Yes: after_pool beats none on mnist with learning rate 0.01, epochs 10 (n = 10 paired seeds, Page's test p < .001; "
+        "Yes: after_pool beats none on mnist with learning rate 0.01, epochs 10 (n = 10 paired seeds, paired t test p < .001; "
         "larger than the margin of 0.20 pp)."
     )

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_outcomes import BASE, GAIN, NOISE, SETTINGS, from_values, only, outcome, pair, result, study
 
-from bnexp.comparison.result import Outcome, Status, Verdict
+from bnexp.comparison.result import Outcome, Status, StudyResult, Verdict
 from bnexp.comparison.tables import arm_rows, comparison_rows
 from bnexp.comparison.text import p_equals, p_text
 from bnexp.config.options import Direction
+from bnexp.config.schema import Decides
 
 
 def test_a_supported_claim_in_words() -> None:
@@ -23,7 +24,7 @@ def test_a_supported_claim_in_words() -> None:
     assert found.verdict is Verdict.SUPPORTED
     assert found.answer == (
         "Yes: after_pool is 0.31 pp [0.27, 0.35] more accurate than none on mnist with learning rate 0.01, epochs 10 "
-        "(n = 10 paired seeds, p < .001; larger than the margin of 0.20 pp)."
+        "(n = 10 paired seeds, paired t test p < .001; larger than the margin of 0.20 pp)."
     )
     c = only(found)
     assert c.reason == "+0.31 pp, larger than the margin of 0.20 pp"
@@ -44,7 +45,8 @@ def test_a_refuted_claim_in_words() -> None:
     assert found.verdict is Verdict.REFUTED
     assert found.answer == (
         "No: after_pool is 0.16 pp [0.14, 0.17] less accurate than none on mnist with learning rate 0.01, epochs 10 (n = 10 "
-        "paired seeds, p < .001; against the expected direction; significant but no larger than the margin of 0.20 pp)."
+        "paired seeds, paired t test p < .001; against the expected direction; significant but no larger than the margin of "
+        "0.20 pp)."
     )
 
 
@@ -66,28 +68,69 @@ def test_small_differences_are_named_as_such() -> None:
     assert c.reason == "+0.31 pp, larger than the margin of 0.30 pp, though the interval reaches below it"
 
 
-def test_expectations_of_single_levels() -> None:
-    made = study("no_bias", "bias", expect={"before_activation": Direction.equivalent})
-    base = BASE[:8]
-    far, near = [b + g for b, g in zip(base, GAIN, strict=False)], [b + g for b, g in zip(base, NOISE, strict=False)]
-    outcomes = [
-        *from_values({"no_bias": base, "bias": far}, norm="none"),
-        *from_values({"no_bias": base, "bias": near}, norm="before_activation"),
+def two_parts(at_none: list[float], before: list[float]) -> StudyResult:
+    """A claim of two parts: bias matters without norm, and does not before the activation."""
+    parts = [Decides(at={"norm": "none"}), Decides(at={"norm": "before_activation"}, expect=Direction.equivalent)]
+    levels = {"norm": ["none", "before_activation", "after_pool"]}
+    made = study("no_bias", "bias", question="Is it redundant there, and only there?", factors=levels, decides=parts)
+    outcomes: list[Outcome] = []
+    for level, gain in (("none", at_none), ("before_activation", before), ("after_pool", [50.0] * 8)):
+        far = [b + g for b, g in zip(BASE, gain, strict=False)]
+        outcomes += from_values({"no_bias": BASE[:8], "bias": far[:8]}, norm=level)
+    return result(made, outcomes)
+
+
+def test_a_claim_of_two_parts_tells_both() -> None:
+    found = two_parts(GAIN, NOISE)
+    assert [(c.level, c.direction, c.verdict, c.decides) for c in found.comparisons] == [
+        ("norm=none", "different", Verdict.SUPPORTED, True),
+        ("norm=before_activation", "equivalent", Verdict.EQUIVALENT, True),
+        ("norm=after_pool", "different", None, False),
     ]
-    found = result(made, outcomes)
-    assert [(c.level, c.direction, c.verdict) for c in found.comparisons] == [
-        ("norm=none", "different", Verdict.SUPPORTED),
-        ("norm=before_activation", "equivalent", Verdict.EQUIVALENT),
-    ]
-    assert found.verdict is Verdict.SUPPORTED  # each level shows its own claim
+    assert found.verdict is Verdict.SUPPORTED  # each part shows its own claim; the third level has no weight
     assert found.answer == (
-        "Supported, bias against no_bias on mnist with learning rate 0.01, epochs 10: norm=none (+0.31 pp [0.27, 0.35]); "
-        "equivalent: norm=before_activation (0.00 pp, 90 % interval [−0.01, 0.02]) "
-        "(n = 8 paired seeds; equivalent means within ±0.20 pp)."
+        "Yes: bias is 0.31 pp [0.27, 0.35] more accurate than no_bias at norm=none on mnist with learning rate 0.01, epochs 10 "
+        "(n = 8 paired seeds, paired t test p < .001, corrected for 2 comparisons; larger than the margin of 0.20 pp); bias "
+        "and no_bias are equivalent in accuracy within ±0.20 pp at norm=before_activation (0.00 pp, 90 % interval "
+        "[−0.01, 0.02])."
     )
+    assert found.lead is found.comparisons[0]
+    assert found.remedy is None
 
 
-def test_a_claim_that_holds_at_some_levels_only() -> None:
+def test_either_part_of_a_claim_may_refute_it() -> None:
+    found = two_parts(GAIN, GAIN)
+    assert [c.verdict for c in found.deciding] == [Verdict.SUPPORTED, Verdict.REFUTED]
+    assert found.verdict is Verdict.REFUTED
+    assert found.answer.startswith("No: bias is 0.31 pp [0.27, 0.35] more accurate than no_bias at norm=before_activation on ")
+    assert found.answer.endswith("; of 2 deciding comparisons 1 as claimed, 1 against the claim.")
+    found = two_parts(NOISE, NOISE)
+    assert [c.verdict for c in found.deciding] == [Verdict.EQUIVALENT, Verdict.EQUIVALENT]  # a difference was claimed at none
+    assert found.verdict is Verdict.REFUTED
+    assert found.answer.startswith("No: bias and no_bias are equivalent in accuracy within ±0.20 pp at norm=none ")
+
+
+def test_only_the_deciding_comparisons_are_corrected_for() -> None:
+    first, second, measured = two_parts(GAIN, [3 * x + 0.1 for x in NOISE]).comparisons
+    assert first.p_adjusted == pytest.approx(2 * first.p_t)
+    assert second.p_equivalence_adjusted == pytest.approx(2 * second.p_equivalence)
+    assert math.isnan(measured.p_adjusted)
+    assert math.isnan(measured.p_equivalence_adjusted)
+    assert measured.n_needed is None
+    assert measured.reason == "+50.00 pp, also measured"
+
+
+def test_a_part_that_is_open_leaves_the_question_open() -> None:
+    open_part = [0.9, -0.5, 0.4, 0.1, -0.6, 0.8, 0.3, -0.2]
+    found = two_parts(GAIN, open_part)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.answer.startswith(
+        "Not settled: bias differs from no_bias in accuracy at norm=before_activation by +0.15 pp [−0."
+    )
+    assert found.answer.endswith("; bias is 0.31 pp [0.27, 0.35] more accurate than no_bias at norm=none.")
+
+
+def test_a_claim_that_holds_at_some_levels_only_is_refuted_by_the_others() -> None:
     made = study("none", "bn", direction="greater")
     outcomes: list[Outcome] = []
     for k in range(6):
@@ -95,12 +138,9 @@ def test_a_claim_that_holds_at_some_levels_only() -> None:
         levels = {"optim__lr": 0.01 * 2**k}
         outcomes += from_values({"none": BASE, "bn": [b + g for b, g in zip(BASE, gain, strict=True)]}, **levels)
     found = result(made, outcomes)
-    assert found.verdict is Verdict.INCONCLUSIVE
-    assert found.answer == (
-        "In part (2 of 6 comparisons), bn against none on mnist with learning rate 0.01, epochs 10: supported: lr=0.01 "
-        "(+0.31 pp), lr=0.02 (+0.31 pp); refuted by equivalence: lr=0.04 (0.00 pp), lr=0.08 (0.00 pp), lr=0.16 (0.00 pp), "
-        "lr=0.32 (0.00 pp) (n = 10 paired seeds; equivalent means within ±0.20 pp)."
-    )
+    assert found.verdict is Verdict.REFUTED
+    assert found.answer.startswith("No: bn and none are equivalent in accuracy within ±0.20 pp at lr=0.04 (0.00 pp, 90 % ")
+    assert found.answer.endswith("; of 6 deciding comparisons 2 as claimed, 4 against the claim.")
 
 
 @settings(deadline=None)
@@ -113,10 +153,10 @@ def test_answers_about_several_comparisons_stay_short(arms: int, levels: int, n:
     for level in range(levels):
         outcomes += from_values({name: list(rng.normal(90, 3, n)) for name in names}, batch_size=2**level)
     found = result(made, outcomes, settings=SETTINGS | {"optim.momentum": "0.9", "train.batch_size": "64"})
-    if len(found.comparisons) > 1:
-        assert len(found.answer) <= 300
+    assert len(found.answer) <= 450
     assert found.answer.count("a verdict needs") == (n < 6)
-    assert found.answer.endswith(").")
+    assert found.answer.count(" p ") <= 1
+    assert found.answer.endswith(".")
 
 
 def test_one_different_pair_answers_whether_arms_differ() -> None:
@@ -125,9 +165,11 @@ def test_one_different_pair_answers_whether_arms_differ() -> None:
     table["b"][0] += 0.1
     found = result(made, from_values(table))
     assert found.verdict is Verdict.SUPPORTED
-    assert found.answer.startswith("Supported on mnist")
-    assert ": b against none (+1.01 pp [0.99, 1.03]), b against a (" in found.answer
-    assert "; equivalent: a against none (0.00 pp, 90 % interval [" in found.answer
+    assert found.answer.startswith("Supported: b is 1.01 pp [0.99, 1.03] more accurate than a on mnist")
+    assert found.answer.endswith("; of 3 pairs 2 different, 1 equivalent.")
+    alike = result(made, from_values({"none": BASE, "a": table["a"], "b": [b - x for b, x in zip(BASE, NOISE, strict=True)]}))
+    assert alike.verdict is Verdict.REFUTED
+    assert {c.verdict for c in alike.comparisons} == {Verdict.EQUIVALENT}
 
 
 def test_a_study_without_any_result_still_answers() -> None:
@@ -160,8 +202,9 @@ def test_the_test_sets_own_error_is_named() -> None:
 
 
 def test_yes_and_no_are_kept_for_questions_that_ask_for_the_claim() -> None:
-    for keys in ({"direction": "different"}, {"direction": "greater", "question": "Where is it best?"}):
-        assert result(study("none", "after_pool", **keys), pair(GAIN)).answer.startswith("Supported: ")
+    asked = {"Where is it best?": "Supported: ", "Does it help?": "Yes: "}
+    for question, word in asked.items():
+        assert result(study("none", "after_pool", question=question), pair(GAIN)).answer.startswith(word)
 
 
 def test_results_are_strict_json() -> None:

@@ -29,7 +29,7 @@ def tolerance(rate: float) -> float:
 
 def contrast(arm: np.ndarray, baseline: np.ndarray, direction: str, margin: float) -> Contrast:
     pairs = Pairs(tuple(range(arm.size)), arm, baseline)
-    return Contrast("arm", "none", "", "test/accuracy", "pp", margin, Direction(direction), pairs)
+    return Contrast("arm", "none", "", "test/accuracy", "pp", margin, pairs, direction=Direction(direction))
 
 
 def verdicts(draw: Callable[[], np.ndarray], direction: str, margin: float) -> list[Comparison]:

@@ -53,8 +53,9 @@ def test_a_target_that_is_not_reached_counts_as_later_than_any_run_of_its_pair()
 
 def test_pairs_needed_are_at_least_those_with_which_a_sign_flip_test_can_show_anything() -> None:
     slow, fast = [epochs([0.5, 0.6, 0.7, 0.8])] * 5, [epochs([0.6, 0.9])] * 2 + [epochs([0.9, 0.9])] * 3
-    for c in timed({"none": slow, "bn": fast}, direction="less").comparisons:
-        assert c.n_needed == 7  # of two measures each is tested at .025; the smallest p of 6 pairs is .031
+    both = timed({"none": slow, "bn": fast, "gn": fast}, direction="less").deciding
+    assert [c.n_needed for c in both] == [7, 7]  # each is tested at .025; the smallest p of 6 pairs is .031
+    assert timed({"none": slow, "bn": fast}, direction="less").deciding[0].n_needed == 6
 
 
 def test_validations_inside_an_epoch_count_and_share_its_seconds() -> None:
@@ -79,7 +80,7 @@ def test_a_faster_arm_is_told_as_a_ratio() -> None:
     assert updates.reason.startswith("1.90× fewer, significant; no margin is set")
     assert comparison_rows(found)[0]["difference"] == "0.53×"
     assert seconds.measure == "seconds to target"  # an epoch takes twice as long, so that nothing is left of the gain
-    assert seconds.verdict is Verdict.INCONCLUSIVE
+    assert (seconds.decides, seconds.verdict) == (False, None)
     assert "the target is the last validation accuracy of none, 80.35 % in the mean over seeds; bn takes 210 updates" in (
         " ".join(found.notes)
     )

@@ -87,7 +87,7 @@ def test_every_bound_is_kept_and_named() -> None:
         ("study.tune.seeds", "a list"),
         ("study.arms", "a mapping"),
         ("study.limits", "a mapping"),
-        ("study.expect", "a mapping"),
+        ("study.metrics", "a mapping"),
         ("study.seeds", "text"),
         ("study.margin", "a number above 0 or null"),
     ],

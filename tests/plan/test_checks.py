@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bnexp.config.options import Analysis, DataName, Direction, NormKind
-from bnexp.config.schema import ConfigError, Published, Reference, RunConfig, ShowConfig, StudyConfig, TuneConfig
+from bnexp.config.schema import ConfigError, Decides, Published, Reference, RunConfig, ShowConfig, StudyConfig, TuneConfig
 from bnexp.plan import compose, expand
 from bnexp.plan.checks import check, check_pretraining, check_runs
 from tests.changed import changed
@@ -165,7 +165,7 @@ LRS: tuple[dict[str, Any], ...] = ({"optim.lr": 0.1}, {"optim.lr": 0.2})
         (study(metric="test/loss"), runs(), None),
         (study(metric="test/loss", direction=Direction.less), runs(), None),
         (study(metric="test/loss", direction=Direction.greater), runs(), "study.metric=test/loss is better when it is"),
-        (study(metric="test/loss", expect={"a": Direction.greater}), runs(), "study.metric=test/loss is better"),
+        (study(metric="test/loss", decides=[Decides(expect=Direction.greater)]), runs(), "study.metric=test/loss is better"),
         (study(direction=Direction.greater), runs(), None),
         (analysis("interaction", metric="test/loss", direction=Direction.greater), runs(), None),
         (analysis("time_to_target"), runs(), None),

@@ -219,7 +219,7 @@ def test_a_configuration_is_recorded_as_plain_values() -> None:
     config = changed(
         SGD,
         {
-            "study.expect": {"early": Schedule.step},
+            "study.metrics": {"early": Schedule.step},
             "study.sources": ("a", "b"),
             "study.factors": {"norm.kind": [NormKind.batch]},
         },
@@ -227,7 +227,7 @@ def test_a_configuration_is_recorded_as_plain_values() -> None:
     recorded = RunSpec(config).to_dict()
     assert recorded == json.loads(json.dumps(recorded))
     assert type(recorded["norm"]["kind"]) is type(recorded["study"]["factors"]["norm.kind"][0]) is str
-    assert recorded["study"]["expect"] == {"early": "step"}
+    assert recorded["study"]["metrics"] == {"early": "step"}
 
 
 def test_an_mlp_has_one_id_for_the_names_of_one_placement() -> None:

@@ -15,7 +15,7 @@ from bnexp.comparison.record import StudyRecord
 from bnexp.comparison.result import Outcome, PlannedRun, Status, StudyResult
 from bnexp.comparison.verdict import analyse
 from bnexp.config.options import Analysis, Direction, NormKind, Placement
-from bnexp.config.schema import DataConfig, RunConfig, ShowConfig, StudyConfig
+from bnexp.config.schema import DataConfig, Decides, RunConfig, ShowConfig, StudyConfig
 from bnexp.data.sources import DIGITS_FILE
 from bnexp.metrics import EpochMetrics, Predictions, RunFailed, RunFinished, RunStarted
 from bnexp.plan.spec import RunSpec
@@ -224,7 +224,11 @@ def conv_bias() -> Synthetic:
         factors={"norm": {"none": [], "before_activation": [], "after_pool": []}},
         seeds=10,
         baseline="no_bias",
-        expect={"before_activation": Direction.equivalent},
+        decides=[
+            Decides(at={"norm": "before_activation"}, expect=Direction.equivalent),
+            Decides(at={"norm": "none"}),
+            Decides(at={"norm": "after_pool"}),
+        ],
     )
 
     def accuracy(arm: str, levels: dict[str, Any], seed: int) -> float | None:

@@ -1,0 +1,121 @@
+"""How often a question has been looked at: it chooses the tests, so that verdicts stay valid however often one looks.
+
+A *question* is a study without its number of seeds. With the fixed-n t test, looking again after each further seed finds an
+effect where there is none in 14 to 28 % of all questions. So only the first conclusion at the planned number of seeds uses it.
+Every other look uses an anytime-valid test (``sequential``): one that was declared beforehand with its largest number of seeds
+(``study.max_seeds``) at .05, any other at .01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bnexp.comparison.sequential import Rule
+from bnexp.comparison.stats import ALPHA
+from bnexp.tracking.reading import MIB, read_as
+
+
+@dataclass(frozen=True)
+class PastLook:
+    """A conclusion of a question.
+
+    Args:
+        study_id: of the study that was concluded.
+        num_seeds: how many seeds it had.
+        verdict: what it said.
+        at: when, UTC, ISO 8601.
+    """
+
+    study_id: str
+    num_seeds: int
+    verdict: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at the results of a question.
+
+    Args:
+        rule: the anytime-valid rule; None for the first conclusion at the planned number of seeds.
+        earlier: the conclusions before this one, oldest first.
+        unfinished: whether some planned runs have not been made yet.
+    """
+
+    rule: Rule | None = None
+    earlier: Sequence[PastLook] = ()
+    unfinished: bool = False
+
+    @property
+    def alpha(self) -> float:
+        """Level of the tests of this look."""
+        return ALPHA if self.rule is None else self.rule.alpha
+
+    @property
+    def sentence(self) -> str:
+        """Which look this is and why the test is not the usual one; empty for the first conclusion at a planned number."""
+        if self.rule is None:
+            return ""
+        level = f"{self.rule.alpha:g}".removeprefix("0")
+        if self.rule.max_seeds is not None:
+            return (
+                f"Seeds were added until it was settled, at most {self.rule.max_seeds}, as declared before the first run; the "
+                f"test is valid at every look (level {level})."
+            )
+        valid = f"a test that is valid however often one looks decides, at level {level}"
+        if not self.earlier:
+            return f"Not all planned runs are made yet, so {valid}."
+        before = f"was {self.earlier[0].verdict} with {self.earlier[0].num_seeds} seeds"
+        return f"This is look {len(self.earlier) + 1} at this question, which {before}, so {valid}."
+
+
+FIRST = Look()
+
+
+def look_at(earlier: Sequence[PastLook], max_seeds: int | None, *, unfinished: bool) -> Look:
+    """What kind of look a conclusion is.
+
+    Args:
+        earlier: the conclusions of the question before this study, oldest first.
+        max_seeds: the declared largest number of seeds; None if their number is fixed.
+        unfinished: whether some planned runs have not been made yet.
+    """
+    if earlier:
+        return Look(Rule.again(), earlier, unfinished)
+    if max_seeds is not None:
+        return Look(Rule.declared(max_seeds), unfinished=unfinished)
+    return Look(Rule.again(), unfinished=True) if unfinished else FIRST
+
+
+@dataclass(frozen=True)
+class Question:
+    """``question-<id>.json`` beside the studies of one name: when the question was concluded.
+
+    Args:
+        looks: its conclusions, oldest first.
+    """
+
+    looks: list[PastLook] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> Question:
+        """Read the file; empty if it is not there. Raises DamagedRecord if it cannot be used."""
+        try:
+            return read_as(cls, path, MIB)
+        except FileNotFoundError:
+            return cls()
+
+    def before(self, study_id: str) -> list[PastLook]:
+        """The conclusions before the first one of a study."""
+        ids = [past.study_id for past in self.looks]
+        return self.looks[: ids.index(study_id)] if study_id in ids else self.looks
+
+    def concluded(self, study_id: str, num_seeds: int, verdict: str) -> Question:
+        """With one more conclusion; that of a study which was concluded before keeps its place."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        known = {past.study_id: past for past in self.looks}
+        at = known[study_id].at if study_id in known else now
+        return Question(list((known | {study_id: PastLook(study_id, num_seeds, verdict, at)}).values()))

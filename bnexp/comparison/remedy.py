@@ -1,0 +1,103 @@
+"""What would settle a question that is open: more seeds, a finer or longer grid, or longer training, as a command."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bnexp.comparison.looks import Look
+from bnexp.comparison.result import Comparison, Remedy, Verdict
+from bnexp.comparison.sequential import Rule, seeds_needed
+from bnexp.comparison.stats import MIN_PAIRS
+from bnexp.comparison.text import at_level
+from bnexp.config.options import Direction
+from bnexp.config.schema import StudyConfig
+
+USUAL_SEEDS = 10  # that a study plans for
+MOST_SEEDS = 100  # beyond which more seeds are no sensible advice
+
+
+def remedy(
+    study: StudyConfig,
+    deciding: Sequence[Comparison],
+    verdict: Verdict,
+    look: Look,
+    settings: Mapping[str, str],
+    overrides: Sequence[str] | None,
+) -> Remedy | None:
+    """What would settle the study.
+
+    Args:
+        study: the study.
+        deciding: the comparisons that decide it.
+        verdict: that of the study.
+        look: how often the question has been looked at.
+        settings: dotted key -> text, of what was held fixed.
+        overrides: those that it was run with; None if no command can run it.
+
+    Returns:
+        None if it is settled.
+    """
+    open_ones = [c for c in deciding if c.verdict in (Verdict.INCONCLUSIVE, Verdict.ESTIMATE)]
+    if verdict not in (Verdict.INCONCLUSIVE, Verdict.ESTIMATE) or not open_ones:
+        return None
+    if look.unfinished:
+        return Remedy("Some planned runs are not made yet.", _command(study, overrides, []))
+    if untrained := [c for c in open_ones if c.n >= MIN_PAIRS > c.measured]:
+        first, epochs = untrained[0], settings.get("train.epochs", "")
+        longer = [f"train.epochs={2 * int(epochs)}"] if epochs.isdecimal() else []
+        text = f"Neither {first.arm} nor {first.baseline} trains{at_level(first)}: train longer, or change what is held fixed."
+        return Remedy(text, _command(study, overrides, longer) if longer else "")
+    if verdict is Verdict.ESTIMATE:
+        least = max([USUAL_SEEDS, *(c.n_needed or 0 for c in open_ones)])
+        if least > MOST_SEEDS:
+            least = USUAL_SEEDS
+        return Remedy(f"With {least} seeds there is a verdict.", _command(study, overrides, [f"study.seeds={least}"]))
+    if coarse := [c for c in open_ones if c.resolved_by and c.unresolved]:
+        return Remedy("Finer or further levels would resolve it.", _command(study, overrides, [coarse[0].resolved_by]))
+    return _more_seeds(study, open_ones, len(deciding), look, overrides)
+
+
+def _more_seeds(
+    study: StudyConfig, open_ones: Sequence[Comparison], family: int, look: Look, overrides: Sequence[str] | None
+) -> Remedy:
+    """How many seeds would settle every open comparison, by the test that a further look uses."""
+    rule = look.rule or Rule.again()
+    needed = [_settled_at(c, rule, family) for c in open_ones]
+    known = [number for number in needed if number is not None]
+    if len(known) < len(needed) or max(known) > MOST_SEEDS:
+        return Remedy(
+            f"At this estimate it would take more than {MOST_SEEDS} seeds; other settings or another margin are a new question."
+        )
+    most = max(known)
+    return Remedy(
+        f"About {most} seeds would settle it at this estimate.",
+        _command(study, overrides, ["--until-settled", "--max-seeds", str(min(MOST_SEEDS, 2 * most))]),
+    )
+
+
+def _settled_at(c: Comparison, rule: Rule, family: int) -> int | None:
+    """The number of seeds at which a comparison is expected to show a difference or equivalence, whichever comes first."""
+    d, alpha = np.array(c.differences), rule.alpha / family
+    margin = None if c.unresolved or c.both_untrained else c.margin
+    ways = [] if c.direction == Direction.equivalent else [seeds_needed(d, rule, None, alpha)]
+    ways += [] if margin is None or math.isnan(margin) else [seeds_needed(d, rule, margin, alpha)]
+    known = [number for number in ways if number is not None]
+    return min(known, default=None)
+
+
+def _command(study: StudyConfig, overrides: Sequence[str] | None, changes: Sequence[str]) -> str:
+    """The command that runs the study with changes; an override of the same key is replaced."""
+    if overrides is None:
+        return ""
+    keys = {change.partition("=")[0] for change in changes if "=" in change}
+    adding = "--until-settled" in changes
+    kept = [
+        text
+        for text in overrides
+        if text.partition("=")[0] not in keys and not (adding and text.startswith(("study.seeds=", "study.max_seeds=")))
+    ]
+    return shlex.join(["bnexp", "study", study.name, *kept, *changes])
