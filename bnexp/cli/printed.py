@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnexp.cli.output import Format, message, print_rows, stderr
@@ -21,6 +22,7 @@ class Printed(Listener):
 
     def __init__(self, format: Format) -> None:
         self.format = format
+        self._told_plan = False
 
     def tuning(self, setting: str, num_runs: int) -> None:
         message(f"tuning {setting} first: {num_runs} runs")
@@ -32,10 +34,19 @@ class Printed(Listener):
             print_rows(tuning_rows(choices), self.format)
 
     def planned(self, plan: StudyPlan, todo: Sequence[RunSpec]) -> None:
-        stderr().print(plan.study.question, style="bold", markup=False)
+        if not self._told_plan:
+            stderr().print(plan.study.question, style="bold", markup=False)
         message(_what_runs(plan, todo))
+        if self._told_plan:
+            return
+        self._told_plan = True
+        if plan.study.max_seeds is not None:
+            message(f"Seeds are added until it is settled, at most {plan.study.max_seeds}.")
         if plan.note:
             message(plan.note)
+
+    def looked(self, num_seeds: int, standing: str) -> None:
+        message(f"{num_seeds} seeds: {standing}")
 
     def concluded(self, result: StudyResult) -> None:
         print_result(result, self.format)
@@ -58,5 +69,6 @@ def _what_runs(plan: StudyPlan, todo: Sequence[RunSpec]) -> str:
     time_left = estimate_text(todo, Store()) if todo else ""
     after = f", after {len(first)} that they start from" if first else ""
     read = f", {len(plan.specs)} readings" if len(own) < len(plan.specs) else ""
-    what = f"{len(own)} run{'s' * (len(own) != 1)}{read}: {', '.join(plan.study.arms)}{times(plan.study)}"
+    product = ", ".join(plan.study.arms) + times(replace(plan.study, seeds=plan.seeds))
+    what = f"{len(own)} run{'s' * (len(own) != 1)}{read}: {product}"
     return f"{what}{after}{known}{time_left}; study {plan.study.name}-{plan.study_id}"

@@ -21,6 +21,22 @@ def study(
     ] = None,
     overrides: complete.Overrides = None,
     every: Annotated[bool, typer.Option("--all", help="Run every study in turn, then write the book of claims.")] = False,
+    until_settled: Annotated[
+        bool,
+        typer.Option(
+            "--until-settled", help="Add seeds until the study is settled. The tests stay valid however often one looks."
+        ),
+    ] = False,
+    max_seeds: Annotated[
+        int | None,
+        typer.Option("--max-seeds", metavar="N", min=6, help="Largest number of seeds of --until-settled; 40 without it."),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="How long seeds may be added, like 30m. With --all it is spent where it settles most."
+        ),
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The same as the override budget=NAME.", autocompletion=complete.files("budget")),
@@ -35,26 +51,32 @@ def study(
     An override with several values (optim.lr=0.01,0.1) becomes a factor. Example: bnexp study batchnorm data=digits
     """
     format = pick_format(json, csv, md)
+    if name is None and not every:
+        from bnexp.cli.studies import print_studies
+
+        return print_studies(format, [*(overrides or []), *([f"budget={budget}"] if budget else [])])
     chosen = [*(overrides or []), *([f"budget={budget}"] if budget else [])]
+    if every or dry_run:
+        from bnexp.run.seeds import growing
+
+        chosen += growing(chosen, until_settled or time is not None, max_seeds)
     if every:
         from bnexp.cli import book
 
         if name is not None and "=" not in name:
             raise ConfigError(f"--all runs every study: leave out {name}, or leave out --all.")
-        (book.print_plans if dry_run else book.run_all)([*([name] if name else []), *chosen], format)
-    elif name is None:
-        from bnexp.cli.studies import print_studies
-
-        print_studies(format, chosen)
-    elif "=" in name:
+        chosen = [*([name] if name else []), *chosen]
+        return book.print_plans(chosen, format) if dry_run else book.run_all(chosen, format)
+    assert name is not None
+    if "=" in name:
         raise ConfigError(f"{name} is an override, but the study's name comes first: bnexp study batchnorm {name}.")
-    elif dry_run:
+    if dry_run:
         from bnexp.cli.planned import print_plan
 
-        print_plan(name, chosen, format)
-    else:
-        from bnexp.cli.printed import Printed
-        from bnexp.run.study import run_study
+        return print_plan(name, chosen, format)
+    from bnexp.cli.printed import Printed
+    from bnexp.run.study import run_study
 
-        if went_wrong(run_study(name, chosen, listener=Printed(format))):
-            raise typer.Exit(SOME_FAILED)
+    result = run_study(name, chosen, until_settled=until_settled, max_seeds=max_seeds, time=time, listener=Printed(format))
+    if went_wrong(result):
+        raise typer.Exit(SOME_FAILED)

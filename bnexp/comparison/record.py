@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from bnexp.comparison.looks import PastLook, Question
+from bnexp.comparison.questions import PastLook, Question
 from bnexp.comparison.result import PlannedRun, Status, StudyResult, Verdict
 from bnexp.comparison.tuned import tuned_setting
 from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, schema_keys

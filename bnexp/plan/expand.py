@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from bnexp.config.overrides import unescaped
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
+from bnexp.config.validate import resolve_seeds
 from bnexp.data.amount import budget_note
 from bnexp.plan.budget import TRAIN_SIZE, budgeted, fitting
 from bnexp.plan.checks import check, check_pretraining, check_runs
@@ -48,6 +49,12 @@ class Batch:
         kept = [(job, spec) for job, spec in zip(self.jobs, self.specs, strict=True) if spec.run_id in run_ids]
         return Batch([job for job, _ in kept], [spec for _, spec in kept])
 
+    def of_seeds(self, seeds: Collection[int]) -> Batch:
+        """The runs with these seeds, and those that they start from."""
+        kept = self.only({spec.run_id for spec in self.specs if spec.seed in seeds})
+        starts = {spec.config.train.init_from for spec in kept.specs}
+        return replace(kept, pretraining=self.pretraining and self.pretraining.only({start for start in starts if start}))
+
     def marked(self, study_id: str) -> Batch:
         """The same runs, marked with the study's id. Their pretraining may be shared between studies, so it is not marked."""
         jobs = [job | {"study.id": f"'{study_id}'"} for job in self.jobs]  # quoted: a hash may read as a number
@@ -78,6 +85,16 @@ class StudyPlan:
     _shared: Job = field(repr=False, compare=False)
     choices: list[Choice] = field(default_factory=list)
     note: str = ""
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of its runs, in order."""
+        return list(dict.fromkeys(spec.seed for spec in self.specs))
+
+    def first(self, num_seeds: int) -> StudyPlan:
+        """The same plan with the runs of its first seeds only. Its id stays the same."""
+        seeds = resolve_seeds(self.study.seeds)[:num_seeds]
+        return replace(self, runs=self.runs.of_seeds(set(seeds)))
 
     @property
     def specs(self) -> list[RunSpec]:
@@ -162,6 +179,13 @@ def _texts(override: Override) -> list[str]:
 def _fitted(base: RunConfig, swept: dict[str, list[str]]) -> tuple[StudyConfig, str]:
     """The study with the levels that fit budget and data, and the swept keys as factors; a note on the levels left out."""
     study = deepcopy(base.study)
+    if study.max_seeds is not None:
+        if not isinstance(study.seeds, int):
+            raise ConfigError(
+                f"study.seeds={study.seeds} does not go with study.max_seeds={study.max_seeds}, which adds the seeds 0, 1, 2 "
+                "and so on; leave one of the two out."
+            )
+        study.seeds = study.max_seeds
     factors, note = (budgeted(study), "") if TRAIN_SIZE in swept else fitting(study, base.data)
     study.factors = factors | swept
     return study, note if TRAIN_SIZE in study.factors else budget_note(base)

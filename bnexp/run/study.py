@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from time import monotonic
 
+from bnexp.comparison.looks import look_at
+from bnexp.comparison.prospects import standing
 from bnexp.comparison.record import StudyRecord, from_plan
-from bnexp.comparison.result import StudyResult
+from bnexp.comparison.result import Status, StudyResult
 from bnexp.config.schema import WandbConfig, refuse_text
 from bnexp.data.shown import Prepared
 from bnexp.plan.expand import Batch, StudyPlan, expand
 from bnexp.plan.session import Session, session
-from bnexp.plan.spec import RunSpec
+from bnexp.plan.spec import RunSpec, unique
 from bnexp.plan.study import Choice, texts_of
 from bnexp.run import runner
-from bnexp.run.arrange import prepare_workers
+from bnexp.run.arrange import arrange, prepare_workers
+from bnexp.run.seeds import Clock, growing, next_number, parse_time, why_stop
 from bnexp.run.tuning import tune
 from bnexp.tracking.initial import resolve_starts
 from bnexp.tracking.store import Store
@@ -34,15 +39,25 @@ class Listener:
     def planned(self, plan: StudyPlan, todo: Sequence[RunSpec]) -> None:
         """The study is recorded, and the runs in ``todo`` are about to train."""
 
+    def looked(self, num_seeds: int, standing: str) -> None:
+        """The runs of ``num_seeds`` seeds are compared, and more will follow; ``standing`` says what is settled."""
+
     def concluded(self, result: StudyResult) -> None:
-        """The runs are compared; the report follows."""
+        """The runs are compared; the report follows. After Ctrl-C these are the runs that are recorded so far."""
 
     def told(self, text: str) -> None:
-        """A sentence for the user: where the report is, or what is wrong with W&B."""
+        """A sentence for the user: why no more seeds train, where the report is, or what is wrong with W&B."""
 
 
 def run_study(
-    name: str, overrides: Sequence[str] = (), *, listener: Listener | None = None, report: bool = True
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    until_settled: bool = False,
+    max_seeds: int | None = None,
+    time: str | None = None,
+    listener: Listener | None = None,
+    report: bool = True,
 ) -> StudyResult:
     """Run a controlled comparison and say what it shows. Runs that are recorded already are not repeated.
 
@@ -51,6 +66,11 @@ def run_study(
     Args:
         name: name of a study file, such as ``batchnorm``; ``bnexp study`` lists them.
         overrides: Hydra overrides, such as ``["data=digits", "study.seeds=3"]``.
+        until_settled: whether to add seeds until every deciding comparison is settled, from 6 on. The tests are then valid at
+            every look.
+        max_seeds: the largest number of seeds; None for 40. It implies ``until_settled``.
+        time: how long seeds may be added, like ``"30m"``; None for any time. It implies ``until_settled``. A step that is not
+            expected to fit is not begun.
         listener: is told how the study goes; None if nobody is.
         report: whether to write ``report.html`` into ``NAME/study-<result.study_id>/`` of the records. If results go to W&B, it
             is written in any case.
@@ -65,23 +85,42 @@ def run_study(
         DataError: the data set is out of reach.
 
     Example:
-        >>> result = bnexp.run_study("batchnorm", ["data=digits", "study.seeds=3"])
+        >>> result = bnexp.run_study("batchnorm", ["data=digits"], until_settled=True)
         >>> print(result.verdict, result.answer)
     """
     refuse_text("overrides", overrides, "data=digits")
-    return run_recorded(name, overrides, Store(), listener or Listener(), report=report)[1]
+    clock = Clock(None if time is None else parse_time(time))
+    chosen = [*overrides, *growing(overrides, until_settled or time is not None, max_seeds)]
+    return run_recorded(name, chosen, Store(), listener or Listener(), clock, report=report)[1]
 
 
 def run_recorded(
-    name: str, overrides: Sequence[str], store: Store, listener: Listener, *, report: bool
+    name: str,
+    overrides: Sequence[str],
+    store: Store,
+    listener: Listener,
+    clock: Clock | None = None,
+    *,
+    report: bool,
+    at_most: int | None = None,
 ) -> tuple[StudyRecord, StudyResult]:
-    """:func:`run_study` for callers that have a store; the study's record and its result."""
-    record, wandb = _train(name, overrides, store, listener)
-    from bnexp.comparison.conclude import conclude  # scipy and altair take seconds, which the runs need not wait for
+    """:func:`run_study` for callers that have a store; the study's record and its result.
 
-    result = conclude(record, store)
-    record.save_verdict(result)
-    listener.concluded(result)
+    Args:
+        name: name of a study file.
+        overrides: Hydra overrides.
+        store: where runs and studies are recorded.
+        listener: is told how the study goes.
+        clock: how much time there is to add seeds; None: any time.
+        report: whether to write ``report.html``.
+        at_most: a study that adds seeds stops at so many for now; None: at its own largest number.
+    """
+    prepare_workers()
+    with session(resolve_starts([f"study={name}", *overrides], store)) as hydra:
+        study = _Running(hydra, overrides, store, listener)
+        record, result = study.until_settled(clock or Clock(), at_most) if study.grows else study.once()
+        listener.concluded(result)
+    wandb = study.wandb()
     if report or wandb is not None:
         from bnexp.report.publish import publish
 
@@ -90,27 +129,93 @@ def run_recorded(
     return record, result
 
 
-def _train(name: str, overrides: Sequence[str], store: Store, listener: Listener) -> tuple[StudyRecord, WandbConfig | None]:
-    """Record a study's question, then train the runs that have no record yet.
+class _Running:
+    """A study that is running: plans, trains and compares.
 
-    Returns:
-        The study's record and its W&B settings; None in place of the settings if W&B is off or already has the study.
+    Args:
+        hydra: the session with its overrides.
+        overrides: those besides ``study=NAME``.
+        store: where runs and studies are recorded.
+        listener: is told how the study goes.
     """
-    prepare_workers()
-    with session(resolve_starts([f"study={name}", *overrides], store)) as hydra:
-        prepared = Prepared()
+
+    def __init__(self, hydra: Session, overrides: Sequence[str], store: Store, listener: Listener) -> None:
+        self._overrides, self._store, self._listener = overrides, store, listener
+        self._prepared = Prepared()
         plan = expand(hydra.loader, hydra.overrides)
-        launch = _launch(hydra, plan, store, prepared)
-        plan = _tuned(plan, store, launch, prepared, listener)
-        record = from_plan(plan, overrides, store)
-        is_new = not record.concluded
+        self._launch = _launch(hydra, plan, store, self._prepared)
+        self._plan = _tuned(plan, store, self._launch, self._prepared, listener)
+        self._is_new = False  # something trained, or the study was not concluded before
+
+    @property
+    def grows(self) -> bool:
+        """Whether seeds are added until the study is settled."""
+        return self._plan.study.max_seeds is not None
+
+    def wandb(self) -> WandbConfig | None:
+        """The W&B settings to log the study with; None if W&B is off or already has it."""
+        wandb = self._plan.configs[0].track.wandb
+        return wandb if self._is_new and not WandbSession(wandb).disabled else None
+
+    def once(self) -> tuple[StudyRecord, StudyResult]:
+        """Train all planned runs, then compare them."""
+        return self._advance(self._plan)
+
+    def until_settled(self, clock: Clock, at_most: int | None) -> tuple[StudyRecord, StudyResult]:
+        """Add seeds until every deciding comparison is settled, none can be, or the largest number or the time is reached."""
+        most = len(self._plan.seeds)
+        stop_at = min(most, at_most or most)
+        now = next_number(0, most, 1)
+        while True:
+            start = monotonic()
+            record, result = self._advance(self._plan.first(now))
+            clock.trained(monotonic() - start, now)
+            look = look_at(record.earlier, most, unfinished=False)
+            if why := why_stop(result, look, now, most):
+                self._listener.told(why)
+                return record, result
+            if now >= stop_at:
+                return record, result
+            following = next_number(now, stop_at, self._fill())
+            if not clock.allows(following - now):
+                self._listener.told(f"Stopped with {now} seeds: the time is over. {standing(result.deciding, look)}.")
+                return record, result
+            self._listener.looked(now, standing(result.deciding, look))
+            now = following
+
+    def _fill(self) -> int:
+        """How many seeds keep the machine busy."""
+        one = self._plan.first(1).specs
+        return math.ceil(arrange(one).workers / len(unique(one)))
+
+    def _advance(self, plan: StudyPlan) -> tuple[StudyRecord, StudyResult]:
+        """Record the study with these runs, train those that have no record yet, and compare.
+
+        After Ctrl-C the runs that are there are compared, before KeyboardInterrupt goes on.
+        """
+        record = from_plan(plan, self._overrides, self._store)
+        was_concluded = record.concluded
         record.save()
-        todo = runner.unfinished([spec for phase in plan.runs.phases for spec in phase.specs], store, prepared)
-        listener.planned(plan, todo)
+        todo = runner.unfinished([spec for phase in plan.runs.phases for spec in phase.specs], self._store, self._prepared)
+        self._is_new = self._is_new or bool(todo) or not was_concluded
+        self._listener.planned(plan, todo)
         rest = [phase.only({spec.run_id for spec in todo}) for phase in plan.runs.phases]
-        launch([phase for phase in rest if phase.jobs])
-    wandb = plan.configs[0].track.wandb
-    return record, wandb if (is_new or todo) and not WandbSession(wandb).disabled else None
+        try:
+            self._launch([phase for phase in rest if phase.jobs])
+        except KeyboardInterrupt:
+            result = _concluded(record, self._store)
+            if any(outcome.status is not Status.missing for outcome in result.outcomes):
+                self._listener.concluded(result)
+            raise
+        return record, _concluded(record, self._store)
+
+
+def _concluded(record: StudyRecord, store: Store) -> StudyResult:
+    from bnexp.comparison.conclude import conclude  # scipy takes a second, which the runs need not wait for
+
+    result = conclude(record, store)
+    record.save_verdict(result)
+    return result
 
 
 def _launch(hydra: Session, plan: StudyPlan, store: Store, prepared: Prepared) -> Launch:

@@ -1,0 +1,72 @@
+"""How far a comparison is from being settled: at how many seeds, if the effect stays as it is, or at best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from bnexp.comparison.looks import Look
+from bnexp.comparison.result import Comparison, Verdict
+from bnexp.comparison.sequential import Rule, seeds_needed
+from bnexp.comparison.stats import Array
+from bnexp.config.options import Direction
+
+BEST = 1.645  # standard errors by which the true effect may be more favourable: at 5 % of all questions it is further off
+
+
+def is_open(c: Comparison) -> bool:
+    """Whether a deciding comparison has no verdict yet."""
+    return c.verdict in (Verdict.INCONCLUSIVE, Verdict.ESTIMATE)
+
+
+def settled_at(c: Comparison, look: Look, family: int, optimism: float = 0.0) -> int | None:
+    """The number of seeds at which an anytime-valid test is expected to show a difference or equivalence.
+
+    Args:
+        c: a deciding comparison that is open.
+        look: the look at which it is open; without a rule, that of a further look is taken.
+        family: number of deciding comparisons.
+        optimism: standard errors by which the effect is taken to be more favourable than measured.
+
+    Returns:
+        The smaller of the two; None if neither comes below 10,000 seeds, or too few are there to tell.
+    """
+    d = np.array(c.differences, float)
+    if d.size < 2 or not c.measured:
+        return None
+    rule = look.rule or Rule.again()
+    shift = optimism * float(d.std(ddof=1)) / math.sqrt(d.size)
+    ways = []
+    if c.direction != Direction.equivalent:
+        ways.append(seeds_needed(_moved(d, shift), rule, None, rule.alpha / family))
+    if math.isfinite(c.margin) and not c.unresolved and not c.both_untrained:
+        ways.append(seeds_needed(_moved(d, -shift), rule, c.margin, rule.alpha / family))
+    return min((number for number in ways if number is not None), default=None)
+
+
+def futile(c: Comparison, look: Look, family: int, most: int) -> bool:
+    """Whether a comparison would stay open with ``most`` seeds, even if its effect is as favourable as it may well be."""
+    best = settled_at(c, look, family, BEST)
+    return best is None or best > most
+
+
+def standing(deciding: Sequence[Comparison], look: Look) -> str:
+    """What is settled so far: ``1 of 2 deciding comparisons settled; open: bn against none (about 14 seeds)``."""
+    undecided = [c for c in deciding if is_open(c)]
+    settled = f"{len(deciding) - len(undecided)} of {len(deciding)} deciding comparison{'s' * (len(deciding) != 1)} settled"
+    if not undecided:
+        return settled
+    first = min(undecided, key=lambda c: settled_at(c, look, len(deciding)) or math.inf)
+    about = settled_at(first, look, len(deciding))
+    seeds = f" (about {about} seeds)" if about is not None else ""
+    more = f" and {len(undecided) - 1} more" if len(undecided) > 1 else ""
+    level = f" at {first.level}" if first.level else ""
+    return f"{settled}; open: {first.arm} against {first.baseline}{level}{seeds}{more}"
+
+
+def _moved(d: Array, shift: float) -> Array:
+    """The differences with their mean moved away from 0 by ``shift``, or towards it if that is negative, but not beyond."""
+    mean = float(d.mean())
+    return d + math.copysign(max(shift, -abs(mean)), mean)

@@ -1,0 +1,57 @@
+"""When a question was concluded. A *question* is a study without its number of seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bnexp.tracking.reading import MIB, read_as
+
+
+@dataclass(frozen=True)
+class PastLook:
+    """A conclusion of a question.
+
+    Args:
+        study_id: of the study that was concluded.
+        num_seeds: how many seeds it had.
+        verdict: what it said.
+        at: when, UTC, ISO 8601.
+    """
+
+    study_id: str
+    num_seeds: int
+    verdict: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """``question-<id>.json`` beside the studies of one name: when the question was concluded.
+
+    Args:
+        looks: its conclusions, oldest first.
+    """
+
+    looks: list[PastLook] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> Question:
+        """Read the file; empty if it is not there. Raises DamagedRecord if it cannot be used."""
+        try:
+            return read_as(cls, path, MIB)
+        except FileNotFoundError:
+            return cls()
+
+    def before(self, study_id: str) -> list[PastLook]:
+        """The conclusions before the first one of a study."""
+        ids = [past.study_id for past in self.looks]
+        return self.looks[: ids.index(study_id)] if study_id in ids else self.looks
+
+    def concluded(self, study_id: str, num_seeds: int, verdict: str) -> Question:
+        """With one more conclusion; that of a study which was concluded before keeps its place."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        known = {past.study_id: past for past in self.looks}
+        at = known[study_id].at if study_id in known else now
+        return Question(list((known | {study_id: PastLook(study_id, num_seeds, verdict, at)}).values()))
