@@ -16,7 +16,7 @@ import pytest
 from scipy import integrate
 from scipy import stats as reference
 
-from bnexp.comparison import power, sequential_null, stats
+from bnexp.comparison import power, sequential, sequential_null, stats
 from bnexp.comparison.sequential import Rule, null_p, seeds_needed, sign_process, t_process
 
 REPETITIONS = int(os.environ.get("BNEXP_REPETITIONS", "1000"))
@@ -90,7 +90,8 @@ def test_equal_differences_count_by_their_signs_alone() -> None:
     assert t_process(varied, 4)[:7].tolist() == [1, 1, 1, 1, 1, 32, 64]
     assert t_process(varied, 4)[7] > 1000
     rounded = 0.3 + 1e-12 * np.arange(8)  # the same up to rounding, as is_constant has it
-    assert t_process(rounded, 4)[7] == pytest.approx(128)
+    assert t_process(rounded, 4)[7] == 128
+    np.testing.assert_allclose(t_process(1e-12 * varied, 4), t_process(varied, 4))
 
 
 @pytest.mark.parametrize("g", [1.0, 4.0])
@@ -302,6 +303,15 @@ def test_seeds_needed_settle_data_of_that_mean_and_spread_and_one_less_does_not(
     fewer = seeds_needed(made(6), rule, margin, alpha=rule.alpha / 3)
     assert fewer is not None
     assert fewer > n
+
+
+def test_seeds_needed_are_sought_up_to_the_largest_number_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    d, rule = [1, -0.5, 1, -0.8, 0.4], Rule.declared(40)
+    n = seeds_needed(d, rule)
+    assert n is not None
+    for largest, found in ((n, n), (n - 1, None)):
+        monkeypatch.setattr(sequential, "MAX_PAIRS", largest)
+        assert seeds_needed(d, rule) == found
 
 
 def test_seeds_needed_by_hand() -> None:
