@@ -93,7 +93,7 @@ def simulate_null(max_seeds: int) -> Array:
         looks = log_t_process(paths, DECLARED_G)[MIN_PAIRS - 1 :]
         highest = np.exp(np.minimum(np.maximum.accumulate(looks), LARGEST_LOG))
         # A new maximum is the first to reach every x between the old one and itself.
-        end = np.searchsorted(GRID, highest, side="right")
+        end = np.searchsorted(GRID, highest)
         start = np.concatenate([np.zeros_like(end[:1]), end[:-1]])
         weights = (1 / highest).ravel()
         for places, sign in ((start, 1), (end, -1)):

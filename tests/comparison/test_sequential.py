@@ -19,7 +19,7 @@ from scipy import stats as reference
 from bnexp.comparison import power, sequential, sequential_null, stats
 from bnexp.comparison.sequential import Rule, null_p, seeds_needed, sign_process, t_process
 
-REPETITIONS = int(os.environ.get("BNEXP_REPETITIONS", "1000"))
+REPETITIONS = int(os.environ.get("BNEXP_REPETITIONS", "500"))
 RULES = [Rule.declared(40), Rule.again()]
 RULE_NAMES = [rule.name for rule in RULES]
 Draw = Callable[[np.random.Generator], np.ndarray]
@@ -128,9 +128,13 @@ def test_null_p_at_a_single_look_is_students_t_test() -> None:
         assert null_p(e, 6) == pytest.approx(2 * reference.t.sf(t, 5), rel=0.01)
 
 
+def test_null_p_of_what_six_pairs_cannot_reach_is_next_to_zero() -> None:
+    assert null_p(1e5, 6) == pytest.approx(1e-12)  # 25**2.5 = 3125 is the largest value of six pairs
+
+
 def test_null_p_is_the_share_of_plainly_drawn_paths() -> None:
     rng = np.random.default_rng(3)
-    paths = max(REPETITIONS, 4000)
+    paths = max(REPETITIONS, 4_000)
     highest = np.array([t_process(rng.normal(0, 3, 40), 4)[5:].max() for _ in range(paths)])
     for x in (0.4, 1.0, 3.0, 7.0, 30.0):
         p = null_p(x, 40)
@@ -421,7 +425,7 @@ POWER = {0.7: (18.7, 0.93), 1.0: (11.0, 1.0), 1.5: (7.2, 1.0), 2.0: (6.3, 1.0), 
 @pytest.mark.parametrize("effect", POWER)
 def test_the_declared_rule_needs_the_seeds_of_the_design(effect: float) -> None:
     rule, rng = Rule.declared(40), np.random.default_rng(27)
-    used = [first_settled(rule, rng.normal(effect, 1, 40), rule.p) for _ in range(min(REPETITIONS, 2000))]
+    used = [first_settled(rule, rng.normal(effect, 1, 40), rule.p) for _ in range(REPETITIONS)]
     seeds = np.array([k or 40 for k in used])
     settled = np.mean([k is not None for k in used])
     print(f"declared, d_z {effect}: {seeds.mean():.2f} seeds, settled {settled:.3f} of {seeds.size:,}")
