@@ -384,8 +384,9 @@ def test_signs_keep_the_level_with_ties(rule: Rule) -> None:
         assert found <= rule.alpha + tolerance(rule.alpha)
 
 
-@pytest.mark.parametrize(("first", "design"), [(6, 0.056), (10, 0.051)])
-def test_a_first_t_test_and_then_looking_again_stays_near_its_level(first: int, design: float) -> None:
+@pytest.mark.parametrize("first", [6, 10])
+def test_a_first_t_test_and_then_looking_again_stays_near_its_level(first: int) -> None:
+    """At most .05 + .01 by Ville's inequality; 5.2 % with up to 60 seeds, 5.4 % with up to 1,000."""
     rule = Rule.again()
 
     def wrong(rng: np.random.Generator) -> bool:
@@ -393,7 +394,7 @@ def test_a_first_t_test_and_then_looking_again_stays_near_its_level(first: int, 
         return stats.paired_t(d[:first]) < stats.ALPHA or rule.p(d) < rule.alpha
 
     found = simulated_rate(f"t test at {first}, then again to 60: false verdict", 23 + first, wrong)
-    assert found == pytest.approx(design, abs=tolerance(design) + 0.003)
+    assert found == pytest.approx(0.052, abs=tolerance(0.052))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=RULE_NAMES)
