@@ -129,7 +129,7 @@ def test_null_p_at_a_single_look_is_students_t_test() -> None:
 
 
 def test_null_p_of_what_six_pairs_cannot_reach_is_next_to_zero() -> None:
-    assert null_p(1e5, 6) == pytest.approx(1e-12)  # 25**2.5 = 3125 is the largest value of six pairs
+    assert null_p(1e5, 6) == pytest.approx(1e-12, rel=1e-6, abs=0)  # 25**2.5 = 3125 is the largest value of six pairs
 
 
 def test_null_p_is_the_share_of_plainly_drawn_paths() -> None:
@@ -152,6 +152,7 @@ def test_null_p_falls_from_1_stays_below_villes_bound_and_grows_with_the_looks(m
     assert p[0] == 1
     assert (np.diff(p) <= 0).all()
     assert (p > 0).all()
+    assert null_p(0.2, max_seeds) == 1  # the least value of six pairs: (1 + 6 g)**-0.5
     assert (p <= np.minimum(1, 1 / values)).all()
     more = [null_p(x, 100) for x in values]
     assert (p <= more).all()
