@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def print_plan(name: str, overrides: list[str], format: Format) -> None:
     """Print the runs of a study, and the time and memory that they will take."""
+    from bnexp.cli.printed import plan_notes
     from bnexp.plan.expand import expand_study
     from bnexp.run.forecast import estimate_text
     from bnexp.tracking.initial import resolve_starts
@@ -26,8 +27,8 @@ def print_plan(name: str, overrides: list[str], format: Format) -> None:
     message(f"{plan.study.name}-{plan.study_id}: {plan.study.question}")
     print_dry_run(rows, specs, store, format)
     todo = [spec for spec, row in zip(specs, rows, strict=True) if row["state"] != "finished"]
-    if plan.note:
-        message(plan.note)
+    for note in plan_notes(plan):
+        message(note)
     message(f"{len(rows)} runs, {len(todo)} to train{estimate_text(todo, store)}")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bnexp.cli.output import Format, message, print_rows, stderr
 from bnexp.cli.result import print_result
+from bnexp.config.validate import resolve_seeds
 from bnexp.run.study import Listener
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class Printed(Listener):
         self._told_plan = True
         if plan.study.max_seeds is not None:
             message(f"Seeds are added until it is settled, at most {plan.study.max_seeds}.")
-        if plan.note:
-            message(plan.note)
+        for note in plan_notes(plan):
+            message(note)
 
     def looked(self, num_seeds: int, standing: str) -> None:
         message(f"{num_seeds} seeds: {standing}")
@@ -53,6 +54,13 @@ class Printed(Listener):
 
     def told(self, text: str) -> None:
         message(text)
+
+
+def plan_notes(plan: StudyPlan) -> list[str]:
+    """What one should know of a plan before it trains: how it was fitted to the data, and whether it can reach a verdict."""
+    from bnexp.comparison.reach import out_of_reach
+
+    return [note for note in (plan.note, out_of_reach(plan.study, len(resolve_seeds(plan.study.seeds)))) if note]
 
 
 def _what_runs(plan: StudyPlan, todo: Sequence[RunSpec]) -> str:

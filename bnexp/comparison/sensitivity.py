@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bnexp.comparison.contrast import Contrast, Inputs, Questions
 from bnexp.comparison.method import Method
 from bnexp.comparison.pairing import Pairs, Results, seed_text
-from bnexp.comparison.result import Comparison, Test
+from bnexp.comparison.result import Comparison
 from bnexp.comparison.stats import Array
 from bnexp.comparison.text import OCTAVES, RATIO, difference, effect, interval, magnitude, margin, number
 from bnexp.config.schema import ConfigError
@@ -81,14 +81,12 @@ class Measure:
         name: what it is.
         unit: its unit.
         margin: the difference in it that is of practical interest.
-        test: the test of its differences.
     """
 
     key: str
     name: str
     unit: str
     margin: float
-    test: Test = Test.paired_t
 
 
 class Sensitivity(Method):
@@ -114,7 +112,6 @@ class Sensitivity(Method):
                 margin=measure.margin,
                 pairs=courses.pair(arm, baseline, index),
                 key=measure.key,
-                test=measure.test,
                 unresolved=courses.unresolved(arm, baseline, measure),
                 resolved_by=courses.finer(measure),
             )
@@ -182,9 +179,7 @@ class Courses:
         self.levels = sorted(numbers, key=lambda level: numbers[level])
         self.x = np.log2([numbers[level] for level in self.levels])
         self.measures = (
-            Measure(
-                "largest_stable", f"the largest {self.factor} at which an arm trains", OCTAVES, OCTAVE_MARGIN, Test.sign_flip
-            ),
+            Measure("largest_stable", f"the largest {self.factor} at which an arm trains", OCTAVES, OCTAVE_MARGIN),
             Measure(
                 "area",
                 f"mean accuracy over {self.factor} from {2 ** self.x[0]:g} to {2 ** self.x[-1]:g}",

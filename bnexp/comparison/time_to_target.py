@@ -11,7 +11,7 @@ import numpy as np
 from bnexp.comparison.contrast import Contrast, History, Inputs, Questions, is_finite
 from bnexp.comparison.method import Method
 from bnexp.comparison.pairing import Pairs, place, seed_text
-from bnexp.comparison.result import Comparison, Test
+from bnexp.comparison.result import Comparison
 from bnexp.comparison.stats import Array
 from bnexp.comparison.text import RATIO, at_level, difference, number
 from bnexp.config.schema import ConfigError
@@ -149,7 +149,7 @@ def _contrasts(where: tuple[str, str, str], times: Mapping[int, tuple[Time, Time
         logs = {s: (math.log2(getattr(a, name)), math.log2(getattr(b, name))) for s, (a, b) in times.items()}
         pairs = Pairs.of({seed: pair for seed, pair in logs.items() if all(map(math.isfinite, pair))})
         if pairs.seeds or name == "updates":
-            found.append(Contrast(*where, f"{name} to target", RATIO, margin, pairs, key=name, test=Test.sign_flip))
+            found.append(Contrast(*where, f"{name} to target", RATIO, margin, pairs, key=name))
     return found
 
 

@@ -126,9 +126,10 @@ def _refuse_baseline(study: StudyConfig) -> None:
 
 
 def _assigned(contrast: Contrast, study: StudyConfig, results: Results) -> Contrast:
-    """The contrast with what the claim predicts of it; None if it does not decide."""
+    """The contrast with its test, and with what the claim predicts of it; None if it does not decide."""
     key, levels = contrast.key or study.analysis.measures[0], results.factors.get(contrast.level, {})
-    return replace(contrast, direction=expected(study, Compared(key, contrast.arm, contrast.baseline, levels)))
+    test = Test.sign_flip if key in study.analysis.tested_by_signs else contrast.test
+    return replace(contrast, test=test, direction=expected(study, Compared(key, contrast.arm, contrast.baseline, levels)))
 
 
 def _tested(pairs: Pairs) -> stats.Array:

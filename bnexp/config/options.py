@@ -234,6 +234,11 @@ class Analysis(StrEnum):
         return named.get(self, (self.value,))
 
     @property
+    def tested_by_signs(self) -> tuple[str, ...]:
+        """Measures with few different values, by a grid or by validations, or with censored ones: no t test suits them."""
+        return {Analysis.sensitivity: ("largest_stable",), Analysis.time_to_target: self.measures}.get(self, ())
+
+    @property
     def needs_one_factor(self) -> bool:
         """Whether it works along a single factor."""
         return self in (Analysis.sensitivity, Analysis.trend)

@@ -36,6 +36,11 @@ def expected(study: StudyConfig, what: Compared) -> Direction | None:
     return None if part is None else part.expect or study.direction
 
 
+def deciding(study: StudyConfig) -> list[Compared]:
+    """The comparisons that decide a study."""
+    return [what for what in _compared(study) if expected(study, what) is not None]
+
+
 def arm_pairs(study: StudyConfig, arms: Sequence[str]) -> list[tuple[str, str]]:
     """(arm, baseline) of every comparison: each other arm against the baseline; without one, later against earlier."""
     if study.baseline is None:

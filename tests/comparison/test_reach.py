@@ -1,0 +1,49 @@
+"""A plan that cannot reach a verdict says so before anything trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from made_outcomes import study
+
+from bnexp.comparison import sequential, stats
+from bnexp.comparison.reach import out_of_reach
+from bnexp.config.options import Analysis
+from bnexp.config.schema import Decides, StudyConfig
+from bnexp.rng import numpy_generator
+
+RATES = {"optim.lr": [0.1, 0.2, 0.4]}
+
+
+def timed(**keys: Any) -> StudyConfig:
+    return study("none", "a", "b", analysis=Analysis.time_to_target, **keys)
+
+
+def test_too_few_seeds_for_any_verdict() -> None:
+    assert out_of_reach(study("none", "a"), 2) == "2 seeds allow an estimate but no verdict, which needs 6: study.seeds=6."
+    assert out_of_reach(study("none", "a"), 1).startswith("1 seed allows")
+    assert out_of_reach(study("none", "a"), 6) == ""
+
+
+def test_signs_of_several_comparisons_need_more_seeds() -> None:
+    said = "With 6 seeds 2 deciding comparisons by the signs of the differences cannot go below p = .062, so there can be no "
+    assert out_of_reach(timed(), 6) == said + "verdict; 7 seeds can: study.seeds=7."
+    assert out_of_reach(timed(), 7) == ""
+    assert out_of_reach(timed(decides=[Decides(arm="a")]), 6) == ""
+    largest = study("none", "a", "b", "c", analysis=Analysis.sensitivity, factors=RATES)
+    assert out_of_reach(largest, 6).endswith("7 seeds can: study.seeds=7.")
+    largest.decides = [Decides(measure="area")]
+    assert out_of_reach(largest, 6) == ""
+
+
+@pytest.mark.parametrize("num_seeds", [6, 9, 13])
+def test_the_smallest_p_is_that_of_the_tests_themselves(num_seeds: int) -> None:
+    """What is said of a plan is what its tests find if all differences have one sign."""
+    d = 1 + 0.1 * np.arange(num_seeds)
+    fixed = stats.sign_flip(d, numpy_generator(0, "test"))
+    growing = sequential.Rule.declared(num_seeds).p(d, signs=True)
+    for keys, p in (({}, fixed), ({"max_seeds": num_seeds}, growing)):
+        said = out_of_reach(timed(decides=[Decides(arm="a")], **keys), num_seeds)
+        assert (said == "") == (p < 0.05)
