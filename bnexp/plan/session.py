@@ -1,13 +1,15 @@
 """Hydra, set up with bnexp's configuration files. The only module that drives Hydra.
 
-``hydra._internal`` is imported here and in the plugin ``user_files``, nowhere else. ``tests/plan/test_session.py`` fails if a
-new version of Hydra changes it. These are the parts in use, and why nothing public can replace them:
+``hydra._internal`` is imported here, in ``files`` and in the plugin ``user_files``, nowhere else.
+``tests/plan/test_session.py`` fails if a new version of Hydra changes it. These are the parts in use, and why nothing public
+can replace them:
 
 ``Hydra``                      runs and multiruns from inside a program: ``hydra.main`` returns nothing and reads ``sys.argv``,
                                ``hydra.compose`` cannot multirun
+``ConfigRepository``           (``files``) reads each configuration file once
 ``create_config_search_path``  makes the search path that ``Hydra`` needs
 ``Callbacks``                  a launcher needs them, but Hydra makes them only for a sweeper
-``ConfigLoaderImpl``           sets values in an existing composition: a new one takes 50 ms, and a study has hundreds
+``ConfigLoaderImpl``           composes; sets values in an existing composition: a new one takes 50 ms, and a study has hundreds
 ``FileConfigSource``           (``user_files``) reads configuration files
 """
 
@@ -37,6 +39,7 @@ from omegaconf import DictConfig
 from bnexp.config.overrides import parse, translated
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.interrupt import tidied
+from bnexp.plan.files import Files
 
 CONFIG_NAME = "run"
 PACKAGE = Path(__file__).parents[1]
@@ -148,7 +151,10 @@ def session(overrides: Sequence[str] = ()) -> Iterator[Session]:
     version.setbase("1.3")
     current.clear()
     try:
-        hydra = Hydra.create_main_hydra2("bnexp", search_path)
+        loader = ConfigLoaderImpl(search_path)
+        loader.repository = Files(search_path)
+        hydra = Hydra("bnexp", loader)
+        current.initialize(hydra)
         known = groups()
         yield Session(known, parse(overrides, known, hydra.config_loader), hydra.config_loader, hydra)
     finally:

@@ -79,6 +79,17 @@ def test_of_files_with_one_name_that_of_the_first_directory_counts(tmp_path: Pat
     assert s.groups()["optim"] == ["adam", "first", "second", "sgd"]
 
 
+def test_compositions_share_no_values_although_each_file_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with s.session() as hydra:
+        first = s.load(hydra.loader, ["study=batchnorm"])
+        first.study.arms.none.append("optim.lr=1")
+        first.hydra.run.dir = "elsewhere"
+        monkeypatch.setattr("yaml.load", lambda *_, **__: pytest.fail("a file was read again"))
+        again = s.load(hydra.loader, ["study=batchnorm"])
+    assert again.study.arms.none == ["norm=none"]
+    assert again.hydra.run.dir != "elsewhere"
+
+
 def test_an_installed_package_has_its_files_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s, "PACKAGE", tmp_path / "bnexp")
     assert s.config_dirs() == [tmp_path / "configs"]
@@ -133,10 +144,14 @@ NEEDED = {
     "callbacks.Callbacks.on_multirun_start": ["self", "config", "kwargs"],
     "callbacks.Callbacks.on_multirun_end": ["self", "config", "kwargs"],
     "config_loader_impl.ConfigLoaderImpl._apply_overrides_to_config": ["overrides", "cfg"],
+    "config_loader_impl.ConfigLoaderImpl": ["self", "config_search_path"],
+    "config_repository.ConfigRepository": ["self", "config_search_path"],
+    "config_repository.ConfigRepository.load_config": ["self", "config_path"],
+    "config_repository.ConfigRepository._find_object_source": ["self", "config_path", "object_type"],
     "core_plugins.file_config_source.FileConfigSource.is_config": ["self", "config_path"],
     "core_plugins.file_config_source.FileConfigSource.load_config": ["self", "config_path"],
     "core_plugins.file_config_source.FileConfigSource._normalize_file_name": ["filename"],
-    "hydra.Hydra.create_main_hydra2": ["task_name", "config_search_path"],
+    "hydra.Hydra": ["self", "task_name", "config_loader"],
     "hydra.Hydra.run": ["self", "config_name", "task_function", "overrides", "with_log_configuration"],
     "hydra.Hydra.multirun": ["self", "config_name", "task_function", "overrides", "with_log_configuration"],
     "utils.create_config_search_path": ["search_path_dir"],
@@ -146,7 +161,7 @@ NEEDED = {
 @pytest.mark.parametrize("name", NEEDED)
 def test_hydra_still_has_what_bnexp_takes_from_its_inside(name: str) -> None:
     """What each is for stands in ``bnexp/plan/session.py``. Where this fails, a new Hydra has moved or changed it."""
-    module, *path = re.split(r"\.(?=[A-Z]|_apply|create_config|on_|is_|load_|_norm|create_main|run|multirun)", name)
+    module, *path = re.split(r"\.(?=[A-Z]|_apply|_find|create_config|on_|is_|load_|_norm|run|multirun)", name)
     found: Any = importlib.import_module(f"hydra._internal.{module}")
     for part in path:
         assert hasattr(found, part), f"Hydra {hydra.__version__} has no hydra._internal.{name}: see bnexp/plan/session.py"
@@ -155,10 +170,10 @@ def test_hydra_still_has_what_bnexp_takes_from_its_inside(name: str) -> None:
     assert parameters == NEEDED[name], f"Hydra {hydra.__version__} calls hydra._internal.{name} in another way"
 
 
-def test_hydras_inside_is_imported_in_two_places_only() -> None:
+def test_hydras_inside_is_imported_in_three_places_only() -> None:
     inside = re.compile(r"^\s*(from|import) hydra\._internal", re.MULTILINE)
     files = [path for root in ("bnexp", "hydra_plugins") for path in Path(root).rglob("*.py")]
-    assert {path.name for path in files if inside.search(path.read_text())} == {"session.py", "user_files.py"}
+    assert {path.name for path in files if inside.search(path.read_text())} == {"session.py", "files.py", "user_files.py"}
 
 
 def test_a_program_with_a_hydra_of_its_own_finds_it_again(tmp_path: Path) -> None:
