@@ -6,7 +6,7 @@ Every mistake that a user can make raises a ConfigError: one sentence with the k
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 
 from hydra.core.config_loader import ConfigLoader
@@ -49,9 +49,10 @@ def to_config(tree: DictConfig) -> RunConfig:
         DataError: the user's own files cannot be read.
     """
     with translated():
-        tree = tree.copy()
-        with open_dict(tree):
-            tree.pop("hydra", None)
+        if "hydra" in tree:
+            tree = tree.copy()
+            with open_dict(tree):
+                tree.pop("hydra")
         config = OmegaConf.to_object(tree)
     assert isinstance(config, RunConfig)
     validate(config)
@@ -96,17 +97,25 @@ class Composer:
     def _tree(self, job: Job) -> DictConfig:
         """The same as Hydra's ``load_sweep_config``, made in the same way: values are set in a tree of the chosen files."""
         with translated():
-            choices, values = list[str](), list[Override]()
+            choices, values = list[Override](), list[Override]()
             for override in OverridesParser.create(self._loader).parse_overrides(texts_of(job)):
                 if override.key_or_group in self._groups or override.is_hydra_override():
-                    choices.append(str(override.input_line))
+                    choices.append(override)
                 else:
                     values.append(override)
-            if (files := tuple(choices)) not in self._trees:
-                tree = self._loader.load_sweep_config(self._master, choices)
+            if (files := tuple(str(choice.input_line) for choice in choices)) not in self._trees:
+                same = self._has_chosen(choices, texts_of(job))
+                tree = self._master.copy() if same else self._loader.load_sweep_config(self._master, list(files))
                 with open_dict(tree):
                     tree.pop("hydra")
                 self._trees[files] = tree
             tree = self._trees[files].copy()
             apply(values, tree)
         return tree
+
+    def _has_chosen(self, choices: Sequence[Override], texts: Collection[str]) -> bool:
+        """Whether the master is of the same files, and its own values can be set once more without a change."""
+        shared, chosen = self._master.hydra.overrides.task, self._master.hydra.runtime.choices
+        return all(text in texts and not text.startswith("+") for text in shared) and all(
+            choice.is_hydra_override() or chosen.get(choice.get_key_element()) == choice.value() for choice in choices
+        )

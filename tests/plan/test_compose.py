@@ -8,7 +8,7 @@ from bnexp.config.schema import ConfigError
 from bnexp.plan import compose as c
 from bnexp.plan.expand import expand_multirun
 from bnexp.plan.session import load, session
-from bnexp.plan.study import texts_of
+from bnexp.plan.study import as_job, texts_of
 
 
 def test_groups_and_keys_are_resolved() -> None:
@@ -87,6 +87,29 @@ def test_runs_are_composed_once_for_all_their_seeds_and_starts_and_share_nothing
         (0, "none", "adam", 0.5),
     ]
     assert plain == [c.compose(texts_of(job)) for job in others]
+
+
+@pytest.mark.parametrize(
+    ("shared", "changed", "times"),
+    [
+        (["study=batchnorm"], {"optim.lr": "0.5"}, 0),
+        (["study=batchnorm", "optim.lr=0.1", "study.seeds=[7]"], {"data": "mnist", "train.epochs": "3"}, 0),
+        (["study=batchnorm", "optim.lr=0.1"], {"norm": "batch"}, 1),
+        (["study=batchnorm", "+study.levels.a=1"], {"optim.lr": "0.5"}, 1),  # a key cannot be added twice
+        (["study=batchnorm", "optim.lr=0.1"], {"optim.lr": "0.5"}, 1),
+    ],
+)
+def test_files_are_composed_again_only_for_a_job_that_chooses_others(
+    shared: list[str], changed: dict[str, str], times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = as_job(shared) | changed
+    with session(shared) as hydra:
+        composer, again = c.Composer(hydra.loader, load(hydra.loader, shared, multirun=True)), []
+        sweep = hydra.loader.load_sweep_config
+        monkeypatch.setattr(hydra.loader, "load_sweep_config", lambda *given: again.append(given) or sweep(*given))
+        (found,) = composer([job])
+    assert len(again) == times
+    assert found == c.to_config(load(hydra.loader, texts_of(job)))
 
 
 def test_a_seed_that_is_no_number_is_refused_wherever_it_stands_in_the_list() -> None:
