@@ -22,6 +22,14 @@ class Result:
 Cli = Callable[..., Result]
 
 
+def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let commands that go through all studies know of these alone."""
+    from bnexp.plan import session
+
+    known = session.groups() | {"study": list(names)}
+    monkeypatch.setattr(session, "groups", lambda: known)
+
+
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared_cache: Path) -> Iterator[Cli]:
     """``cli("study", "batchnorm")`` runs the command as its entry point does, but for the handling of Ctrl-C."""

@@ -14,7 +14,7 @@ import pytest
 
 from bnexp.data import resident
 from bnexp.tracking.store import Store
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, only
 
 QUICK = ("data=digits", "train.epochs=1", "executor=inline")
 SMOKE = ("budget=smoke", "study.seeds=1", "train.epochs=1", "executor=inline")
@@ -125,7 +125,6 @@ def test_divergence_is_counted_at_chance_and_flagged(cli: Cli) -> None:
         (["train", "-m", "data=digits", "data.train_size=50,5000"], "data.train_size=5000 is more than there is"),
         (["study", "batchnorm", "data=digits", "data.train_size=5000"], "allowed is at most 1366 or null (all)"),
         (["study", "batchnorm", "data=digits", "budget=quick", "data.train_size=5000", "--dry-run"], "is more than there is"),
-        (["study", "--all", "data=digits", "data.train_size=5000", "--dry-run"], "no study can run with these overrides"),
         (["train", "--json", "--csv"], "--json and --csv exclude each other"),
         (["train", "train.device=mps", *QUICK], "train.device=mps does not exist here"),
         (["data", "mnst"], "Did you mean mnist?"),
@@ -139,6 +138,17 @@ def test_wrong_use_is_one_sentence_and_code_two(cli: Cli, arguments: list[str], 
     assert sentence in result.err
     assert "Traceback" not in result.err
     assert result.code == 2
+    assert not list(Store().root.glob("*/*/summary.json"))
+
+
+def test_overrides_that_no_study_can_run_with_are_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "batchnorm", "learning_rate")
+    result = cli("study", "--all", "data=digits", "data.train_size=5000", "--dry-run")
+    assert result.code == 2
+    for name in ("batchnorm", "learning_rate"):
+        assert f"study {name} cannot run: " in result.err
+    assert "no study can run with these overrides" in result.err
+    assert "Traceback" not in result.err
     assert not list(Store().root.glob("*/*/summary.json"))
 
 

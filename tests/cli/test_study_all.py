@@ -13,16 +13,10 @@ from markupsafe import escape
 from bnexp.plan import compose, session
 from bnexp.tracking.store import Store
 from bnexp.tracking.wandb_session import WandbSession
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, only
 from tests.tracking.conftest import wandb_home  # noqa: F401
 
 ONE = ("budget=smoke", "study.seeds=1")
-
-
-def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Let ``--all`` know of these studies alone."""
-    known = session.groups() | {"study": list(names)}
-    monkeypatch.setattr(session, "groups", lambda: known)
 
 
 def book() -> Path:
@@ -200,7 +194,8 @@ def test_wrong_use_is_answered_in_one_sentence(cli: Cli, arguments: list[str], s
     assert sentence in result.err
 
 
-def test_the_list_of_studies_takes_a_budget(cli: Cli) -> None:
+def test_the_list_of_studies_takes_a_budget(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "learning_rate", "running_statistics")
     rows = {row["study"]: row for row in json.loads(cli("study", "--budget", "quick", "--json").out)}
     assert rows["learning_rate"]["runs"] == "2 arms x 5 optim.lr x 6 seeds = 60"
     assert rows["running_statistics"]["runs"] == "5 arms x 6 seeds = 30 readings of 6 runs"
