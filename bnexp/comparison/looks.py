@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bnexp.comparison.questions import PastLook
+from bnexp.comparison.result import StudyResult
 from bnexp.comparison.sequential import Rule
 from bnexp.comparison.stats import ALPHA
 
@@ -69,3 +70,9 @@ def look_at(earlier: Sequence[PastLook], max_seeds: int | None, *, unfinished: b
     if max_seeds is not None:
         return Look(Rule.declared(max_seeds), unfinished=unfinished)
     return Look(Rule.again(), unfinished=True) if unfinished else FIRST
+
+
+def rule_of(result: StudyResult) -> Rule:
+    """The rule with which a result was looked at. After a first conclusion it is that of a further look."""
+    most = result.study.get("max_seeds")
+    return Rule.declared(int(most)) if result.rule == "declared" and most else Rule.again()

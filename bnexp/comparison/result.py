@@ -299,6 +299,8 @@ class StudyResult:
         unpaired: sentences on planned runs without a partner or without a result, which are never dropped silently.
         notes: sentences on what a reader must know.
         remedy: what would settle the question; None if it is settled.
+        rule: which anytime-valid rule was used: ``declared``, ``again``, or empty for the first conclusion at a planned number
+            of seeds.
     """
 
     study: dict[str, Any]
@@ -317,6 +319,7 @@ class StudyResult:
     unpaired: list[str]
     notes: list[str]
     remedy: Remedy | None = None
+    rule: str = ""
 
     @property
     def deciding(self) -> list[Comparison]:

@@ -91,6 +91,7 @@ def analyse(
         outcomes=list(outcomes),
         unpaired=results.problems(pairs) + found.unpaired,
         notes=notes(study, results, comparisons, num_test) + found.notes,
+        rule=look.rule.name if look.rule else "",
         remedy=remedy(study, deciding, verdict, look, settings, overrides) if results.values else None,
     )
 

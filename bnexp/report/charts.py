@@ -16,6 +16,7 @@ from bnexp.report.courses import CURVES, summarise
 from bnexp.report.factor import Factor, study_factor
 from bnexp.report.predictions import PredictionSection
 from bnexp.report.sections import paired_differences
+from bnexp.report.sequence import groups, sequence_plot
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,17 @@ def differences(result: StudyResult, arms: Sequence[str]) -> list[Figure]:
         words = "; ".join(f"{c.arm} minus {c.baseline} {c.level}: {c.difference:+.3g} {c.unit}" for c in comparisons)
         chart = figures.difference_plot(frame, comparisons, arms)
         found.append(Figure(f"difference-{k}", "paired_differences", chart, f"Paired differences in {measure}. {words}."))
+    return found
+
+
+def sequences(result: StudyResult, arms: Sequence[str]) -> list[Figure]:
+    """The deciding comparisons as the seeds came, one chart per measure and level."""
+    found = []
+    for k, comparisons in enumerate(groups(result)):
+        words = "; ".join(f"{c.arm} minus {c.baseline}: {c.difference:+.3g} {c.unit} with {c.n} seeds" for c in comparisons)
+        about = f"{comparisons[0].measure} {comparisons[0].level}".rstrip()
+        description = f"Mean difference in {about} over the number of seeds, with 95 % confidence sequence. {words}."
+        found.append(Figure(f"sequence-{k}", "confidence_sequence", sequence_plot(result, comparisons, arms), description))
     return found
 
 

@@ -175,6 +175,7 @@ def _sections(report: Report, summary: pl.DataFrame) -> dict[str, list[Any]]:
     drawn = {
         "curves": (charts.curves(summary, CURVES, arms, focus), "The table below has the last epoch in numbers."),
         "differences": (charts.differences(result, arms), ""),
+        "sequences": (charts.sequences(result, arms), ""),
         "factors": (factors, "Tables or notes on this page have the same numbers."),
         "beside": (charts.beside(report.beside, arms), ""),
         "probes": (charts.probes(report.probes, arms, focus), ""),

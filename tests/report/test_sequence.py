@@ -1,0 +1,46 @@
+"""The figure of the differences as the seeds came."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import made_reports
+import pytest
+
+from bnexp.comparison.looks import rule_of
+from bnexp.comparison.result import StudyResult
+from bnexp.comparison.sequential import Rule
+from bnexp.report.charts import sequences
+from bnexp.report.sequence import groups
+
+
+def made(name: str, root: Path) -> StudyResult:
+    return made_reports.record(made_reports.STUDIES[name](), root)[0]
+
+
+def test_the_last_band_is_the_confidence_sequence_at_all_seeds(tmp_path: Path) -> None:
+    result = made("batchnorm", tmp_path)
+    (figure,) = sequences(result, ["none", "after_pool"])
+    spec = figure.chart.to_dict()
+    (c,) = result.deciding
+    rows = next(rows for rows in spec["datasets"].values() if "pair" in rows[0])
+    interval = Rule.again().interval(c.differences, 0.95)
+    assert [row["seeds"] for row in rows] == list(range(1, c.n + 1))
+    assert (rows[-1]["mean"], rows[-1]["low"], rows[-1]["high"]) == pytest.approx(tuple(interval), rel=1e-4)
+    assert rows[4]["low"] is None  # not watched before six seeds
+    assert f"with {c.n} seeds" in figure.description
+
+
+def test_only_what_decides_is_drawn_by_measure_and_level(tmp_path: Path) -> None:
+    result = made("conv_bias", tmp_path)
+    assert [[c.level for c in group] for group in groups(result)] == [[c.level] for c in result.deciding]
+    nothing = replace(result, comparisons=[replace(c, decides=False) for c in result.comparisons])
+    assert sequences(nothing, ["no_bias", "bias"]) == []
+
+
+def test_a_declared_plan_is_drawn_by_its_own_rule(tmp_path: Path) -> None:
+    result = made("batchnorm", tmp_path)
+    assert rule_of(result) == Rule.again()
+    declared = replace(result, rule="declared", study=result.study | {"max_seeds": 20})
+    assert rule_of(declared) == Rule.declared(20)
