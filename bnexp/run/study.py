@@ -165,11 +165,12 @@ class _Running:
         """Add seeds until every deciding comparison is settled, none can be, or the largest number or the time is reached."""
         most = len(self._plan.seeds)
         stop_at = min(most, at_most or most)
-        now = next_number(0, most, 1)
+        now, trained = max(next_number(0, most, 1), min(self._num_finished(), stop_at)), 0
         while True:
             start = monotonic()
             record, result = self._advance(self._plan.first(now))
-            clock.trained(monotonic() - start, now)
+            clock.trained(monotonic() - start, now - trained)
+            trained = now
             look = look_at(record.earlier, most, unfinished=False)
             if why := why_stop(result, look, now, most):
                 self._listener.told(why)
@@ -182,6 +183,11 @@ class _Running:
                 return record, result
             self._listener.looked(now, standing(result.deciding, look))
             now = following
+
+    def _num_finished(self) -> int:
+        """How many seeds have all of their runs recorded: those before the first seed that lacks one."""
+        todo = {spec.seed for spec in runner.unfinished(self._plan.specs, self._store, self._prepared)}
+        return next((n for n, seed in enumerate(self._plan.seeds) if seed in todo), len(self._plan.seeds))
 
     def _fill(self) -> int:
         """How many seeds keep the machine busy."""
