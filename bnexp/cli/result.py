@@ -43,10 +43,16 @@ def print_result(result: StudyResult, format: Format) -> None:
         _print_tables(result)
 
 
+def _without_zeros(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows of a table of arms, without a count of runs that went wrong if there is no such run."""
+    empty = {name for name in ("diverged", "stuck", "missing") if all(row[name] == "0" for row in rows)}
+    return [{name: text for name, text in row.items() if name not in empty} for row in rows]
+
+
 def _print_tables(result: StudyResult) -> None:
     from bnexp.comparison.tables import arm_rows, comparison_rows
 
-    arms, comparisons, out = arm_rows(result), comparison_rows(result), stdout()
+    arms, comparisons, out = _without_zeros(arm_rows(result)), comparison_rows(result), stdout()
     out.print(f"\n{result.answer}\n", style="bold", markup=False, soft_wrap=not out.is_terminal)
     if result.remedy is not None:
         _print_remedy(result.remedy)

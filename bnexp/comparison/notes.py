@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from bnexp.comparison import stats
-from bnexp.comparison.pairing import Results, place, seed_text
+from bnexp.comparison.pairing import CELLS, Results, listed, place, seed_text
 from bnexp.comparison.result import Comparison, Test
 from bnexp.comparison.stats import ALPHA, MIN_PAIRS
 from bnexp.comparison.text import effect, margin_kind, p_text, quantity
+from bnexp.config.options import Direction
 from bnexp.config.schema import StudyConfig
 from bnexp.rng import numpy_generator
 
 
 def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison], num_test: int | None) -> list[str]:
-    """One sentence each on diverged runs, limits of the tests, what was not tested, and the test set's own error.
+    """Sentences on untrained runs, limits of the tests, what was not tested, and the test set's own error.
+
+    What holds for several arms or levels is said in one sentence.
 
     Args:
         study: the study.
@@ -25,35 +28,14 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
         comparisons: what was found.
         num_test: number of test images; None if it is not known.
     """
-    found = [
-        f"{place(arm, level)}: {seed_text(seeds)} diverged; kept, at chance."
-        for level in results.levels
-        for arm in results.arms
-        if (seeds := results.diverged(arm, level))
-    ]
-    found += [
-        f"{place(arm, level)}: {seed_text(seeds)} did not train: training accuracy never left what guessing gives."
-        for level in results.levels
-        for arm in results.arms
-        if (seeds := results.stuck(arm, level))
-    ]
+    found = _runs(results, results.diverged, "diverged; kept, at chance.")
+    found += _runs(results, results.stuck, "never trained: training accuracy stays at what guessing gives; kept.")
     found += _floors(comparisons)
     if any(0 < len(values) < stats.MIN_VALUES for values in results.values.values()):
         found.append(
             f"Intervals are shown from {stats.MIN_VALUES} seeds on; with fewer they would be too wide to tell anything."
         )
-    found += [
-        f"{place(f'{c.arm} against {c.baseline}', c.level)}: all {c.n} differences in {c.measure} are the same, so there is no "
-        f"t test and no interval{'; the exact sign-flip test decides' if c.n >= MIN_PAIRS else ''}."
-        for c in comparisons
-        if c.n > 1 and math.isnan(c.p_t) and c.test is not Test.page and not c.all_untrained
-    ]
-    found += [
-        f"{place(f'{c.arm} against {c.baseline}', c.level)}: neither run trained in {c.both_untrained} of {c.n} pairs, which "
-        f"count as no difference in {c.measure} but not as evidence of equivalence."
-        for c in comparisons
-        if 0 < c.both_untrained < c.n
-    ]
+    found += _cut(results) + _ties(comparisons) + _neither_trained(comparisons)
     unset = {c.measure: c.unit for c in comparisons if math.isnan(c.margin)}
     for unit in dict.fromkeys(unset.values()):
         kind = margin_kind(unit)
@@ -61,6 +43,57 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
         measures = " and ".join(measure for measure in unset if unset[measure] == unit)
         found.append(f"No margin is set for {measures}, so equivalence is not tested; set {hint}.")
     return found + _test_set_error(results, num_test) + (_noise_floor(study, results) if study.noise_floor else [])
+
+
+def _runs(results: Results, seeds_of: Callable[[str, str], list[int]], what: str) -> list[str]:
+    """Which runs have a mishap in common, in one sentence: by seed for up to three arms and levels, else counted."""
+    cells = [(arm, level) for level in results.levels for arm in results.arms if seeds_of(arm, level)]
+    if len(cells) <= 3:
+        named = [f"{place(*cell)}: {seed_text(seeds_of(*cell))}" for cell in cells]
+        return [f"{'; '.join(named)} {what}"] if named else []
+    counts = [len(seeds_of(*cell)) for cell in cells]
+    each = ", ".join(f"{count} of {place(*cell)}" for cell, count in zip(cells, counts, strict=True))
+    return [f"{sum(counts)} runs {what.removesuffix('.')}: {each}."]
+
+
+def _cut(results: Results) -> list[str]:
+    """Whose interval of a mean accuracy is shown only up to 0 or 100 %."""
+    cells = [(arm, level) for level in results.levels for arm in results.arms]
+    beyond = [place(*cell) for cell in cells if _is_cut(results, *cell)]
+    return [f"The 95 % interval of {listed(beyond, CELLS)} is cut at 0 or 100 %: no accuracy lies beyond."] if beyond else []
+
+
+def _is_cut(results: Results, arm: str, level: str) -> bool:
+    shown, whole = results.interval(arm, level), stats.mean_interval(results.cell(arm, level))
+    return shown.low > whole.low or shown.high < whole.high
+
+
+def _about(c: Comparison) -> str:
+    return place(f"{c.arm} against {c.baseline}", c.level)
+
+
+def _ties(comparisons: Sequence[Comparison]) -> list[str]:
+    """Comparisons whose differences are all the same: they have no t test and no interval."""
+    tied = [c for c in comparisons if stats.is_constant(c.differences) and c.test is not Test.page and not c.all_untrained]
+    found = []
+    for n, measure, zero in dict.fromkeys((c.n, c.measure, c.difference == 0) for c in tied):
+        same = [c for c in tied if (c.n, c.measure, c.difference == 0) == (n, measure, zero)]
+        decides = n >= MIN_PAIRS and not zero and any(c.direction != Direction.equivalent for c in same)
+        names, value = listed([_about(c) for c in same], "comparisons"), "0" if zero else "the same"
+        sign_flip = "; the exact sign-flip test decides" if decides else ""
+        found.append(
+            f"{names}: all {n} differences in {measure} are {value}, so there is no t test and no interval{sign_flip}."
+        )
+    return found
+
+
+def _neither_trained(comparisons: Sequence[Comparison]) -> list[str]:
+    """Comparisons some of whose pairs hold no run that trained."""
+    some = [c for c in comparisons if 0 < c.both_untrained < c.n]
+    if not some:
+        return []
+    pairs = listed([f"{c.both_untrained} of {c.n} pairs of {_about(c)}" for c in some], "comparisons")
+    return [f"Neither run trained in {pairs}: such a pair is no evidence of equivalence."]
 
 
 def _floors(comparisons: Sequence[Comparison]) -> list[str]:

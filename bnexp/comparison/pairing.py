@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from bnexp.comparison.result import Outcome, Status
-from bnexp.comparison.stats import Array
+from bnexp.comparison.stats import Array, Interval, mean_interval
+from bnexp.comparison.text import level_unit
 from bnexp.config.keys import metric_unit
 from bnexp.config.schema import ConfigError
 
 Cell = tuple[str, str]  # (arm, level)
+CELLS = "arms and levels"  # what cells are called if some of them are not named
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Scale:
 
     @classmethod
     def of(cls, metric: str) -> Scale:
-        """Accuracies are shown in percentage points, losses in nats, everything else as recorded."""
+        """Accuracies are shown in per cent, their differences in pp, losses in nats, everything else as recorded."""
         unit = metric_unit(metric)
         return cls(unit, 100.0 if unit == "pp" else 1.0)
 
@@ -138,6 +140,14 @@ class Results:
         values = self.values.get((arm, level), {})
         return np.array([values[seed] for seed in sorted(values)], float)
 
+    def interval(self, arm: str, level: str) -> Interval:
+        """Mean and Student's 95 % interval of one arm at one level. That of an accuracy ends at 0 and 100 %."""
+        mean = mean_interval(self.cell(arm, level))
+        if level_unit(self.measure, self.scale.unit) != "%":
+            return mean
+        low, high = np.clip([mean.low, mean.high], 0.0, 100.0)
+        return Interval(mean.estimate, float(low), float(high))
+
     def diverged(self, arm: str, level: str) -> list[int]:
         """Seeds of the diverged runs of one arm at one level; they count at chance."""
         return self._diverged.get((arm, level), [])
@@ -201,6 +211,21 @@ def factor_names(results: Results) -> list[str]:
 def place(arm: str, level: str) -> str:
     """``after_pool at lr=0.01``, or the arm alone if the study has no factor."""
     return f"{arm} at {level}" if level else arm
+
+
+def listed(names: Sequence[str], what: str, num_all: int = 0) -> str:
+    """``a``, ``a and b``, ``a, b and c``; of more than three the first two and the number of the others.
+
+    Args:
+        names: at least one.
+        what: what they name, in the plural; said if some are not named.
+        num_all: of how many they are; said then, too. 0: not known.
+    """
+    if len(names) > 3:
+        of = f" of {num_all}" if num_all else ""
+        return f"{len(names)}{of} {what}, {names[0]}, {names[1]} and others,"
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def seed_text(seeds: Sequence[int]) -> str:

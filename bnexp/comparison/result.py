@@ -1,6 +1,7 @@
 """What a comparison takes in and gives out: plain data, ready for the terminal, JSON, HTML and W&B alike.
 
-Accuracies are fractions in ``Outcome`` and percentage points (pp) everywhere else; losses stay in nats.
+Accuracies are fractions in ``Outcome`` and per cent everywhere else, differences of them percentage points (pp). Losses stay in
+nats.
 """
 
 from __future__ import annotations
@@ -95,6 +96,11 @@ class Outcome:
         """Whether the run has a result that no training made: it diverged or is stuck."""
         return self.status is Status.diverged or bool(self.stuck)
 
+    @property
+    def ending(self) -> str:
+        """How the run ended, in one word: ``stuck``, or its status."""
+        return "stuck" if self.stuck else self.status.value
+
 
 @dataclass(frozen=True)
 class ArmSummary:
@@ -105,7 +111,8 @@ class ArmSummary:
         level: the level, as text; empty without factors.
         n: number of seeds with a value.
         mean: mean over them.
-        low: lower bound of Student's 95 % interval; NaN below three seeds, or if all values are the same.
+        low: lower bound of Student's 95 % interval; NaN below three seeds, or if all values are the same. An accuracy's ends at
+            0 and 100 %.
         high: its upper bound.
         sd: standard deviation over the seeds; NaN below two.
         diverged: number of runs that diverged.

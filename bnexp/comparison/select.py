@@ -62,7 +62,7 @@ def study_facts(study_runs: Sequence[PlannedRun], store: Store) -> DataFacts | N
 
 
 class StoreRecords:
-    """What the planned runs of a study have recorded besides their last metrics (``contrast.Records``).
+    """What the planned runs of a study have recorded besides their last metrics (``contrast.Records``), each history read once.
 
     A damaged file is named in the log and counts as one that is not there, so that it cannot cost the study.
     """
@@ -71,10 +71,16 @@ class StoreRecords:
         self._store = store
         records = store.records([run.run_id for run in study_runs])
         self._finished = {run_id: record for run_id, record in records.items() if record.finished}
+        self._histories: dict[str, list[dict[str, float]]] = {}
 
     def history(self, run_id: str) -> list[dict[str, float]]:
+        if run_id not in self._histories:
+            self._histories[run_id] = self._read(run_id)
+        return self._histories[run_id]
+
+    def _read(self, run_id: str) -> list[dict[str, float]]:
         try:
-            return self._finished[run_id].metrics() if run_id in self._finished else []
+            return self._finished[run_id].metrics(step_losses=False) if run_id in self._finished else []
         except DamagedRecord as damage:
             self._store.report_damage(damage, "The course of that training counts as not recorded.")
             return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bnexp.comparison.result import StudyResult, Test
-from bnexp.comparison.text import interval, number, p_text, quantity, signed
+from bnexp.comparison.text import interval, level_unit, number, p_text, quantity, signed
 
 Row = dict[str, str]
 
@@ -13,9 +13,11 @@ Row = dict[str, str]
 def arm_rows(result: StudyResult) -> list[Row]:
     """One row per arm and level: mean, 95 % interval and standard deviation over the seeds, and the runs that went wrong.
 
+    Accuracies are in per cent; their standard deviation is a difference, so it is in pp.
+
     Fewer than three seeds, or seeds that all agree, have no interval: an en dash.
     """
-    unit = f" ({result.unit})" if result.unit else ""
+    unit = f" ({shown})" if (shown := level_unit(result.metric, result.unit)) else ""
     leveled = any(summary.level for summary in result.arms)
     return [
         {
@@ -26,6 +28,7 @@ def arm_rows(result: StudyResult) -> list[Row]:
             "95 % interval": interval(s.low, s.high, result.unit) or "–",
             "sd": number(s.sd, result.unit),
             "diverged": str(s.diverged),
+            "stuck": str(s.stuck),
             "missing": str(s.missing),
         }
         for s in result.arms
@@ -36,7 +39,8 @@ def comparison_rows(result: StudyResult) -> list[Row]:
     """One row per comparison: difference with intervals, p values, effect size, superiority, verdict and its reason.
 
     A time is a ratio: 0.43× means that the arm needs 0.43 times what the baseline needs. The bootstrap interval is for display
-    only. Every p has Holm's correction over the study, so each can be read against .05.
+    only. Differences that are all the same have no interval, and then no p of equivalence is shown. Every p has Holm's
+    correction over the study, so each can be read against .05.
     """
     leveled = any(c.level for c in result.comparisons)
     measured = any(c.measure != result.metric for c in result.comparisons)
@@ -54,7 +58,7 @@ def comparison_rows(result: StudyResult) -> list[Row]:
             **({"test": c.test} if tested else {}),
             "p adjusted": p_text(c.p_adjusted),
             "p sign flip": p_text(c.p_sign_flip_adjusted),
-            "p equivalence": p_text(c.p_equivalence_adjusted),
+            "p equivalence": p_text(c.p_equivalence_adjusted if math.isfinite(c.low90) else math.nan),
             "d_z": signed(c.effect, "pp"),
             "wins": f"{number(100 * c.superiority, '')} %" if math.isfinite(c.superiority) else "–",
             "n needed": "–" if c.n_needed is None else f"{c.n_needed:,}",

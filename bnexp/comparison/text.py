@@ -17,7 +17,7 @@ SETTINGS = {
     "train.batch_size": "batch size",
     "train.epochs": "epochs",
 }
-_DECIMALS = {"pp": 2, "nats": 4, OCTAVES: 2}
+_DECIMALS = {"pp": 2, "%": 2, "nats": 4, OCTAVES: 2}
 
 
 def number(value: float, unit: str) -> str:
@@ -83,6 +83,14 @@ def p_equals(p: float) -> str:
     """``p = .003`` or ``p < .001``."""
     text = p_text(p)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def level_unit(measure: str, unit: str) -> str:
+    """The unit in which levels of a measure are shown: per cent for an accuracy.
+
+    Differences keep ``unit``, and so does a gap, which is itself a difference of two accuracies.
+    """
+    return "%" if unit == "pp" and not measure.startswith("gap/") else unit
 
 
 def axis_title(unit: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bnexp.comparison.pairing import place, seed_text
+from bnexp.comparison.text import number
 from bnexp.config.schema import TuneConfig
 from bnexp.plan.study import Choice, levels_text
 
@@ -26,7 +27,7 @@ def tuning_rows(choices: Sequence[Choice]) -> list[dict[str, Any]]:
             "arm": choice.arm,
             "level": levels_text(choice.levels),
             choice.setting: f"{choice.value:g}",
-            "mean val/accuracy": f"{choice.accuracy:.4f}",
+            "mean val/accuracy (%)": number(100 * choice.accuracy, "%"),
             "edge": "yes" if choice.at_edge else "no",
         }
         for choice in choices

@@ -56,7 +56,11 @@ def why_stuck(run: RecordedRun, chance: float) -> str:
     if not run.summary.metric("train/accuracy") <= SUSPECT * chance:
         return ""
     try:
-        rows = [row for row in run.metrics() if "epoch" in row and math.isfinite(row.get("train/accuracy", math.nan))]
+        rows = [
+            row
+            for row in run.metrics(step_losses=False)
+            if "epoch" in row and math.isfinite(row.get("train/accuracy", math.nan))
+        ]
         batch = run.summary.batch_size or int(run.settings["train.batch_size"])
     except (DamagedRecord, FileNotFoundError, KeyError):
         return ""

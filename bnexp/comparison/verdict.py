@@ -14,6 +14,7 @@ from bnexp.comparison import power, sequential, stats
 from bnexp.comparison.analyses import ANALYSES
 from bnexp.comparison.answer import NO_RESULT, answer
 from bnexp.comparison.contrast import Contrast, Inputs, Records
+from bnexp.comparison.endings import ending_notes
 from bnexp.comparison.looks import FIRST, Look
 from bnexp.comparison.notes import notes
 from bnexp.comparison.pairing import Pairs, Results
@@ -70,6 +71,7 @@ def analyse(
     found = method.ask(Inputs(study, results, pairs, margin, chance, records))
     judged = judge([_assigned(contrast, study, results) for contrast in found.contrasts], look)
     comparisons = [replace(c, reason=reason(c, method.none_trained)) for c in judged]
+    endings = ending_notes(study, results, comparisons, margin, settings, records) if records else []
     deciding = [c for c in comparisons if c.decides]
     verdict = study_verdict(deciding, one_is_enough=claims_unlike(study))
     trained = any(outcome.status is Status.finished and not outcome.untrained for outcome in outcomes)
@@ -90,7 +92,7 @@ def analyse(
         omnibus_p=None if math.isnan(omnibus) else omnibus,
         outcomes=list(outcomes),
         unpaired=results.problems(pairs) + found.unpaired,
-        notes=notes(study, results, comparisons, num_test) + found.notes,
+        notes=notes(study, results, comparisons, num_test) + endings + found.notes,
         rule=look.rule.name if look.rule else "",
         remedy=remedy(study, deciding, verdict, look, settings, overrides) if results.values else None,
     )
@@ -244,7 +246,7 @@ def _summaries(results: Results) -> list[ArmSummary]:
     for level in results.levels:
         for arm in results.arms:
             values = results.cell(arm, level)
-            mean = stats.mean_interval(values)
+            mean = results.interval(arm, level)
             summary = ArmSummary(
                 arm=arm,
                 level=level,

@@ -82,12 +82,8 @@ def _size(comparison: Comparison) -> float:
 
 def tell(record: StudyRecord, result: StudyResult, store: Store) -> Claim:
     """Gather what the book says of one study from its records."""
-    counts = Counter(outcome.status for outcome in result.outcomes)
-    bad = [
-        f"{counts[status]} {status}"
-        for status in (Status.diverged, Status.failed, Status.damaged, Status.missing)
-        if counts[status]
-    ]
+    counts = Counter(outcome.ending for outcome in result.outcomes)
+    bad = [f"{counts[ending]} {ending}" for ending in ("diverged", "stuck", "failed", "damaged", "missing") if counts[ending]]
     drawn, missing = _figures(record, result, store)
     show = record.study.show
     return Claim(

@@ -25,7 +25,7 @@ class Factor:
         name: the factor.
         numeric: whether its levels are numbers.
         log: whether they are drawn on a logarithmic axis.
-        frame: ``arm panel level x n mean low high diverged``, one row per arm and level. ``x`` is a number if ``numeric``,
+        frame: ``arm panel level x n mean low high untrained``, one row per arm and level. ``x`` is a number if ``numeric``,
             else text. ``panel`` names the levels of the other factors; empty without other factors. Units as in ``ArmSummary``.
         baseline: the arm that the values are differences from; empty if they are the metric itself.
     """
@@ -56,7 +56,8 @@ def study_factor(result: StudyResult) -> Factor | None:
             "panel": ", ".join(f"{other}={value}" for other, value in levels[s.level].items() if other != name),
             "level": s.level,
             "x": float(levels[s.level][name]) if numeric else str(levels[s.level][name]),
-            **{key: getattr(s, key) for key in ("n", "mean", "low", "high", "diverged")},
+            **{key: getattr(s, key) for key in ("n", "mean", "low", "high")},
+            "untrained": s.diverged + s.stuck,
         }
         for s in result.arms
         if s.level in levels and np.isfinite(s.mean)
@@ -85,7 +86,7 @@ def study_advantage(result: StudyResult, chance: float | None) -> Factor | None:
         mean = mean_interval(differences(pairs.arm, pairs.baseline))
         if pairs.seeds:
             shown = {"n": len(pairs.seeds), "mean": mean.estimate, "low": mean.low, "high": mean.high}
-            rows.append(row | shown | {"diverged": pairs.both_untrained})
+            rows.append(row | shown | {"untrained": pairs.both_untrained})
     return replace(factor, frame=pl.DataFrame(rows), baseline=baseline) if rows else None
 
 

@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bnexp.comparison.result import Comparison
-from bnexp.comparison.text import axis_title, interval, quantity
+from bnexp.comparison.text import axis_title, interval, level_unit, quantity
 from bnexp.config.keys import metric_unit
 from bnexp.report import style
 from bnexp.report.courses import CURVES
@@ -42,7 +42,7 @@ def learning_curve(summary: pl.DataFrame, metric: str, arms: Sequence[str], leve
     if metric in CURVES:
         title = "cross entropy (nats)" if metric.endswith("loss") else "accuracy (%)"
     else:
-        unit = metric_unit(metric).replace("pp", "%")
+        unit = level_unit(metric, metric_unit(metric))
         title = f"{metric} ({unit})" if unit else metric
     return _course(frame, arms, level, CURVES.get(metric, metric), title, ("lowest seed", "highest seed"), logarithmic)
 
@@ -179,23 +179,22 @@ def factor_plot(factor: Factor, panel: str, arms: Sequence[str], metric: str, un
     """The study's metric over one factor: mean and 95 % interval of each arm.
 
     A numeric factor has lines and bands, others have one interval per level and arm. Differences from a baseline have a rule
-    at zero. The part of an accuracy's interval outside 0 to 100 % is not drawn; tooltips and tables have all of it.
+    at zero. An accuracy's axis ends at 0 and 100 %.
 
     Args:
         factor: the values to draw.
         panel: the levels of the other factors, one of ``factor.panels``.
         arms: all arms of the study, in the order of their colours.
         metric: name of the study's metric.
-        unit: unit of the values; accuracies (pp) are drawn in per cent.
+        unit: unit of the values; accuracies (pp) are drawn in per cent, differences of them in pp.
     """
-    percent = unit == "pp" and not factor.baseline
-    limits = (0.0, 100.0) if percent else (-np.inf, np.inf)
-    whole = factor.frame.with_columns(bottom=pl.col("low").clip(*limits), top=pl.col("high").clip(*limits))
+    shown_unit = unit if factor.baseline else level_unit(metric, unit)
+    limits = (0.0, 100.0) if shown_unit == "%" else (-np.inf, np.inf)
     zero = [0.0] if factor.baseline else []
-    low, high = _padded(style.extent(*(whole[column] for column in ("mean", "bottom", "top")), pl.Series(zero)), 0.05)
-    title = f"{metric} ({'%' if percent else unit})".removesuffix(" ()")
+    low, high = _padded(style.extent(*(factor.frame[column] for column in ("mean", "low", "high")), pl.Series(zero)), 0.05)
+    title = f"{metric} ({shown_unit})".removesuffix(" ()")
     y = _Vertical(title, alt.Scale(domain=[max(limits[0], low), min(limits[1], high)], nice=False, clamp=True))
-    frame = whole.filter(pl.col("panel") == panel).drop("panel")
+    frame = factor.frame.filter(pl.col("panel") == panel).drop("panel")
     shown = [interval(row["low"], row["high"], unit) or "–" for row in frame.iter_rows(named=True)]
     frame = frame.with_columns(interval=pl.Series(shown, dtype=pl.String))
     layers = (_numeric_layers if factor.numeric else _named_layers)(factor, frame, arms, y)
@@ -228,7 +227,7 @@ def _numeric_layers(factor: Factor, frame: pl.DataFrame, arms: Sequence[str], y:
     point = base.mark_point(filled=True, size=80, opacity=1)
     fill, mean, tooltip = style.fill(arms), y.at("mean"), _factor_tooltip(factor)
     return [
-        band.encode(x, y.at("bottom"), alt.Y2("top:Q"), fill),
+        band.encode(x, y.at("low"), alt.Y2("high:Q"), fill),
         line.encode(x, mean, style.stroke(arms), style.dash(arms)),
         point.encode(x, mean, fill, style.shape(arms), tooltip=tooltip),
     ]
@@ -244,7 +243,7 @@ def _named_layers(factor: Factor, frame: pl.DataFrame, arms: Sequence[str], y: _
     point = base.mark_point(filled=True, size=80, opacity=1)
     tooltip = _factor_tooltip(factor)
     return [
-        bar.encode(x, y.at("bottom"), alt.Y2("top:Q"), offset, style.stroke(arms), tooltip=tooltip),
+        bar.encode(x, y.at("low"), alt.Y2("high:Q"), offset, style.stroke(arms), tooltip=tooltip),
         point.encode(x, y.at("mean"), offset, style.fill(arms), style.shape(arms), tooltip=tooltip),
     ]
 
@@ -256,7 +255,7 @@ def _shown_arms(frame: pl.DataFrame) -> alt.Chart:
 def _factor_tooltip(factor: Factor) -> list[alt.Tooltip]:
     level = alt.Tooltip("x", type="quantitative" if factor.numeric else "nominal", title=factor.name)
     mean, interval = alt.Tooltip("mean:Q", format=".4~g"), alt.Tooltip("interval:N", title=INTERVAL)
-    return [alt.Tooltip("arm:N"), level, mean, interval, alt.Tooltip("n:Q"), alt.Tooltip("diverged:Q")]
+    return [alt.Tooltip("arm:N"), level, mean, interval, alt.Tooltip("n:Q"), alt.Tooltip("untrained:Q")]
 
 
 def confusion_heatmap(matrix: NDArray[np.floating[Any]], class_names: Sequence[str], title: str) -> alt.LayerChart:

@@ -25,7 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import bnexp
-from bnexp.comparison.text import number, p_equals, p_text, quantity, signed
+from bnexp.comparison.text import level_unit, number, p_equals, p_text, quantity, signed
 from bnexp.data.download import cache_dir
 from bnexp.report import charts, style
 from bnexp.report.charts import Figure
@@ -58,7 +58,7 @@ def render(report: Report) -> str:
         HERE / "report.html.jinja",
         r=report,
         result=report.result,
-        unit="%" if report.result.unit == "pp" else report.result.unit,
+        unit=level_unit(report.result.metric, report.result.unit),
         looks=arm_looks(report.arms),
         curve_rows=last_epochs(summary, report),
         curve_names=CURVES,
@@ -82,6 +82,7 @@ def page(template: Path, **content: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "level_unit": level_unit,
         "signed": signed,
         "number": number,
         "quantity": quantity,

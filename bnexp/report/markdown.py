@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from bnexp.comparison.text import number
+from bnexp.comparison.text import level_unit, number
 from bnexp.report.claims import Claim, errata
 from bnexp.report.published import ReferenceTable
 
@@ -78,7 +78,7 @@ def _claim(claim: Claim) -> list[str]:
 
 def _references(found: ReferenceTable, metric: str, unit: str) -> list[str]:
     """The values of one source, under a line that says what they are."""
-    shown = "%" if unit == "pp" else unit
+    shown = level_unit(metric, unit)
     rows = [
         (escape(row.arm.arm), number(row.arm.mean, unit), number(row.reference.value, unit), row.expected) for row in found.rows
     ]

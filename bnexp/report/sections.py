@@ -44,12 +44,12 @@ class VerdictRow:
 
 @dataclass(frozen=True)
 class Incident:
-    """A planned run that failed, diverged, is missing or has a damaged record, with the known reason."""
+    """A planned run that failed, did not train, is missing or has a damaged record, with the known reason."""
 
     arm: str
     level: str
     seed: int
-    status: Status
+    status: str
     detail: str
     run_id: str
 
@@ -149,7 +149,7 @@ def build(
         beside=beside,
         frames=frames,
         predictions=collect(frames, at_focus[0][1].summary.data, len(class_names), images) if frames else None,
-        incidents=[_incident(o, runs.get(o.run_id)) for o in result.outcomes if o.status is not Status.finished],
+        incidents=[_incident(o, runs.get(o.run_id)) for o in result.outcomes if o.ending != Status.finished],
         notes=[*result.notes, *notes],
         configuration=configuration,
         environment=environments([run for run in runs.values() if run.finished]),
@@ -187,7 +187,9 @@ def paired_differences(result: StudyResult) -> pl.DataFrame:
 
 
 def _incident(outcome: Outcome, run: RecordedRun | None) -> Incident:
-    if run is None or outcome.status is Status.missing:
+    if outcome.stuck:
+        detail = outcome.stuck
+    elif run is None or outcome.status is Status.missing:
         detail = "planned, but no record was found"
     elif outcome.status is Status.diverged:
         step = run.summary.diverged_at if run.finished else None
@@ -196,4 +198,4 @@ def _incident(outcome: Outcome, run: RecordedRun | None) -> Incident:
         detail = run.failure or "no reason was recorded"
     else:
         detail = str(run.damage) if run.damage else "its record lacks the metric that is compared"
-    return Incident(outcome.arm, outcome.level, outcome.seed, outcome.status, detail, outcome.run_id)
+    return Incident(outcome.arm, outcome.level, outcome.seed, outcome.ending, detail, outcome.run_id)

@@ -209,10 +209,13 @@ class RecordedRun:
         except DamagedRecord as damage:
             return f"the reason cannot be read: {damage}"
 
-    def metrics(self) -> list[dict[str, float]]:
+    def metrics(self, step_losses: bool = True) -> list[dict[str, float]]:
         """The lines of ``metrics.jsonl``: ``epoch``, ``step`` and metric values, with NaN for null; none without the file.
 
         A last line that is cut off is left out if the run has not finished. In a finished run it is damage.
+
+        Args:
+            step_losses: whether the lines that hold nothing but the loss of one step are wanted. There can be very many.
         """
         path = self.path / METRICS
         try:
@@ -220,7 +223,11 @@ class RecordedRun:
         except FileNotFoundError:
             return []
         *lines, rest = text.split("\n")
-        rows = [_row(path, line, f"line {number} is") for number, line in enumerate(lines, 1)]
+        rows = [
+            _row(path, line, f"line {number} is")
+            for number, line in enumerate(lines, 1)
+            if step_losses or not _is_step_loss(line)
+        ]
         if not self.finished:
             with suppress(DamagedRecord):
                 rows.append(_row(path, rest, "the last line is"))
@@ -285,6 +292,11 @@ class RecordedRun:
         if recorded not in (None, hashlib.sha256(content).hexdigest()):
             raise DamagedRecord(path, "its content is not what the run recorded")
         return content
+
+
+def _is_step_loss(line: str) -> bool:
+    """Whether a line of ``metrics.jsonl`` holds nothing but ``train/step_loss``, told without parsing it."""
+    return '"train/step_loss"' in line and '"epoch"' not in line and '"val/' not in line
 
 
 def _row(path: Path, line: str, what: str) -> dict[str, float]:

@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from rich.console import Console
 
 from bnexp.cli import result as cli_result
 from bnexp.cli.output import Format, print_json, print_rows
-from bnexp.comparison.result import Outcome, Status, Verdict
+from bnexp.comparison.result import Outcome, Status, StudyResult, Verdict
 from bnexp.comparison.verdict import analyse
+from bnexp.config.options import Analysis
 from bnexp.config.schema import StudyConfig
 from bnexp.plan import session
 from bnexp.tracking.store import Store
@@ -49,6 +51,33 @@ def test_a_narrow_terminal_has_fewer_columns_and_whole_verdicts(
     (at,) = [i for i, line in enumerate(lines) if "baseline" in line]
     assert lines[at].removesuffix("verdict".ljust(12)).rstrip().endswith(last)
     assert all(row.rstrip().endswith(tuple(Verdict)) for row in lines[at + 1 : at + 4])
+
+
+def made_result(*, stuck: str = "", analysis: Analysis = Analysis.levels, value: float = 0.9) -> StudyResult:
+    """Two arms of six seeds at two rates. ``stuck``: why the first run is."""
+    outcomes = [
+        Outcome(arm, f"lr={rate}", {"lr": rate}, seed, Status.finished, value + 0.01 * (seed % 3), f"{arm}-{rate}-{seed}")
+        for arm in ARMS[:2]
+        for rate in (0.1, 0.2)
+        for seed in range(6)
+    ]
+    outcomes[0] = replace(outcomes[0], stuck=stuck)
+    made = StudyConfig(name="made", arms={arm: [] for arm in ARMS[:2]}, factors={"lr": [0.1, 0.2]}, analysis=analysis)
+    return analyse(made, outcomes, study_id="0", margin=1.0, chance=0.1, settings={})
+
+
+def test_counts_of_lost_runs_are_shown_if_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
+    for stuck, columns in (("", ["sd"]), ("training accuracy 10.0 %", ["sd", "stuck"])):
+        cli_result.print_result(made_result(stuck=stuck), Format.table)
+        header = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("arm "))
+        assert header.split()[-len(columns) :] == columns
+        assert "test/accuracy (%)" in header
+
+
+def test_a_stuck_run_is_a_mishap_unless_the_study_looks_for_settings_that_do_not_train() -> None:
+    assert not cli_result.went_wrong(made_result())
+    assert cli_result.went_wrong(made_result(stuck="training accuracy 10.0 %"))
+    assert not cli_result.went_wrong(made_result(stuck="training accuracy 10.0 %", analysis=Analysis.sensitivity))
 
 
 def test_columns_have_their_names_with_underscores_and_brackets(capsys: pytest.CaptureFixture[str]) -> None:

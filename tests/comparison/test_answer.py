@@ -222,10 +222,11 @@ def test_table_rows_are_text_with_equal_keys() -> None:
     assert arm_rows(found)[0] == {
         "arm": "none",
         "n": "10",
-        "test/accuracy (pp)": "98.92",
+        "test/accuracy (%)": "98.92",
         "95 % interval": "[98.89, 98.95]",
         "sd": "0.04",
         "diverged": "0",
+        "stuck": "0",
         "missing": "0",
     }
     (row,) = comparison_rows(found)

@@ -188,14 +188,15 @@ def test_epoch_ticks_are_distinct_whole_numbers(epochs: int) -> None:
     assert ticks[-1] <= epochs
 
 
-def test_intervals_of_accuracies_are_drawn_within_0_and_100_percent(reports: Get) -> None:
+def test_axes_of_accuracies_end_at_0_and_100_percent(reports: Get) -> None:
     factor = reports("learning_rate").factor
     assert factor
     wide = dataclasses.replace(factor, frame=factor.frame.with_columns(low=pl.lit(-60.0), high=pl.lit(140.0)))
     chart = style.spec(figures.factor_plot(wide, "", ["none", "after_pool"], "test/accuracy", "pp"))
     assert chart["layer"][0]["encoding"]["y"]["scale"]["domain"] == [0, 100]
-    (row, *_) = next(iter(chart["datasets"].values()))
-    assert (row["bottom"], row["top"], row["low"], row["high"]) == (0, 100, -60, 140)
+    assert chart["layer"][0]["encoding"]["y"]["title"] == "test/accuracy (%)"
+    gap = style.spec(figures.factor_plot(wide, "", ["none", "after_pool"], "gap/accuracy", "pp"))["layer"][0]["encoding"]["y"]
+    assert (gap["scale"]["domain"], gap["title"]) == ([-70, 150], "gap/accuracy (pp)")  # a gap may be below 0
     loss = style.spec(figures.factor_plot(wide, "", ["none", "after_pool"], "test/loss", "nats"))
     assert loss["layer"][0]["encoding"]["y"]["scale"]["domain"] == [-70, 150]
 

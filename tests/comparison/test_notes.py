@@ -1,0 +1,87 @@
+"""Notes and labels: levels in per cent, differences in pp, few sentences for many arms and levels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from made_outcomes import from_values, outcome, result, study
+
+from bnexp.comparison.result import Outcome, Status, StudyResult
+from bnexp.comparison.tables import arm_rows, comparison_rows
+from bnexp.comparison.text import level_unit, quantity
+
+RATES = (0.01, 0.1, 1.0, 10.0)
+
+
+def test_levels_of_accuracies_are_per_cent_and_gaps_are_differences() -> None:
+    units = {"test/accuracy": "%", "statistics/running": "%", "accuracy": "%", "gap/accuracy": "pp"}
+    assert {measure: level_unit(measure, "pp") for measure in units} == units
+    assert (level_unit("test/loss", "nats"), level_unit("cost/step_ms", "")) == ("nats", "")
+    assert quantity(98.9, "%") == "98.90 %"
+
+
+NEAR_100 = [99.9, 100.0, 99.1, 96.2]
+BEYOND = "The 95 % interval of none is cut at 0 or 100 %: no accuracy lies beyond."
+
+
+def test_an_interval_of_accuracies_ends_at_100_percent_and_a_note_says_so() -> None:
+    found = result(study("none", "bn"), from_values({"none": NEAR_100, "bn": [98.0, 98.1, 98.2, 98.0]}))
+    none, bn = found.arms
+    assert (none.high, round(none.low, 2)) == (100.0, 95.97)
+    assert bn.high < 98.3
+    assert found.notes.count(BEYOND) == 1
+    assert arm_rows(found)[0]["95 % interval"] == "[95.97, 100.00]"
+    low = result(study("none", "bn"), from_values({"none": [0.1, 3.8, 0.0, 0.9], "bn": [98.0, 98.1, 98.2, 98.0]}))
+    assert low.arms[0].low == 0
+    assert BEYOND in low.notes
+
+
+def test_differences_and_gaps_have_no_end() -> None:
+    wide = from_values({"none": [0.0, 99.0, 0.0, 99.0], "bn": [99.0, 0.0, 99.0, 99.0]})
+    found = result(study("none", "bn"), wide)
+    assert found.comparisons[0].high > 100
+    gap = result(study("none", "bn", metric="gap/accuracy"), from_values({"none": [-3.0, 1.0, -2.0], "bn": [0.0, 1.0, 2.0]}))
+    assert gap.arms[0].low < 0
+    assert not any("cut at" in note for note in gap.notes)
+    assert "gap/accuracy (pp)" in arm_rows(gap)[0]
+
+
+def over_rates(num_bad: int, **keys: object) -> StudyResult:
+    """Two arms over four rates, of which the last ``num_bad`` have runs that went wrong with seed 1."""
+    made: list[Outcome] = []
+    for rate in RATES:
+        runs = [outcome(arm, seed, 0.9 + 0.01 * seed, lr=rate) for arm in ("none", "bn") for seed in range(6)]
+        bad = rate in RATES[len(RATES) - num_bad :]
+        made += [replace(o, **keys) if bad and o.seed == 1 else o for o in runs]  # type: ignore[arg-type]
+    return result(study("none", "bn", factors={"lr": list(RATES)}), made)
+
+
+@pytest.mark.parametrize("keys", [{"status": Status.diverged, "value": 0.1}, {"stuck": "training accuracy 10.0 %"}])
+def test_untrained_runs_are_named_in_one_sentence(keys: dict[str, object]) -> None:
+    what = (
+        "diverged; kept, at chance"
+        if "status" in keys
+        else "never trained: training accuracy stays at what guessing gives; kept"
+    )
+    notes = over_rates(1, **keys).notes
+    assert f"none at lr=10.0: seed 1; bn at lr=10.0: seed 1 {what}." in notes
+    notes = over_rates(2, **keys).notes
+    assert f"4 runs {what}: 1 of none at lr=1.0, 1 of bn at lr=1.0, 1 of none at lr=10.0, 1 of bn at lr=10.0." in notes
+    (pairs,) = [note for note in notes if note.startswith("Neither run trained")]
+    assert pairs == (
+        "Neither run trained in 1 of 6 pairs of bn against none at lr=1.0 and 1 of 6 pairs of bn against none at lr=10.0: "
+        "such a pair is no evidence of equivalence."
+    )
+
+
+def test_ties_show_no_equivalence_and_take_one_sentence() -> None:
+    found = over_rates(0)  # both arms have the same accuracies
+    (tie,) = [note for note in found.notes if "all 6 differences" in note]
+    assert tie.endswith("all 6 differences in test/accuracy are 0, so there is no t test and no interval.")
+    rows = comparison_rows(found)
+    assert {row["95 % interval"] for row in rows} == {row["p equivalence"] for row in rows} == {"–"}
+    shifted = result(study("none", "bn"), from_values({"none": [90.0] * 6, "bn": [91.0] * 6}))
+    assert any(note.endswith("no interval; the exact sign-flip test decides.") for note in shifted.notes)
+    assert math.isnan(shifted.comparisons[0].low)
