@@ -16,7 +16,8 @@ from bnexp.tracking.store import Store
 def conclude(record: StudyRecord, store: Store) -> StudyResult:
     """Compare what is recorded of a study's runs. Needs no data set."""
     facts = study_facts(record.runs, store)
-    outcomes = study_outcomes(record.runs, store, record.study.metric, record.study.metrics)
+    records = store.records([run.run_id for run in record.runs])
+    outcomes = study_outcomes(record.runs, store, record.study.metric, record.study.metrics, records)
     unfinished = any(outcome.status is Status.missing for outcome in outcomes)
     result = analyse(
         record.study,
@@ -26,7 +27,7 @@ def conclude(record: StudyRecord, store: Store) -> StudyResult:
         settings=record.settings,
         chance=facts.chance if facts else None,
         num_test=facts.num_test if facts else None,
-        records=StoreRecords(record.runs, store),
+        records=StoreRecords(records, store),
         look=look_at(record.earlier, record.study.max_seeds, unfinished=unfinished),
         overrides=record.overrides,
     )

@@ -20,7 +20,11 @@ from bnexp.tracking.store import Store
 
 
 def study_outcomes(
-    study_runs: Sequence[PlannedRun], store: Store, metric: str, metrics: Mapping[str, str] | None = None
+    study_runs: Sequence[PlannedRun],
+    store: Store,
+    metric: str,
+    metrics: Mapping[str, str] | None = None,
+    records: Mapping[str, RecordedRun] | None = None,
 ) -> list[Outcome]:
     """What came of each planned run, whichever study trained it.
 
@@ -33,6 +37,7 @@ def study_outcomes(
         store: where runs are recorded.
         metric: the study's metric.
         metrics: arm -> metric, for arms that have one of their own.
+        records: run id -> its record, if they have been looked up in ``store`` before.
 
     Returns:
         The outcomes, in the order of ``study_runs``.
@@ -40,7 +45,7 @@ def study_outcomes(
     Raises:
         ConfigError: there are finished runs, but none has recorded the metric.
     """
-    records = store.records([run.run_id for run in study_runs])
+    records = store.records([run.run_id for run in study_runs]) if records is None else records
     keys = [(run.run_id, (metrics or {}).get(run.arm, metric)) for run in study_runs]
     for name in dict.fromkeys(name for _, name in keys):
         _require_metric(name, [records[run_id] for run_id, other in keys if other == name and run_id in records])
@@ -65,11 +70,14 @@ class StoreRecords:
     """What the planned runs of a study have recorded besides their last metrics (``contrast.Records``), each history read once.
 
     A damaged file is named in the log and counts as one that is not there, so that it cannot cost the study.
+
+    Args:
+        records: run id -> its record.
+        store: where they are; it names the damaged ones.
     """
 
-    def __init__(self, study_runs: Sequence[PlannedRun], store: Store) -> None:
+    def __init__(self, records: Mapping[str, RecordedRun], store: Store) -> None:
         self._store = store
-        records = store.records([run.run_id for run in study_runs])
         self._finished = {run_id: record for run_id, record in records.items() if record.finished}
         self._histories: dict[str, list[dict[str, float]]] = {}
 

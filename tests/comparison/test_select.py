@@ -115,7 +115,8 @@ def test_histories_and_predictions_are_read_from_the_finished_copy(tmp_path: Pat
     frame = prediction_frame(Predictions(np.array([2, 0, 1]), np.array([7, 5, 6]), probabilities))
     frame.write_parquet(tmp_path / "b" / "aaa" / "predictions.parquet")
     (tmp_path / "b" / "bbb" / "predictions.parquet").write_bytes(b"junk")
-    records = StoreRecords(planned("aaa", "bbb", "ccc"), Store(tmp_path))
+    store = Store(tmp_path)
+    records = StoreRecords(store.records(["aaa", "bbb", "ccc"]), store)
     assert records.history("aaa") == [{"epoch": 1, "step": 5, "val/accuracy": 0.5}]
     guesses = records.guesses("aaa")
     assert guesses is not None
