@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bnexp.comparison.result import StudyResult, Test
-from bnexp.comparison.text import interval, level_unit, number, p_text, quantity, signed
+from bnexp.comparison.text import interval, level_unit, number, p_equivalence, p_text, quantity, signed
 
 Row = dict[str, str]
 
@@ -58,7 +58,7 @@ def comparison_rows(result: StudyResult) -> list[Row]:
             **({"test": c.test} if tested else {}),
             "p adjusted": p_text(c.p_adjusted),
             "p sign flip": p_text(c.p_sign_flip_adjusted),
-            "p equivalence": p_text(c.p_equivalence_adjusted if math.isfinite(c.low90) else math.nan),
+            "p equivalence": p_equivalence(c),
             "d_z": signed(c.effect, "pp"),
             "wins": f"{number(100 * c.superiority, '')} %" if math.isfinite(c.superiority) else "–",
             "n needed": "–" if c.n_needed is None else f"{c.n_needed:,}",

@@ -79,6 +79,11 @@ def p_text(p: float) -> str:
     return f"{p:.3f}".removeprefix("0") if p < 0.1 else f"{p:.2f}".removeprefix("0")
 
 
+def p_equivalence(c: Comparison) -> str:
+    """The adjusted p of equivalence, ``.003``; an en dash if there is no 90 % interval that it could be read from."""
+    return p_text(c.p_equivalence_adjusted if math.isfinite(c.low90) else math.nan)
+
+
 def p_equals(p: float) -> str:
     """``p = .003`` or ``p < .001``."""
     text = p_text(p)

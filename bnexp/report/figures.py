@@ -192,7 +192,7 @@ def factor_plot(factor: Factor, panel: str, arms: Sequence[str], metric: str, un
     limits = (0.0, 100.0) if shown_unit == "%" else (-np.inf, np.inf)
     zero = [0.0] if factor.baseline else []
     low, high = _padded(style.extent(*(factor.frame[column] for column in ("mean", "low", "high")), pl.Series(zero)), 0.05)
-    title = f"{metric} ({shown_unit})".removesuffix(" ()")
+    title = f"{'difference in ' if factor.baseline else ''}{metric} ({shown_unit})".removesuffix(" ()")
     y = _Vertical(title, alt.Scale(domain=[max(limits[0], low), min(limits[1], high)], nice=False, clamp=True))
     frame = factor.frame.filter(pl.col("panel") == panel).drop("panel")
     shown = [interval(row["low"], row["high"], unit) or "–" for row in frame.iter_rows(named=True)]

@@ -25,7 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import bnexp
-from bnexp.comparison.text import level_unit, number, p_equals, p_text, quantity, signed
+from bnexp.comparison.text import level_unit, number, p_equals, p_equivalence, p_text, quantity, signed
 from bnexp.data.download import cache_dir
 from bnexp.report import charts, style
 from bnexp.report.charts import Figure
@@ -90,6 +90,7 @@ def page(template: Path, **content: Any) -> str:
         "fixed": fixed,
         "p": p_text,
         "p_equals": p_equals,
+        "p_equivalence": p_equivalence,
         "count": count,
         "script_json": script_json,
         "embedded": embedded,

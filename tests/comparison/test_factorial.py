@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,12 +99,15 @@ def test_several_factors_are_compared_with_their_first_combination() -> None:
     assert {c.reference for c in found.comparisons} == {"dropout=0.0, eps=1e-05"}
 
 
-def test_levels_where_both_runs_diverged_show_no_interaction() -> None:
+UNTRAINED: list[dict[str, Any]] = [{"status": Status.diverged}, {"stuck": "training accuracy 10.0 %"}]
+
+
+@pytest.mark.parametrize("why", UNTRAINED)
+def test_levels_where_neither_run_trained_show_no_interaction(why: dict[str, Any]) -> None:
     rng = np.random.default_rng(3)
     table = {"none": noisy(rng, [97, 10], 8), "bn": noisy(rng, [98.5, 10], 8)}
     outcomes = [
-        replace(o, status=Status.diverged, value=0.1) if o.levels["optim.lr"] == 1.0 else o
-        for o in grid(table, {"optim__lr": [0.1, 1.0]})
+        replace(o, **why, value=0.1) if o.levels["optim.lr"] == 1.0 else o for o in grid(table, {"optim__lr": [0.1, 1.0]})
     ]
     found = result(study("none", "bn", analysis=Analysis.interaction), outcomes)
     (c,) = found.comparisons
@@ -205,11 +209,12 @@ def test_interactions_of_a_family_are_found_falsely_in_at_most_5_percent() -> No
     assert wrong / FAMILIES <= bound(0.05)
 
 
+@pytest.mark.parametrize("why", UNTRAINED)
 @pytest.mark.parametrize("analysis", [Analysis.interaction, Analysis.trend])
-def test_seeds_of_which_both_runs_diverged_at_a_level_are_not_compared(analysis: Analysis) -> None:
+def test_seeds_of_which_neither_run_trained_at_a_level_are_not_compared(analysis: Analysis, why: dict[str, Any]) -> None:
     d = noisy(np.random.default_rng(12), [2, 2, 2, 2], 10)
     outcomes = [
-        replace(o, status=Status.diverged, value=0.1) if o.levels["optim.lr"] == RATES[-1] and o.seed < 3 else o
+        replace(o, **why, value=0.1) if o.levels["optim.lr"] == RATES[-1] and o.seed < 3 else o
         for o in grid({"none": np.full(d.shape, 90.0), "bn": 90 + d}, {"optim__lr": RATES})
     ]
     found = result(study("none", "bn", analysis=analysis), outcomes)

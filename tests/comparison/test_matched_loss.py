@@ -54,6 +54,8 @@ def test_gaps_are_compared_at_the_lowest_training_loss_that_both_reach(key: str)
     lost = result(made, outcomes, records=records)
     assert lost.comparisons[0].n == 6
     assert "bn against none: seed 3 untrained or without losses; not compared." in lost.unpaired
+    outcomes[3] = replace(outcomes[3], status=Status.finished, stuck="training accuracy 10.0 %")
+    assert result(made, outcomes, records=records).unpaired == lost.unpaired  # the loss of guessing is no loss to match
     records.histories[outcomes[4].run_id] = losses([1.0, 0.95, 0.9], [1.1, 1.0, 0.9], key)
     early = result(made, outcomes, records=records)
     assert early.comparisons[0].n == 5

@@ -133,9 +133,10 @@ def test_what_cannot_be_a_course_is_an_error(keys: dict[str, str], levels: dict[
         result(made, [outcome(arm, 0, 0.9, **levels) for arm in ("none", "bn")])
 
 
-def test_courses_that_diverge_everywhere_are_not_tested() -> None:
+@pytest.mark.parametrize("why", [{"status": Status.diverged}, {"stuck": "training accuracy 10.0 %"}])
+def test_courses_that_train_nowhere_are_not_tested(why: dict[str, Any]) -> None:
     made = study("none", "bn", analysis=Analysis.sensitivity, direction="greater")
-    found = result(made, [replace(o, status=Status.diverged, value=0.1) for o in courses_of({"none": -1, "bn": -1})])
+    found = result(made, [replace(o, **why, value=0.1) for o in courses_of({"none": -1, "bn": -1})])
     assert {(c.both_untrained, c.verdict) for c in found.comparisons} == {(7, Verdict.INCONCLUSIVE), (7, None)}
     assert "no run of bn or none trained, so nothing was tested," in found.answer
 

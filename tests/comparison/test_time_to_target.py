@@ -121,6 +121,8 @@ def test_diverged_runs_are_late_as_arm_and_set_no_target_as_baseline() -> None:
     assert found.comparisons[0].seeds == [1, 2, 3, 4, 5, 6]
     assert found.comparisons[0].differences == pytest.approx([math.log2(3 / 2)] + [-1.0] * 5)
     assert "bn against none: seed 0 without a target to reach." in found.unpaired
+    outcomes[0] = replace(outcomes[0], status=Status.finished, stuck="training accuracy 10.0 %")
+    assert result(made, outcomes, records=records).unpaired == found.unpaired
 
 
 def test_a_margin_of_times_is_a_ratio() -> None:

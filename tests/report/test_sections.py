@@ -12,9 +12,11 @@ import made_reports
 import numpy as np
 import polars as pl
 import pytest
+from pages import Page
 
 from bnexp.comparison.result import StudyResult
 from bnexp.report import figures, style
+from bnexp.report.claims import tell
 from bnexp.report.configuration import text
 from bnexp.report.courses import summarise
 from bnexp.report.html import render
@@ -67,6 +69,19 @@ def test_missing_record_is_an_incident(tmp_path: Path) -> None:
     result.outcomes.append(outcome)
     report = _built(plan, result, store, tmp_path)
     assert [i.detail for i in report.incidents if i.seed == 99] == ["planned, but no record was found"]
+
+
+def test_a_stuck_run_is_an_incident_with_its_reason_everywhere(tmp_path: Path) -> None:
+    plan, why = made_reports.batchnorm(), "training accuracy 11.2 % after 10 epochs, guessing gives up to 11.6 %"
+    found, store = made_reports.record(plan, tmp_path)
+    outcomes = [dataclasses.replace(o, stuck=why) if (o.arm, o.seed) == ("none", 2) else o for o in found.outcomes]
+    result = made_reports.analyse(plan.study, outcomes, study_id="0", margin=0.2, settings=found.settings, chance=0.1)
+    report = _built(plan, result, store, tmp_path)
+    assert [(i.seed, i.status, i.detail) for i in report.incidents if i.arm == "none"] == [(2, "stuck", why)]
+    page = Page(render(report))
+    assert page.text.count("1 stuck") == 2  # of the arm, and of all runs
+    assert why in page.text
+    assert "1 stuck" in tell(made_reports.study_record(plan, result, tmp_path), result, store).runs
 
 
 def test_configuration_tells_arms_factors_and_fixed_apart(reports: Get) -> None:
