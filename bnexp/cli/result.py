@@ -17,6 +17,7 @@ TERMINAL_COLUMNS = (
     (*_NAMES, "difference", "95 % interval", "p adjusted", "verdict"),
     (*_NAMES, "difference", "verdict"),
 )
+MEASURED_COLUMNS = ((*_NAMES, "n", "difference", "95 % interval"), (*_NAMES, "difference", "95 % interval"))
 NUMBERS = ("n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z", "n needed")  # aligned right
 
 
@@ -31,14 +32,15 @@ def went_wrong(result: StudyResult) -> bool:
 
 def print_result(result: StudyResult, format: Format) -> None:
     """Print the verdict on stdout: the answer and tables, or the data behind them."""
-    from bnexp.comparison.tables import comparison_rows
+    from bnexp.comparison.tables import decided_and_measured
 
     if format is Format.json:
         print_json(result.to_dict())
     elif format is Format.csv:
         print_rows([asdict(comparison) for comparison in result.comparisons], format)
     elif format is Format.md:
-        print_rows(comparison_rows(result), format)
+        deciding, measured = decided_and_measured(result)
+        print_rows(deciding + measured, format)
     else:
         _print_tables(result)
 
@@ -50,20 +52,28 @@ def _without_zeros(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def _print_tables(result: StudyResult) -> None:
-    from bnexp.comparison.tables import arm_rows, comparison_rows
+    from bnexp.comparison.tables import arm_rows, decided_and_measured
 
-    arms, comparisons, out = _without_zeros(arm_rows(result)), comparison_rows(result), stdout()
+    arms, out = _without_zeros(arm_rows(result)), stdout()
+    deciding, measured = decided_and_measured(result)
     out.print(f"\n{result.answer}\n", style="bold", markup=False, soft_wrap=not out.is_terminal)
     if result.remedy is not None:
         _print_remedy(result.remedy)
     print_rows(arms, Format.table, right=[name for name in arms[0] if name not in ("arm", "level")] if arms else ())
     out.print()
-    tables = [[{name: row[name] for name in columns if name in row} for row in comparisons] for columns in TERMINAL_COLUMNS]
-    shown = next((table for table in tables if table_width(table) <= out.width), tables[-1])
-    print_rows(shown, Format.table, right=NUMBERS)
+    print_rows(_fitting(deciding, TERMINAL_COLUMNS), Format.table, right=NUMBERS)
+    if measured:
+        out.print("\nAlso measured, without a verdict:", markup=False)
+        print_rows(_fitting(measured, MEASURED_COLUMNS), Format.table, right=NUMBERS)
     settings = "  ".join(f"{name}={value}" for name, value in result.settings.items())
     for line in (f"\nHeld fixed: {settings}", *(f"- {line}" for line in (*result.unpaired, *result.notes))):
         out.print(line, style="dim", markup=False, soft_wrap=not out.is_terminal)
+
+
+def _fitting(rows: list[dict[str, str]], choices: tuple[tuple[str, ...], ...]) -> list[dict[str, str]]:
+    """The rows with the first of several sets of columns that fits the terminal, else with the last."""
+    tables = [[{name: row[name] for name in columns if name in row} for row in rows] for columns in choices]
+    return next((table for table in tables if table_width(table) <= stdout().width), tables[-1])
 
 
 def _print_remedy(remedy: Remedy) -> None:

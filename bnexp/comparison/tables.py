@@ -36,7 +36,9 @@ def arm_rows(result: StudyResult) -> list[Row]:
 
 
 def comparison_rows(result: StudyResult) -> list[Row]:
-    """One row per comparison: difference with intervals, p values, effect size, superiority, verdict and its reason.
+    """One row per comparison, in their order: difference with intervals, p values, effect size, superiority, verdict, reason.
+
+    What is only measured besides has neither p nor verdict: an en dash. If there is such a row, ``decides`` tells them apart.
 
     A time is a ratio: 0.43× means that the arm needs 0.43 times what the baseline needs. The bootstrap interval is for display
     only. Differences that are all the same have no interval, and then no p of equivalence is shown. Every p has Holm's
@@ -45,6 +47,7 @@ def comparison_rows(result: StudyResult) -> list[Row]:
     leveled = any(c.level for c in result.comparisons)
     measured = any(c.measure != result.metric for c in result.comparisons)
     tested = any(c.test is not Test.paired_t for c in result.comparisons)
+    mixed = any(not c.decides for c in result.comparisons)
     return [
         {
             "arm": c.arm,
@@ -61,9 +64,16 @@ def comparison_rows(result: StudyResult) -> list[Row]:
             "p equivalence": p_equivalence(c),
             "d_z": signed(c.effect, "pp"),
             "wins": f"{number(100 * c.superiority, '')} %" if math.isfinite(c.superiority) else "–",
-            "n needed": "–" if c.n_needed is None else f"{c.n_needed:,}",
+            "n needed": f"{c.n_needed:,}" if c.decides and c.n_needed is not None else "–",
+            **({"decides": "yes" if c.decides else "no"} if mixed else {}),
             "verdict": c.verdict.value if c.verdict else "–",
             "reason": c.reason,
         }
         for c in result.comparisons
     ]
+
+
+def decided_and_measured(result: StudyResult) -> tuple[list[Row], list[Row]]:
+    """The rows of the comparisons that decide, and of those that are only measured besides."""
+    rows = list(zip(result.comparisons, comparison_rows(result), strict=True))
+    return [row for c, row in rows if c.decides], [row for c, row in rows if not c.decides]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from bnexp.cli import result as cli_result
 from bnexp.cli.output import Format, print_json, print_rows
 from bnexp.comparison.result import Outcome, Status, StudyResult, Verdict
 from bnexp.comparison.verdict import analyse
-from bnexp.config.options import Analysis
-from bnexp.config.schema import StudyConfig
+from bnexp.config.options import Analysis, Direction
+from bnexp.config.schema import Decides, StudyConfig
 from bnexp.plan import session
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
@@ -53,17 +54,35 @@ def test_a_narrow_terminal_has_fewer_columns_and_whole_verdicts(
     assert all(row.rstrip().endswith(tuple(Verdict)) for row in lines[at + 1 : at + 4])
 
 
-def made_result(*, stuck: str = "", analysis: Analysis = Analysis.levels, value: float = 0.9) -> StudyResult:
+def made_result(*, stuck: str = "", analysis: Analysis = Analysis.levels, **keys: Any) -> StudyResult:
     """Two arms of six seeds at two rates. ``stuck``: why the first run is."""
     outcomes = [
-        Outcome(arm, f"lr={rate}", {"lr": rate}, seed, Status.finished, value + 0.01 * (seed % 3), f"{arm}-{rate}-{seed}")
+        Outcome(arm, f"lr={rate}", {"lr": rate}, seed, Status.finished, 0.9 + 0.01 * (seed % 3), f"{arm}-{rate}-{seed}")
         for arm in ARMS[:2]
         for rate in (0.1, 0.2)
         for seed in range(6)
     ]
     outcomes[0] = replace(outcomes[0], stuck=stuck)
-    made = StudyConfig(name="made", arms={arm: [] for arm in ARMS[:2]}, factors={"lr": [0.1, 0.2]}, analysis=analysis)
+    made = StudyConfig(name="made", arms={arm: [] for arm in ARMS[:2]}, factors={"lr": [0.1, 0.2]}, analysis=analysis, **keys)
     return analyse(made, outcomes, study_id="0", margin=1.0, chance=0.1, settings={})
+
+
+def test_what_decides_comes_first_and_what_is_measured_besides_has_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    result = made_result(decides=[Decides(at={"lr": "0.2"}, expect=Direction.greater)])
+    assert [c.decides for c in result.comparisons] == [False, True]
+    cli_result.print_result(result, Format.table)
+    lines = capsys.readouterr().out.splitlines()
+    (at,) = [i for i, line in enumerate(lines) if line == "Also measured, without a verdict:"]
+    (row,) = [line for line in lines[:at] if line.startswith(ARMS[1]) and " pp " in line]
+    assert "lr=0.2" in row
+    assert row.split()[-1] == result.comparisons[1].verdict
+    assert lines[at + 1].split() == ["arm", "baseline", "level", "n", "difference", "95", "%", "interval"]
+    assert "lr=0.1" in lines[at + 2]
+    cli_result.print_result(result, Format.md)
+    header, _, first, second = capsys.readouterr().out.splitlines()
+    column = [name.strip() for name in header.split("|")].index("decides")
+    assert [row.split("|")[column].strip() for row in (first, second)] == ["yes", "no"]
+    assert second.split("|")[column + 1].strip() == "–"
 
 
 def test_counts_of_lost_runs_are_shown_if_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
