@@ -20,7 +20,7 @@ from bnexp.rng import numpy_generator
 def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison], num_test: int | None) -> list[str]:
     """Sentences on untrained runs, limits of the tests, what was not tested, and the test set's own error.
 
-    What holds for several arms or levels is said in one sentence.
+    What holds for several arms or levels is said in one sentence. Tests are those of the comparisons that decide.
 
     Args:
         study: the study.
@@ -30,13 +30,14 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
     """
     found = _runs(results, results.diverged, "diverged; kept, at chance.")
     found += _runs(results, results.stuck, "never trained: training accuracy stays at what guessing gives; kept.")
-    found += _floors(comparisons)
+    deciding = [c for c in comparisons if c.decides]
+    found += _floors(deciding)
     if any(0 < len(values) < stats.MIN_VALUES for values in results.values.values()):
         found.append(
             f"Intervals are shown from {stats.MIN_VALUES} seeds on; with fewer they would be too wide to tell anything."
         )
     found += _cut(results) + _ties(comparisons) + _neither_trained(comparisons)
-    unset = {c.measure: c.unit for c in comparisons if math.isnan(c.margin)}
+    unset = {c.measure: c.unit for c in deciding if math.isnan(c.margin)}
     for unit in dict.fromkeys(unset.values()):
         kind = margin_kind(unit)
         hint = f"study.margin ({kind})" if kind else "study.margin"
@@ -78,7 +79,7 @@ def _ties(comparisons: Sequence[Comparison]) -> list[str]:
     found = []
     for n, measure, zero in dict.fromkeys((c.n, c.measure, c.difference == 0) for c in tied):
         same = [c for c in tied if (c.n, c.measure, c.difference == 0) == (n, measure, zero)]
-        decides = n >= MIN_PAIRS and not zero and any(c.direction != Direction.equivalent for c in same)
+        decides = n >= MIN_PAIRS and not zero and any(c.decides and c.direction != Direction.equivalent for c in same)
         names, value = listed([_about(c) for c in same], "comparisons"), "0" if zero else "the same"
         sign_flip = "; the exact sign-flip test decides" if decides else ""
         found.append(

@@ -35,8 +35,6 @@ def guessing_limit(chance: float, num_images: int, num_epochs: int) -> float:
     Returns:
         A fraction.
     """
-    if chance >= 1:
-        return 1.0
     return math.ceil(float(special.bdtrik(1 - ALPHA / num_epochs, num_images, chance))) / num_images
 
 

@@ -11,6 +11,8 @@ from made_outcomes import from_values, outcome, result, study
 from bnexp.comparison.result import Outcome, Status, StudyResult
 from bnexp.comparison.tables import arm_rows, comparison_rows
 from bnexp.comparison.text import level_unit, quantity
+from bnexp.config.options import Direction
+from bnexp.config.schema import Decides
 
 RATES = (0.01, 0.1, 1.0, 10.0)
 
@@ -85,3 +87,13 @@ def test_ties_show_no_equivalence_and_take_one_sentence() -> None:
     shifted = result(study("none", "bn"), from_values({"none": [90.0] * 6, "bn": [91.0] * 6}))
     assert any(note.endswith("no interval; the exact sign-flip test decides.") for note in shifted.notes)
     assert math.isnan(shifted.comparisons[0].low)
+
+
+def test_limits_of_tests_are_those_of_the_comparisons_that_decide() -> None:
+    made = [
+        outcome(arm, seed, 0.9 + 0.01 * (seed % 3), lr=rate) for rate in RATES for arm in ("none", "bn") for seed in range(6)
+    ]
+    decides = [Decides(at={"lr": "0.1"}, expect=Direction.greater)]
+    found = result(study("none", "bn", factors={"lr": list(RATES)}, decides=decides), made)
+    assert "With n = 6 the exact sign-flip test cannot go below p = .031." in found.notes
+    assert not any("4 comparisons" in note and "sign-flip" in note for note in found.notes)
