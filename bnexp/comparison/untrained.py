@@ -41,7 +41,8 @@ def guessing_limit(chance: float, num_images: int, num_epochs: int) -> float:
 def why_stuck(run: RecordedRun, chance: float) -> str:
     """Why a finished run counts as stuck: ``training accuracy 11.3 % after 10 epochs, guessing gives up to 11.6 %``.
 
-    It does if its training accuracy exceeds what guessing can give in none of its epochs. Images that are repeated within a
+    It does if its training accuracy exceeds what guessing can give in none of its epochs.
+    A single epoch tells nothing: its accuracy is a mean that begins with the untrained network. Images that are repeated within a
     batch (``data.duplicates``) count as often as they are seen.
 
     Args:
@@ -62,7 +63,7 @@ def why_stuck(run: RecordedRun, chance: float) -> str:
         batch = run.summary.batch_size or int(run.settings["train.batch_size"])
     except (DamagedRecord, FileNotFoundError, KeyError):
         return ""
-    if not rows:
+    if len(rows) < 2:
         return ""
     last, epochs = rows[-1], len(rows)
     limit = guessing_limit(chance, max(1, round(last["step"] / last["epoch"])) * batch, epochs)

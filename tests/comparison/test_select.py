@@ -173,8 +173,9 @@ def test_the_limit_of_guessing_is_the_binomial_quantile_shared_among_the_epochs(
 
 def test_records_that_do_not_tell_make_no_stuck_run(tmp_path: Path) -> None:
     record(tmp_path, "s", "bare", test__accuracy=0.1, train__accuracy=0.1)
+    course(tmp_path, "short", 0.1, label_counts=EVEN)  # its one epoch began with an untrained network
     course(tmp_path, "diverged", 0.1, label_counts=EVEN, status="diverged")
     course(tmp_path, "damaged", 0.1, label_counts=EVEN)
     (tmp_path / "s" / "damaged" / "metrics.jsonl").write_text("junk")
-    found = study_outcomes(planned("bare", "diverged", "damaged"), Store(tmp_path), "test/accuracy")
-    assert [o.stuck for o in found] == ["", "", ""]
+    found = study_outcomes(planned("bare", "short", "diverged", "damaged"), Store(tmp_path), "test/accuracy")
+    assert [o.stuck for o in found] == ["", "", "", ""]
