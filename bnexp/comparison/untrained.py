@@ -41,9 +41,9 @@ def guessing_limit(chance: float, num_images: int, num_epochs: int) -> float:
 def why_stuck(run: RecordedRun, chance: float) -> str:
     """Why a finished run counts as stuck: ``training accuracy 11.3 % after 10 epochs, guessing gives up to 11.6 %``.
 
-    It does if its training accuracy exceeds what guessing can give in none of its epochs.
-    A single epoch tells nothing: its accuracy is a mean that begins with the untrained network. Images that are repeated within a
-    batch (``data.duplicates``) count as often as they are seen.
+    It does if its training accuracy exceeds what guessing can give in none of its epochs. A single epoch tells nothing: its
+    accuracy is a mean that begins with the untrained network. Images that are repeated within a batch (``data.duplicates``)
+    count as often as they are seen.
 
     Args:
         run: the run.
