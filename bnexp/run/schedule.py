@@ -14,7 +14,6 @@ from bnexp.comparison.looks import look_at
 from bnexp.comparison.prospects import is_open, settled_at
 from bnexp.comparison.record import StudyRecord
 from bnexp.comparison.result import StudyResult
-from bnexp.comparison.stats import MIN_PAIRS
 from bnexp.run.seeds import next_number, why_stop
 
 
@@ -66,6 +65,3 @@ def next_candidate(candidates: Sequence[Candidate], seconds_left: float) -> Cand
     """The study that is expected to be settled soonest, of those whose next step fits into the time; None if there is none."""
     fitting = [c for c in candidates if c.goes_on and (c.next_number - c.num_seeds) * c.seconds_per_seed <= seconds_left]
     return min(fitting, key=lambda c: c.expected_seconds, default=None)
-
-
-FIRST_SEEDS = MIN_PAIRS
