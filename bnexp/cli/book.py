@@ -31,9 +31,25 @@ def run_all(overrides: list[str], format: Format) -> None:
         raise typer.Exit(SOME_FAILED)
 
 
-def rebuild(book: Book, store: Store, format: Format) -> None:
-    """Compare the studies of a recorded book again and write the book. Nothing is trained."""
-    _write(compare_again(book, store, PrintedBook(format)), store, format)
+def rebuild(book: Book, store: Store, format: Format, *, reports: bool) -> None:
+    """Compare the studies of a book again and write it. Nothing is trained.
+
+    Args:
+        book: which studies.
+        store: where they are recorded.
+        format: of the printed rows.
+        reports: whether to write the report of each study first, to which the book then links.
+    """
+    for name, why in book.missing.items():
+        message(f"{name} is not in the book: {why}")
+    found = compare_again(book, store, PrintedBook(format))
+    if reports:
+        from bnexp.report.publish import publish
+
+        for record, result in found.studies:
+            for line in publish(record, result, store):
+                message(line.strip())
+    _write(found, store, format)
 
 
 class PrintedBook(BookListener, Printed):
@@ -50,11 +66,20 @@ class PrintedBook(BookListener, Printed):
 
 
 def _write(found: Concluded, store: Store, format: Format) -> None:
+    from bnexp.comparison.discovery import discoveries
+    from bnexp.comparison.text import p_text
     from bnexp.report.book import write
 
+    corrected = discoveries([result for _, result in found.studies])
     rows: list[Row] = [
-        {"study": record.study.name, "verdict": result.verdict.value, "answer": result.answer}
-        for record, result in found.studies
+        {
+            "study": record.study.name,
+            "id": record.study_id,
+            "verdict": result.verdict.value,
+            "q": q if format is Format.json else None if q is None else p_text(q),
+            "answer": result.answer,
+        }
+        for (record, result), q in zip(found.studies, corrected.q, strict=True)
     ]
     print_rows(rows, format)
     path = write(found.book, found.studies, store)

@@ -25,7 +25,15 @@ T = TypeVar("T")
 def report(
     study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Study name or name-id; default: the latest.")] = None,
     book: Annotated[
-        bool, typer.Option("--book", help="Write the book of claims of bnexp study --all again; STUDY is then a book's id.")
+        bool,
+        typer.Option(
+            "--book",
+            help="Write the book of claims: the latest concluded study of each name, or the book of bnexp study --all whose id "
+            "is STUDY.",
+        ),
+    ] = False,
+    reports: Annotated[
+        bool, typer.Option("--reports", help="With --book: also write the report of each study in it, some seconds each.")
     ] = False,
     json: JsonFlag = False,
     csv: CsvFlag = False,
@@ -39,9 +47,12 @@ def report(
     store = Store()
     if book:
         from bnexp.cli.book import rebuild
+        from bnexp.run.book import gather
 
-        rebuild(_recorded_book(study, store), store, format)
+        rebuild(_recorded_book(study, store) if study else gather(store), store, format, reports=reports)
         return
+    if reports:
+        raise ConfigError("--reports goes with --book; bnexp report STUDY writes the report of one study.")
     record = _recorded_study(study, store)
     result = conclude(record, store)
     record.save_verdict(result)
@@ -67,17 +78,17 @@ def _recorded_study(name: str | None, store: Store) -> StudyRecord:
     return _first_readable(load, [names[known] for known in reversed(fitting)], "the command that made it")
 
 
-def _recorded_book(book_id: str | None, store: Store) -> Book:
-    """The recorded book with this id; the latest if it is None. Raises ConfigError."""
+def _recorded_book(book_id: str, store: Store) -> Book:
+    """The book of the ``bnexp study --all`` with this id. Raises ConfigError."""
     from bnexp.report.book import load
 
     found = sorted(store.root.glob("book/book-*/book.json"), key=lambda path: path.stat().st_mtime)
     ids = {path.parent.name.removeprefix("book-"): path.parent for path in found}
     if not ids:
-        raise ConfigError(f"no book is recorded in {store.root}; make one first: bnexp study --all --budget smoke.")
-    if book_id is not None and book_id not in ids:
-        raise ConfigError(f"{book_id} is not a recorded book: allowed are {', '.join(ids)}.")
-    return _first_readable(load, [ids[book_id]] if book_id else [*reversed(ids.values())], "bnexp study --all")
+        raise ConfigError(f"no book of bnexp study --all is recorded in {store.root}; leave out {book_id} for all studies.")
+    if book_id not in ids:
+        raise ConfigError(f"{book_id} is not a recorded book: allowed are {', '.join(ids)}; without one all studies are taken.")
+    return _first_readable(load, [ids[book_id]], "bnexp study --all")
 
 
 def _first_readable(load: Callable[[Path], T], folders: Sequence[Path], remedy: str) -> T:

@@ -1,24 +1,32 @@
-"""``bnexp study`` without a name: the list of studies, with the runs and the time of each."""
+"""``bnexp study`` without a name: the list of studies by theme, with the runs and the time of each."""
 
 from __future__ import annotations
 
 from bnexp.cli.output import Format, Row, message, print_rows
+from bnexp.config.options import theme_order
 from bnexp.config.schema import ConfigError, StudyConfig
 from bnexp.config.validate import resolve_seeds
 from bnexp.plan.study import Job, jobs, pretraining_job, trained, tuning_jobs
 
 
 def print_studies(format: Format, overrides: list[str]) -> None:
-    """Print one row per study: its question, runs, data set and estimated time with these overrides."""
+    """Print one row per study, by theme: its question, runs, data set and estimated time with these overrides."""
     from bnexp.data.download import DataError
     from bnexp.plan.session import groups
 
-    rows = []
+    rows: list[Row] = []
     for name in groups().get("study", []):
         try:
             rows.append(_row(name, overrides))
         except (ConfigError, DataError) as error:
             message(f"study {name} cannot be read: {error}")
+    rows.sort(key=lambda row: theme_order(row["theme"]))
+    if format is Format.table:  # names each theme once
+        themes = [row["theme"] or "other" for row in rows]
+        rows = [
+            {**row, "theme": theme * (themes.index(theme) == k)}
+            for k, (row, theme) in enumerate(zip(rows, themes, strict=True))
+        ]
     print_rows(rows, format, right=("estimated_time",))
     message(
         "\nRun one with bnexp study NAME, all with bnexp study --all; add data=digits or budget=quick for a faster answer, "
@@ -39,6 +47,7 @@ def _row(name: str, overrides: list[str]) -> Row:
     text, runs = _runs(study)
     seconds = estimate_seconds([changed(spec, job) for job in runs], Store())
     return {
+        "theme": study.theme,
         "study": name,
         "question": study.question,
         "runs": text,

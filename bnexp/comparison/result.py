@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from bnexp.comparison.stats import ALPHA
 from bnexp.config.options import Direction
 from bnexp.plan.study import Level
 
@@ -169,6 +170,8 @@ class Comparison:
         finding: what it shows, whatever was expected.
         p_equivalence_adjusted: after Holm's correction over the equivalence tests of the deciding comparisons.
         p_sign_flip_adjusted: the same over their sign-flip tests.
+        p_beyond_adjusted: p of a difference beyond the margin, after Holm's correction over those of the deciding comparisons.
+        alpha: level that the adjusted p values had to reach.
         unresolved: why equivalence is not tested, though there is a margin; empty if it is.
         resolved_by: the override with which it could be tested; empty if there is none.
         both_untrained: number of pairs in which neither run trained: each diverged or is stuck.
@@ -209,6 +212,8 @@ class Comparison:
     finding: Finding = Finding.nothing
     p_equivalence_adjusted: float = math.nan
     p_sign_flip_adjusted: float = math.nan
+    p_beyond_adjusted: float = math.nan
+    alpha: float = ALPHA
     both_untrained: int = 0
     reference: str = ""
     unresolved: str = ""

@@ -9,7 +9,8 @@ Phipson & Smyth (2010), "Permutation p-values should never be zero"; Hedges (198
 estimator of effect size"; Wilson (1927), "Probable inference"; Schuirmann (1987), "A comparison of the two one-sided tests
 procedure"; Holm (1979), "A simple sequentially rejective multiple test procedure"; Friedman (1937), "The use of ranks";
 Page (1963), "Ordered hypotheses for multiple treatments"; McNemar (1947), "Note on the sampling error of the difference
-between correlated proportions"; Efron (1987), "Better bootstrap confidence intervals".
+between correlated proportions"; Efron (1987), "Better bootstrap confidence intervals"; Benjamini & Yekutieli (2001), "The
+control of the false discovery rate in multiple testing under dependency".
 """
 
 from __future__ import annotations
@@ -205,6 +206,29 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(order) - rank) * p[i]))
         adjusted[i] = largest
     return [float(value) for value in adjusted]
+
+
+def benjamini_yekutieli(p_values: Sequence[float]) -> list[float]:
+    """q values by Benjamini & Yekutieli (2001, theorem 1.3), valid whatever the dependence between the tests.
+
+    With ``p(1) <= .. <= p(m)`` and ``c(m) = 1 + 1/2 + .. + 1/m`` the q of the i-th is the running minimum from the right of
+    ``m c(m) p(i) / i``, at most 1. If everything with q of at most a fixed level is believed, the expected fraction of what is
+    wrong in it is at most that level.
+
+    Args:
+        p_values: p of each test. NaN stands for a test that could not be made; it does not count in m.
+
+    Returns:
+        The q values in the order given; NaN stays NaN.
+    """
+    p = np.asarray(p_values, float)
+    order = [i for i in np.argsort(p, kind="stable") if not math.isnan(p[i])]
+    m, q, least = len(order), np.full(p.size, math.nan), 1.0
+    factor = m * sum(1 / k for k in range(1, m + 1))
+    for rank in range(m, 0, -1):
+        least = min(least, factor * p[order[rank - 1]] / rank)
+        q[order[rank - 1]] = least
+    return [float(value) for value in q]
 
 
 def friedman(blocks: ArrayLike) -> float:

@@ -114,6 +114,7 @@ def judge(contrasts: Sequence[Contrast], look: Look = FIRST) -> list[Comparison]
     beyond = stats.holm([_beyond(contrasts[i], differences[i], look) for i in deciding])
     for k, i in enumerate(deciding):
         tested = replace(found[i], p_adjusted=adjusted[k], p_sign_flip_adjusted=flips[k], p_equivalence_adjusted=equivalence[k])
+        tested = replace(tested, p_beyond_adjusted=beyond[k], alpha=look.alpha)
         tested = replace(tested, finding=finding(tested, beyond[k], look.alpha))
         tested = replace(tested, verdict=comparison_verdict(tested))
         if tested.verdict is Verdict.INCONCLUSIVE and tested.n_needed is not None:

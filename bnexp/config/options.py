@@ -4,6 +4,24 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+# The themes of the study files (``study.theme``), in the order in which lists and the book of claims have them.
+THEMES = (
+    "accuracy",
+    "speed and cost",
+    "robustness",
+    "batches",
+    "layer design",
+    "regularization",
+    "training dynamics",
+    "test-time statistics",
+)
+
+
+def theme_order(theme: str) -> tuple[int, str]:
+    """Sort key of a theme: those of ``THEMES`` first, then a user's own by name, then studies without one."""
+    known = THEMES.index(theme) if theme in THEMES else len(THEMES)
+    return (known if theme else len(THEMES) + 1), theme
+
 
 class DataName(StrEnum):
     digits = "digits"

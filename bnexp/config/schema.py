@@ -411,6 +411,7 @@ class StudyConfig:
     """A question: arms x factors x seeds, a metric, an expected direction, a test."""
 
     name: str = key("", "name of the study", identity=False)
+    theme: str = key("", "what lists of studies group it under, such as robustness; empty: other", identity=False)
     question: str = key("", "the question in one sentence", identity=False)
     claim: str = key("", "what the sources claim", identity=False)
     sources: list[str] = key(factory=list, help="where the claim is made", identity=False)

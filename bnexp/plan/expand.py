@@ -24,6 +24,8 @@ from bnexp.plan.spec import RunSpec, digest, plain
 from bnexp.plan.study import Choice, Job, as_job, merge, pretraining_job
 from bnexp.plan.study import jobs as study_jobs
 
+PRESENTED = ("arm", "levels", "id", "show", "theme")  # keys of a study that change neither its question nor its answer
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -193,7 +195,7 @@ def _fitted(base: RunConfig, swept: dict[str, list[str]]) -> tuple[StudyConfig, 
 
 def _definition(study: StudyConfig) -> dict[str, Any]:
     """The keys of a study that decide its id: what it asks and how it finds the answer."""
-    given = {name: value for name, value in asdict(study).items() if name not in ("arm", "levels", "id", "show")}
+    given = {name: value for name, value in asdict(study).items() if name not in PRESENTED}
     return dict(plain(given if study.tune.grid else given | {"tune": None}))
 
 

@@ -1,7 +1,9 @@
 """The book of claims: what sources claim of batch norm, each claim with what was measured, as one HTML page and as Markdown.
 
-A book belongs to one ``bnexp study --all`` with its overrides. ``<runs>/book/book-<id>/`` holds ``book.json`` (which studies,
+``<runs>/book/book-<id>/`` is the book of one ``bnexp study --all`` with its overrides. It holds ``book.json`` (which studies,
 and why others are not there), ``book.html``, ``book.md`` and ``figures/``, which the Markdown shows.
+``<runs>/book/book-recorded/`` is the book of everything recorded. Its studies are gathered anew each time, so it has no
+``book.json``.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bnexp.comparison.record import StudyRecord
-from bnexp.comparison.result import StudyResult
+from bnexp.comparison.result import StudyResult, Verdict
 from bnexp.plan.spec import digest
 from bnexp.report import markdown, style
-from bnexp.report.claims import COLUMNS, Claim, errata, tell
+from bnexp.report.claims import Contents, arrange, errata, tell
 from bnexp.report.html import page
 from bnexp.tracking.reading import MIB, DamagedRecord, read_as
 from bnexp.tracking.store import Store, write_atomic, write_if_allowed, write_json
 
+RECORDED = "recorded"  # the id of the book of everything recorded
 TEMPLATE = Path(__file__).parent / "book.html.jinja"
 
 
@@ -42,7 +45,7 @@ class Book(_Content):
     Args:
         overrides: those of all its studies.
         studies: ``name-id`` of each study in it.
-        missing: name of each other study -> why it is not in the book.
+        missing: each other study -> why it is not in the book.
         folder: where ``book.json`` was read, or is to be written.
     """
 
@@ -54,8 +57,8 @@ class Book(_Content):
 
     @property
     def command(self) -> str:
-        """The command that runs the studies and writes the book again."""
-        return shlex.join(["bnexp", "study", "--all", *self.overrides])
+        """The command that makes the book again."""
+        return "bnexp report --book" if self.id == RECORDED else shlex.join(["bnexp", "study", "--all", *self.overrides])
 
     def save(self) -> None:
         content = asdict(self)
@@ -66,6 +69,11 @@ class Book(_Content):
 def planned(overrides: list[str], store: Store) -> Book:
     """The book of ``bnexp study --all`` with these overrides, still empty."""
     return Book(overrides, folder=store.root / "book" / f"book-{digest(sorted(overrides), 8)}")
+
+
+def recorded(studies: list[str], older: dict[str, str], store: Store) -> Book:
+    """The book of everything recorded: these studies, and why others are not in it."""
+    return Book([], studies, older, folder=store.root / "book" / f"book-{RECORDED}")
 
 
 def load(folder: Path) -> Book:
@@ -80,23 +88,28 @@ def load(folder: Path) -> Book:
 
 def write(book: Book, studies: Sequence[tuple[StudyRecord, StudyResult]], store: Store) -> Path | None:
     """Write ``book.html``, ``book.md`` and the figures. Returns the path of the page, or None if the folder is read-only."""
-    claims = [tell(record, result, store) for record, result in studies]
-    if not write_if_allowed(book.folder / "book.html", render(book, claims)):
+    contents = arrange(tell(record, result, store, book.folder) for record, result in studies)
+    if not write_if_allowed(book.folder / "book.html", render(book, contents)):
         return None
     pictures = book.folder / "figures"
     if pictures.is_symlink() or pictures.is_file():
         pictures.unlink()  # a link could lead anywhere
     shutil.rmtree(pictures, ignore_errors=True)
-    for claim in claims:
+    for claim in contents.claims:
         for figure in claim.figures:
             write_atomic(pictures / f"{figure.id}.png", style.png(figure.chart))
-    write_atomic(book.folder / "book.md", markdown.render(book.command, claims, book.missing))
+    write_atomic(book.folder / "book.md", markdown.render(book.command, contents, book.missing))
     return book.folder / "book.html"
 
 
-def render(book: Book, claims: Sequence[Claim]) -> str:
+def render(book: Book, contents: Contents) -> str:
     """The book as the text of one HTML document."""
-    verdicts = Counter(claim.result.verdict.value for claim in claims)
+    verdicts = Counter(claim.result.verdict.value for claim in contents.claims)
     return page(
-        TEMPLATE, book=book, claims=claims, columns=COLUMNS, errata=errata(claims), verdicts=dict(verdicts.most_common())
+        TEMPLATE,
+        "book",
+        book=book,
+        contents=contents,
+        errata=errata(contents.claims),
+        verdicts={verdict.value: verdicts[verdict] for verdict in Verdict if verdicts[verdict]},
     )

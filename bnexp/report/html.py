@@ -68,11 +68,16 @@ def render(report: Report) -> str:
     )
 
 
-def page(template: Path, **content: Any) -> str:
+def page(template: Path, own: str = "", /, **content: Any) -> str:
     """A template with ``content`` as one document that needs nothing from outside.
 
     The template gets the style, the charting library, the script that draws charts, and the hashes of both scripts for its
     content security policy. It extends ``page.html.jinja``, wherever it lies itself.
+
+    Args:
+        template: path of the template.
+        own: name of the style ``<own>.css`` and the script ``<own>.js`` that only this page has; empty if it has none.
+        content: what the template shows.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, HERE]),
@@ -95,10 +100,14 @@ def page(template: Path, **content: Any) -> str:
         "script_json": script_json,
         "embedded": embedded,
     }
-    library, program = _library(), (HERE / "report.js").read_text(encoding="utf-8")
+    parts = ["report", own] if own else ["report"]
+    look, program = (
+        "\n".join((HERE / f"{part}.{kind}").read_text(encoding="utf-8") for part in parts) for kind in ("css", "js")
+    )
+    library = _library()
     return environment.get_template(template.name).render(
         **content,
-        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
+        style=Markup(look),
         library=Markup(library),
         program=Markup(program),
         hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in (library, program)),

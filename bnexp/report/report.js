@@ -7,13 +7,23 @@
 
   // `ast` interprets Vega's expressions instead of compiling them, so that the page needs no permission to evaluate text.
   const options = { actions: false, renderer: "svg", ast: true, tooltip: { theme: "report" } };
-  document.querySelectorAll("[data-spec]").forEach(async (place) => {
+  const waiting = new Set(document.querySelectorAll("[data-spec]"));
+
+  async function draw(place) {
+    if (!waiting.delete(place)) return;
     const spec = JSON.parse(document.getElementById(place.dataset.spec).textContent);
     place.replaceChildren();
     const { view } = await vegaEmbed(place, spec, options);
     views.push(view);
     place.dataset.drawn = "";
-  });
+  }
+
+  // A chart in a closed part is drawn when the part opens, so that a long page opens quickly.
+  for (const place of waiting) {
+    const closed = place.closest("details:not([open])");
+    if (closed) closed.addEventListener("toggle", () => draw(place));
+    else draw(place);
+  }
 
   function signal(name, value) {
     for (const view of views) {
@@ -35,7 +45,10 @@
 
   document.getElementById("level")?.addEventListener("change", (event) => signal("level", event.target.value));
 
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => (part.open = true)));
+  addEventListener("beforeprint", () => {
+    document.querySelectorAll("details").forEach((part) => (part.open = true));
+    waiting.forEach(draw);
+  });
 
   const form = document.getElementById("filters");
   if (!form) return;

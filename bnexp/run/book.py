@@ -1,18 +1,22 @@
-"""Runs every study in turn and makes the book of claims: ``bnexp study --all`` and ``bnexp report --book`` without printing."""
+"""Runs every study in turn and makes the book of claims: ``bnexp study --all`` and ``bnexp report --book`` without printing.
+
+``bnexp report --book`` has no list of studies: it takes the latest concluded study of each name that is recorded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from bnexp.comparison.conclude import conclude
-from bnexp.comparison.record import StudyRecord
+from bnexp.comparison.record import STUDY, VERDICT, StudyRecord
 from bnexp.comparison.record import load as load_record
 from bnexp.comparison.result import StudyResult
 from bnexp.config.schema import ConfigError
 from bnexp.data.download import DataError
 from bnexp.plan.session import session
-from bnexp.report.book import Book, planned
+from bnexp.report.book import Book, planned, recorded
 from bnexp.run.study import Listener, run_recorded
 from bnexp.tracking.store import Store
 
@@ -71,6 +75,51 @@ def run_book(overrides: Sequence[str], store: Store, listener: BookListener) -> 
             found.book = replace(found.book, studies=[*found.book.studies, f"{name}-{record.study_id}"])
         found.book.save()  # after each study, so that an interrupted book can be written with the studies it has
     return found
+
+
+def gather(store: Store) -> Book:
+    """The book of everything recorded: of each name the concluded study that was run last, by the time of its command.
+
+    All others are named in the book with the reason.
+
+    Raises:
+        ConfigError: no study is concluded.
+    """
+    folders = [path.parent for path in store.root.glob(f"[!.]*/study-*/{STUDY}")]
+    latest: dict[str, Path] = {}
+    left: dict[str, str] = {}
+    for folder in sorted(folders, key=lambda folder: (folder / STUDY).stat().st_mtime):
+        if problem := _problem(folder):
+            left[_label(folder)] = problem
+            continue
+        if older := latest.get(folder.parent.name):
+            left[_label(older)] = f"{_label(folder)} was run later."
+        latest[folder.parent.name] = folder
+    if not latest and left:
+        reasons = " ".join(f"{study}: {why}" for study, why in left.items())
+        raise ConfigError(f"no study in {store.root} can be in a book. {reasons}")
+    if not latest:
+        raise ConfigError(
+            f"no study is concluded in {store.root}; run one first, as with bnexp study batchnorm data=digits, "
+            "or all of them: bnexp study --all --budget smoke."
+        )
+    return recorded([_label(latest[name]) for name in sorted(latest)], dict(sorted(left.items())), store)
+
+
+def _label(folder: Path) -> str:
+    """``name-id`` of the study in a folder."""
+    return f"{folder.parent.name}-{folder.name.removeprefix('study-')}"
+
+
+def _problem(folder: Path) -> str:
+    """Why the study in a folder cannot be in a book; empty if it can."""
+    if not (folder / VERDICT).exists():
+        return "it has no verdict yet; finish it with its bnexp study command: finished runs are kept."
+    try:
+        load_record(folder)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def compare_again(book: Book, store: Store, listener: BookListener) -> Concluded:

@@ -168,7 +168,7 @@ def test_the_book_names_damaged_files_and_is_written_all_the_same(ask: Cli, runs
     assert (book.code, [row["study"] for row in json.loads(book.out)]) == (0, ["batchnorm"])
     assert f"{damaged[0]} is damaged" in book.err
     assert f"{damaged[2]} is damaged" in book.err
-    assert "3 finished, 1 damaged" in next(runs.glob("book/*/book.html")).read_text()
+    assert "3 finished, 1 damaged" in (runs / "book" / "book-recorded" / "book.html").read_text()
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -182,25 +182,30 @@ def test_a_damaged_study_or_book_is_named(ask: Cli, runs: Path, name: str) -> No
     assert "finished runs are kept" in report.err
     told = ask("report", "--book")
     assert told.code == 2
+    assert f"batchnorm-{study.parent.name.removeprefix('study-')}: {study} is damaged" in told.err
+    book_id = book.parent.name.removeprefix("book-")
+    told = ask("report", book_id, "--book")
+    assert told.code == 2
     assert f"study batchnorm-{study.parent.name.removeprefix('study-')} is left out: {study} is damaged" in told.err
     DAMAGES[name](book)
-    assert f"{book} is damaged: " in ask("report", "--book").err
+    assert f"{book} is damaged: " in ask("report", book_id, "--book").err
     assert len(json.loads(ask("runs", "--json").out)) == 4
 
 
 def test_of_two_studies_the_damaged_one_costs_not_the_other(ask: Cli, runs: Path) -> None:
     (study,), (book,) = runs.glob("*/*/study.json"), runs.glob("*/*/book.json")
-    for path in (study, book):
-        newer = Path(shutil.copytree(path.parent, path.parent.with_name(f"{path.parent.name}0")))
-        (newer / path.name).write_text("null")
-        if (newer / "verdict.json").exists():
-            os.utime(newer / "verdict.json", (2**31, 2**31))
-        os.utime(newer / path.name, (2**31, 2**31))
-    for command in (("report",), ("report", "batchnorm"), ("report", "--book")):
+    newer = Path(shutil.copytree(study.parent, study.parent.with_name(f"{study.parent.name}0")))
+    (newer / "study.json").write_text("null")
+    for name in ("study.json", "verdict.json"):
+        os.utime(newer / name, (2**31, 2**31))
+    for command in (("report",), ("report", "batchnorm")):
         result = ask(*command)
         assert result.code == 0
         assert "0/" in result.err
         assert "is damaged: it is null, not a mapping. The one recorded before it is shown." in result.err
+    result = ask("report", "--book", "--json")
+    assert [row["id"] for row in json.loads(result.out)] == [study.parent.name.removeprefix("study-")]
+    assert f"batchnorm-{newer.name.removeprefix('study-')} is not in the book: {newer / 'study.json'} is damaged" in result.err
     both = json.loads(book.read_text())
     book.write_text(json.dumps(both | {"studies": [*both["studies"], f"{both['studies'][0]}0", "absent-1a2b"]}))
     result = ask("report", "--book", book.parent.name.removeprefix("book-"))
@@ -259,7 +264,7 @@ def test_what_is_wrong_with_a_study_is_said(ask: Cli, runs: Path, change: dict[s
 def test_a_book_names_studies_and_no_other_places(ask: Cli, runs: Path, studies: object) -> None:
     (path,) = runs.glob("book/*/book.json")
     path.write_text(with_values(path.read_text(), {"studies": [studies] if isinstance(studies, str) else studies}))
-    result = ask("report", "--book")
+    result = ask("report", path.parent.name.removeprefix("book-"), "--book")
     assert result.code == 2
     assert f"{path} is damaged: studies " in result.err
 
@@ -281,7 +286,7 @@ def test_a_report_is_written_where_its_record_lies(ask: Cli, runs: Path, tmp_pat
     book.write_text(with_values(book.read_text(), {"studies": ["batchnorm-received"], "overrides": ["data=other"]}))
     assert ask("report", "batchnorm").code == 0
     assert not (moved / "report.html").is_symlink()
-    assert ask("report", "--book").code == 0
+    assert ask("report", book.parent.name.removeprefix("book-"), "--book").code == 0
     assert (book.parent / "figures" / "other-difference-0.png").is_file()
     assert len(list(runs.glob("book/*"))) == 1
     assert not (runs / "other").exists()
@@ -310,7 +315,8 @@ def test_random_changes_of_every_file_end_in_an_answer(ask: Cli, runs: Path, see
         (path,) = runs.glob(f"*/*/{name}")
         for content in flips(path, seed):
             path.write_bytes(content)
-            assert ask("report", *(["--book"] if name == "book.json" else [])).code in (0, 2)
+            book_id = path.parent.name.removeprefix("book-")
+            assert ask("report", *([book_id, "--book"] if name == "book.json" else [])).code in (0, 2)
 
 
 def test_a_damaged_record_is_trained_again(ask: Cli, runs: Path) -> None:

@@ -20,8 +20,13 @@ ONE = ("budget=smoke", "study.seeds=1")
 
 
 def book() -> Path:
-    (path,) = Store().root.glob("book/book-*")
-    return path
+    """The one book of ``study --all``."""
+    (path,) = Store().root.glob("book/book-*/book.json")
+    return path.parent
+
+
+def book_id() -> str:
+    return book().name.removeprefix("book-")
 
 
 @pytest.mark.slow
@@ -62,7 +67,7 @@ def test_the_book_is_written_again_from_the_records(cli: Cli, monkeypatch: pytes
     before = (book() / "book.md").read_text()
     for name in ("book.html", "book.md"):
         (book() / name).unlink()
-    again = cli("report", "--book", "--json")
+    again = cli("report", book_id(), "--book", "--json")
     assert again.code == 0
     assert json.loads(again.out) == json.loads(first.out)
     assert (book() / "book.md").read_text() == before
@@ -73,6 +78,44 @@ def test_the_book_is_written_again_from_the_records(cli: Cli, monkeypatch: pytes
     assert len(errata) == 4
     assert all(str(escape(text)) in page for text in errata)
     assert "is not a recorded book" in cli("report", "nothing", "--book").err
+
+
+def test_a_book_is_made_of_the_latest_concluded_study_of_each_name(cli: Cli) -> None:
+    for name, *overrides in (("batchnorm", "optim.lr=0.02"), ("batchnorm",), ("epsilon",)):
+        cli("study", name, *ONE, *overrides)
+    kept, older = sorted(
+        Store().root.glob("batchnorm/study-*"), key=lambda path: "optim.lr=0.02" in (path / "study.json").read_text()
+    )
+    cli("report", f"batchnorm-{older.name.removeprefix('study-')}")  # to look at it does not make it the latest
+    open_one = Store().root / "placement" / "study-0123"
+    open_one.mkdir(parents=True)
+    (open_one / "study.json").write_text((kept / "study.json").read_text())
+    result = cli("report", "--book", "--json")
+    assert result.code == 0
+    rows = json.loads(result.out)
+    assert rows[0]["id"] == kept.name.removeprefix("study-")
+    assert [row["study"] for row in rows] == ["batchnorm", "epsilon"]
+    page = Store().root / "book" / "book-recorded" / "book.html"
+    assert f"The book of claims: {page}" in result.err
+    label = older.name.replace("study-", "batchnorm-")
+    for text in (result.err, page.read_text(), page.with_name("book.md").read_text().replace("\\", "")):
+        assert label in text
+        assert f"{kept.name.replace('study-', 'batchnorm-')} was run later" in text
+        assert "placement-0123" in text
+        assert "it has no verdict yet" in text
+
+
+def test_a_book_links_to_the_reports_that_it_is_asked_to_write(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "batchnorm")
+    cli("study", "--all", *ONE)
+    (folder,) = Store().root.glob("batchnorm/study-*")
+    link = f"../../batchnorm/{folder.name}/report.html"
+    assert link not in (book() / "book.html").read_text()
+    assert f"bnexp report {folder.name.replace('study-', 'batchnorm-')}" in (book() / "book.html").read_text()
+    result = cli("report", book_id(), "--book", "--reports")
+    assert result.code == 0
+    assert (book() / link).exists()
+    assert f'href="{link}"' in (book() / "book.html").read_text()
 
 
 OWN = """# @package _global_
@@ -111,7 +154,7 @@ def test_a_study_of_ones_own_shows_its_figures_and_what_others_found(
     for path in (report, book() / "book.html", book() / "book.md"):
         path.unlink()
     assert cli("report", "own").code == 0
-    assert cli("report", "--book").code == 0
+    assert cli("report", book_id(), "--book").code == 0
     found = ("A. N. Other 2020", "half of it.", "87.25", "99.5 to 100", "The sources forgot the seeds.")
     for path in (report, book() / "book.html"):
         page = path.read_text()
@@ -185,13 +228,27 @@ def test_every_study_runs_where_wandb_is_not_installed(cli: Cli, monkeypatch: py
     [
         (["study", "batchnorm", "--all"], "--all runs every study: leave out batchnorm"),
         (["study", "--all", "--budget", "smok"], "Did you mean smoke?"),
-        (["report", "--book"], "no book is recorded"),
+        (["report", "--book"], "no study is concluded in"),
+        (["report", "59ec6b25", "--book"], "no book of bnexp study --all is recorded in"),
+        (["report", "--reports"], "--reports goes with --book"),
     ],
 )
 def test_wrong_use_is_answered_in_one_sentence(cli: Cli, arguments: list[str], sentence: str) -> None:
     result = cli(*arguments)
     assert result.code == 2
     assert sentence in result.err
+
+
+def test_studies_are_listed_by_theme(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "batchnorm", "cost", "norm_kind")
+    rows = json.loads(cli("study", "--json").out)
+    assert [(row["theme"], row["study"]) for row in rows] == [
+        ("accuracy", "batchnorm"),
+        ("accuracy", "norm_kind"),
+        ("speed and cost", "cost"),
+    ]
+    table = cli("study").out.splitlines()
+    assert [line.split("  ")[0] for line in table] == ["theme", "accuracy", "", "speed and cost"]
 
 
 def test_the_list_of_studies_takes_a_budget(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,19 @@ def test_holm_is_monotone_and_between_raw_and_bonferroni(p: list[float]) -> None
     assert stats.holm(p[::-1]) == adjusted[::-1]
 
 
+@given(p_values)
+def test_benjamini_yekutieli_is_scipys(p: list[float]) -> None:
+    assert stats.benjamini_yekutieli(p) == pytest.approx(reference.false_discovery_control(p, method="by"), rel=1e-12)
+
+
+def test_benjamini_yekutieli_by_hand() -> None:
+    # m = 3 tests were made, c(3) = 11/6: .01 * 5.5 / 1, .03 * 5.5 / 2, .04 * 5.5 / 3
+    q = stats.benjamini_yekutieli([0.04, math.nan, 0.01, 0.03])
+    assert math.isnan(q[1])
+    assert [q[0], q[2], q[3]] == pytest.approx([0.22 / 3, 0.055, 0.22 / 3])
+    assert stats.benjamini_yekutieli([]) == []
+
+
 def test_friedman_is_scipys() -> None:
     table = np.random.default_rng(6).normal([0, 0, 0.5, 1], 1, (8, 4))
     assert stats.friedman(table) == pytest.approx(reference.friedmanchisquare(*table.T).pvalue)

@@ -64,7 +64,8 @@ def test_names_may_be_words_of_any_language_and_levels_any_text(tmp_path: Path, 
 
 def test_the_study_id_hashes_what_is_asked_not_how_it_is_shown() -> None:
     base = e.expand_study(["study=batchnorm", "study.seeds=1"]).study_id
-    assert e.expand_study(["study=batchnorm", "study.seeds=1", "track.wandb.mode=disabled"]).study_id == base
+    for shown in ("track.wandb.mode=disabled", "study.theme=mine"):
+        assert e.expand_study(["study=batchnorm", "study.seeds=1", shown]).study_id == base, shown
     for other in (
         "study.seeds=2",
         "optim.lr=0.1",

@@ -47,10 +47,10 @@ class Page(HTMLParser):
         return [a for t, a in self.elements if t == tag and all(a.get(k.replace("_", "-")) == v for k, v in wanted.items())]
 
 
-def browse(path: Path, profile: Path) -> tuple[Page, str]:
-    """The page as the browser made it, and what it wrote to the console."""
+def browse(path: Path, profile: Path, fragment: str = "") -> tuple[Page, str]:
+    """The page as the browser made it, and what it wrote to the console. ``fragment``: what its address ends with."""
     assert CHROMIUM
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", path.as_uri()]
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", path.as_uri() + fragment]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return Page(done.stdout), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
