@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,6 +12,8 @@ from bnexp.cli.printed import Printed
 from bnexp.cli.result import went_wrong
 from bnexp.config.schema import ConfigError
 from bnexp.run.book import BookListener, compare_again, run_book
+from bnexp.run.forecast import duration_text
+from bnexp.run.seeds import Clock, parse_time
 
 if TYPE_CHECKING:
     from bnexp.comparison.result import StudyResult
@@ -20,12 +23,13 @@ if TYPE_CHECKING:
     from bnexp.tracking.store import Store
 
 
-def run_all(overrides: list[str], format: Format) -> None:
-    """Run every study with these overrides and write the book."""
+def run_all(overrides: list[str], format: Format, time: str | None = None) -> None:
+    """Run every study with these overrides, in the given time if there is one, and write the book."""
     from bnexp.tracking.store import Store
 
     store = Store()
-    found = run_book(overrides, store, PrintedBook(Format.json))
+    clock = Clock(None if time is None else parse_time(time))
+    found = run_book(overrides, store, PrintedBook(Format.json), clock)
     _write(found, store, format)
     if found.book.missing or any(went_wrong(result) for _, result in found.studies):
         raise typer.Exit(SOME_FAILED)
@@ -57,6 +61,15 @@ class PrintedBook(BookListener, Printed):
 
     def begins(self, name: str, number: int, count: int) -> None:
         message(f"\n[{number}/{count}] {name}")
+        self._told_plan = False
+
+    def goes_on(self, name: str, num_seeds: int, seconds: float) -> None:
+        message(f"\n{name} goes on to {num_seeds} seeds; expected to be settled in about {duration_text(seconds)}")
+
+    def too_late(self, names: Sequence[str]) -> None:
+        message(
+            f"\nThe time was over before {len(names)} studies began: {', '.join(names)}. The same command goes on from there."
+        )
 
     def left_out(self, name: str, reason: str) -> None:
         message(f"study {name} is left out: {reason}")

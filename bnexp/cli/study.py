@@ -66,7 +66,7 @@ def study(
         if name is not None and "=" not in name:
             raise ConfigError(f"--all runs every study: leave out {name}, or leave out --all.")
         chosen = [*([name] if name else []), *chosen]
-        return book.print_plans(chosen, format) if dry_run else book.run_all(chosen, format)
+        return book.print_plans(chosen, format) if dry_run else book.run_all(chosen, format, time)
     assert name is not None
     if "=" in name:
         raise ConfigError(f"{name} is an override, but the study's name comes first: bnexp study batchnorm {name}.")

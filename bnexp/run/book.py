@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import monotonic
 
 from bnexp.comparison.conclude import conclude
 from bnexp.comparison.record import STUDY, VERDICT, StudyRecord
 from bnexp.comparison.record import load as load_record
 from bnexp.comparison.result import StudyResult
+from bnexp.comparison.stats import MIN_PAIRS
 from bnexp.config.schema import ConfigError
 from bnexp.data.download import DataError
 from bnexp.plan.session import session
 from bnexp.report.book import Book, planned, recorded
+from bnexp.run.schedule import Candidate, next_candidate
+from bnexp.run.seeds import Clock
 from bnexp.run.study import Listener, run_recorded
 from bnexp.tracking.store import Store
 
@@ -27,6 +31,12 @@ class BookListener(Listener):
     def begins(self, name: str, number: int, count: int) -> None:
         """Study ``name`` begins; it is number ``number`` of ``count``, from 1."""
 
+    def goes_on(self, name: str, num_seeds: int, seconds: float) -> None:
+        """Study ``name`` gets seeds up to ``num_seeds``; it is expected to be settled in so many seconds."""
+
+    def too_late(self, names: Sequence[str]) -> None:
+        """The time was over before these studies began; they are not in the book."""
+
     def left_out(self, name: str, reason: str) -> None:
         """Study ``name`` is not in the book, for this reason."""
 
@@ -36,14 +46,24 @@ class Concluded:
     """A book with the records and results of the studies in it."""
 
     book: Book
-    studies: list[tuple[StudyRecord, StudyResult]] = field(default_factory=list)
+    _studies: dict[str, tuple[StudyRecord, StudyResult]] = field(default_factory=dict)
+
+    @property
+    def studies(self) -> list[tuple[StudyRecord, StudyResult]]:
+        return list(self._studies.values())
+
+    def add(self, record: StudyRecord, result: StudyResult) -> None:
+        """Take a study into the book; a result with fewer seeds is replaced."""
+        study = f"{record.study.name}-{record.study_id}"
+        self._studies[study] = record, result
+        self.book = replace(self.book, studies=list(dict.fromkeys([*self.book.studies, study])))
 
     def leave_out(self, name: str, reason: str) -> None:
         """Note in the book that a study is missing, and why."""
         self.book = replace(self.book, missing=self.book.missing | {name: reason})
 
 
-def run_book(overrides: Sequence[str], store: Store, listener: BookListener) -> Concluded:
+def run_book(overrides: Sequence[str], store: Store, listener: BookListener, clock: Clock | None = None) -> Concluded:
     """Run every study with these overrides. A study that cannot run is named in the book; the others go on.
 
     The report of a single study takes some seconds, so it is drawn only for W&B. ``bnexp report NAME`` writes it later.
@@ -52,6 +72,8 @@ def run_book(overrides: Sequence[str], store: Store, listener: BookListener) -> 
         overrides: Hydra overrides for every study.
         store: where runs, studies and the book are recorded.
         listener: is told how the studies go.
+        clock: how much time there is; None: as much as they take. With a limit each study first gets the six seeds of a
+            verdict, and then that one goes on which is expected to be settled soonest (``schedule``).
 
     Raises:
         ConfigError: an override cannot be read.
@@ -59,22 +81,56 @@ def run_book(overrides: Sequence[str], store: Store, listener: BookListener) -> 
     """
     with session(overrides) as hydra:  # refuses at once what no study can run with
         names = hydra.groups.get("study", [])
-    found = Concluded(planned(list(overrides), store))
+    found, candidates = Concluded(planned(list(overrides), store)), list[Candidate]()
+    at_most = MIN_PAIRS if clock and clock.limit is not None else None
     for number, name in enumerate(names, 1):
+        if clock and clock.left <= 0:
+            late = names[number - 1 :]
+            listener.too_late(late)
+            for other in late:
+                found.leave_out(other, "the time was over before it began; the same command goes on from there")
+            found.book.save()
+            break
         listener.begins(name, number, len(names))
-        try:
-            record, result = run_recorded(name, overrides, store, listener, report=False)
-        except DataError:
-            raise  # the others need the same data
-        except Exception as error:
-            reason = str(error) or type(error).__name__
-            found.leave_out(name, reason)
-            listener.left_out(name, reason)
-        else:
-            found.studies.append((record, result))
-            found.book = replace(found.book, studies=[*found.book.studies, f"{name}-{record.study_id}"])
-        found.book.save()  # after each study, so that an interrupted book can be written with the studies it has
+        if candidate := _advance(found, name, overrides, store, listener, at_most):
+            candidates.append(candidate)
+    while clock and clock.limit is not None and (best := next_candidate(candidates, clock.left)):
+        candidates.remove(best)
+        listener.goes_on(best.name, best.next_number, best.expected_seconds)
+        if further := _advance(found, best.name, overrides, store, listener, best.next_number):
+            candidates.append(further)
     return found
+
+
+def _advance(
+    found: Concluded, name: str, overrides: Sequence[str], store: Store, listener: BookListener, at_most: int | None
+) -> Candidate | None:
+    """Run a study, or go on with it, and take it into the book; None if it cannot run.
+
+    Args:
+        found: the book.
+        name: of the study.
+        overrides: Hydra overrides for every study.
+        store: where runs and studies are recorded.
+        listener: is told how it goes.
+        at_most: the number of seeds that it may have for now; None: all that it asks for.
+    """
+    start = monotonic()
+    try:
+        record, result = run_recorded(name, overrides, store, listener, report=False, at_most=at_most)
+    except DataError:
+        raise  # the others need the same data
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        found.leave_out(name, reason)
+        found.book.save()
+        listener.left_out(name, reason)
+        return None
+    found.add(record, result)
+    found.book.save()  # after each study, so that an interrupted book can be written with the studies it has
+    num_seeds = len({run.seed for run in record.runs})
+    before = 0 if at_most in (None, MIN_PAIRS) else at_most - 1
+    return Candidate(name, record, result, (monotonic() - start) / max(1, num_seeds - before))
 
 
 def gather(store: Store) -> Book:
@@ -141,7 +197,7 @@ def compare_again(book: Book, store: Store, listener: BookListener) -> Concluded
             record = load_record(store.study_path(*study.rsplit("-", 1)))
             result = conclude(record, store)
             record.save_verdict(result)
-            found.studies.append((record, result))
+            found.add(record, result)
         except ConfigError as error:
             found.leave_out(study, str(error))
             listener.left_out(study, str(error))

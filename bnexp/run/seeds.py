@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -31,6 +32,11 @@ class Clock:
     _spent: float = 0.0
     _seeds: int = 0
 
+    @property
+    def left(self) -> float:
+        """Seconds until the limit; infinite without one."""
+        return math.inf if self.limit is None else self.limit - (time.monotonic() - self._start)
+
     def trained(self, seconds: float, num_seeds: int) -> None:
         """Note that ``num_seeds`` more seeds took ``seconds``."""
         self._spent += seconds
@@ -38,10 +44,7 @@ class Clock:
 
     def allows(self, num_seeds: int) -> bool:
         """Whether so many more seeds are expected to fit. Before anything has trained, only whether there is time left."""
-        if self.limit is None:
-            return True
-        expected = num_seeds * self._spent / self._seeds if self._seeds else 0.0
-        return time.monotonic() - self._start + expected <= self.limit
+        return (num_seeds * self._spent / self._seeds if self._seeds else 0.0) <= self.left
 
 
 def parse_time(text: str) -> float:

@@ -60,6 +60,21 @@ def test_a_study_that_cannot_run_stops_no_other_and_is_named(cli: Cli, tmp_path:
     assert "needs at least two arms" in (book() / "book.md").read_text()
 
 
+def test_with_a_limited_time_each_study_begins_and_the_nearest_to_an_answer_goes_on(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, "affine", "batchnorm")
+    ran = cli("study", "--all", "budget=smoke", "--time", "1h", "--max-seeds", "8", "--json")
+    rows = {row["study"]: row["verdict"] for row in json.loads(ran.out)}
+    assert set(rows) == {"affine", "batchnorm"}
+    assert "ESTIMATE" not in rows.values()  # six seeds each before anything else
+    assert ran.err.index("[2/2] batchnorm") < (ran.err.find(" goes on to ") + 1 or len(ran.err))
+    assert "Seeds are added until it is settled, at most 8." in ran.err
+    late = cli("study", "--all", "budget=smoke", "--time", "0.001s", "--max-seeds", "8", "--json")
+    assert "The time was over before 2 studies began: affine, batchnorm. The same command goes on from there." in late.err
+    assert (json.loads(late.out), late.code) == ([], 3)
+
+
 def test_the_book_is_written_again_from_the_records(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "blog", "conv_bias")
     first = cli("study", "--all", *ONE, "--json")
