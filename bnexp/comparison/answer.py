@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from bnexp.comparison.looks import Look
 from bnexp.comparison.method import Method
-from bnexp.comparison.reason import needed, why
+from bnexp.comparison.reason import unclear, why
 from bnexp.comparison.result import Comparison, Test, Verdict, leading
 from bnexp.comparison.stats import MIN_PAIRS
 from bnexp.comparison.text import SETTINGS, p_equals
+from bnexp.comparison.words import settings_text
 from bnexp.config.options import Direction
 from bnexp.config.schema import StudyConfig
 from bnexp.plan.deciding import claims_unlike
@@ -80,8 +81,8 @@ def _other_part(deciding: Sequence[Comparison], lead: Comparison, verdict: Verdi
 
 
 def _where(settings: Mapping[str, str]) -> str:
-    """`` on mnist with learning rate 0.01, momentum 0.9, batch size 64, epochs 10``, as far as known."""
-    known = ", ".join(f"{label} {settings[key]}" for key, label in SETTINGS.items() if key in settings)
+    """`` on mnist with learning rate 0.01, momentum 0.9, batch size 64, 10 epochs``, as far as known."""
+    known = settings_text(settings, SETTINGS)
     data = settings.get("data.name")
     return (f" on {data}" if data else "") + (f" with {known}" if known else "")
 
@@ -92,13 +93,15 @@ def _evidence(c: Comparison, family: int) -> str:
     if not c.n or c.all_untrained:
         return seeds
     if c.verdict is Verdict.ESTIMATE:
-        return "; ".join(part for part in (f"{seeds}, and a verdict needs {MIN_PAIRS}", needed(c)) if part)
+        return f"{seeds}, and a verdict needs {MIN_PAIRS}"
     corrected = f", corrected for {family} comparisons" if family > 1 else ""
     if c.shows_equivalence:
         test = "anytime-valid TOST" if c.test in (Test.anytime_t, Test.anytime_sign) else "TOST"
         return f"{seeds}, {test} {p_equals(c.p_equivalence_adjusted)}{corrected}"
     if c.shows_difference:
         return f"{seeds}, {_TEST_NAMES[c.test]} {p_equals(c.p_adjusted)}{corrected}; {why(c)}"
+    if c.measured >= MIN_PAIRS and c.direction != Direction.equivalent:
+        return f"{seeds}, {_TEST_NAMES[c.test]} {p_equals(c.p_adjusted)}{corrected}: {unclear(c)}"
     return f"{seeds}, {why(c)}"
 
 
@@ -109,12 +112,21 @@ def _others(study: StudyConfig, deciding: Sequence[Comparison], verdict: Verdict
     if verdict is Verdict.ESTIMATE:
         return f"; {len(deciding)} comparisons decide"
     shown, refuted = sum(c.shows_claim for c in deciding), sum(c.refutes_claim for c in deciding)
-    open_ones = len(deciding) - shown - refuted
-    if claims_unlike(study):
-        words, what = ("different", "equivalent", "open"), f"of {len(deciding)} pairs"
-    else:
-        words, what = ("as claimed", "against the claim", "open"), f"of {len(deciding)} deciding comparisons"
-        if not (refuted or open_ones):
-            return f"; all {len(deciding)} deciding comparisons are as claimed"
-    counts = zip((shown, refuted, open_ones), words, strict=True)
-    return f"; {what} " + ", ".join(f"{count} {word}" for count, word in counts if count)
+    unlike = claims_unlike(study)
+    words = ("differ", "are equivalent", "are open") if unlike else ("are as claimed", "go against the claim", "are open")
+    what = "pairs" if unlike else "deciding comparisons"
+    counts = [(n, word) for n, word in zip((shown, refuted, len(deciding) - shown - refuted), words, strict=True) if n]
+    if len(counts) == 1:
+        every = "both" if len(deciding) == 2 else f"all {len(deciding)}"
+        return f"; {every} {what} {counts[0][1]}"
+    listed = [f"{n} {_SINGULAR[word] if n == 1 else word}" for n, word in counts]
+    return f"; of {len(deciding)} {what} {', '.join(listed[:-1])} and {listed[-1]}"
+
+
+_SINGULAR = {
+    "differ": "differs",
+    "are equivalent": "is equivalent",
+    "are as claimed": "is as claimed",
+    "go against the claim": "goes against the claim",
+    "are open": "is open",
+}

@@ -15,6 +15,7 @@ import numpy as np
 from bnexp.comparison import stats
 from bnexp.comparison.method import Method
 from bnexp.comparison.pairing import Results, place, seed_text
+from bnexp.comparison.result import Comparison
 from bnexp.comparison.stats import Array
 from bnexp.comparison.text import quantity
 
@@ -52,6 +53,13 @@ class Courses:
         rows = np.array([[course[seed] for course in found] for seed in seeds], float).reshape(-1, len(levels))
         incomplete = set().union(*found) - complete - lost
         return cls(seeds, rows, len(lost.intersection(seeds)), sorted(incomplete))
+
+
+def gain(c: Comparison) -> str:
+    """What such an analysis speaks of: ``the gain in accuracy of batch over none``."""
+    if c.unit.split("/")[0] == "pp":
+        return f"the gain in accuracy of {c.arm} over {c.baseline}"
+    return f"the difference {c.arm} − {c.baseline}"
 
 
 def by_seed(results: Results, arm: str, baseline: str, level: str) -> dict[int, float]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bnexp.comparison import stats
 from bnexp.comparison.contrast import Contrast, Inputs, Questions
-from bnexp.comparison.factorial import Courses, Factorial, by_seed, lost_seeds, means_note
+from bnexp.comparison.factorial import Courses, Factorial, by_seed, gain, lost_seeds, means_note
 from bnexp.comparison.pairing import Pairs, Results, factor_names
 from bnexp.comparison.result import Comparison
-from bnexp.comparison.text import difference, margin
+from bnexp.comparison.text import difference, magnitude, margin
+from bnexp.comparison.words import at, factor_name
 from bnexp.config.schema import ConfigError
 
 
@@ -27,7 +28,7 @@ class Interaction(Factorial):
                 arm=arm,
                 baseline=baseline,
                 level=level,
-                measure=f"interaction with {' and '.join(factor_names(results))}, from {reference}",
+                measure=f"interaction with {' and '.join(map(factor_name, factor_names(results)))}, from {reference}",
                 unit=results.scale.unit,
                 margin=asked.margin,
                 pairs=_from_reference(results, arm, baseline, level, reference),
@@ -41,13 +42,12 @@ class Interaction(Factorial):
         return Questions(contrasts, notes, unpaired)
 
     def equivalent(self, c: Comparison) -> str:
-        same = f"is the same at {c.level} as at {c.reference}"
-        return f"the difference {c.arm} − {c.baseline} {same} within {margin(c)} ({difference(c)})"
+        same = f"is the same {at(c.level)} as {at(c.reference)}"
+        return f"{gain(c)} {same}, within {margin(c)} (difference {difference(c)})"
 
     def different(self, c: Comparison) -> str:
-        return f"the difference {c.arm} − {c.baseline} changes by {difference(c)} from {c.reference} to {c.level}"
-
-    undecided = different
+        larger = f"{magnitude(c)} {'larger' if c.difference > 0 else 'smaller'}"
+        return f"{gain(c)} is {larger} {at(c.level)} than {at(c.reference)}"
 
 
 def _from_reference(results: Results, arm: str, baseline: str, level: str, reference: str) -> Pairs:

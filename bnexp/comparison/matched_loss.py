@@ -13,7 +13,7 @@ from bnexp.comparison.method import Method
 from bnexp.comparison.pairing import Pairs, place, seed_text
 from bnexp.comparison.stats import Array
 
-MEASURE = "gap at matched training loss"
+MEASURE = "gap between validation and training loss at matched training loss"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from bnexp.comparison.contrast import Inputs, Questions
 from bnexp.comparison.result import Comparison
-from bnexp.comparison.text import ACCURACY, at_level, difference, magnitude, margin
+from bnexp.comparison.text import ACCURACY, difference, magnitude, margin
+from bnexp.comparison.words import at_level, measure_name
 
 
 class Method(ABC):
@@ -51,17 +52,19 @@ class Method(ABC):
 
     def equivalent(self, c: Comparison) -> str:
         """The statement if equivalence is shown."""
-        what = "accuracy" if c.measure in ACCURACY else c.measure
-        return f"{c.arm} and {c.baseline} are equivalent in {what} within {margin(c)}{at_level(c)} ({difference(c)})"
+        within = f"within {margin(c)}{at_level(c)} (difference {difference(c)})"
+        if c.measure in ACCURACY:
+            return f"{c.arm} and {c.baseline} are equally accurate {within}"
+        return f"the {measure_name(c.measure)} is the same with {c.arm} as with {c.baseline} {within}"
 
     def different(self, c: Comparison) -> str:
         """The statement if a difference is shown."""
         more = c.difference > 0
         if c.measure in ACCURACY:
             return f"{c.arm} is {magnitude(c)} {'more' if more else 'less'} accurate than {c.baseline}{at_level(c)}"
-        return f"{c.measure} of {c.arm} is {magnitude(c)} {'higher' if more else 'lower'} than of {c.baseline}{at_level(c)}"
+        level = "higher" if more else "lower"
+        return f"the {measure_name(c.measure)} is {magnitude(c)} {level} with {c.arm} than with {c.baseline}{at_level(c)}"
 
     def undecided(self, c: Comparison) -> str:
-        """The statement if neither is shown."""
-        what = "accuracy" if c.measure in ACCURACY else c.measure
-        return f"{c.arm} differs from {c.baseline} in {what}{at_level(c)} by {difference(c)}"
+        """The statement if neither is shown: the estimate. What is said beside it tells that it is not clear."""
+        return self.different(c)

@@ -16,7 +16,8 @@ from bnexp.comparison.method import Method
 from bnexp.comparison.pairing import Cell, Pairs, place, seed_text
 from bnexp.comparison.result import Comparison
 from bnexp.comparison.stats import ALPHA, MIN_VALUES
-from bnexp.comparison.text import at_level, difference, magnitude, margin, p_equals
+from bnexp.comparison.text import difference, magnitude, margin, p_equals
+from bnexp.comparison.words import at_level
 
 MEASURE = "flips beyond seed-to-seed churn"
 Guesses = NDArray[Any]  # (N, 2) predicted and true class of each test image
@@ -47,8 +48,6 @@ class Predictions(Method):
     def different(self, c: Comparison) -> str:
         more = f"{magnitude(c)} {'more' if c.difference > 0 else 'fewer'} of the test images"
         return f"{_who(c)} disagree on {more} than two seeds of {c.baseline} do"
-
-    undecided = different
 
 
 def _who(c: Comparison) -> str:

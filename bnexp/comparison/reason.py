@@ -7,7 +7,7 @@ import math
 from bnexp.comparison.power import MAX_PAIRS
 from bnexp.comparison.result import Comparison, Test, Verdict
 from bnexp.comparison.stats import ALPHA, MIN_PAIRS
-from bnexp.comparison.text import OCTAVES, RATIO, effect, interval, number, p_equals, quantity
+from bnexp.comparison.text import OCTAVES, RATIO, effect, factor, interval, p_equals, quantity
 from bnexp.config.options import Direction
 
 
@@ -24,24 +24,32 @@ def reason(c: Comparison, none_trained: str) -> str:
         return f"{effect(c.difference, c.unit)}, also measured"
     if c.all_untrained:
         return f"{none_trained.format(arms='either arm')}, so nothing was tested"
-    return f"{effect(c.difference, c.unit)}, {why(c)}"
+    needs = needed(c) if c.verdict in (Verdict.INCONCLUSIVE, Verdict.ESTIMATE) else ""
+    doubt = f" ({p_equals(c.p_sign_flip_adjusted)})" if _unsure(c) else ""
+    return "; ".join(part for part in (f"{effect(c.difference, c.unit)}, {why(c)}{doubt}", needs) if part)
 
 
 def why(c: Comparison) -> str:
     """What the verdict rests on, or what is lacking: the reason without the difference."""
     if c.verdict is Verdict.ESTIMATE:
         few = "1 pair allows" if c.n == 1 else f"{c.n} pairs allow"
-        return "; ".join(part for part in (f"{few} no verdict (at least {MIN_PAIRS})", needed(c)) if part)
+        return f"{few} no verdict (at least {MIN_PAIRS})"
     if c.verdict is Verdict.INCONCLUSIVE:
-        return "; ".join(part for part in (_open(c), needed(c)) if part)
+        return _open(c)
     if c.shows_equivalence:
         return f"within the margin of {quantity(c.margin, c.unit)} (TOST {p_equals(c.p_equivalence_adjusted)})"
     against = _size(c)
     if c.verdict is Verdict.REFUTED and c.direction != Direction.equivalent:
         against = f"against the expected direction; {against}"
-    # Never if the verdict rests on that test itself. After several looks neither p is valid beside an anytime-valid test.
-    unsure = c.test is Test.paired_t and c.p_sign_flip_adjusted >= ALPHA
-    return against + (f"; the sign-flip check disagrees ({p_equals(c.p_sign_flip_adjusted)})" if unsure else "")
+    return against + ("; the sign-flip check disagrees" if _unsure(c) else "")
+
+
+def _unsure(c: Comparison) -> bool:
+    """Whether the sign-flip test, as a check, does not confirm a difference.
+
+    Never if the verdict rests on that test itself. After several looks neither p is valid beside an anytime-valid test.
+    """
+    return c.shows_difference and c.test is Test.paired_t and c.p_sign_flip_adjusted >= ALPHA
 
 
 def needed(c: Comparison) -> str:
@@ -49,7 +57,7 @@ def needed(c: Comparison) -> str:
     if c.n >= MIN_PAIRS > c.measured:
         return ""
     if c.n_needed is not None:
-        return f"about {c.n_needed:,} pairs would give 80 % power at this estimate"
+        return f"a new study would need about {c.n_needed:,} pairs for 80 % power at this estimate"
     if c.direction == Direction.equivalent:
         hopeless = abs(c.difference) >= c.margin and not c.both_untrained
         return "at this estimate no number of pairs would show equivalence" if hopeless else ""
@@ -58,14 +66,23 @@ def needed(c: Comparison) -> str:
     return f"more than {MAX_PAIRS:,} pairs would be needed for 80 % power at this estimate"
 
 
+def unclear(c: Comparison) -> str:
+    """What is said of an open comparison of which a difference is claimed, and why equivalence is not looked at either."""
+    why_not = _lost(c) or c.unresolved
+    return "no clear difference" + (f"; {why_not}, so equivalence is not tested" if why_not else "")
+
+
+def _lost(c: Comparison) -> str:
+    return f"neither run trained in {c.both_untrained} of {c.n} pairs" if c.both_untrained else ""
+
+
 def _open(c: Comparison) -> str:
     """Why a comparison with enough pairs stays open."""
-    lost = f"neither run trained in {c.both_untrained} of {c.n} pairs" if c.both_untrained else ""
+    lost = _lost(c)
     if c.measured < MIN_PAIRS:
         return f"{lost}, and a verdict needs {MIN_PAIRS} others"
     if c.direction != Direction.equivalent:
-        shown, why_not = f"{p_equals(c.p_adjusted)}, no clear difference", lost or c.unresolved
-        return f"{shown}; {why_not}, so equivalence is not tested" if why_not else shown
+        return f"{p_equals(c.p_adjusted)}, {unclear(c)}"
     if not math.isfinite(c.margin):
         return "no margin is set, so equivalence cannot be tested"
     if c.unresolved:
@@ -75,9 +92,10 @@ def _open(c: Comparison) -> str:
 
 def _size(c: Comparison) -> str:
     """A significant difference against the margin."""
-    margin = f"the margin of {quantity(c.margin, c.unit) if c.unit != OCTAVES else f'a factor of {number(c.margin, RATIO)}'}"
+    ratio = c.unit in (OCTAVES, RATIO)
+    margin = f"the margin of {f'a factor of {factor(c.margin)}' if ratio else quantity(c.margin, c.unit)}"
     if not math.isfinite(c.margin):
-        return "significant; no margin is set to judge its size"
+        return "significant, with no margin to judge its size by"
     if abs(c.difference) <= c.margin:
         return f"significant but no larger than {margin}"
     whole = not math.isfinite(c.low) or min(abs(c.low), abs(c.high)) > c.margin
@@ -87,7 +105,6 @@ def _size(c: Comparison) -> str:
 def _within(c: Comparison) -> str:
     """How the 90 % interval lies to the margin, if equivalence is claimed but not shown."""
     bounds = interval(c.low90, c.high90, c.unit)
-    shown = f"90 % interval {bounds}" if bounds else "every difference"
-    corrected = "inside ±{}, but not after Holm's correction" if c.p_equivalence < ALPHA else "not inside ±{}"
-    where = corrected.format(quantity(c.margin, c.unit))
-    return f"{shown} {where} (TOST {p_equals(c.p_equivalence_adjusted)})"
+    shown = f"the 90 % interval {bounds} is" if bounds else "every difference is"
+    inside = "inside ±{}, but not after Holm's correction" if c.p_equivalence < ALPHA else "not inside ±{}"
+    return f"TOST {p_equals(c.p_equivalence_adjusted)}, {shown} {inside.format(quantity(c.margin, c.unit))}"

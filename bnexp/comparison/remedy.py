@@ -12,7 +12,7 @@ from bnexp.comparison.looks import Look
 from bnexp.comparison.result import Comparison, Remedy, Verdict
 from bnexp.comparison.sequential import Rule, seeds_needed
 from bnexp.comparison.stats import MIN_PAIRS
-from bnexp.comparison.text import at_level
+from bnexp.comparison.words import at_level
 from bnexp.config.options import Direction
 from bnexp.config.schema import StudyConfig
 
@@ -55,9 +55,9 @@ def remedy(
         least = max([USUAL_SEEDS, *(c.n_needed or 0 for c in open_ones)])
         if least > MOST_SEEDS:
             least = USUAL_SEEDS
-        return Remedy(f"With {least} seeds there is a verdict.", _command(study, overrides, [f"study.seeds={least}"]))
+        return Remedy(f"With {least} seeds a verdict is possible.", _command(study, overrides, [f"study.seeds={least}"]))
     if coarse := [c for c in open_ones if c.resolved_by and c.unresolved]:
-        return Remedy("Finer or further levels would resolve it.", _command(study, overrides, [coarse[0].resolved_by]))
+        return Remedy("Finer or wider levels would resolve it.", _command(study, overrides, [coarse[0].resolved_by]))
     return _more_seeds(study, open_ones, len(deciding), look, overrides)
 
 
@@ -70,7 +70,8 @@ def _more_seeds(
     known = [number for number in needed if number is not None]
     if len(known) < len(needed) or max(known) > MOST_SEEDS:
         return Remedy(
-            f"At this estimate it would take more than {MOST_SEEDS} seeds; other settings or another margin are a new question."
+            f"At this estimate more than {MOST_SEEDS} seeds would be needed. Other settings or another margin would be a new "
+            "question."
         )
     most = max(known)
     return Remedy(

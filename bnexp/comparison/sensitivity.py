@@ -23,7 +23,8 @@ from bnexp.comparison.method import Method
 from bnexp.comparison.pairing import Pairs, Results, seed_text
 from bnexp.comparison.result import Comparison
 from bnexp.comparison.stats import Array
-from bnexp.comparison.text import OCTAVES, RATIO, difference, effect, interval, magnitude, margin, number
+from bnexp.comparison.text import OCTAVES, effect, factor, magnitude, margin, times
+from bnexp.comparison.words import factor_name
 from bnexp.config.schema import ConfigError
 
 WITHIN = 1.0  # pp below the best that still count as its neighbourhood
@@ -121,7 +122,7 @@ class Sensitivity(Method):
         return Questions(contrasts, courses.notes(), courses.incomplete())
 
     def equivalent(self, c: Comparison) -> str:
-        within = f"within a factor of {number(c.margin, RATIO)}" if c.unit == OCTAVES else f"within {margin(c)}"
+        within = f"within a factor of {factor(c.margin)}" if c.unit == OCTAVES else f"within {margin(c)}"
         return f"{_subject(c)} is the same as for {c.baseline}, {within} ({_size(c, c.low90, c.high90)})"
 
     def different(self, c: Comparison) -> str:
@@ -130,12 +131,6 @@ class Sensitivity(Method):
         where = c.measure.removeprefix("mean accuracy ")
         more = "more" if c.difference > 0 else "less"
         return f"{where} {c.arm} is {magnitude(c)} {more} accurate than {c.baseline} on average"
-
-    def undecided(self, c: Comparison) -> str:
-        if c.unit == OCTAVES:
-            return self.different(c)
-        where = c.measure.removeprefix("mean accuracy ")
-        return f"{where} {c.arm} differs from {c.baseline} in mean accuracy by {difference(c)}"
 
 
 def _subject(c: Comparison) -> str:
@@ -147,7 +142,7 @@ def _size(c: Comparison, low: float, high: float) -> str:
     """How many times as large: ``4.00 times [2.00, 8.00]``, from octaves; other units as they are."""
     if c.unit != OCTAVES:
         return effect(c.difference, c.unit, low, high)
-    return f"{number(c.difference, RATIO)} times {interval(low, high, RATIO)}".rstrip()
+    return times(c, low, high)
 
 
 class Courses:
@@ -162,6 +157,7 @@ class Courses:
 
     Attributes:
         factor: the key of the factor.
+        name: what it is called in sentences.
         levels: the texts of its levels, in order of size.
         x: their base-2 logarithms.
         measures: the three measures.
@@ -176,17 +172,20 @@ class Courses:
             raise ConfigError("study.analysis=sensitivity needs an accuracy as study.metric; set study.metric=test/accuracy.")
         self.results = results
         self.factor, numbers = _numeric_factor(results)
+        self.name = factor_name(self.factor)
         self.levels = sorted(numbers, key=lambda level: numbers[level])
         self.x = np.log2([numbers[level] for level in self.levels])
         self.measures = (
-            Measure("largest_stable", f"the largest {self.factor} at which an arm trains", OCTAVES, OCTAVE_MARGIN),
+            Measure("largest_stable", f"the largest {self.name} at which an arm trains", OCTAVES, OCTAVE_MARGIN),
             Measure(
                 "area",
-                f"mean accuracy over {self.factor} from {2 ** self.x[0]:g} to {2 ** self.x[-1]:g}",
+                f"mean accuracy over {self.name} from {2 ** self.x[0]:g} to {2 ** self.x[-1]:g}",
                 "pp",
                 accuracy_margin,
             ),
-            Measure("width", f"the range of {self.factor} within {WITHIN:g} pp of the best of an arm", OCTAVES, OCTAVE_MARGIN),
+            Measure(
+                "width", f"the range of the {self.name} within {WITHIN:g} pp of the best of an arm", OCTAVES, OCTAVE_MARGIN
+            ),
         )
         floor = 100 * (chance or 0.0)
         best = max((value for values in results.values.values() for value in values.values()), default=floor)
@@ -215,13 +214,12 @@ class Courses:
         if measure.unit != OCTAVES:
             return ""
         if (step := float(np.diff(self.x).max())) > measure.margin + 1e-9:
-            factor, most = number(step, RATIO), number(measure.margin, RATIO)
-            return f"levels a factor of {factor} apart do not resolve a factor of {most}"
+            return f"levels a factor of {factor(step)} apart do not resolve a factor of {factor(measure.margin)}"
         seeds = sorted(self.values[arm].keys() & self.values[baseline].keys())
         open_ended = [seed for seed in seeds if any(self._at_end(name, seed, measure) for name in (arm, baseline))]
         if not open_ended:
             return ""
-        return f"in {len(open_ended)} of {len(seeds)} seeds it may lie beyond the levels of {self.factor}"
+        return f"in {len(open_ended)} of {len(seeds)} seeds it may lie beyond the levels of the {self.name}"
 
     def finer(self, measure: Measure) -> str:
         """The override with levels that resolve the margin, two octaves beyond an end at which some course ends."""
@@ -247,7 +245,7 @@ class Courses:
         for arm in self.results.arms:
             some = {seed for level in self.levels for seed in self.results.values.get((arm, level), {})}
             if seeds := sorted(some - self._courses[arm].keys()):
-                found.append(f"{arm}: {seed_text(seeds)} without a result at every level of {self.factor}; not compared.")
+                found.append(f"{arm}: {seed_text(seeds)} without a result at every {self.name}; not compared.")
         return found
 
     def notes(self) -> list[str]:
@@ -258,7 +256,7 @@ class Courses:
                 continue
             stable, mean, octaves = np.mean(list(self.values[arm].values()), axis=0)
             found.append(
-                f"{arm} over {self.factor}: mean accuracy {mean:.2f} %; within {WITHIN:g} pp of its best over "
+                f"{arm} over the {self.name}: mean accuracy {mean:.2f} %; within {WITHIN:g} pp of its best over "
                 f"{octaves:.2f} octaves, a factor of {2**octaves:.3g}; largest stable level {2**stable:.3g} (geometric mean)."
             )
             found += self._edges(arm)
@@ -267,13 +265,13 @@ class Courses:
     def _edges(self, arm: str) -> list[str]:
         trains, courses, last = self._trains[arm].values(), self._courses[arm].values(), len(self.levels) - 1
         cases = {
-            f"the largest {self.factor} still trains, so the largest stable level is at least that": sum(
+            f"the largest {self.name} still trains, so the largest stable level is at least that": sum(
                 bool(t[last]) for t in trains
             ),
-            f"no {self.factor} trains; the largest stable level counts as one step below the grid": sum(
+            f"no {self.name} trains; the largest stable level counts as one step below the grid": sum(
                 not t.any() for t in trains
             ),
-            f"the best {self.factor} lies at an end of the grid; extend the grid for all arms": sum(
+            f"the best {self.name} lies at an end of the grid; extend the grid for all arms": sum(
                 int(np.argmax(y)) in (0, last) for y in courses
             ),
         }

@@ -110,14 +110,24 @@ def margin_kind(unit: str) -> str:
     return "a ratio above 1" if unit == RATIO else unit.split("/")[0]
 
 
+def factor(octaves: float) -> str:
+    """``2``, ``1.25``, ``0.0625``: how many times as large, from base-2 logarithms."""
+    return f"{2**octaves:.3g}" if math.isfinite(octaves) else "–"
+
+
+def times(c: Comparison, low: float, high: float) -> str:
+    """``4 times``, ``0.50 times [0.48, 0.52]``: a difference of base-2 logarithms as a multiple of the baseline."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"{factor(c.difference)} times"
+    value, least, most = (
+        f"{2**octaves:.2f}" if -3 < c.difference < 6 else factor(octaves) for octaves in (c.difference, low, high)
+    )
+    return f"{value} times [{least}, {most}]"
+
+
 def margin(c: Comparison) -> str:
     """``±0.20 pp``"""
     return f"±{quantity(c.margin, c.unit)}"
-
-
-def at_level(c: Comparison) -> str:
-    """`` at lr=0.01``; empty without a level."""
-    return f" at {c.level}" if c.level else ""
 
 
 def difference(c: Comparison, bounds: bool = True) -> str:

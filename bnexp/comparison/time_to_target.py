@@ -13,7 +13,8 @@ from bnexp.comparison.method import Method
 from bnexp.comparison.pairing import Pairs, place, seed_text
 from bnexp.comparison.result import Comparison
 from bnexp.comparison.stats import Array
-from bnexp.comparison.text import RATIO, at_level, difference, number
+from bnexp.comparison.text import RATIO, factor, number, times
+from bnexp.comparison.words import at_level
 from bnexp.config.schema import ConfigError
 
 
@@ -124,13 +125,11 @@ class TimeToTarget(Method):
         return Questions(contrasts, _notes(where, targets, times), unpaired)
 
     def equivalent(self, c: Comparison) -> str:
-        within = f"within a factor of {number(c.margin, c.unit)} ({difference(c)})"
+        within = f"within a factor of {factor(c.margin)} ({times(c, c.low90, c.high90)})"
         return f"{c.arm} needs as many {_what(c)} as {c.baseline}{at_level(c)} {_goal(c)}, {within}"
 
     def different(self, c: Comparison) -> str:
-        return f"{c.arm} needs {difference(c)} {_what(c)} than {c.baseline}{at_level(c)} {_goal(c)}"
-
-    undecided = different
+        return f"{c.arm} needs {times(c, c.low, c.high)} as many {_what(c)} as {c.baseline}{at_level(c)} {_goal(c)}"
 
 
 def _what(c: Comparison) -> str:

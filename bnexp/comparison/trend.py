@@ -11,11 +11,12 @@ import numpy as np
 
 from bnexp.comparison import stats
 from bnexp.comparison.contrast import Contrast, Inputs, Questions
-from bnexp.comparison.factorial import Courses, Factorial, lost_seeds, means_note
+from bnexp.comparison.factorial import Courses, Factorial, gain, lost_seeds, means_note
 from bnexp.comparison.pairing import Pairs, Results, factor_names, seed_text
 from bnexp.comparison.result import Comparison, Test
 from bnexp.comparison.stats import Array
-from bnexp.comparison.text import difference, margin
+from bnexp.comparison.text import difference, interval, margin, quantity
+from bnexp.comparison.words import factor_name
 from bnexp.config.schema import ConfigError
 
 MIN_LEVELS = 3  # of Page's test
@@ -41,7 +42,7 @@ class Trend(Factorial):
             arm=arm,
             baseline=baseline,
             level="",
-            measure=f"trend over {axis.factor}",
+            measure=f"trend over {factor_name(axis.factor)}",
             unit=f"{results.scale.unit}/{axis.step}".removeprefix("/"),
             margin=asked.margin / float(axis.x[-1] - axis.x[0]),
             pairs=Pairs(found.seeds, slopes, np.zeros_like(slopes), found.num_lost),
@@ -57,17 +58,19 @@ class Trend(Factorial):
         return Questions([contrast], notes, unpaired)
 
     def equivalent(self, c: Comparison) -> str:
-        over = c.measure.removeprefix("trend ")
-        return f"the difference {c.arm} − {c.baseline} stays the same {over} within {margin(c)} ({difference(c)})"
+        return f"{gain(c)} neither grows nor falls over the {_factor(c)}, within {margin(c)} ({difference(c)})"
 
     def different(self, c: Comparison) -> str:
-        return self._course(c, "falls" if c.difference < 0 else "rises")
+        unit, _, step = c.unit.rpartition("/")
+        low, high = sorted((c.low, c.high)) if c.difference > 0 else sorted((-c.low, -c.high))
+        by = f"{quantity(abs(c.difference), unit)} {interval(low, high, unit)}".rstrip()
+        verb = "grows" if c.difference > 0 else "falls"
+        each = f"with each doubling of the {_factor(c)}" if step == "doubling" else f"from each {_factor(c)} to the next"
+        return f"{gain(c)} {verb} by {by} {each}"
 
-    def undecided(self, c: Comparison) -> str:
-        return self._course(c, "changes")
 
-    def _course(self, c: Comparison, verb: str) -> str:
-        return f"the difference {c.arm} − {c.baseline} {verb} {c.measure.removeprefix('trend ')} ({difference(c)})"
+def _factor(c: Comparison) -> str:
+    return c.measure.removeprefix("trend over ")
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Axis:
         factor: its key.
         levels: the texts of its levels, in order.
         x: (L,) their places, which slopes refer to.
-        step: what 1 of ``x`` is: an octave if all levels are positive numbers, else a step from one level to the next.
+        step: what 1 of ``x`` is: a doubling if all levels are positive numbers, else a step from one level to the next.
     """
 
     factor: str
@@ -104,7 +107,7 @@ class Axis:
             return cls(names[0], results.levels, steps, "step")
         levels = sorted(values, key=lambda level: values[level])
         if min(values.values()) > 0:
-            return cls(names[0], levels, np.log2([values[level] for level in levels]), "octave")
+            return cls(names[0], levels, np.log2([values[level] for level in levels]), "doubling")
         return cls(names[0], levels, steps, "step")
 
 

@@ -24,6 +24,6 @@ def test_an_analysis_brings_its_own_sentences(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(ANALYSES, Analysis.levels, Told())
     found = result(study("none", "after_pool", direction="greater"), pair(GAIN))
     assert found.answer == (
-        "Yes: after_pool beats none on mnist with learning rate 0.01, epochs 10 (n = 10 paired seeds, paired t test p < .001; "
+        "Yes: after_pool beats none on mnist with learning rate 0.01, 10 epochs (n = 10 paired seeds, paired t test p < .001; "
         "larger than the margin of 0.20 pp)."
     )

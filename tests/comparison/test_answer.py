@@ -23,7 +23,7 @@ def test_a_supported_claim_in_words() -> None:
     found = result(study("none", "after_pool", direction="greater"), pair(GAIN))
     assert found.verdict is Verdict.SUPPORTED
     assert found.answer == (
-        "Yes: after_pool is 0.31 pp [0.27, 0.35] more accurate than none on mnist with learning rate 0.01, epochs 10 "
+        "Yes: after_pool is 0.31 pp [0.27, 0.35] more accurate than none on mnist with learning rate 0.01, 10 epochs "
         "(n = 10 paired seeds, paired t test p < .001; larger than the margin of 0.20 pp)."
     )
     c = only(found)
@@ -44,7 +44,7 @@ def test_a_refuted_claim_in_words() -> None:
     found = result(study("none", "after_pool", direction="greater"), pair([-g / 2 for g in GAIN]))
     assert found.verdict is Verdict.REFUTED
     assert found.answer == (
-        "No: after_pool is 0.16 pp [0.14, 0.17] less accurate than none on mnist with learning rate 0.01, epochs 10 (n = 10 "
+        "No: after_pool is 0.16 pp [0.14, 0.17] less accurate than none on mnist with learning rate 0.01, 10 epochs (n = 10 "
         "paired seeds, paired t test p < .001; against the expected direction; significant but no larger than the margin of "
         "0.20 pp)."
     )
@@ -56,8 +56,8 @@ def test_an_open_question_names_the_pairs_needed() -> None:
     c = only(found)
     assert c.n_needed is not None
     assert c.n_needed > 6
-    assert f"about {c.n_needed:,} pairs would give 80 % power at this estimate" in c.reason
-    assert found.answer.startswith("Not settled: after_pool differs from none in accuracy by +0.18 pp [−0.")
+    assert f"a new study would need about {c.n_needed:,} pairs for 80 % power at this estimate" in c.reason
+    assert found.answer.startswith("Not settled: after_pool is 0.18 pp [−0.")
 
 
 def test_small_differences_are_named_as_such() -> None:
@@ -89,9 +89,9 @@ def test_a_claim_of_two_parts_tells_both() -> None:
     ]
     assert found.verdict is Verdict.SUPPORTED  # each part shows its own claim; the third level has no weight
     assert found.answer == (
-        "Yes: bias is 0.31 pp [0.27, 0.35] more accurate than no_bias at norm=none on mnist with learning rate 0.01, epochs 10 "
+        "Yes: bias is 0.31 pp [0.27, 0.35] more accurate than no_bias at norm=none on mnist with learning rate 0.01, 10 epochs "
         "(n = 8 paired seeds, paired t test p < .001, corrected for 2 comparisons; larger than the margin of 0.20 pp); bias "
-        "and no_bias are equivalent in accuracy within ±0.20 pp at norm=before_activation (0.00 pp, 90 % interval "
+        "and no_bias are equally accurate within ±0.20 pp at norm=before_activation (difference 0.00 pp, 90 % interval "
         "[−0.01, 0.02])."
     )
     assert found.lead is found.comparisons[0]
@@ -103,11 +103,11 @@ def test_either_part_of_a_claim_may_refute_it() -> None:
     assert [c.verdict for c in found.deciding] == [Verdict.SUPPORTED, Verdict.REFUTED]
     assert found.verdict is Verdict.REFUTED
     assert found.answer.startswith("No: bias is 0.31 pp [0.27, 0.35] more accurate than no_bias at norm=before_activation on ")
-    assert found.answer.endswith("; of 2 deciding comparisons 1 as claimed, 1 against the claim.")
+    assert found.answer.endswith("; of 2 deciding comparisons 1 is as claimed and 1 goes against the claim.")
     found = two_parts(NOISE, NOISE)
     assert [c.verdict for c in found.deciding] == [Verdict.EQUIVALENT, Verdict.EQUIVALENT]  # a difference was claimed at none
     assert found.verdict is Verdict.REFUTED
-    assert found.answer.startswith("No: bias and no_bias are equivalent in accuracy within ±0.20 pp at norm=none ")
+    assert found.answer.startswith("No: bias and no_bias are equally accurate within ±0.20 pp at norm=none ")
 
 
 def test_only_the_deciding_comparisons_are_corrected_for() -> None:
@@ -125,7 +125,7 @@ def test_a_part_that_is_open_leaves_the_question_open() -> None:
     found = two_parts(GAIN, open_part)
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.answer.startswith(
-        "Not settled: bias differs from no_bias in accuracy at norm=before_activation by +0.15 pp [−0."
+        "Not settled: bias is 0.15 pp [−0.32, 0.62] more accurate than no_bias at norm=before_activation on mnist"
     )
     assert found.answer.endswith("; bias is 0.31 pp [0.27, 0.35] more accurate than no_bias at norm=none.")
 
@@ -139,8 +139,10 @@ def test_a_claim_that_holds_at_some_levels_only_is_refuted_by_the_others() -> No
         outcomes += from_values({"none": BASE, "bn": [b + g for b, g in zip(BASE, gain, strict=True)]}, **levels)
     found = result(made, outcomes)
     assert found.verdict is Verdict.REFUTED
-    assert found.answer.startswith("No: bn and none are equivalent in accuracy within ±0.20 pp at lr=0.04 (0.00 pp, 90 % ")
-    assert found.answer.endswith("; of 6 deciding comparisons 2 as claimed, 4 against the claim.")
+    assert found.answer.startswith(
+        "No: bn and none are equally accurate within ±0.20 pp at learning rate 0.04 (difference 0.00 pp, 90 % "
+    )
+    assert found.answer.endswith("; of 6 deciding comparisons 2 are as claimed and 4 go against the claim.")
 
 
 @settings(deadline=None)
@@ -166,7 +168,7 @@ def test_one_different_pair_answers_whether_arms_differ() -> None:
     found = result(made, from_values(table))
     assert found.verdict is Verdict.SUPPORTED
     assert found.answer.startswith("Supported: b is 1.01 pp [0.99, 1.03] more accurate than a on mnist")
-    assert found.answer.endswith("; of 3 pairs 2 different, 1 equivalent.")
+    assert found.answer.endswith("; of 3 pairs 2 differ and 1 is equivalent.")
     alike = result(made, from_values({"none": BASE, "a": table["a"], "b": [b - x for b, x in zip(BASE, NOISE, strict=True)]}))
     assert alike.verdict is Verdict.REFUTED
     assert {c.verdict for c in alike.comparisons} == {Verdict.EQUIVALENT}
@@ -191,7 +193,7 @@ def test_losses_are_in_nats_and_need_a_margin_of_their_own() -> None:
     assert (c.unit, c.verdict) == ("nats", Verdict.SUPPORTED)
     assert c.difference == pytest.approx(-0.0031)
     assert math.isnan(c.margin)
-    assert "test/loss of after_pool is 0.0031 nats [0.0027, 0.0035] lower than of none" in found.answer
+    assert "the test loss is 0.0031 nats [0.0027, 0.0035] lower with after_pool than with none" in found.answer
     assert "No margin is set for test/loss, so equivalence is not tested; set study.margin (nats)." in found.notes
     assert only(result(study("none", "after_pool", metric="test/loss", margin=0.01), outcomes)).margin == 0.01
 

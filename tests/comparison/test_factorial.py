@@ -54,8 +54,8 @@ def test_an_interaction_is_the_difference_of_differences_by_seed() -> None:
     )
     d = table["bn"] - table["none"]
     assert [(c.level, c.reference, c.measure) for c in found.comparisons] == [
-        ("activation=tanh", "activation=relu", "interaction with model.activation, from activation=relu"),
-        ("activation=sigmoid", "activation=relu", "interaction with model.activation, from activation=relu"),
+        ("activation=tanh", "activation=relu", "interaction with activation, from activation=relu"),
+        ("activation=sigmoid", "activation=relu", "interaction with activation, from activation=relu"),
     ]
     for c, row in zip(found.comparisons, d[1:] - d[0], strict=True):
         assert c.differences == pytest.approx(row)
@@ -79,11 +79,14 @@ def test_an_interaction_in_words() -> None:
     made = study("none", "bn", analysis=Analysis.interaction, direction="greater")
     found = result(made, grid(table, {"model__activation": ["relu", "tanh"]}))
     assert found.answer.startswith(
-        "Yes: the difference bn − none changes by +0.99 pp [0.96, 1.02] from activation=relu to activation=tanh on mnist"
+        "Yes: the gain in accuracy of bn over none is 0.99 pp [0.96, 1.02] larger at activation=tanh than at activation=relu "
     )
     even = {"none": table["none"], "bn": table["none"] + 0.5 + np.random.default_rng(2).normal(0, 0.02, (2, 8))}
     found = result(replace(made, direction=Direction.equivalent), grid(even, {"model__activation": ["relu", "tanh"]}))
-    assert "the difference bn − none is the same at activation=tanh as at activation=relu within ±0.20 pp" in found.answer
+    assert (
+        "the gain in accuracy of bn over none is the same at activation=tanh as at activation=relu, within ±0.20 pp"
+        in found.answer
+    )
 
 
 def test_several_factors_are_compared_with_their_first_combination() -> None:
@@ -138,11 +141,14 @@ def test_a_trend_is_the_mean_slope_an_octave_judged_by_pages_test() -> None:
     c = only(found)
     slopes = [np.polyfit(range(4), row[::-1], 1)[0] for row in d.T]
     assert c.differences == pytest.approx(slopes)
-    assert (c.unit, c.test, c.level) == ("pp/octave", "Page", "")
+    assert (c.unit, c.test, c.level) == ("pp/doubling", "Page", "")
     assert c.p_test == pytest.approx(2 * page_trend_test(d.T).pvalue)
     assert c.margin == pytest.approx(0.3 / 3)  # spread over three octaves
     assert c.verdict is Verdict.SUPPORTED
-    assert "the difference bn − none falls over optim.lr (−0.49 pp/octave [−0.52, −0.46])" in found.answer
+    assert (
+        "the gain in accuracy of bn over none falls by 0.49 pp [0.46, 0.52] with each doubling of the learning rate"
+        in found.answer
+    )
     assert "Page's test p < .001" in found.answer
     assert any(note.startswith("bn minus none changes its sign between lr=0.0") for note in found.notes)
 

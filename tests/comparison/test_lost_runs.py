@@ -58,10 +58,12 @@ def test_a_level_where_every_run_diverged_does_not_join_the_family() -> None:
     found = result(made, [*fine, *lost(("none", "after_pool"), 10, lr=9.0)])
     assert [c.verdict for c in found.comparisons] == [Verdict.SUPPORTED, Verdict.INCONCLUSIVE]
     assert found.comparisons[0].p_adjusted == found.comparisons[0].p_t
-    assert found.answer.startswith("Not settled: no run of after_pool or none at lr=9.0 trained, so nothing was tested, on ")
-    assert found.answer.endswith("; of 2 deciding comparisons 1 as claimed, 1 open.")
+    assert found.answer.startswith(
+        "Not settled: no run of after_pool or none at learning rate 9.0 trained, so nothing was tested, on "
+    )
+    assert found.answer.endswith("; of 2 deciding comparisons 1 is as claimed and 1 is open.")
     assert found.remedy is not None
-    assert found.remedy.text.startswith("Neither after_pool nor none trains at lr=9.0: train longer")
+    assert found.remedy.text.startswith("Neither after_pool nor none trains at learning rate 9.0: train longer")
 
 
 STUCK = "training accuracy 11.2 % after 10 epochs, guessing gives up to 11.6 %"

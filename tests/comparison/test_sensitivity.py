@@ -71,18 +71,18 @@ def test_a_wider_range_is_found_and_reported_in_octaves() -> None:
     made = study("none", "bn", question="Does it allow higher rates?", direction="greater", analysis=Analysis.sensitivity)
     found = result(made, courses_of({"none": 3, "bn": 5}))
     assert [(c.measure, c.unit, c.n, c.level) for c in found.comparisons] == [
-        ("the largest optim.lr at which an arm trains", "octaves", 7, ""),
-        ("mean accuracy over optim.lr from 0.001 to 0.128", "pp", 7, ""),
-        ("the range of optim.lr within 1 pp of the best of an arm", "octaves", 7, ""),
+        ("the largest learning rate at which an arm trains", "octaves", 7, ""),
+        ("mean accuracy over learning rate from 0.001 to 0.128", "pp", 7, ""),
+        ("the range of the learning rate within 1 pp of the best of an arm", "octaves", 7, ""),
     ]
     assert [(c.decides, c.test) for c in found.comparisons] == [(True, "sign flip"), (False, "paired t"), (False, "paired t")]
     assert found.comparisons[0].difference == pytest.approx(2 + 3 / 7)
     assert found.verdict is Verdict.SUPPORTED
     assert found.answer.startswith(
-        "Yes: the largest optim.lr at which bn trains is 5.38 times [3.82, 7.58] that of none on mnist with learning rate "
-        "0.01, epochs 10 (n = 7 paired seeds, sign-flip test p = .016; larger than the margin of a factor of 2.00)"
+        "Yes: the largest learning rate at which bn trains is 5.38 times [3.82, 7.58] that of none on mnist with learning rate "
+        "0.01, 10 epochs (n = 7 paired seeds, sign-flip test p = .016; larger than the margin of a factor of 2)"
     )
-    assert any(note.startswith("none over optim.lr: mean accuracy ") for note in found.notes)
+    assert any(note.startswith("none over the learning rate: mean accuracy ") for note in found.notes)
     assert any(note.endswith("largest stable level 0.008 (geometric mean).") for note in found.notes)
     assert len(found.arms) == 16  # every arm at every level is still shown
 
@@ -103,9 +103,9 @@ def test_levels_are_ordered_by_size_and_the_order_of_runs_does_not_matter() -> N
 def test_ends_of_the_grid_are_named() -> None:
     made = study("none", "bn", analysis=Analysis.sensitivity)
     notes = " ".join(result(made, courses_of({"none": -1, "bn": 7})).notes)
-    assert "none: in 7 of 7 seeds no optim.lr trains; the largest stable level counts as one step below the grid." in notes
-    assert "bn: in 7 of 7 seeds the largest optim.lr still trains" in notes
-    assert "bn: in 7 of 7 seeds the best optim.lr lies at an end of the grid; extend the grid for all arms." in notes
+    assert "none: in 7 of 7 seeds no learning rate trains; the largest stable level counts as one step below the grid." in notes
+    assert "bn: in 7 of 7 seeds the largest learning rate still trains" in notes
+    assert "bn: in 7 of 7 seeds the best learning rate lies at an end of the grid; extend the grid for all arms." in notes
 
 
 def test_a_course_with_a_hole_is_left_out_and_listed() -> None:
@@ -114,7 +114,7 @@ def test_a_course_with_a_hole_is_left_out_and_listed() -> None:
     outcomes[2] = replace(outcomes[2], status=Status.failed, value=None)
     found = result(made, outcomes)
     assert {c.n for c in found.comparisons} == {6}
-    assert "none: seed 2 without a result at every level of optim.lr; not compared." in found.unpaired
+    assert "none: seed 2 without a result at every learning rate; not compared." in found.unpaired
 
 
 @pytest.mark.parametrize(

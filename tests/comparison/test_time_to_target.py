@@ -77,7 +77,7 @@ def test_a_faster_arm_is_told_as_a_ratio() -> None:
     assert updates.differences == pytest.approx([-1.0] * 7 + [math.log2(3 / 4)])
     assert updates.verdict is Verdict.SUPPORTED
     assert updates.p_test == updates.p_sign_flip == 2 / 2**8
-    assert updates.reason.startswith("1.90× fewer, significant; no margin is set")
+    assert updates.reason.startswith("1.90× fewer, significant, with no margin")
     assert comparison_rows(found)[0]["difference"] == "0.53×"
     assert seconds.measure == "seconds to target"  # an epoch takes twice as long, so that nothing is left of the gain
     assert (seconds.decides, seconds.verdict) == (False, None)
@@ -96,9 +96,9 @@ def test_one_comparison_reads_as_a_sentence() -> None:
     (c,) = found.comparisons  # without recorded seconds there are only updates
     assert c.margin == pytest.approx(math.log2(1.25))
     assert found.answer.startswith(
-        "Yes: bn needs 3.67× [2.99, 4.50] fewer updates than none to reach the accuracy that none ends with on mnist"
+        "Yes: bn needs 0.27 times [0.22, 0.33] as many updates as none to reach the accuracy that none ends with on mnist"
     )
-    assert "sign-flip test p = .008; larger than the margin of 1.25×" in found.answer
+    assert "sign-flip test p = .008; larger than the margin of a factor of 1.25" in found.answer
 
 
 def test_a_run_that_never_reaches_the_target_counts_as_later_than_any_and_is_named() -> None:

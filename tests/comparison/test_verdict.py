@@ -27,8 +27,8 @@ def test_shown_equivalence(direction: str, verdict: str, of_study: str) -> None:
     found = result(study("none", "after_pool", question="What happens?", direction=direction), pair(NOISE))
     assert (only(found).verdict, found.verdict) == (verdict, of_study)
     assert found.answer.startswith(
-        f"{of_study.capitalize()}: after_pool and none are equivalent in accuracy within ±0.20 pp "
-        "(0.00 pp, 90 % interval [−0.01, 0.01])"
+        f"{of_study.capitalize()}: after_pool and none are equally accurate within ±0.20 pp "
+        "(difference 0.00 pp, 90 % interval [−0.01, 0.01])"
     )
     assert only(found).reason == "0.00 pp, within the margin of 0.20 pp (TOST p < .001)"
 
@@ -38,7 +38,7 @@ def test_claimed_equivalence_is_refuted_only_beyond_the_margin() -> None:
     assert result(made, pair(GAIN), margin=0.2).verdict is Verdict.REFUTED
     inside = result(made, pair(GAIN), margin=0.3)  # significant, but the interval [0.27, 0.35] holds the margin
     assert inside.verdict is Verdict.INCONCLUSIVE
-    assert "90 % interval [0.28, 0.34] not inside ±0.30 pp" in only(inside).reason
+    assert "90 % interval [0.28, 0.34] is not inside ±0.30 pp" in only(inside).reason
     assert "no number of pairs would show equivalence" in only(inside).reason
 
 
@@ -66,7 +66,7 @@ def test_claimed_equivalence_without_a_margin_stays_open() -> None:
 def test_fewer_than_six_pairs_show_an_estimate(n: int) -> None:
     found = result(study("none", "after_pool", direction="greater"), pair(GAIN[:n]))
     assert found.verdict is Verdict.ESTIMATE
-    assert found.answer.startswith("Too few seeds for a verdict: after_pool differs from none in accuracy by +0.")
+    assert found.answer.startswith("Too few seeds for a verdict: after_pool is 0.")
     assert f"n = {n} paired seeds, and a verdict needs 6" in found.answer
     assert ("[" in found.answer) == (n > 2)
     assert any(f"With n = {n} the exact sign-flip test cannot go below" in note for note in found.notes)

@@ -1,0 +1,138 @@
+"""What would settle an open question, as a sentence and as a command."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_outcomes import BASE, GAIN, NOISE, from_values, pair, result, study
+
+from bnexp.comparison.looks import Look
+from bnexp.comparison.remedy import MOST_SEEDS
+from bnexp.comparison.result import Outcome, Remedy, StudyResult, Verdict
+from bnexp.comparison.sequential import Rule, seeds_needed
+from bnexp.config.options import Analysis
+
+OVERRIDES = ["data=mnist", "study.seeds=10"]
+OPEN = [0.9, -0.5, 0.4, 0.1, 0.6, 0.8, -0.4, 0.5, 0.2, 0.6]  # the fixed-n test says p = .06
+
+
+def asked(gain: list[float], overrides: list[str] | None = OVERRIDES, look: Look | None = None) -> StudyResult:
+    made = study("none", "after_pool", direction="greater")
+    return result(made, pair(gain), overrides=overrides, **({} if look is None else {"look": look}))
+
+
+def remedy_of(found: StudyResult) -> Remedy:
+    assert found.remedy is not None
+    return found.remedy
+
+
+def test_a_settled_question_needs_nothing() -> None:
+    assert asked(GAIN).remedy is None
+    assert asked([-g for g in GAIN]).remedy is None
+
+
+def test_too_few_seeds_need_the_usual_number() -> None:
+    found = asked(GAIN[:3], ["data=mnist", "study.seeds=3"])
+    assert found.verdict is Verdict.ESTIMATE
+    assert remedy_of(found) == Remedy("With 10 seeds a verdict is possible.", "bnexp study made data=mnist study.seeds=10")
+
+
+def test_too_few_seeds_need_more_for_a_small_effect() -> None:
+    found = asked([0.9, -0.3, 0.7])
+    (c,) = found.deciding
+    assert c.n_needed is not None
+    assert 10 < c.n_needed <= MOST_SEEDS
+    assert remedy_of(found).command.endswith(f"study.seeds={c.n_needed}")
+
+
+def test_too_few_seeds_of_no_effect_do_not_call_for_thousands() -> None:
+    found = asked([0.9, -0.9, 0.05])
+    assert (found.deciding[0].n_needed or 10**6) > MOST_SEEDS
+    assert remedy_of(found).command.endswith("study.seeds=10")
+
+
+def test_an_unfinished_study_is_run_to_its_end() -> None:
+    found = asked(OPEN, look=Look(Rule.again(), unfinished=True))
+    assert remedy_of(found) == Remedy("Some planned runs are not made yet.", "bnexp study made data=mnist study.seeds=10")
+
+
+def test_an_open_question_names_the_seeds_of_a_valid_further_look() -> None:
+    found = asked(OPEN)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    d = np.array(found.deciding[0].differences)
+    ways = [seeds_needed(d, Rule.again(), margin) for margin in (None, 0.2)]
+    most = min(number for number in ways if number is not None)
+    remedy = remedy_of(found)
+    assert remedy.text == f"About {most} seeds would settle it at this estimate."
+    assert remedy.command == f"bnexp study made data=mnist --until-settled --max-seeds {min(MOST_SEEDS, 2 * most)}"
+    assert not any(word in found.answer for word in ("pairs would", "80 %"))  # one number only
+
+
+def test_a_declared_plan_keeps_its_own_rule() -> None:
+    rule = Rule.declared(40)
+    found = asked(OPEN[::-1], look=Look(rule))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    d = np.array(found.deciding[0].differences)
+    assert f"About {seeds_needed(d, rule)} seeds" in remedy_of(found).text
+
+
+def test_more_than_a_hundred_seeds_are_no_advice() -> None:
+    found = asked([0.9, -0.8, 0.7, -0.6, 0.5, -0.6, 0.8, -0.9, 0.4, -0.3])
+    assert remedy_of(found) == Remedy(
+        "At this estimate more than 100 seeds would be needed. Other settings or another margin would be a new question."
+    )
+
+
+def test_runs_that_do_not_train_are_trained_longer() -> None:
+    made = study("none", "after_pool", direction="greater")
+    lost = [replace(outcome, stuck="training accuracy 10 %") for outcome in pair([0.0] * 8)]
+    found = result(made, lost, overrides=["data=mnist", "train.epochs=10"])
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert remedy_of(found) == Remedy(
+        "Neither after_pool nor none trains: train longer, or change what is held fixed.",
+        "bnexp study made data=mnist train.epochs=20",
+    )
+    unknown = result(made, lost, overrides=OVERRIDES, settings={"data.name": "mnist"})
+    assert remedy_of(unknown).command == ""  # how long they trained is not known
+
+
+def test_a_coarse_grid_gets_finer_levels() -> None:
+    made = study("none", "bn", direction="greater", analysis=Analysis.sensitivity)
+    outcomes: list[Outcome] = []
+    for lr in (0.001, 0.008, 0.064, 0.512):
+        high = [99.0 if lr < 0.05 else 10.0] * 8
+        outcomes += from_values({"none": high, "bn": high}, optim__lr=lr)
+    overrides = ["data=mnist", "optim.lr=0.001,0.008,0.064,0.512"]
+    found = result(made, outcomes, overrides=overrides)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    remedy = remedy_of(found)
+    assert remedy.text == "Finer or wider levels would resolve it."
+    *command, levels = shlex.split(remedy.command)
+    assert command == ["bnexp", "study", "made", "data=mnist"]
+    numbers = [float(level) for level in levels.removeprefix("optim.lr=").split(",")]
+    assert (numbers[0], numbers[-1]) == (0.001, 0.512)  # in every run the smallest trains, the largest does not
+    assert np.log2(numbers[1:]) - np.log2(numbers[:-1]) == pytest.approx(1, abs=0.01)  # the margin is a factor of 2
+
+
+def test_a_study_of_unknown_origin_has_no_command() -> None:
+    remedy = remedy_of(asked(OPEN, None))
+    assert remedy.text
+    assert remedy.command == ""
+
+
+def test_what_is_settled_asks_for_no_seeds() -> None:
+    """Of two deciding comparisons only the open one counts."""
+    table = {"none": BASE, "a": [b + g for b, g in zip(BASE, GAIN, strict=True)]}
+    table["b"] = [b + g for b, g in zip(BASE, OPEN, strict=True)]
+    found = result(study("none", "a", "b", direction="greater"), from_values(table), overrides=OVERRIDES)
+    assert [c.verdict for c in found.deciding] == [Verdict.SUPPORTED, Verdict.INCONCLUSIVE]
+    needed = seeds_needed(np.array(found.deciding[1].differences), Rule.again(), alpha=Rule.again().alpha / 2)
+    assert remedy_of(found).text == f"About {needed} seeds would settle it at this estimate."
+
+
+def test_no_remedy_without_a_result() -> None:
+    assert result(study("none"), []).remedy is None
+    assert asked(NOISE, []).remedy is None  # equivalent where a difference was claimed: refuted
