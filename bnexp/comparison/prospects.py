@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import special
 
 from bnexp.comparison.looks import Look
-from bnexp.comparison.result import Comparison, Verdict
+from bnexp.comparison.power import MAX_PAIRS
+from bnexp.comparison.result import Comparison, Test, Verdict
 from bnexp.comparison.sequential import Rule, seeds_needed
-from bnexp.comparison.stats import Array
+from bnexp.comparison.stats import MIN_PAIRS, Array
 from bnexp.config.options import Direction
 
 BEST = 1.645  # standard errors by which the true effect may be more favourable: at 5 % of all questions it is further off
@@ -37,13 +39,29 @@ def settled_at(c: Comparison, look: Look, family: int, optimism: float = 0.0) ->
     if d.size < 2 or not c.measured:
         return None
     rule = look.rule or Rule.again()
+    alpha = rule.alpha / family
     shift = optimism * float(d.std(ddof=1)) / math.sqrt(d.size)
     ways = []
     if c.direction != Direction.equivalent:
-        ways.append(seeds_needed(_moved(d, shift), rule, None, rule.alpha / family))
+        by_sign = c.test in (Test.sign_flip, Test.anytime_sign)
+        ways.append(_signs_needed(d, alpha, optimism) if by_sign else seeds_needed(_moved(d, shift), rule, None, alpha))
     if math.isfinite(c.margin) and not c.unresolved and not c.both_untrained:
-        ways.append(seeds_needed(_moved(d, -shift), rule, c.margin, rule.alpha / family))
+        ways.append(seeds_needed(_moved(d, -shift), rule, c.margin, alpha))
     return min((number for number in ways if number is not None), default=None)
+
+
+def _signs_needed(d: Array, alpha: float, optimism: float) -> int | None:
+    """The number of pairs at which ``sequential.sign_process`` reaches ``1 / alpha``, if ties and signs keep their shares."""
+    num_signs, num_up = int(np.count_nonzero(d)), int(np.count_nonzero(d > 0))
+    if not num_signs:
+        return None
+    part = max(num_up, num_signs - num_up) / num_signs
+    part = min(1.0, part + optimism * math.sqrt(part * (1 - part) / num_signs))
+    for n in range(max(MIN_PAIRS, d.size), MAX_PAIRS + 1):
+        signs = n * num_signs // d.size
+        if signs * math.log(2) + special.betaln(part * signs + 1, (1 - part) * signs + 1) >= -math.log(alpha):
+            return n
+    return None
 
 
 def futile(c: Comparison, look: Look, family: int, most: int) -> bool:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from bnexp.comparison.looks import Look
+from bnexp.comparison.prospects import is_open, settled_at
 from bnexp.comparison.result import Comparison, Remedy, Verdict
-from bnexp.comparison.sequential import Rule, seeds_needed
+from bnexp.comparison.sequential import Rule
 from bnexp.comparison.stats import MIN_PAIRS
 from bnexp.comparison.words import at_level
-from bnexp.config.options import Direction
 from bnexp.config.schema import StudyConfig
 
 USUAL_SEEDS = 10  # that a study plans for
@@ -41,7 +38,7 @@ def remedy(
     Returns:
         None if it is settled.
     """
-    open_ones = [c for c in deciding if c.verdict in (Verdict.INCONCLUSIVE, Verdict.ESTIMATE)]
+    open_ones = [c for c in deciding if is_open(c)]
     if verdict not in (Verdict.INCONCLUSIVE, Verdict.ESTIMATE) or not open_ones:
         return None
     if look.unfinished:
@@ -65,8 +62,7 @@ def _more_seeds(
     study: StudyConfig, open_ones: Sequence[Comparison], family: int, look: Look, overrides: Sequence[str] | None
 ) -> Remedy:
     """How many seeds would settle every open comparison, by the test that a further look uses."""
-    rule = look.rule or Rule.again()
-    needed = [_settled_at(c, rule, family) for c in open_ones]
+    needed = [_needed(c, look, family) for c in open_ones]
     known = [number for number in needed if number is not None]
     if len(known) < len(needed) or max(known) > MOST_SEEDS:
         return Remedy(
@@ -80,14 +76,13 @@ def _more_seeds(
     )
 
 
-def _settled_at(c: Comparison, rule: Rule, family: int) -> int | None:
-    """The number of seeds at which a comparison is expected to show a difference or equivalence, whichever comes first."""
-    d, alpha = np.array(c.differences), rule.alpha / family
-    margin = None if c.unresolved or c.both_untrained else c.margin
-    ways = [] if c.direction == Direction.equivalent else [seeds_needed(d, rule, None, alpha)]
-    ways += [] if margin is None or math.isnan(margin) else [seeds_needed(d, rule, margin, alpha)]
-    known = [number for number in ways if number is not None]
-    return min(known, default=None)
+def _needed(c: Comparison, look: Look, family: int) -> int | None:
+    """Seeds that a comparison needs: within what was declared by its rule, beyond it by that of a further look."""
+    declared = look.rule.max_seeds if look.rule else None
+    number = settled_at(c, look, family)
+    if declared is None or (number is not None and number <= declared):
+        return number
+    return settled_at(c, Look(Rule.again()), family)
 
 
 def _command(study: StudyConfig, overrides: Sequence[str] | None, changes: Sequence[str]) -> str:

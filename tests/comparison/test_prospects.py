@@ -1,0 +1,80 @@
+"""At how many seeds a comparison is expected to be settled, and when more seeds are futile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_outcomes import GAIN, only, pair, result, study
+
+from bnexp.comparison.looks import FIRST, Look
+from bnexp.comparison.prospects import futile, is_open, settled_at, standing
+from bnexp.comparison.result import Comparison, Test, Verdict
+from bnexp.comparison.sequential import Rule, seeds_needed
+
+DECLARED = Look(Rule.declared(40))
+
+
+def comparison(d: list[float], **keys: object) -> Comparison:
+    c = only(result(study("none", "after_pool", direction="greater"), pair(GAIN)))
+    given = {"differences": d, "n": len(d), "margin": 0.2, "verdict": Verdict.INCONCLUSIVE} | keys
+    return replace(c, **given)  # type: ignore[arg-type]
+
+
+WEAK = [0.5, -0.3, 0.4, 0.1, -0.2, 0.6]
+
+
+def test_a_difference_or_equivalence_whichever_comes_first() -> None:
+    d = np.array(WEAK)
+    by_difference = seeds_needed(d, Rule.declared(40), None, 0.05)
+    assert settled_at(comparison(WEAK, margin=float("nan")), DECLARED, 1) == by_difference
+    by_equivalence = seeds_needed(d, Rule.declared(40), 1.0, 0.05)
+    assert by_equivalence is not None
+    assert by_difference is not None
+    assert settled_at(comparison(WEAK, margin=1.0), DECLARED, 1) == min(by_difference, by_equivalence)
+    assert settled_at(comparison(WEAK, margin=1.0, direction="equivalent"), DECLARED, 1) == by_equivalence
+    for blocked in ({"unresolved": "coarse"}, {"both_untrained": 1}):
+        assert settled_at(comparison(WEAK, margin=1.0, **blocked), DECLARED, 1) == by_difference
+
+
+def test_a_family_and_a_further_look_need_more() -> None:
+    c = comparison(WEAK, margin=float("nan"))
+    alone, family, again = settled_at(c, DECLARED, 1), settled_at(c, DECLARED, 3), settled_at(c, FIRST, 1)
+    assert alone is not None
+    assert family is not None
+    assert again is not None
+    assert alone < family < again
+
+
+@pytest.mark.parametrize(("d", "seeds"), [([1.0] * 6, 8), ([1.0, 1.0, 0.0, 1.0, 1.0, 1.0], 10), ([-2.0] * 6, 8)])
+def test_signs_need_as_many_as_their_process_says(d: list[float], seeds: int) -> None:
+    """``2**m / (m + 1)`` with m equal signs reaches 20 at m = 8; a sixth of the pairs may be ties."""
+    assert settled_at(comparison(d, test=Test.anytime_sign, unresolved="coarse"), DECLARED, 1) == seeds
+    if 0.0 not in d:
+        assert Rule.declared(40).p([d[0]] * seeds, signs=True) < 0.05 <= Rule.declared(40).p([d[0]] * (seeds - 1), signs=True)
+
+
+def test_ties_alone_are_never_settled() -> None:
+    c = comparison([0.0] * 6, test=Test.anytime_sign, unresolved="all differences are the same")
+    assert settled_at(c, DECLARED, 1) is None
+    assert futile(c, DECLARED, 1, 40)
+
+
+def test_an_effect_that_may_be_larger_than_it_looks_is_not_given_up() -> None:
+    weak = comparison([0.9, -0.7, 0.8, -0.4, 0.6, -0.5], margin=0.01)
+    expected = settled_at(weak, DECLARED, 1)
+    assert expected is None or expected > 40
+    assert not futile(weak, DECLARED, 1, 40)
+    nothing = comparison([0.5, -0.5] * 15, margin=0.01)
+    assert futile(nothing, DECLARED, 1, 40)
+
+
+def test_what_is_settled_is_said_with_the_nearest_open_one() -> None:
+    done = comparison(WEAK, verdict=Verdict.SUPPORTED)
+    near, far = comparison([0.5, -0.1, 0.5, 0.2, 0.1, 0.4], level="lr=0.1"), comparison(WEAK, level="lr=0.2")
+    assert [is_open(c) for c in (done, near)] == [False, True]
+    assert standing([done], DECLARED) == "1 of 1 deciding comparison settled"
+    said = standing([done, far, near], DECLARED)
+    assert said.startswith("1 of 3 deciding comparisons settled; open: after_pool against none at lr=0.1 (about ")
+    assert said.endswith(" seeds) and 1 more")
