@@ -13,6 +13,7 @@ MEASURES = {
     "train_eval/loss": "training loss in evaluation mode",
     "activations/dead": "share of dead units",
     "activations/drift": "drift of the pre-activations during training",
+    "gradients/log_ratio": "logarithm of the ratio of the first to the last layer's gradient norm",
     "covariate_shift/l2": "change of a layer's gradient when the layers before it are updated",
     "covariate_shift/cosine": "cosine of a layer's gradients before and after the layers before it are updated",
     "landscape/loss_range": "range of the loss along the gradient",
@@ -41,7 +42,7 @@ FACTORS = {
 _BY_TAIL = {key.rsplit(".", 1)[-1]: name for key, name in FACTORS.items()}
 _COUNTED = {"train_size": "training images", "duplicates": "copies of each image", "epochs": "epochs"}
 _ONE = {"training images": "training image", "copies of each image": "copy of each image", "epochs": "epoch"}
-_SWITCH = {"true": "on", "false": "off"}
+_WITH = {"true": "with", "false": "without"}
 
 
 def measure_name(measure: str) -> str:
@@ -60,12 +61,15 @@ def level_name(level: str) -> str:
 
 
 def _level(tail: str, value: str) -> str:
-    name = _BY_TAIL.get(tail, tail.replace("_", " "))
-    if value in _SWITCH:
-        return f"{name} {_SWITCH[value]}"
-    if value == "null" or not _is_number(value):
-        return f"all {_COUNTED[tail]}" if value == "null" and tail in _COUNTED else f"{tail}={value}"
-    return counted(value, _COUNTED[tail]) if tail in _COUNTED else f"{name} {value}"
+    if value == "null" and tail in _COUNTED:
+        return f"all {_COUNTED[tail]}"
+    if not _is_number(value):
+        return f"{tail}={value}"
+    return counted(value, _COUNTED[tail]) if tail in _COUNTED else f"{_name(tail)} {value}"
+
+
+def _name(tail: str) -> str:
+    return _BY_TAIL.get(tail, tail.replace("_", " "))
 
 
 def _is_number(text: str) -> bool:
@@ -84,8 +88,8 @@ def counted(number: str, things: str) -> str:
 def at(level: str) -> str:
     """``at learning rate 0.01``; ``without input normalisation`` for ``normalize=false``."""
     tail, _, value = level.partition("=")
-    if value in _SWITCH:
-        return f"{'with' if value == 'true' else 'without'} {_BY_TAIL.get(tail, tail.replace('_', ' '))}"
+    if value in _WITH:
+        return f"{_WITH[value]} {_name(tail)}"
     return f"at {level_name(level)}"
 
 

@@ -14,7 +14,10 @@ from made_outcomes import BASE, GAIN, NOISE, SETTINGS, from_values, only, outcom
 
 from bnexp.comparison.result import Outcome, Status, StudyResult, Verdict
 from bnexp.comparison.tables import arm_rows, comparison_rows
+from bnexp.comparison.text import SETTINGS as LABELS
 from bnexp.comparison.text import p_equals, p_text
+from bnexp.comparison.words import MEASURES, at, factor_name, measure_name, settings_text
+from bnexp.config.keys import PROBE_METRICS
 from bnexp.config.options import Direction
 from bnexp.config.schema import Decides
 
@@ -240,3 +243,31 @@ def test_table_rows_are_text_with_equal_keys() -> None:
     assert row["level"] == "lr=0.1"
     assert row["95 % interval"] == "–"
     assert row["d_z"] == "–"
+
+
+@pytest.mark.parametrize(
+    ("level", "words"),
+    [
+        ("lr=0.04", "at learning rate 0.04"),
+        ("depth=8, train_size=500", "at depth 8, 500 training images"),
+        ("train_size=1", "at 1 training image"),
+        ("train_size=null", "at all training images"),
+        ("activation=sigmoid", "at activation=sigmoid"),
+        ("init_from=null", "at init_from=null"),
+        ("normalize=true", "with input normalisation"),
+        ("track_running_stats=false", "without track running stats"),
+        ("normalize=false, lr=0.1", "at normalize=false, learning rate 0.1"),
+    ],
+)
+def test_levels_in_words(level: str, words: str) -> None:
+    assert at(level) == words
+
+
+def test_settings_and_measures_in_words() -> None:
+    assert (
+        settings_text({"train.epochs": "1", "optim.lr": "0.1", "model.name": "lenet"}, LABELS) == "learning rate 0.1, 1 epoch"
+    )
+    assert (factor_name("optim.lr"), factor_name("model.dropout_side")) == ("learning rate", "dropout side")
+    assert (measure_name("landscape/beta"), measure_name("own/metric")) == ("effective smoothness constant", "own/metric")
+    recorded = {metric for metrics in PROBE_METRICS.values() for metric in metrics}
+    assert {name for name in MEASURES if "/loss" not in name or "landscape" in name} <= recorded
