@@ -43,8 +43,13 @@ def sequence_plot(result: StudyResult, comparisons: Sequence[Comparison], arms: 
     x = alt.X("seeds:Q", title="seeds", axis=ticks, scale=alt.Scale(domain=[1, most], nice=False))
     title, y_axis = axis_title(first.unit), alt.Axis(tickCount=5)
     scale = alt.Scale(zero=True)
-    base = alt.Chart(style.data(rows)).encode(x, alt.Detail("pair:N"))
-    base = base.transform_filter("indexof(hidden_arms, datum.arm) < 0")
+    watched = [row for row in rows if np.isfinite(row["low"])]
+
+    def chart(shown: list[dict[str, Any]]) -> alt.Chart:
+        base = alt.Chart(style.data(shown)).encode(x, alt.Detail("pair:N"))
+        return base.transform_filter("indexof(hidden_arms, datum.arm) < 0")
+
+    low, high = alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q")
     y = alt.Y("mean:Q", title=title, scale=scale, axis=y_axis)
     tooltip = [
         alt.Tooltip("pair:N"),
@@ -57,10 +62,10 @@ def sequence_plot(result: StudyResult, comparisons: Sequence[Comparison], arms: 
         .mark_rect(color=style.QUIET, opacity=0.12)
         .encode(x, alt.X2("last:Q"), alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q")),
         alt.Chart(style.data([{"zero": 0}])).mark_rule(color=style.QUIET).encode(alt.Y("zero:Q", title=title, scale=scale)),
-        base.mark_area(opacity=0.16).encode(alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q"), style.fill(arms)),
-        base.mark_rule(strokeWidth=1.5).encode(alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q"), style.stroke(arms)),
-        base.mark_line(strokeWidth=2).encode(y, style.stroke(arms), style.dash(arms)),
-        base.mark_point(filled=True, size=36, opacity=1).encode(y, style.fill(arms), style.shape(arms), tooltip=tooltip),
+        *([chart(watched).mark_area(opacity=0.16).encode(low, high, style.fill(arms))] if watched else []),
+        *([chart(watched).mark_rule(strokeWidth=1.5).encode(low, high, style.stroke(arms))] if watched else []),
+        chart(rows).mark_line(strokeWidth=2).encode(y, style.stroke(arms), style.dash(arms)),
+        chart(rows).mark_point(filled=True, size=36, opacity=1).encode(y, style.fill(arms), style.shape(arms), tooltip=tooltip),
     ).add_params(*style.arm_params())
     where = f" at {first.level}" if first.level else ""
     return style.finish(layers, f"{first.measure}{where}", 240, symbol="stroke")
