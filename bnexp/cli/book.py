@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bnexp.cli.output import SOME_FAILED, Format, Row, message, print_rows
+from bnexp.cli.output import SOME_FAILED, Format, Row, message, print_rows, sentence
 from bnexp.cli.printed import Printed
 from bnexp.cli.result import went_wrong
 from bnexp.config.schema import ConfigError
@@ -45,7 +45,7 @@ def rebuild(book: Book, store: Store, format: Format, *, reports: bool) -> None:
         reports: whether to write the report of each study first, to which the book then links.
     """
     for name, why in book.missing.items():
-        message(f"{name} is not in the book: {why}")
+        sentence(f"{name} is not in the book: {why}")
     found = compare_again(book, store, PrintedBook(format))
     if reports:
         from bnexp.report.publish import publish
@@ -67,7 +67,7 @@ class PrintedBook(BookListener, Printed):
         message(f"\n{name} goes on to {num_seeds} seeds; expected to be settled in about {duration_text(seconds)}")
 
     def too_late(self, names: Sequence[str]) -> None:
-        message(
+        sentence(
             f"\nThe time was over before {len(names)} studies began: {', '.join(names)}. The same command goes on from there."
         )
 
@@ -75,7 +75,7 @@ class PrintedBook(BookListener, Printed):
         message(f"study {name} is left out: {reason}")
 
     def concluded(self, result: StudyResult) -> None:
-        message(result.answer)
+        sentence(result.answer)
 
 
 def _write(found: Concluded, store: Store, format: Format) -> None:

@@ -63,8 +63,14 @@ def stderr() -> SafeConsole:
 
 
 def message(text: str) -> None:
-    """Print one plain line on stderr, without markup."""
+    """Print one plain line on stderr, without markup. It is never folded, so that paths and commands can be copied."""
     stderr().print(text, markup=False, soft_wrap=True)
+
+
+def sentence(text: str) -> None:
+    """Print a sentence on stderr like ``message``, but a terminal folds it between words."""
+    console = stderr()
+    console.print(text, markup=False, soft_wrap=not console.is_terminal)
 
 
 class LogMessages(logging.Handler):

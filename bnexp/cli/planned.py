@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bnexp.cli.output import Format, message, print_rows, stdout
+from bnexp.cli.output import Format, message, print_rows, sentence, stdout
 
 if TYPE_CHECKING:
     from bnexp.plan.expand import StudyPlan
@@ -28,8 +28,9 @@ def print_plan(name: str, overrides: list[str], format: Format) -> None:
     print_dry_run(rows, specs, store, format)
     todo = [spec for spec, row in zip(specs, rows, strict=True) if row["state"] != "finished"]
     for note in plan_notes(plan):
-        message(note)
-    message(f"{len(rows)} runs, {len(todo)} to train{estimate_text(todo, store)}")
+        sentence(note)
+    most = "at most " if plan.study.max_seeds is not None else ""
+    message(f"{most}{len(rows)} runs, {len(todo)} to train{estimate_text(todo, store)}")
 
 
 def print_dry_run(rows: Sequence[dict[str, Any]], specs: Sequence[RunSpec], store: Store, format: Format) -> None:

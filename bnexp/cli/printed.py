@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnexp.cli.output import Format, message, print_rows, stderr
+from bnexp.cli.output import Format, message, print_rows, sentence, stderr
 from bnexp.cli.result import print_result
 from bnexp.config.validate import resolve_seeds
 from bnexp.run.study import Listener
@@ -37,17 +37,17 @@ class Printed(Listener):
     def planned(self, plan: StudyPlan, todo: Sequence[RunSpec]) -> None:
         if not self._told_plan:
             stderr().print(plan.study.question, style="bold", markup=False)
-        message(_what_runs(plan, todo))
+        sentence(_what_runs(plan, todo))
         if self._told_plan:
             return
         self._told_plan = True
         if plan.study.max_seeds is not None:
             message(f"Seeds are added until it is settled, at most {plan.study.max_seeds}.")
         for note in plan_notes(plan):
-            message(note)
+            sentence(note)
 
     def looked(self, num_seeds: int, standing: str) -> None:
-        message(f"{num_seeds} seeds: {standing}")
+        sentence(f"{num_seeds} seeds: {standing}")
 
     def concluded(self, result: StudyResult) -> None:
         print_result(result, self.format)

@@ -59,7 +59,11 @@ def _print_tables(result: StudyResult) -> None:
     out.print(f"\n{result.answer}\n", style="bold", markup=False, soft_wrap=not out.is_terminal)
     if result.remedy is not None:
         _print_remedy(result.remedy)
-    print_rows(arms, Format.table, right=[name for name in arms[0] if name not in ("arm", "level")] if arms else ())
+    print_rows(
+        _fitting(arms, _arm_columns(arms)),
+        Format.table,
+        right=[name for name in arms[0] if name not in ("arm", "level")] if arms else (),
+    )
     out.print()
     print_rows(_fitting(deciding, TERMINAL_COLUMNS), Format.table, right=NUMBERS)
     if measured:
@@ -68,6 +72,12 @@ def _print_tables(result: StudyResult) -> None:
     settings = "  ".join(f"{name}={value}" for name, value in result.settings.items())
     for line in (f"\nHeld fixed: {settings}", *(f"- {line}" for line in (*result.unpaired, *result.notes))):
         out.print(line, style="dim", markup=False, soft_wrap=not out.is_terminal)
+
+
+def _arm_columns(rows: list[dict[str, str]]) -> tuple[tuple[str, ...], ...]:
+    """The columns of the arms: all of them, or without the spread of the seeds."""
+    names = tuple(rows[0]) if rows else ()
+    return names, tuple(name for name in names if name != "sd")
 
 
 def _fitting(rows: list[dict[str, str]], choices: tuple[tuple[str, ...], ...]) -> list[dict[str, str]]:

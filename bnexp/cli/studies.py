@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bnexp.cli.output import Format, Row, message, print_rows
+from bnexp.cli.output import Format, Row, message, print_rows, sentence, stdout, table_width
 from bnexp.config.options import theme_order
 from bnexp.config.schema import ConfigError, StudyConfig
 from bnexp.config.validate import resolve_seeds
@@ -21,17 +21,33 @@ def print_studies(format: Format, overrides: list[str]) -> None:
         except (ConfigError, DataError) as error:
             message(f"study {name} cannot be read: {error}")
     rows.sort(key=lambda row: theme_order(row["theme"]))
-    if format is Format.table:  # names each theme once
-        themes = [row["theme"] or "other" for row in rows]
-        rows = [
-            {**row, "theme": theme * (themes.index(theme) == k)}
-            for k, (row, theme) in enumerate(zip(rows, themes, strict=True))
-        ]
-    print_rows(rows, format, right=("estimated_time",))
-    message(
+    if format is Format.table:
+        rows = _fitting(_by_theme(rows))
+    print_rows(rows, format, right=("estimated_time", "time"))
+    sentence(
         "\nRun one with bnexp study NAME, all with bnexp study --all; add data=digits or budget=quick for a faster answer, "
         "--dry-run to see its runs."
     )
+
+
+def _by_theme(rows: list[Row]) -> list[Row]:
+    """The rows with each theme named once."""
+    themes = [row["theme"] or "other" for row in rows]
+    return [
+        {**row, "theme": theme * (themes.index(theme) == k)} for k, (row, theme) in enumerate(zip(rows, themes, strict=True))
+    ]
+
+
+def _fitting(rows: list[Row]) -> list[Row]:
+    """The rows as the terminal can show them. A narrow one has names below their themes, questions and times."""
+    if not rows or table_width(rows) <= stdout().width:
+        return rows
+    found: list[Row] = []
+    for row in rows:
+        if row["theme"]:
+            found.append({"study": f"{row['theme']}:", "question": "", "time": ""})
+        found.append({"study": row["study"], "question": row["question"], "time": row["estimated_time"]})
+    return found
 
 
 def _row(name: str, overrides: list[str]) -> Row:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from bnexp.cli import result as cli_result
 from bnexp.cli.output import Format, print_json, print_rows
+from bnexp.cli.studies import print_studies
 from bnexp.comparison.result import Outcome, Status, StudyResult, Verdict
 from bnexp.comparison.verdict import analyse
 from bnexp.config.options import Analysis, Direction
@@ -173,3 +174,42 @@ def test_names_of_classes_and_files_cannot_steer_the_terminal(cli: Cli, tmp_path
     logged = subprocess.run([sys.executable, "-m", "bnexp", "runs"], capture_output=True, text=True, timeout=60, check=True)
     assert r"\x1b[31m/1/summary.json is damaged" in logged.stderr
     assert not STEERING.search(logged.stderr)
+
+
+def test_a_narrow_terminal_leaves_out_the_spread_and_folds_no_level(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    norms = ("none", "before_activation")
+    outcomes = [
+        Outcome(arm, f"norm={norm}", {"norm": norm}, seed, Status.finished, 0.9 + 0.01 * (seed % 3), f"{arm}-{norm}-{seed}")
+        for arm in ("no_bias", "bias")
+        for norm in norms
+        for seed in range(6)
+    ]
+    outcomes[0] = replace(outcomes[0], stuck="training accuracy 10 %")
+    made = StudyConfig(name="made", arms={"no_bias": [], "bias": []}, factors={"norm": list(norms)})
+    result = analyse(made, outcomes, study_id="0", margin=1.0, chance=0.1, settings={})
+    for module in ("result", "output"):
+        monkeypatch.setattr(f"bnexp.cli.{module}.stdout", lambda: Console(width=80, highlight=False))
+    cli_result.print_result(result, Format.table)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("no_bias  norm=before_activation  6") for line in lines) == 1
+    assert not any(" sd " in line for line in lines)
+
+
+def test_a_narrow_terminal_lists_the_studies_by_whole_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = session.groups() | {"study": ["gradient_predictiveness", "placement"]}
+    monkeypatch.setattr(session, "groups", lambda: known)
+    for module in ("studies", "output"):
+        monkeypatch.setattr(f"bnexp.cli.{module}.stdout", lambda: Console(width=80, highlight=False))
+    print_studies(Format.table, [])
+    names = [line.split("  ")[0].strip() for line in capsys.readouterr().out.splitlines()]
+    assert [name for name in names if name] == [
+        "study",
+        "layer design:",
+        "placement",
+        "training dynamics:",
+        "gradient_predictiveness",
+    ]
