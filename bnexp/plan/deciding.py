@@ -109,8 +109,9 @@ def _why(study: StudyConfig, part: Decides, known: Sequence[Compared]) -> str:
     if not any(part.arm in (None, arm) and part.baseline in (None, baseline) for arm, baseline in pairs):
         listed = ", ".join(f"{arm} against {baseline}" for arm, baseline in arm_pairs(study, list(study.arms)))
         return f"names {part.arm or 'an arm'} against {part.baseline or 'its baseline'}: compared are {listed}."
-    listed = "; ".join(dict.fromkeys(levels_text(what.levels) for what in known)) or "all levels together"
+    listed = "; ".join(dict.fromkeys(levels_text(what.levels) for what in known))
+    there = f"there is {listed}" if listed else f"study.analysis={study.analysis} compares all levels together"
     return (
-        f"names {levels_text(part.at)}, where nothing is compared: there is {listed}. To let every comparison decide, add "
+        f"names {levels_text(part.at)}, where nothing is compared: {there}. To let every comparison decide, add "
         "study.decides=[]."
     )

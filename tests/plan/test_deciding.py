@@ -52,7 +52,7 @@ def test_a_part_covers_what_it_names_and_the_first_part_that_does_says_what_is_e
         ),
         (
             {"decides": [Decides(at={"optim.lr": 1})], "factors": {"optim.lr": [1, 2, 4]}, "analysis": Analysis.trend},
-            "names lr=1, where nothing is compared: there is all levels together.",
+            "names lr=1, where nothing is compared: study.analysis=trend compares all levels together.",
         ),
     ],
 )
