@@ -9,7 +9,7 @@ from bnexp.comparison.method import Method
 from bnexp.comparison.reason import unclear, why
 from bnexp.comparison.result import Comparison, Test, Verdict, leading
 from bnexp.comparison.stats import MIN_PAIRS
-from bnexp.comparison.text import SETTINGS, p_equals
+from bnexp.comparison.text import SETTINGS, TEST_NAMES, p_equals
 from bnexp.comparison.words import settings_text
 from bnexp.config.options import Direction
 from bnexp.config.schema import StudyConfig
@@ -17,13 +17,6 @@ from bnexp.plan.deciding import claims_unlike
 
 _QUESTION_WORDS = ("do", "does", "is", "are", "can", "has", "have", "will", "did", "was", "were")
 NO_RESULT = "No run has a result yet."
-_TEST_NAMES = {
-    Test.paired_t: "paired t test",
-    Test.page: "Page's test",
-    Test.sign_flip: "sign-flip test",
-    Test.anytime_t: "anytime-valid t test",
-    Test.anytime_sign: "anytime-valid sign test",
-}
 
 
 def answer(
@@ -99,9 +92,9 @@ def _evidence(c: Comparison, family: int) -> str:
         test = "anytime-valid TOST" if c.test in (Test.anytime_t, Test.anytime_sign) else "TOST"
         return f"{seeds}, {test} {p_equals(c.p_equivalence_adjusted)}{corrected}"
     if c.shows_difference:
-        return f"{seeds}, {_TEST_NAMES[c.test]} {p_equals(c.p_adjusted)}{corrected}; {why(c)}"
+        return f"{seeds}, {TEST_NAMES[c.test]} {p_equals(c.p_adjusted)}{corrected}; {why(c)}"
     if c.measured >= MIN_PAIRS and c.direction != Direction.equivalent:
-        return f"{seeds}, {_TEST_NAMES[c.test]} {p_equals(c.p_adjusted)}{corrected}: {unclear(c)}"
+        return f"{seeds}, {TEST_NAMES[c.test]} {p_equals(c.p_adjusted)}{corrected}: {unclear(c)}"
     return f"{seeds}, {why(c)}"
 
 

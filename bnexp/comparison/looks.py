@@ -44,8 +44,8 @@ class Look:
         level = f"{self.rule.alpha:g}".removeprefix("0")
         if self.rule.max_seeds is not None:
             return (
-                f"Seeds were added until it was settled, at most {self.rule.max_seeds}, as declared before the first run; the "
-                f"test is valid at every look (level {level})."
+                f"Seeds are added until it is settled, at most {self.rule.max_seeds}. This was declared before the first run, "
+                f"so the test is valid at every look (level {level})."
             )
         valid = f"a test that is valid however often one looks decides, at level {level}"
         if not self.earlier:

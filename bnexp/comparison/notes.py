@@ -11,7 +11,7 @@ from bnexp.comparison import stats
 from bnexp.comparison.pairing import CELLS, Results, listed, place, seed_text
 from bnexp.comparison.result import Comparison, Test
 from bnexp.comparison.stats import ALPHA, MIN_PAIRS
-from bnexp.comparison.text import effect, margin_kind, p_text, quantity
+from bnexp.comparison.text import TEST_NAMES, effect, margin_kind, p_text, quantity
 from bnexp.config.options import Direction
 from bnexp.config.schema import StudyConfig
 from bnexp.rng import numpy_generator
@@ -110,9 +110,17 @@ def _floors(comparisons: Sequence[Comparison]) -> list[str]:
             continue
         family = f" and {tests} comparisons the exact sign-flip test, corrected," if corrected else " the exact sign-flip test"
         before = " before correction" if tests > 1 and not corrected else ""
-        needs = f"; a verdict needs {MIN_PAIRS} pairs" if n < MIN_PAIRS else ""
+        needs = f"; a verdict needs {MIN_PAIRS} pairs" if n < MIN_PAIRS else _only_a_check(comparisons, n)
         found.append(f"With n = {n}{family} cannot go below p = {p_text(floor)}{before}{needs}.")
     return found
+
+
+def _only_a_check(comparisons: Sequence[Comparison], n: int) -> str:
+    """That another test decides than that of the signs, with which one; empty if that test decides any of the comparisons."""
+    names = [TEST_NAMES[c.test] for c in comparisons if c.n == n]
+    if any(c.test in (Test.sign_flip, Test.anytime_sign) for c in comparisons if c.n == n):
+        return ""
+    return f". It is only a check: the verdict rests on the {names[0]}"
 
 
 def _test_set_error(results: Results, num_test: int | None) -> list[str]:

@@ -56,6 +56,9 @@ def needed(c: Comparison) -> str:
     """How many pairs would settle the comparison; empty if that cannot be said."""
     if c.n >= MIN_PAIRS > c.measured:
         return ""
+    if c.n_needed is not None and c.test in (Test.anytime_t, Test.anytime_sign):
+        what = "equivalence" if c.direction == Direction.equivalent else "a difference"
+        return f"{what} would be shown at about {c.n_needed:,} seeds, at this estimate"
     if c.n_needed is not None:
         return f"a new study would need about {c.n_needed:,} pairs for 80 % power at this estimate"
     if c.direction == Direction.equivalent:
@@ -63,13 +66,20 @@ def needed(c: Comparison) -> str:
         return "at this estimate no number of pairs would show equivalence" if hopeless else ""
     if c.difference == 0 or not math.isfinite(c.effect):
         return ""
-    return f"more than {MAX_PAIRS:,} pairs would be needed for 80 % power at this estimate"
+    power = "" if c.test in (Test.anytime_t, Test.anytime_sign) else " for 80 % power"
+    return f"more than {MAX_PAIRS:,} pairs would be needed{power} at this estimate"
 
 
 def unclear(c: Comparison) -> str:
     """What is said of an open comparison of which a difference is claimed, and why equivalence is not looked at either."""
     why_not = _lost(c) or c.unresolved
-    return "no clear difference" + (f"; {why_not}, so equivalence is not tested" if why_not else "")
+    found = _not_below(c) if c.alpha <= c.p_adjusted < ALPHA else "no clear difference"
+    return found + (f"; {why_not}, so equivalence is not tested" if why_not else "")
+
+
+def _not_below(c: Comparison) -> str:
+    level = f"{c.alpha:g}".removeprefix("0")
+    return f"not below the level of {level} that this look needs"
 
 
 def _lost(c: Comparison) -> str:
@@ -103,8 +113,11 @@ def _size(c: Comparison) -> str:
 
 
 def _within(c: Comparison) -> str:
-    """How the 90 % interval lies to the margin, if equivalence is claimed but not shown."""
+    """How the interval lies to the margin, if equivalence is claimed but not shown."""
     bounds = interval(c.low90, c.high90, c.unit)
-    shown = f"the 90 % interval {bounds} is" if bounds else "every difference is"
-    inside = "inside ±{}, but not after Holm's correction" if c.p_equivalence < ALPHA else "not inside ±{}"
+    shown = f"the {c.narrow_level} % interval {bounds} is" if bounds else "every difference is"
+    if c.p_equivalence < c.alpha:
+        inside = "inside ±{}, but not after Holm's correction"
+    else:
+        inside = f"inside ±{{}}, but p is {_not_below(c)}" if c.p_equivalence < ALPHA else "not inside ±{}"
     return f"TOST {p_equals(c.p_equivalence_adjusted)}, {shown} {inside.format(quantity(c.margin, c.unit))}"

@@ -49,10 +49,12 @@ def remedy(
         text = f"Neither {first.arm} nor {first.baseline} trains{at_level(first)}: train longer, or change what is held fixed."
         return Remedy(text, _command(study, overrides, longer) if longer else "")
     if verdict is Verdict.ESTIMATE:
-        least = max([USUAL_SEEDS, *(c.n_needed or 0 for c in open_ones)])
-        if least > MOST_SEEDS:
-            least = USUAL_SEEDS
-        return Remedy(f"With {least} seeds a verdict is possible.", _command(study, overrides, [f"study.seeds={least}"]))
+        most = max(c.n_needed or 0 for c in open_ones)
+        if USUAL_SEEDS < most <= MOST_SEEDS:
+            text, seeds = f"At this estimate about {most} seeds would be needed.", most
+        else:
+            text, seeds = f"{USUAL_SEEDS} seeds are usual.", USUAL_SEEDS
+        return Remedy(text, _command(study, overrides, [f"study.seeds={seeds}"]))
     if coarse := [c for c in open_ones if c.resolved_by and c.unresolved]:
         return Remedy("Finer or wider levels would resolve it.", _command(study, overrides, [coarse[0].resolved_by]))
     return _more_seeds(study, open_ones, len(deciding), look, overrides)
@@ -70,17 +72,19 @@ def _more_seeds(
             "question."
         )
     most = max(known)
-    return Remedy(
-        f"About {most} seeds would settle it at this estimate.",
-        _command(study, overrides, ["--until-settled", "--max-seeds", str(min(MOST_SEEDS, 2 * most))]),
-    )
+    declared = look.rule.max_seeds if look.rule else None
+    goes_on = (
+        declared is not None and max(c.n for c in open_ones) < declared >= most
+    )  # another plan would be a further look, with a stricter test
+    changes = [] if goes_on else ["--until-settled", "--max-seeds", str(min(MOST_SEEDS, 2 * most))]
+    return Remedy(f"About {most} seeds would settle it at this estimate.", _command(study, overrides, changes))
 
 
 def _needed(c: Comparison, look: Look, family: int) -> int | None:
     """Seeds that a comparison needs: within what was declared by its rule, beyond it by that of a further look."""
     declared = look.rule.max_seeds if look.rule else None
     number = settled_at(c, look, family)
-    if declared is None or (number is not None and number <= declared):
+    if declared is None or (number is not None and c.n < declared and number <= declared):
         return number
     return settled_at(c, Look(Rule.again()), family)
 

@@ -151,7 +151,8 @@ class Comparison:
         difference: mean difference.
         low: lower bound of its 95 % interval; NaN below three pairs, or if all differences are the same.
         high: upper bound.
-        low90: lower bound of the 90 % interval.
+        low90: lower bound of the 90 % interval. Beside an anytime-valid test it is ``low``, because that is what shows
+            equivalence then: see ``narrow_level``.
         high90: upper bound.
         p_t: paired t test.
         p_sign_flip: sign-flip permutation test.
@@ -164,7 +165,8 @@ class Comparison:
         n_needed: pairs that the test of the claim would need for 80 % power at the observed difference, at its level divided by
             the number of deciding comparisons. That test is TOST if equivalence is claimed, else the paired t test, which also
             stands for Page's and the sign-flip test. After several looks it is the number at which an anytime-valid test is
-            expected to settle the comparison. None without a difference, or above 10,000.
+            expected to settle the comparison, for a declared plan that is too short by the test of a further look. None
+            without a difference, or above 10,000.
         verdict: what the comparison says of the claim; None if it does not decide.
         reason: why, as a sentence.
         finding: what it shows, whatever was expected.
@@ -234,6 +236,11 @@ class Comparison:
     def all_untrained(self) -> bool:
         """Whether neither run of any pair trained, so that nothing was tested."""
         return self.n > 0 and not self.measured
+
+    @property
+    def narrow_level(self) -> int:
+        """Level of the interval from ``low90`` to ``high90`` in per cent: 90, or 95 beside an anytime-valid test."""
+        return 95 if self.test in (Test.anytime_t, Test.anytime_sign) else 90
 
     @property
     def shows_equivalence(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bnexp.comparison.result import Comparison
+from bnexp.comparison.result import Comparison, Test
 
 OCTAVES = "octaves"  # base-2 logarithm of the ratio of two levels
 RATIO = "log2 ratio"  # of the arm's value to the baseline's; shown as the ratio itself
@@ -16,6 +16,13 @@ SETTINGS = {
     "optim.momentum": "momentum",
     "train.batch_size": "batch size",
     "train.epochs": "epochs",
+}
+TEST_NAMES = {
+    Test.paired_t: "paired t test",
+    Test.page: "Page's test",
+    Test.sign_flip: "sign-flip test",
+    Test.anytime_t: "anytime-valid t test",
+    Test.anytime_sign: "anytime-valid sign test",
 }
 _DECIMALS = {"pp": 2, "%": 2, "nats": 4, OCTAVES: 2}
 
@@ -40,7 +47,9 @@ def signed(value: float, unit: str) -> str:
 
 
 def quantity(value: float, unit: str, sign: bool = False) -> str:
-    """A number with its unit: ``0.31 pp``, ``0.43×``."""
+    """A number with its unit: ``0.31 pp``, ``0.43×``. A number that is missing has no unit: an en dash."""
+    if math.isnan(value):
+        return number(value, unit)
     if unit == RATIO:
         return f"{number(value, unit)}×"
     return f"{(signed if sign else number)(value, unit)} {unit}".rstrip()
@@ -131,11 +140,11 @@ def margin(c: Comparison) -> str:
 
 
 def difference(c: Comparison, bounds: bool = True) -> str:
-    """``+0.31 pp [0.27, 0.35]``. Shown equivalence has the 90 % interval that it rests on, named as such."""
+    """``+0.31 pp [0.27, 0.35]``. Shown equivalence has the interval that it rests on, with its level."""
     if not c.shows_equivalence:
         return effect(c.difference, c.unit, *((c.low, c.high) if bounds else ()))
     size, narrow = quantity(c.difference, c.unit, sign=True), interval(c.low90, c.high90, c.unit)
-    return f"{size}, 90 % interval {narrow}" if bounds and narrow else size
+    return f"{size}, {c.narrow_level} % interval {narrow}" if bounds and narrow else size
 
 
 def magnitude(c: Comparison) -> str:

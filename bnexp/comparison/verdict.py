@@ -232,7 +232,11 @@ def _pairs_needed(contrast: Contrast, d: stats.Array, look: Look, alpha: float) 
     if claimed and (d.size < 2 or contrast.pairs.both_untrained):
         return None
     if look.rule is not None:
-        needed = sequential.seeds_needed(d, look.rule, contrast.margin if claimed else None, alpha)
+        margin, most = contrast.margin if claimed else None, look.rule.max_seeds
+        needed = sequential.seeds_needed(d, look.rule, margin, alpha)
+        if most is not None and (needed is None or needed > most):  # seeds beyond the plan are a further look
+            again = sequential.Rule.again()
+            needed = sequential.seeds_needed(d, again, margin, alpha * again.alpha / look.alpha)
     elif claimed:
         needed = power.pairs_needed_equivalence(float(d.mean()), float(d.std(ddof=1)), contrast.margin, alpha=alpha)
     else:

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_outcomes import BASE, GAIN, NOISE, SETTINGS, from_values, only, outcome, pair, result, study
 
+from bnexp.comparison.looks import Look
 from bnexp.comparison.result import Outcome, Status, StudyResult, Verdict
+from bnexp.comparison.sequential import Rule, seeds_needed
 from bnexp.comparison.tables import arm_rows, comparison_rows
 from bnexp.comparison.text import SETTINGS as LABELS
 from bnexp.comparison.text import p_equals, p_text
@@ -271,3 +273,35 @@ def test_settings_and_measures_in_words() -> None:
     assert (measure_name("landscape/beta"), measure_name("own/metric")) == ("effective smoothness constant", "own/metric")
     recorded = {metric for metrics in PROBE_METRICS.values() for metric in metrics}
     assert {name for name in MEASURES if "/loss" not in name or "landscape" in name} <= recorded
+
+
+def test_an_anytime_valid_test_shows_equivalence_by_its_95_percent_interval() -> None:
+    made = study("none", "after_pool", direction="equivalent")
+    found = result(made, pair(NOISE), look=Look(Rule.declared(12)))
+    c = only(found)
+    assert (c.low90, c.high90) == (c.low, c.high)
+    assert "95 % interval [" in found.answer
+    assert "90 %" not in found.answer + c.reason
+    assert "90 % interval [" in result(made, pair(NOISE)).answer
+
+
+def test_a_p_below_05_that_a_further_look_does_not_accept_is_not_called_unclear() -> None:
+    gain = [0.4, 0.1, 0.5, 0.2, 0.6, 0.15, 0.45, 0.25]
+    found = result(study("none", "after_pool", direction="greater"), pair(gain), look=Look(Rule.again()))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert 0.01 <= only(found).p_adjusted < 0.05
+    assert "not below the level of .01 that this look needs" in found.answer
+    assert "no clear difference" not in found.answer
+
+
+def test_pairs_needed_beyond_a_declared_plan_are_those_of_a_further_look() -> None:
+    gain = [0.6, 0.2, 0.5, -0.4, 0.8, 0.6, 0.1, 0.4, -0.5, 0.9]
+    found = result(study("none", "after_pool", direction="greater"), pair(gain), look=Look(Rule.declared(10)))
+    c = only(found)
+    assert c.n_needed == seeds_needed(np.array(c.differences), Rule.again())
+    assert c.reason.endswith(f"a difference would be shown at about {c.n_needed} seeds, at this estimate")
+
+
+def test_a_missing_difference_has_no_unit() -> None:
+    found = result(study("none", "after_pool"), [outcome("none", 0, 0.9), outcome("after_pool", 0, None, Status.missing)])
+    assert comparison_rows(found)[0]["difference"] == "–"

@@ -95,5 +95,6 @@ def test_limits_of_tests_are_those_of_the_comparisons_that_decide() -> None:
     ]
     decides = [Decides(at={"lr": "0.1"}, expect=Direction.greater)]
     found = result(study("none", "bn", factors={"lr": list(RATES)}, decides=decides), made)
-    assert "With n = 6 the exact sign-flip test cannot go below p = .031." in found.notes
+    said = "With n = 6 the exact sign-flip test cannot go below p = .031. It is only a check: the verdict rests on the"
+    assert f"{said} paired t test." in found.notes
     assert not any("4 comparisons" in note and "sign-flip" in note for note in found.notes)

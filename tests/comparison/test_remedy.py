@@ -37,7 +37,7 @@ def test_a_settled_question_needs_nothing() -> None:
 def test_too_few_seeds_need_the_usual_number() -> None:
     found = asked(GAIN[:3], ["data=mnist", "study.seeds=3"])
     assert found.verdict is Verdict.ESTIMATE
-    assert remedy_of(found) == Remedy("With 10 seeds a verdict is possible.", "bnexp study made data=mnist study.seeds=10")
+    assert remedy_of(found) == Remedy("10 seeds are usual.", "bnexp study made data=mnist study.seeds=10")
 
 
 def test_too_few_seeds_need_more_for_a_small_effect() -> None:
@@ -45,6 +45,7 @@ def test_too_few_seeds_need_more_for_a_small_effect() -> None:
     (c,) = found.deciding
     assert c.n_needed is not None
     assert 10 < c.n_needed <= MOST_SEEDS
+    assert remedy_of(found).text == f"At this estimate about {c.n_needed} seeds would be needed."
     assert remedy_of(found).command.endswith(f"study.seeds={c.n_needed}")
 
 
@@ -77,6 +78,24 @@ def test_a_declared_plan_keeps_its_own_rule() -> None:
     assert found.verdict is Verdict.INCONCLUSIVE
     d = np.array(found.deciding[0].differences)
     assert f"About {seeds_needed(d, rule)} seeds" in remedy_of(found).text
+
+
+def test_a_declared_plan_goes_on_by_the_same_command() -> None:
+    found = asked(OPEN[::-1], ["data=mnist", "study.max_seeds=40"], Look(Rule.declared(40)))
+    assert remedy_of(found).command == "bnexp study made data=mnist study.max_seeds=40"
+
+
+def test_beyond_a_declared_plan_the_test_is_that_of_a_further_look() -> None:
+    rule = Rule.declared(10)
+    found = asked(OPEN[::-1], ["data=mnist", "study.max_seeds=10"], Look(rule))
+    d = np.array(found.deciding[0].differences)
+    needed = seeds_needed(d, Rule.again())
+    assert needed is not None
+    assert seeds_needed(d, rule) != needed
+    assert remedy_of(found) == Remedy(
+        f"About {needed} seeds would settle it at this estimate.",
+        f"bnexp study made data=mnist --until-settled --max-seeds {min(MOST_SEEDS, 2 * needed)}",
+    )
 
 
 def test_more_than_a_hundred_seeds_are_no_advice() -> None:
