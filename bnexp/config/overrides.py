@@ -180,6 +180,9 @@ def _explain(error: Exception) -> str:
     where = f" ({place.group(1)}.yaml)" if place else ""
     if name.startswith("study.study") or "@study." in text:
         return f"a study file{where} sets keys of the whole configuration: its first line must be '# @package _global_'."
+    if name and isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.object_type is schema.Decides:
+        known = [item.name for item in fields(schema.Decides)]
+        return f"study.decides{where} has no key {name!r}: allowed are {', '.join(known)}.{did_you_mean(name, known)}"
     if name and isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return f"there is no key {name!r} in the configuration{where}.{did_you_mean(name, [i.name for i in schema_keys()])}"
     if name and isinstance(cause, OmegaConfBaseException):

@@ -149,6 +149,9 @@ def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
         names = groups().get("study", [])
         raise ConfigError(f"no study was chosen: allowed is one of {', '.join(names)}; try bnexp study {names[0]}.")
     study, note = _fitted(base, swept)
+    if study.max_seeds is not None and any(item.key_or_group == "study.seeds" for item in fixed):
+        unused = f"study.seeds is not used: seeds are added one after the other, at most {study.max_seeds}."
+        note = f"{note} {unused}".strip()
     check(study, [item.key_or_group for item in fixed], list(swept))
     compose, shared = Composer(loader, master), as_job(str(item.input_line) for item in fixed)
     runs = _batch(compose, study, [merge(shared, job) for job in study_jobs(study)])

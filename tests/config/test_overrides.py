@@ -76,6 +76,7 @@ def test_an_override_is_let_through_or_answered_in_one_sentence(override: str, s
             "study.tune.grid=[x]",
             "study.tune.grid[0]=x is not possible: Value 'x' of type 'str' could not be converted to Float.",
         ),
+        ("study.decides=[{armm: none}]", "study.decides has no key 'armm': allowed are arm, baseline, "),
         ("study.decides=[{expect: les}]", "expect=les is not possible: Invalid value 'les', expected one of [greater, less, "),
         ("model.init=3", "model.init=3 is not possible: "),
         ("seed=${x}", "seed refers to what is not there: Interpolation key 'x' not found; give a value."),

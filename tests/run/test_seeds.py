@@ -80,6 +80,13 @@ def test_seeds_of_ones_own_do_not_grow() -> None:
         expand_study(["study=batchnorm", *SMALL, "study.seeds=[3,4]", "study.max_seeds=8"])
 
 
+def test_a_number_of_seeds_that_a_growing_plan_does_not_use_is_named() -> None:
+    plan = expand_study(["study=batchnorm", *SMALL, "study.seeds=50", "study.max_seeds=8"])
+    assert plan.note == "study.seeds is not used: seeds are added one after the other, at most 8."
+    other = expand_study(["study=batchnorm", *SMALL, "study.max_seeds=8"])
+    assert (other.note, other.study_id) == ("", plan.study_id)
+
+
 class Heard(bnexp.Listener):
     """Notes what it is told."""
 
@@ -111,7 +118,7 @@ def test_seeds_are_added_until_the_limit_and_the_plan_is_written_first(shared_ca
     record = json.loads((runs_dir / "batchnorm" / f"study-{result.study_id}" / "study.json").read_text())
     assert record["study"]["max_seeds"] == record["study"]["seeds"] == 8
     assert len({run["seed"] for run in record["runs"]}) == max(heard.seeds) == len({o.seed for o in result.outcomes})
-    assert "at most 8, as declared before the first run" in result.answer
+    assert "at most 8. This was declared before the first run" in result.answer
     assert result.comparisons[0].test == "anytime t"
     assert heard.seeds[0] == 6
     again = Heard()
