@@ -73,9 +73,8 @@ def _more_seeds(
         )
     most = max(known)
     declared = look.rule.max_seeds if look.rule else None
-    goes_on = (
-        declared is not None and max(c.n for c in open_ones) < declared >= most
-    )  # another plan would be a further look, with a stricter test
+    # Another plan than the declared one would be a further look, with a stricter test.
+    goes_on = declared is not None and max(c.n for c in open_ones) < declared >= most
     changes = [] if goes_on else ["--until-settled", "--max-seeds", str(min(MOST_SEEDS, 2 * most))]
     return Remedy(f"About {most} seeds would settle it at this estimate.", _command(study, overrides, changes))
 
