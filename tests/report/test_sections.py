@@ -81,7 +81,7 @@ def test_a_stuck_run_is_an_incident_with_its_reason_everywhere(tmp_path: Path) -
     page = Page(render(report))
     assert page.text.count("1 stuck") == 2  # of the arm, and of all runs
     assert why in page.text
-    assert "1 stuck" in tell(made_reports.study_record(plan, result, tmp_path), result, store).runs
+    assert "1 stuck" in tell(made_reports.study_record(plan, result, tmp_path), result, store, tmp_path).runs
 
 
 def test_configuration_tells_arms_factors_and_fixed_apart(reports: Get) -> None:
