@@ -1,9 +1,9 @@
-"""How long an arm takes to reach the validation accuracy that its baseline ends with."""
+"""How long two arms take to reach the validation accuracy that the baseline ends with, in the mean over seeds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ from bnexp.comparison.stats import Array
 from bnexp.comparison.text import RATIO, factor, number, times
 from bnexp.comparison.words import at_level
 from bnexp.config.schema import ConfigError
+
+ROUNDING = 1e-9  # far less than one image
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,12 @@ def time_to(target: float, run: Validations | None, other: Validations) -> Time:
 class TimeToTarget(Method):
     """``analysis: time_to_target``: updates, and seconds, until the validation accuracy that the baseline ends with.
 
-    For each seed the target is the last validation accuracy of the baseline's run. The time of either run is that of its
-    first validation at or above it, so times are known to one validation. Compared is the base-2 logarithm of arm over
-    baseline, by the sign-flip test, because censored times have no normal distribution. ``study.margin`` is a ratio. A
-    baseline that diverged or is stuck sets no target: its pair is listed as not compared.
+    The target is the last validation accuracy of the baseline's runs, in the mean over seeds. It is the same for all runs: a
+    baseline always reaches the end of its own run, and an arm that is as fast may just not, which would look slower. The time
+    of either run is that of its first validation at or above the target, so times are known to one validation. Compared is the
+    base-2 logarithm of arm over baseline, by the sign-flip test, because censored times have no normal distribution.
+    ``study.margin`` is a ratio; equivalence is not tested if some run does not reach the target. A baseline that diverged or
+    is stuck sets no target: its pair is listed as not compared.
     """
 
     follows_training = True
@@ -117,7 +121,8 @@ class TimeToTarget(Method):
         arm, baseline, level = where
         untrained = asked.results.untrained(baseline, level)
         targets = {s: run for s, run in theirs.items() if run is not None and s in ours and s not in untrained}
-        times = {s: (time_to(run.target, ours[s], run), time_to(run.target, run, run)) for s, run in targets.items()}
+        goal = _common_target(list(targets.values()))
+        times = {s: (time_to(goal, ours[s], run), time_to(goal, run, ours[s] or run)) for s, run in targets.items()}
         unpaired = []
         if lost := sorted(ours.keys() & theirs.keys() - targets.keys()):
             unpaired.append(f"{place(f'{arm} against {baseline}', level)}: {seed_text(lost)} without a target to reach.")
@@ -141,14 +146,21 @@ def _goal(c: Comparison) -> str:
     return f"to reach the accuracy that {c.baseline} ends with"
 
 
+def _common_target(runs: Sequence[Validations]) -> float:
+    """The accuracy that runs end with in the mean, less what rounding may add to it; NaN without a run."""
+    return float(np.mean([run.target for run in runs])) - ROUNDING if runs else math.nan
+
+
 def _contrasts(where: tuple[str, str, str], times: Mapping[int, tuple[Time, Time]], margin: float) -> list[Contrast]:
     """One of updates, and one of seconds if they are recorded."""
     found = []
+    late = sum(any(time.censored for time in pair) for pair in times.values())
+    unresolved = f"the target is not reached in {late} of {len(times)} seeds" if late else ""
     for name in ("updates", "seconds"):
         logs = {s: (math.log2(getattr(a, name)), math.log2(getattr(b, name))) for s, (a, b) in times.items()}
         pairs = Pairs.of({seed: pair for seed, pair in logs.items() if all(map(math.isfinite, pair))})
         if pairs.seeds or name == "updates":
-            found.append(Contrast(*where, f"{name} to target", RATIO, margin, pairs, key=name))
+            found.append(Contrast(*where, f"{name} to target", RATIO, margin, pairs, key=name, unresolved=unresolved))
     return found
 
 
@@ -179,9 +191,10 @@ def _notes(
         f"{arm} takes {updates[0]:,.0f} updates, {baseline} {updates[1]:,.0f} (geometric means), by validations every "
         f"{next(iter(targets.values())).interval:,.0f}."
     ]
-    if late := [seed for seed, pair in times.items() if pair[0].censored]:
-        found.append(
-            f"{about}: {arm} does not reach the target with {seed_text(late)}; it counts there as reaching it one validation "
-            "after the end, so the ratio is a lower bound."
-        )
+    for name, k, bound in ((arm, 0, "a lower"), (baseline, 1, "an upper")):
+        if late := [seed for seed, pair in times.items() if pair[k].censored]:
+            found.append(
+                f"{about}: {name} does not reach the target with {seed_text(late)}; it counts there as reaching it one validation "
+                f"after the end, which makes the ratio {bound} bound."
+            )
     return found
