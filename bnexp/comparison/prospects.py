@@ -6,13 +6,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special
 
 from bnexp.comparison.looks import Look
-from bnexp.comparison.power import MAX_PAIRS
-from bnexp.comparison.result import Comparison, Test, Verdict
-from bnexp.comparison.sequential import Rule, seeds_needed
-from bnexp.comparison.stats import MIN_PAIRS, Array
+from bnexp.comparison.result import Comparison, Verdict
+from bnexp.comparison.sequential import Rule, seeds_needed, signs_needed
+from bnexp.comparison.stats import Array
 from bnexp.config.options import Direction
 
 BEST = 1.645  # standard errors by which the true effect may be more favourable: at 5 % of all questions it is further off
@@ -24,7 +22,7 @@ def is_open(c: Comparison) -> bool:
 
 
 def settled_at(c: Comparison, look: Look, family: int, optimism: float = 0.0) -> int | None:
-    """The number of seeds at which an anytime-valid test is expected to show a difference or equivalence.
+    """The number of seeds at which an anytime-valid test is expected to settle a comparison, whatever it will show.
 
     Args:
         c: a deciding comparison that is open.
@@ -33,35 +31,23 @@ def settled_at(c: Comparison, look: Look, family: int, optimism: float = 0.0) ->
         optimism: standard errors by which the effect is taken to be more favourable than measured.
 
     Returns:
-        The smaller of the two; None if neither comes below 10,000 seeds, or too few are there to tell.
+        The smallest number with which a difference, equivalence, or, if equivalence is claimed, a difference beyond the margin
+        is shown: at least one more than there are. None if it is not below 10,000, or if there are too few seeds to tell.
     """
     d = np.array(c.differences, float)
     if d.size < 2 or not c.measured:
         return None
     rule = look.rule or Rule.again()
-    alpha = rule.alpha / family
-    shift = optimism * float(d.std(ddof=1)) / math.sqrt(d.size)
+    alpha, shift = rule.alpha / family, optimism * float(d.std(ddof=1)) / math.sqrt(d.size)
+    away = _moved(d, shift)
     ways = []
     if c.direction != Direction.equivalent:
-        by_sign = c.test in (Test.sign_flip, Test.anytime_sign)
-        ways.append(_signs_needed(d, alpha, optimism) if by_sign else seeds_needed(_moved(d, shift), rule, None, alpha))
+        ways.append(signs_needed(d, alpha, optimism) if c.by_signs else seeds_needed(away, rule, None, alpha))
+    elif abs(away.mean()) > c.margin:
+        ways.append(seeds_needed(away - math.copysign(c.margin, away.mean()), rule, None, alpha))
     if math.isfinite(c.margin) and not c.unresolved and not c.both_untrained:
         ways.append(seeds_needed(_moved(d, -shift), rule, c.margin, alpha))
-    return min((number for number in ways if number is not None), default=None)
-
-
-def _signs_needed(d: Array, alpha: float, optimism: float) -> int | None:
-    """The number of pairs at which ``sequential.sign_process`` reaches ``1 / alpha``, if ties and signs keep their shares."""
-    num_signs, num_up = int(np.count_nonzero(d)), int(np.count_nonzero(d > 0))
-    if not num_signs:
-        return None
-    part = max(num_up, num_signs - num_up) / num_signs
-    part = min(1.0, part + optimism * math.sqrt(part * (1 - part) / num_signs))
-    for n in range(max(MIN_PAIRS, d.size), MAX_PAIRS + 1):
-        signs = n * num_signs // d.size
-        if signs * math.log(2) + special.betaln(part * signs + 1, (1 - part) * signs + 1) >= -math.log(alpha):
-            return n
-    return None
+    return min((max(number, d.size + 1) for number in ways if number is not None), default=None)
 
 
 def futile(c: Comparison, look: Look, family: int, most: int) -> bool:

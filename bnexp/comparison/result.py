@@ -243,6 +243,11 @@ class Comparison:
         return 95 if self.test in (Test.anytime_t, Test.anytime_sign) else 90
 
     @property
+    def by_signs(self) -> bool:
+        """Whether the signs of the differences decide."""
+        return self.test in (Test.sign_flip, Test.anytime_sign)
+
+    @property
     def shows_equivalence(self) -> bool:
         """Whether equivalence is shown."""
         return self.finding is Finding.equivalent

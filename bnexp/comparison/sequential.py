@@ -226,6 +226,30 @@ def seeds_needed(d: ArrayLike, rule: Rule, margin: float | None = None, alpha: f
     return int(enough[0]) if enough.size else None
 
 
+def signs_needed(d: ArrayLike, alpha: float, optimism: float = 0.0) -> int | None:
+    """The number of pairs at which ``sign_process`` is expected to reach ``1 / alpha``, if ties and signs keep their shares.
+
+    Args:
+        d: (n,) differences so far.
+        alpha: the level to reach.
+        optimism: standard errors by which the share of the more frequent sign is taken to be larger.
+
+    Returns:
+        At least n and 6. None if there is no difference, or if more than 10,000 pairs would be needed.
+    """
+    x = np.asarray(d, float)
+    num_signs, num_up = int(np.count_nonzero(x)), int(np.count_nonzero(x > 0))
+    if not num_signs:
+        return None
+    part = max(num_up, num_signs - num_up) / num_signs
+    part = min(1.0, part + optimism * math.sqrt(part * (1 - part) / num_signs))
+    n = np.arange(max(MIN_PAIRS, x.size), MAX_PAIRS + 1)
+    signs = n * num_signs // x.size
+    log_e = signs * math.log(2) + special.betaln(part * signs + 1, (1 - part) * signs + 1)
+    enough = n[log_e >= -math.log(alpha)]
+    return int(enough[0]) if enough.size else None
+
+
 def _exp(log_e: Array) -> Array:
     return np.asarray(np.exp(np.minimum(log_e, LARGEST_LOG)), float)
 

@@ -194,7 +194,7 @@ def _notes(
     for name, k, bound in ((arm, 0, "a lower"), (baseline, 1, "an upper")):
         if late := [seed for seed, pair in times.items() if pair[k].censored]:
             found.append(
-                f"{about}: {name} does not reach the target with {seed_text(late)}; it counts there as reaching it one validation "
-                f"after the end, which makes the ratio {bound} bound."
+                f"{about}: {name} does not reach the target with {seed_text(late)}; it counts there as reaching it one "
+                f"validation after the end, which makes the ratio {bound} bound."
             )
     return found

@@ -184,7 +184,7 @@ def _estimate(contrast: Contrast, d: stats.Array, look: Look, alpha: float) -> C
         superiority=wins.estimate,
         superiority_low=wins.low,
         superiority_high=wins.high,
-        n_needed=_pairs_needed(contrast, d, look, alpha) if contrast.direction is not None else None,
+        n_needed=_pairs_needed(contrast, d, look, alpha, test) if contrast.direction is not None else None,
         both_untrained=pairs.both_untrained,
         reference=contrast.reference,
         unresolved=unresolved,
@@ -226,12 +226,16 @@ def _beyond(contrast: Contrast, d: stats.Array, look: Look) -> float:
     return look.rule.p_beyond(d, contrast.margin)
 
 
-def _pairs_needed(contrast: Contrast, d: stats.Array, look: Look, alpha: float) -> int | None:
+def _pairs_needed(contrast: Contrast, d: stats.Array, look: Look, alpha: float, test: Test) -> int | None:
     """Pairs that the test which decides the claim needs, at least the six of any verdict."""
     claimed = contrast.direction is Direction.equivalent
     if claimed and (d.size < 2 or contrast.pairs.both_untrained):
         return None
-    if look.rule is not None:
+    if look.rule is not None and not claimed and test is Test.anytime_sign:
+        needed = sequential.signs_needed(d, alpha)
+        if needed is not None and needed > (look.rule.max_seeds or needed):  # seeds beyond the plan are a further look
+            needed = sequential.signs_needed(d, alpha * sequential.Rule.again().alpha / look.alpha)
+    elif look.rule is not None:
         margin, most = contrast.margin if claimed else None, look.rule.max_seeds
         needed = sequential.seeds_needed(d, look.rule, margin, alpha)
         if most is not None and (needed is None or needed > most):  # seeds beyond the plan are a further look

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_outcomes import GAIN, only, pair, result, study
+from made_outcomes import GAIN, from_values, only, pair, result, study
 
 from bnexp.comparison.looks import FIRST, Look
 from bnexp.comparison.prospects import futile, is_open, settled_at, standing
 from bnexp.comparison.result import Comparison, Test, Verdict
 from bnexp.comparison.sequential import Rule, seeds_needed
+from bnexp.config.options import Analysis, Direction
 
 DECLARED = Look(Rule.declared(40))
 
@@ -32,8 +33,9 @@ def test_a_difference_or_equivalence_whichever_comes_first() -> None:
     by_equivalence = seeds_needed(d, Rule.declared(40), 1.0, 0.05)
     assert by_equivalence is not None
     assert by_difference is not None
-    assert settled_at(comparison(WEAK, margin=1.0), DECLARED, 1) == min(by_difference, by_equivalence)
-    assert settled_at(comparison(WEAK, margin=1.0, direction="equivalent"), DECLARED, 1) == by_equivalence
+    assert (len(WEAK), by_equivalence) == (6, 6)  # it is open with six, so at least one more is needed
+    assert settled_at(comparison(WEAK, margin=1.0), DECLARED, 1) == min(by_difference, 7)
+    assert settled_at(comparison(WEAK, margin=1.0, direction="equivalent"), DECLARED, 1) == 7
     for blocked in ({"unresolved": "coarse"}, {"both_untrained": 1}):
         assert settled_at(comparison(WEAK, margin=1.0, **blocked), DECLARED, 1) == by_difference
 
@@ -78,3 +80,38 @@ def test_what_is_settled_is_said_with_the_nearest_open_one() -> None:
     said = standing([done, far, near], DECLARED)
     assert said.startswith("1 of 3 deciding comparisons settled; open: after_pool against none at lr=0.1 (about ")
     assert said.endswith(" seeds) and 1 more")
+
+
+def by_signs(look: Look) -> Comparison:
+    """Seven seeds, in all of which ``bn`` trains at one level or two further."""
+    outcomes = []
+    for place, lr in enumerate((0.01, 0.02, 0.04, 0.08, 0.16, 0.32)):
+        further = [99.0 if place <= 2 + extra else 10.0 for extra in (1, 2, 2, 2, 1, 1, 2)]
+        outcomes += from_values({"none": [99.0 if place <= 2 else 10.0] * 7, "bn": further}, optim__lr=lr)
+    made = study("none", "bn", direction="greater", analysis=Analysis.sensitivity)
+    return result(made, outcomes, look=look).deciding[0]
+
+
+@pytest.mark.parametrize(("look", "needed"), [(DECLARED, 8), (Look(Rule.again()), 11)])
+def test_a_comparison_by_signs_is_not_promised_the_seeds_of_a_t_test(look: Look, needed: int) -> None:
+    c = by_signs(look)
+    assert c.test is Test.anytime_sign
+    assert c.verdict is Verdict.INCONCLUSIVE
+    assert (settled_at(c, look, 1), c.n_needed) == (needed, needed)
+    assert 2**needed / (needed + 1) > 1 / look.alpha > 2 ** (needed - 1) / needed
+
+
+def test_what_is_open_needs_more_seeds_than_there_are() -> None:
+    c = by_signs(DECLARED)
+    assert settled_at(c, DECLARED, 1) == 8 == c.n + 1
+
+
+def test_a_claim_of_equivalence_that_is_about_to_be_refuted_is_not_futile() -> None:
+    gain = [0.75, 0.2, 0.5, 0.1, 0.65, 0.38]  # the margin is 0.2
+    c = only(result(study("none", "after_pool", direction="equivalent"), pair(gain), look=DECLARED))
+    assert (c.verdict, c.direction) == (Verdict.INCONCLUSIVE, Direction.equivalent)
+    about = settled_at(c, DECLARED, 1)
+    assert about is not None
+    assert 6 < about < 40
+    assert about == seeds_needed(np.array(c.differences) - c.margin, DECLARED.rule or Rule.again())
+    assert not futile(c, DECLARED, 1, 40)
