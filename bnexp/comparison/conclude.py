@@ -15,6 +15,7 @@ from bnexp.tracking.store import Store
 
 def conclude(record: StudyRecord, store: Store) -> StudyResult:
     """Compare what is recorded of a study's runs. Needs no data set."""
+    record = record.up_to_date()
     facts = study_facts(record.runs, store)
     records = store.records([run.run_id for run in record.runs])
     outcomes = study_outcomes(record.runs, store, record.study.metric, record.study.metrics, records)

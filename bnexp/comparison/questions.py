@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bnexp.config.validate import MAX_RUNS
 from bnexp.tracking.reading import MIB, read_as
 
 
@@ -15,15 +17,27 @@ class PastLook:
 
     Args:
         study_id: of the study that was concluded.
-        num_seeds: how many seeds it had.
+        num_seeds: how many seeds had results.
         verdict: what it said.
         at: when, UTC, ISO 8601.
+        seeds: all that were planned; empty, as in the first records: the first ``num_seeds``.
     """
 
     study_id: str
     num_seeds: int
     verdict: str
     at: str
+    seeds: list[int] = field(default_factory=list)
+
+    def is_continued_by(self, seeds: Sequence[int]) -> bool:
+        """Whether a test of these seeds is valid after this look: one has the first seeds of the other, or they share none.
+
+        The tests of further looks take the seeds in order. They are valid whatever number of them comes, but not if someone
+        chooses among seeds whose results are known.
+        """
+        ours, others = sorted(self.seeds or range(min(self.num_seeds, MAX_RUNS))), sorted(seeds)
+        both = min(len(ours), len(others))
+        return ours[:both] == others[:both] or not set(ours) & set(others)
 
 
 @dataclass(frozen=True)
@@ -49,9 +63,9 @@ class Question:
         ids = [past.study_id for past in self.looks]
         return self.looks[: ids.index(study_id)] if study_id in ids else self.looks
 
-    def concluded(self, study_id: str, num_seeds: int, verdict: str) -> Question:
+    def concluded(self, study_id: str, num_seeds: int, verdict: str, seeds: Sequence[int]) -> Question:
         """With one more conclusion; that of a study which was concluded before keeps its place."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         known = {past.study_id: past for past in self.looks}
         at = known[study_id].at if study_id in known else now
-        return Question(list((known | {study_id: PastLook(study_id, num_seeds, verdict, at)}).values()))
+        return Question(list((known | {study_id: PastLook(study_id, num_seeds, verdict, at, list(seeds))}).values()))

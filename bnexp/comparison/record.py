@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bnexp.comparison.questions import PastLook, Question
 from bnexp.comparison.result import PlannedRun, Status, StudyResult, Verdict
+from bnexp.comparison.stats import MIN_PAIRS
 from bnexp.comparison.tuned import tuned_setting
 from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, schema_keys
 from bnexp.config.schema import ConfigError, DataConfig, RunConfig, StudyConfig
@@ -73,17 +74,25 @@ class StudyRecord(Content):
         return (self.folder / VERDICT).exists()
 
     def save_verdict(self, result: StudyResult) -> None:
-        """Write ``verdict.json``, and that the question was looked at, unless the files may only be read.
+        """Write that the question was looked at, then ``verdict.json``, unless the files may only be read.
 
-        Too few seeds for a verdict, or planned runs that are not made yet, are no conclusion.
+        A look at a part of the planned runs counts: who has seen it may choose another number of seeds. Too few seeds for a
+        verdict are no look, because nothing was tested.
         """
-        written = write_if_allowed(self.folder / VERDICT, json_text(result.to_dict()))
-        finished = all(outcome.status is not Status.missing for outcome in result.outcomes)
-        if written and self.question_id and finished and result.verdict is not Verdict.ESTIMATE:
+        if self.question_id and result.verdict is not Verdict.ESTIMATE:
             path = question_path(self.folder, self.question_id)
-            num_seeds = len({run.seed for run in self.runs})
-            found = Question.read(path).concluded(self.study_id, num_seeds, result.verdict)
-            write_json(path, asdict(found))
+            lacking = {outcome.seed for outcome in result.outcomes if outcome.status is Status.missing}
+            seeds = sorted({run.seed for run in self.runs})
+            found = Question.read(path).concluded(self.study_id, len(set(seeds) - lacking), result.verdict, seeds)
+            if not write_if_allowed(path, json_text(asdict(found))):
+                return
+        write_if_allowed(self.folder / VERDICT, json_text(result.to_dict()))
+
+    def up_to_date(self) -> StudyRecord:
+        """The record with the looks at its question since it was written: by other studies, before it was concluded itself."""
+        if not self.question_id or not (path := question_path(self.folder, self.question_id)).exists():
+            return self
+        return replace(self, earlier=Question.read(path).before(self.study_id))
 
     def save(self) -> None:
         """Write ``study.json``."""
@@ -114,8 +123,13 @@ def from_plan(plan: Plan, overrides: Sequence[str], store: Store) -> StudyRecord
         plan: its plan.
         overrides: those besides ``study=NAME``.
         store: where its runs will be recorded.
+
+    Raises:
+        ConfigError: its seeds were chosen among those of earlier looks.
     """
     folder = store.study_path(plan.study.name, plan.study_id)
+    earlier = Question.read(question_path(folder, plan.question_id)).before(plan.study_id)
+    _refuse_chosen_seeds(plan, earlier)
     return StudyRecord(
         folder=folder,
         study=plan.study,
@@ -126,8 +140,18 @@ def from_plan(plan: Plan, overrides: Sequence[str], store: Store) -> StudyRecord
         runs=[PlannedRun(spec.run_id, spec.arm, spec.levels, spec.seed) for spec in plan.specs],
         tuning=list(plan.choices),
         question_id=plan.question_id,
-        earlier=Question.read(question_path(folder, plan.question_id)).before(plan.study_id),
+        earlier=earlier,
     )
+
+
+def _refuse_chosen_seeds(plan: Plan, earlier: Sequence[PastLook]) -> None:
+    """Refuse seeds that were chosen among those of earlier looks: no test would be valid. Raises ConfigError."""
+    seeds = sorted({spec.seed for spec in plan.specs})
+    if len(seeds) >= MIN_PAIRS and any(not past.is_continued_by(seeds) for past in earlier):
+        raise ConfigError(
+            f"study.seeds={plan.study.seeds} are some of the seeds with which this question was looked at before, and leave "
+            "out others: no test would be valid. Take the first ones, like study.seeds=10, or only seeds that are new."
+        )
 
 
 def question_path(folder: Path, question_id: str) -> Path:

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 import bnexp
+from bnexp.comparison.conclude import conclude
+from bnexp.comparison.record import from_plan, load
 from bnexp.comparison.result import StudyResult, Verdict
 from bnexp.config.schema import ConfigError
 from bnexp.plan.expand import StudyPlan, expand_study
 from bnexp.plan.spec import RunSpec
-from bnexp.run import seeds
+from bnexp.run import runner, seeds
 from bnexp.run.seeds import Clock, growing, next_number, parse_time
+from bnexp.tracking.store import Store
 
 SMALL = ["data=digits", "data.train_size=200", "train.epochs=1", "track.wandb.mode=disabled", "executor=inline"]
 
@@ -153,3 +156,38 @@ def test_no_step_begins_that_does_not_fit_into_the_time(shared_cache: Path, monk
     assert len(heard.seeds) == 1  # the first six seeds are trained in any case
     assert heard.lines[0].startswith("Stopped with 6 seeds: the time is over. ")
     assert len({o.seed for o in result.outcomes}) == 6
+
+
+def test_a_look_at_an_unfinished_study_is_a_look(shared_cache: Path, runs_dir: Path) -> None:
+    """Otherwise one could watch a long study and ask for that number of seeds at which its t test is significant."""
+
+    def run(seeds: int) -> StudyResult:
+        return bnexp.run_study("batchnorm", [*SMALL, f"study.seeds={seeds}"], report=False)
+
+    run(1)  # makes the cache
+    plan = expand_study(["study=batchnorm", *SMALL, "study.seeds=12"])
+    before = expand_study(["study=batchnorm", *SMALL, "study.seeds=7"])
+    store = Store()
+    for each in (plan, before):
+        from_plan(each, [], store).save()
+    runner.run(plan.first(7).specs, store)
+    unfinished = load(store.study_path("batchnorm", plan.study_id))
+    result = conclude(unfinished, store)
+    assert result.rule == "again"
+    unfinished.save_verdict(result)
+    assert conclude(load(store.study_path("batchnorm", before.study_id)), store).rule == "again"  # though it was planned before
+    chosen = run(7)
+    assert chosen.comparisons[0].test == "anytime t"
+    assert f"This is look 2 at this question, which was {result.verdict} with 7 seeds" in chosen.answer
+    assert run(12).comparisons[0].test == "paired t"  # a look at .01 on the way leaves the plan what it was
+
+
+def test_seeds_are_not_chosen_among_those_that_were_looked_at(shared_cache: Path, runs_dir: Path) -> None:
+    def run(seeds: str) -> StudyResult:
+        return bnexp.run_study("batchnorm", [*SMALL, "data.train_size=100", f"study.seeds={seeds}"], report=False)
+
+    run("8")
+    with pytest.raises(ConfigError, match=r"study.seeds=\[0, 1, 2, 5, 6, 7\] are some of the seeds .* no test would be valid"):
+        run("[0,1,2,5,6,7]")
+    assert run("[0,5]").verdict is Verdict.ESTIMATE
+    assert run("7").rule == run("[20,21,22,23,24,25]").rule == "again"
