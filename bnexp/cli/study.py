@@ -29,7 +29,9 @@ def study(
     ] = False,
     max_seeds: Annotated[
         int | None,
-        typer.Option("--max-seeds", metavar="N", min=6, help="Largest number of seeds of --until-settled; 40 without it."),
+        typer.Option(
+            "--max-seeds", metavar="N", min=6, max=200, help="Largest number of seeds of --until-settled; 40 without it."
+        ),
     ] = None,
     time: Annotated[
         str | None,

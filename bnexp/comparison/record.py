@@ -180,8 +180,10 @@ def load(folder: Path) -> StudyRecord:
         for run in content.runs:
             check_name(run.run_id, "the run id")
         check(study, fixed=[], swept=[])
-        if study.margin is not None:
-            check_range(next(info for info in schema_keys() if info.name == "study.margin"), study.margin)
+        for info in schema_keys():
+            own = {"study.margin": study.margin, "study.max_seeds": study.max_seeds}.get(info.name)
+            if own is not None:
+                check_range(info, own)
     except ConfigError as error:
         raise DamagedRecord(path, str(error).removesuffix(".")) from error
     if any(choice.value not in choice.accuracies for choice in content.tuning):

@@ -46,7 +46,7 @@ def null_p(x: float, max_seeds: int) -> float:
     """Chance that the declared process (g = 4) reaches ``x`` at any look from 6 to ``max_seeds``, if the mean is 0.
 
     It is exact for independent normal differences up to the error of simulation, about 1 % of p. Usual numbers of seeds
-    are read from a table; for others ``simulate_null`` takes a second or two, once per process.
+    are read from a table; for others ``simulate_null`` takes seconds, 20 for 200 seeds, once per process.
 
     Args:
         x: a value of the process; NaN gives NaN.

@@ -426,7 +426,11 @@ class StudyConfig:
     limits: dict[str, float] = key(factory=dict, help="factor -> the largest level that a budget allows", identity=False)
     seeds: Any = key(10, "number of seeds, or a list of seeds; a study has at most 100,000 runs", identity=False)
     max_seeds: int | None = key(
-        None, "add seeds until the study is settled, at most so many; null: train study.seeds", low=6, identity=False
+        None,
+        "add seeds until the study is settled, at most so many; null: train study.seeds",
+        low=6,
+        high=200,  # the null distribution of its test is simulated, in 20 s and 300 MB
+        identity=False,
     )
     metric: str = key("test/accuracy", "metric that is compared, at the last epoch", identity=False)
     metrics: dict[str, str] = key(

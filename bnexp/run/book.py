@@ -97,13 +97,19 @@ def run_book(overrides: Sequence[str], store: Store, listener: BookListener, clo
     while clock and clock.limit is not None and (best := next_candidate(candidates, clock.left)):
         candidates.remove(best)
         listener.goes_on(best.name, best.next_number, best.expected_seconds)
-        if further := _advance(found, best.name, overrides, store, listener, best.next_number):
+        if further := _advance(found, best.name, overrides, store, listener, best.next_number, best.num_seeds):
             candidates.append(further)
     return found
 
 
 def _advance(
-    found: Concluded, name: str, overrides: Sequence[str], store: Store, listener: BookListener, at_most: int | None
+    found: Concluded,
+    name: str,
+    overrides: Sequence[str],
+    store: Store,
+    listener: BookListener,
+    at_most: int | None,
+    before: int = 0,
 ) -> Candidate | None:
     """Run a study, or go on with it, and take it into the book; None if it cannot run.
 
@@ -114,6 +120,7 @@ def _advance(
         store: where runs and studies are recorded.
         listener: is told how it goes.
         at_most: the number of seeds that it may have for now; None: all that it asks for.
+        before: the number of seeds that it has.
     """
     start = monotonic()
     try:
@@ -129,7 +136,6 @@ def _advance(
     found.add(record, result)
     found.book.save()  # after each study, so that an interrupted book can be written with the studies it has
     num_seeds = len({run.seed for run in record.runs})
-    before = 0 if at_most in (None, MIN_PAIRS) else at_most - 1
     return Candidate(name, record, result, (monotonic() - start) / max(1, num_seeds - before))
 
 

@@ -165,7 +165,8 @@ class _Running:
         """Add seeds until every deciding comparison is settled, none can be, or the largest number or the time is reached."""
         most = len(self._plan.seeds)
         stop_at = min(most, at_most or most)
-        now, trained = max(next_number(0, most, 1), min(self._num_finished(), stop_at)), 0
+        trained = min(self._num_finished(), stop_at)  # only seeds that train tell how long one takes
+        now = max(next_number(0, most, 1), trained)
         while True:
             start = monotonic()
             record, result = self._advance(self._plan.first(now))

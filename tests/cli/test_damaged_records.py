@@ -250,6 +250,11 @@ def with_values(text: str, change: dict[str, object]) -> str:
         ({"tuning": [CHOICE | {"accuracies": [[0.1, 0.5], [0.2]]}]}, "tuning[0].accuracies are no pairs"),
         ({"tuning": [CHOICE | {"accuracies": [[0.2, 0.5]]}]}, "tuning.accuracies lacks the chosen value"),
         ({"overrides": "x"}, "overrides is 'x', not a list"),
+        ({"study.max_seeds": 1}, "study.max_seeds=1 is out of range"),
+        ({"study.max_seeds": 10**9}, "study.max_seeds=1e+09 is out of range"),  # its test would be simulated for weeks
+        ({"question_id": "../../x"}, "question_id '../../x' is not possible"),
+        ({"earlier": [{"study_id": "aaa"}]}, "earlier[0].num_seeds is missing"),
+        ({"study.decides": [{"arm": "zzz"}]}, "study.decides[0] of study batchnorm names zzz"),
     ],
 )
 def test_what_is_wrong_with_a_study_is_said(ask: Cli, runs: Path, change: dict[str, object], reason: str) -> None:

@@ -158,6 +158,16 @@ def test_no_step_begins_that_does_not_fit_into_the_time(shared_cache: Path, monk
     assert len({o.seed for o in result.outcomes}) == 6
 
 
+def test_seeds_that_were_recorded_before_do_not_tell_how_long_one_takes(
+    shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(Clock, "trained", lambda self, seconds, num_seeds: told.append(num_seeds))
+    for _ in range(2):
+        bnexp.run_study("batchnorm", [*SMALL, "optim.lr=0.03"], max_seeds=6, report=False)
+    assert told == [6, 0]
+
+
 def test_a_look_at_an_unfinished_study_is_a_look(shared_cache: Path, runs_dir: Path) -> None:
     """Otherwise one could watch a long study and ask for that number of seeds at which its t test is significant."""
 
