@@ -12,6 +12,7 @@ from bnexp.comparison.sequential import Rule
 from bnexp.comparison.stats import MIN_PAIRS
 from bnexp.comparison.words import at_level
 from bnexp.config.schema import StudyConfig
+from bnexp.config.validate import resolve_seeds
 
 USUAL_SEEDS = 10  # that a study plans for
 MOST_SEEDS = 100  # beyond which more seeds are no sensible advice
@@ -54,6 +55,8 @@ def remedy(
             text, seeds = f"At this estimate about {most} seeds would be needed.", most
         else:
             text, seeds = f"{USUAL_SEEDS} seeds are usual.", USUAL_SEEDS
+        if seeds <= len(resolve_seeds(study.seeds)):  # so many are planned already
+            return Remedy("Too many runs lack a result: mend what fails, then run it again.", _command(study, overrides, []))
         return Remedy(text, _command(study, overrides, [f"study.seeds={seeds}"]))
     if coarse := [c for c in open_ones if c.resolved_by and c.unresolved]:
         return Remedy("Finer or wider levels would resolve it.", _command(study, overrides, [coarse[0].resolved_by]))

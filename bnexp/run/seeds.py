@@ -92,7 +92,9 @@ def why_stop(result: StudyResult, look: Look, now: int, most: int) -> str:
         return f"Settled with {now} seeds."
     if now >= most:
         return f"Not settled with {most} seeds, the largest number allowed."
-    hopeless = [c for c in undecided if c.n >= MIN_PAIRS and futile(c, look, len(deciding), most)]
+    if now >= MIN_PAIRS and not any(c.n for c in undecided):
+        return f"Stopped with {now} seeds: none of them has results that can be compared."
+    hopeless = [c for c in undecided if not c.n or (c.n >= MIN_PAIRS and futile(c, look, len(deciding), most))]
     if len(hopeless) == len(undecided):
         return f"Stopped with {now} seeds: at this estimate {most} would not settle it either."
     return ""

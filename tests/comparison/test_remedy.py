@@ -11,16 +11,17 @@ from made_outcomes import BASE, GAIN, NOISE, from_values, pair, result, study
 
 from bnexp.comparison.looks import Look
 from bnexp.comparison.remedy import MOST_SEEDS
-from bnexp.comparison.result import Outcome, Remedy, StudyResult, Verdict
+from bnexp.comparison.result import Outcome, Remedy, Status, StudyResult, Verdict
 from bnexp.comparison.sequential import Rule, seeds_needed
 from bnexp.config.options import Analysis
+from bnexp.run.seeds import why_stop
 
 OVERRIDES = ["data=mnist", "study.seeds=10"]
 OPEN = [0.9, -0.5, 0.4, 0.1, 0.6, 0.8, -0.4, 0.5, 0.2, 0.6]  # the fixed-n test says p = .06
 
 
 def asked(gain: list[float], overrides: list[str] | None = OVERRIDES, look: Look | None = None) -> StudyResult:
-    made = study("none", "after_pool", direction="greater")
+    made = study("none", "after_pool", direction="greater", seeds=len(gain))
     return result(made, pair(gain), overrides=overrides, **({} if look is None else {"look": look}))
 
 
@@ -47,6 +48,20 @@ def test_too_few_seeds_need_more_for_a_small_effect() -> None:
     assert 10 < c.n_needed <= MOST_SEEDS
     assert remedy_of(found).text == f"At this estimate about {c.n_needed} seeds would be needed."
     assert remedy_of(found).command.endswith(f"study.seeds={c.n_needed}")
+
+
+def test_runs_that_fail_call_for_no_seeds_that_were_planned_anyway() -> None:
+    made = study("none", "after_pool", direction="greater", seeds=40, max_seeds=40)
+    failed = [
+        replace(outcome, status=Status.failed, value=None) if outcome.arm == "after_pool" else outcome for outcome in pair(GAIN)
+    ]
+    look = Look(Rule.declared(40))
+    found = result(made, failed, overrides=["study.max_seeds=40"], look=look)
+    assert found.verdict is Verdict.ESTIMATE
+    assert remedy_of(found) == Remedy(
+        "Too many runs lack a result: mend what fails, then run it again.", "bnexp study made study.max_seeds=40"
+    )
+    assert why_stop(found, look, 10, 40) == "Stopped with 10 seeds: none of them has results that can be compared."
 
 
 def test_too_few_seeds_of_no_effect_do_not_call_for_thousands() -> None:
