@@ -25,6 +25,8 @@ from bnexp.plan.study import Choice, Job, as_job, merge, pretraining_job
 from bnexp.plan.study import jobs as study_jobs
 
 PRESENTED = ("arm", "levels", "id", "show", "theme")  # keys of a study that change neither its question nor its answer
+# Keys that do not change the question either: its number of seeds, its words, and what the runs and the margin tell already.
+WORDED = ("seeds", "max_seeds", "question", "claim", "sources", "max_levels", "limits", "margin", "noise_floor")
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
     run_ids = sorted(spec.run_id for spec in runs.specs)
     definition, margin = _definition(study), study.margin or base.data.margin
     study_id = digest([definition, margin, run_ids], 8)
-    asked = {name: value for name, value in definition.items() if name not in ("seeds", "max_seeds")}
+    asked = {name: value for name, value in definition.items() if name not in WORDED}
     question_id = digest([asked, margin, sorted({_without_seed(spec) for spec in runs.specs})], 8)
     return StudyPlan(study, study_id, question_id, runs.marked(study_id), master, compose, shared, note=note)
 

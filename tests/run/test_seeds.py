@@ -71,6 +71,22 @@ def test_a_plan_that_grows_has_all_its_seeds_and_one_id() -> None:
     assert expand_study(["study=batchnorm", *SMALL, "optim.lr=0.02"]).question_id != plan.question_id
 
 
+def test_other_words_are_no_other_question() -> None:
+    """Otherwise a further look would count as a first one."""
+
+    def question(*overrides: str) -> str:
+        return expand_study(["study=batchnorm", *SMALL, "study.seeds=6", *overrides]).question_id
+
+    asked = question()
+    same = ["study.question=why", "study.claim=x", "study.sources=[x]", "study.seeds=[3,4]", "study.noise_floor=true"]
+    same += ["study.max_levels=5", "track.wandb.mode=offline", "executor=local", "study.theme=x"]
+    assert {question(override) for override in same} == {asked}
+    margin = question("study.margin=0.5")
+    assert margin == question("data.margin=0.5")
+    other = ["study.direction=less", "study.baseline=null", "study.decides=[{arm: after_pool}]", "train.epochs=7"]
+    assert len({asked, margin, *map(question, other)}) == 6
+
+
 def test_a_plan_that_grows_keeps_the_pretraining_of_its_seeds() -> None:
     plan = expand_study(["study=transfer", "data=digits", "budget=smoke", "study.max_seeds=8"])
     first = plan.first(6).runs
