@@ -227,7 +227,7 @@ class Analysis(StrEnum):
     ``sensitivity``     the course of an accuracy over one numeric factor: area, width, largest stable level
     ``interaction``     how the difference between arms changes from the first factor level to each other one
     ``trend``           whether the difference between arms rises or falls over the ordered levels of one factor
-    ``time_to_target``  updates and seconds until an arm reaches the validation accuracy that the baseline ends with
+    ``time_to_target``  updates and seconds until an arm reaches the accuracy that the baseline ends with on average
     ``matched_loss``    validation minus training loss, at the same training loss of the arms
     ``predictions``     which test images two arms get right: McNemar
     """
