@@ -1,10 +1,10 @@
 """How often a question has been looked at: it chooses the tests, so that verdicts stay valid however often one looks.
 
-A *question* is a study without its number of seeds. A look at a part of the planned runs counts as one, too. With the fixed-n
-t test, looking again after each further seed finds an effect where there is none in 14 to 28 % of all questions. So only the
-first conclusion at the planned number of seeds uses it.
-Every other look uses an anytime-valid test (``sequential``): one that was declared beforehand with its largest number of seeds
-(``study.max_seeds``) at .05, any other at .01.
+A *question* is what is read of which runs, whatever their seeds and the rule that judges them. A look at a part of the planned
+runs counts as one, too. With the fixed-n t test, looking again after each further seed finds an effect where there is none in
+14 to 28 % of all questions. So only the first conclusion at the planned number of seeds uses it. Every other look uses an
+anytime-valid test (``sequential``): one that was declared beforehand with its largest number of seeds (``study.max_seeds``) at
+.05, any other at .01.
 """
 
 from __future__ import annotations

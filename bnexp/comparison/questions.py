@@ -1,4 +1,4 @@
-"""When a question was concluded. A *question* is a study without its number of seeds."""
+"""When a question was concluded. A *question* is what is read of which runs, whatever their seeds and the rule that judges."""
 
 from __future__ import annotations
 

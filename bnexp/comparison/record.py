@@ -36,7 +36,7 @@ class Content:
         settings: key -> text of what is held fixed and named beside the verdict.
         runs: the planned runs.
         tuning: the best values of the tuned key, one per cell.
-        question_id: hash of the study without its number of seeds; empty in records of bnexp 0.2.
+        question_id: hash of what is read of which runs, whatever their seeds; empty in records of bnexp 0.2.
         earlier: when the question was concluded before, oldest first. It is kept here, so that the record needs no other file.
     """
 

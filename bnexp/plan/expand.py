@@ -25,8 +25,9 @@ from bnexp.plan.study import Choice, Job, as_job, merge, pretraining_job
 from bnexp.plan.study import jobs as study_jobs
 
 PRESENTED = ("arm", "levels", "id", "show", "theme")  # keys of a study that change neither its question nor its answer
-# Keys that do not change the question either: its number of seeds, its words, and what the runs and the margin tell already.
-WORDED = ("seeds", "max_seeds", "question", "claim", "sources", "max_levels", "limits", "margin", "noise_floor")
+# Besides the runs, what makes a question: what is read of them. A margin, a direction or a deciding set that is chosen after a
+# look is no new question but another look at the same results.
+ASKED = ("metric", "metrics", "analysis", "pretrain", "tune")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class StudyPlan:
     Args:
         study: its definition, fitted to budget and data.
         study_id: hash of the question and its runs, as they are before tuning.
-        question_id: the same without the number of seeds, which all studies share that ask the same.
+        question_id: hash of what is read of which runs, whatever their seeds: studies that share it look at the same results.
         runs: its runs.
         master: Hydra's composition with the overrides that all runs share.
         choices: the tuned values; empty before tuning, and if nothing is tuned.
@@ -161,8 +162,8 @@ def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
     run_ids = sorted(spec.run_id for spec in runs.specs)
     definition, margin = _definition(study), study.margin or base.data.margin
     study_id = digest([definition, margin, run_ids], 8)
-    asked = {name: value for name, value in definition.items() if name not in WORDED}
-    question_id = digest([asked, margin, sorted({_without_seed(spec) for spec in runs.specs})], 8)
+    asked = {name: definition[name] for name in ASKED}
+    question_id = digest([asked, sorted({_without_seed(spec) for spec in runs.specs})], 8)
     return StudyPlan(study, study_id, question_id, runs.marked(study_id), master, compose, shared, note=note)
 
 

@@ -71,7 +71,7 @@ def test_a_plan_that_grows_has_all_its_seeds_and_one_id() -> None:
     assert expand_study(["study=batchnorm", *SMALL, "optim.lr=0.02"]).question_id != plan.question_id
 
 
-def test_other_words_are_no_other_question() -> None:
+def test_other_words_and_other_rules_are_no_other_question() -> None:
     """Otherwise a further look would count as a first one."""
 
     def question(*overrides: str) -> str:
@@ -80,11 +80,11 @@ def test_other_words_are_no_other_question() -> None:
     asked = question()
     same = ["study.question=why", "study.claim=x", "study.sources=[x]", "study.seeds=[3,4]", "study.noise_floor=true"]
     same += ["study.max_levels=5", "track.wandb.mode=offline", "executor=local", "study.theme=x"]
+    same += ["study.margin=0.5", "data.margin=0.5", "study.direction=less", "study.baseline=null"]
+    same += ["study.decides=[{arm: after_pool}]"]
     assert {question(override) for override in same} == {asked}
-    margin = question("study.margin=0.5")
-    assert margin == question("data.margin=0.5")
-    other = ["study.direction=less", "study.baseline=null", "study.decides=[{arm: after_pool}]", "train.epochs=7"]
-    assert len({asked, margin, *map(question, other)}) == 6
+    other = ["train.epochs=7", "study.metric=val/accuracy", "study.analysis=predictions", "study.tune.grid=[0.1,0.2]"]
+    assert len({asked, *map(question, other)}) == 5
 
 
 def test_a_plan_that_grows_keeps_the_pretraining_of_its_seeds() -> None:
