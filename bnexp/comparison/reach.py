@@ -12,7 +12,7 @@ def out_of_reach(study: StudyConfig, num_seeds: int) -> str:
     """Why a study with so many seeds cannot reach a verdict, and how many could; empty if it can.
 
     A t test reaches any p from six seeds on. A test of signs has a smallest p, which Holm's correction multiplies by the number
-    of deciding comparisons.
+    of deciding comparisons by signs: those by a t test can come before them.
 
     Args:
         study: the study.
@@ -21,17 +21,15 @@ def out_of_reach(study: StudyConfig, num_seeds: int) -> str:
     if num_seeds < MIN_PAIRS:
         few = "1 seed allows" if num_seeds == 1 else f"{num_seeds} seeds allow"
         return f"{few} an estimate but no verdict, which needs {MIN_PAIRS}: study.seeds={MIN_PAIRS}."
-    family = deciding(study)
-    if not any(what.measure in study.analysis.tested_by_signs for what in family):
-        return ""
-    best = len(family) * _smallest_p(num_seeds, study)
+    family = sum(what.measure in study.analysis.tested_by_signs for what in deciding(study))
+    best = family * _smallest_p(num_seeds, study)
     if best < ALPHA:
         return ""
     enough = num_seeds
-    while len(family) * _smallest_p(enough, study) >= ALPHA:
+    while family * _smallest_p(enough, study) >= ALPHA:
         enough += 1
     key = "study.seeds" if study.max_seeds is None else "study.max_seeds"
-    several = f"{len(family)} deciding comparisons" if len(family) > 1 else "a deciding comparison"
+    several = f"{family} deciding comparisons" if family > 1 else "a deciding comparison"
     return (
         f"With {num_seeds} seeds {several} by the signs of the differences cannot go below p = {p_text(best)}, so there can be "
         f"no verdict; {enough} seeds can: {key}={enough}."

@@ -63,6 +63,7 @@ def test_an_open_question_names_the_pairs_needed() -> None:
     assert c.n_needed > 6
     assert f"a new study would need about {c.n_needed:,} pairs for 80 % power at this estimate" in c.reason
     assert found.answer.startswith("Not settled: after_pool is 0.18 pp [−0.")
+    assert found.answer.endswith("(n = 6 paired seeds, paired t test p = .51: no clear difference).")
 
 
 def test_small_differences_are_named_as_such() -> None:
@@ -103,6 +104,18 @@ def test_a_claim_of_two_parts_tells_both() -> None:
     assert found.remedy is None
 
 
+def test_an_answer_starts_with_a_comparison_that_shows_the_claim() -> None:
+    """Differences that are all the same stand out of their spread as nothing else does, but six of them show nothing here."""
+    base, wide = BASE[:6], [0.9, -0.8, 0.7, -0.6, 0.5, -0.4]
+    table = {"none": base, "a": [b + 0.01 for b in base], "b": [b + 10 * g for b, g in zip(base, GAIN, strict=False)]}
+    table["c"] = [b + w for b, w in zip(base, wide, strict=True)]
+    found = result(study("none", "a", "b", "c", baseline=None), from_values(table))
+    same, clear = found.deciding[0], found.deciding[1]
+    assert (same.verdict, same.strength) == (Verdict.INCONCLUSIVE, math.inf)
+    assert clear.verdict is Verdict.SUPPORTED
+    assert found.answer.startswith("Yes: b is 3.")
+
+
 def test_either_part_of_a_claim_may_refute_it() -> None:
     found = two_parts(GAIN, GAIN)
     assert [c.verdict for c in found.deciding] == [Verdict.SUPPORTED, Verdict.REFUTED]
@@ -123,6 +136,24 @@ def test_only_the_deciding_comparisons_are_corrected_for() -> None:
     assert math.isnan(measured.p_equivalence_adjusted)
     assert measured.n_needed is None
     assert measured.reason == "+50.00 pp, also measured"
+
+
+@pytest.mark.parametrize(
+    ("gain", "others", "said"),
+    [
+        (GAIN, 2, "both deciding comparisons are as claimed"),
+        (GAIN, 3, "all 3 deciding comparisons are as claimed"),
+        (NOISE, 2, "both deciding comparisons go against the claim"),
+    ],
+)
+def test_parts_that_agree_are_counted_at_once(gain: list[float], others: int, said: str) -> None:
+    arms = [f"a{k}" for k in range(others)]
+    found = result(
+        study("none", *arms, direction="greater"),
+        from_values({"none": BASE} | {arm: [b + g for b, g in zip(BASE, gain, strict=True)] for arm in arms}),
+    )
+    assert f", corrected for {others} comparisons" in found.answer
+    assert found.answer.endswith(f"; {said}.")
 
 
 def test_a_part_that_is_open_leaves_the_question_open() -> None:
@@ -209,7 +240,8 @@ def test_the_test_sets_own_error_is_named() -> None:
 
 
 def test_yes_and_no_are_kept_for_questions_that_ask_for_the_claim() -> None:
-    asked = {"Where is it best?": "Supported: ", "Does it help?": "Yes: "}
+    verbs = ("Do", "Does", "Is", "Are", "Can", "Has", "Have", "Will", "Did", "Was", "Were")
+    asked = {"Where is it best?": "Supported: "} | {f"{verb} it help?": "Yes: " for verb in verbs}
     for question, word in asked.items():
         assert result(study("none", "after_pool", question=question), pair(GAIN)).answer.startswith(word)
 
@@ -281,6 +313,7 @@ def test_an_anytime_valid_test_shows_equivalence_by_its_95_percent_interval() ->
     c = only(found)
     assert (c.low90, c.high90) == (c.low, c.high)
     assert "95 % interval [" in found.answer
+    assert "(n = 10 paired seeds, anytime-valid TOST p < .001)" in found.answer
     assert "90 %" not in found.answer + c.reason
     assert "90 % interval [" in result(made, pair(NOISE)).answer
 

@@ -57,6 +57,12 @@ def test_signs_need_as_many_as_their_process_says(d: list[float], seeds: int) ->
         assert Rule.declared(40).p([d[0]] * seeds, signs=True) < 0.05 <= Rule.declared(40).p([d[0]] * (seeds - 1), signs=True)
 
 
+def test_pairs_of_which_no_run_trained_promise_nothing() -> None:
+    """Their differences are those of guessing, so that they tell nothing of how many seeds would do."""
+    assert settled_at(comparison(WEAK, both_untrained=len(WEAK)), DECLARED, 1) is None
+    assert settled_at(comparison(WEAK[:1]), DECLARED, 1) is None
+
+
 def test_ties_alone_are_never_settled() -> None:
     c = comparison([0.0] * 6, test=Test.anytime_sign, unresolved="all differences are the same")
     assert settled_at(c, DECLARED, 1) is None
@@ -77,6 +83,9 @@ def test_what_is_settled_is_said_with_the_nearest_open_one() -> None:
     near, far = comparison([0.5, -0.1, 0.5, 0.2, 0.1, 0.4], level="lr=0.1"), comparison(WEAK, level="lr=0.2")
     assert [is_open(c) for c in (done, near)] == [False, True]
     assert standing([done], DECLARED) == "1 of 1 deciding comparison settled"
+    assert standing([done, comparison(WEAK[:1])], DECLARED) == (
+        "1 of 2 deciding comparisons settled; open: after_pool against none"
+    )
     said = standing([done, far, near], DECLARED)
     assert said.startswith("1 of 3 deciding comparisons settled; open: after_pool against none at lr=0.1 (about ")
     assert said.endswith(" seeds) and 1 more")
@@ -99,6 +108,18 @@ def test_a_comparison_by_signs_is_not_promised_the_seeds_of_a_t_test(look: Look,
     assert c.verdict is Verdict.INCONCLUSIVE
     assert (settled_at(c, look, 1), c.n_needed) == (needed, needed)
     assert 2**needed / (needed + 1) > 1 / look.alpha > 2 ** (needed - 1) / needed
+
+
+def test_signs_are_promised_no_fewer_pairs_than_their_smallest_p_asks_for() -> None:
+    """With four comparisons the smallest p of seven pairs is 4 * 2 / 2**7 = .0625, of eight .031."""
+    outcomes = []
+    for place, lr in enumerate((0.01, 0.02, 0.04, 0.08, 0.16, 0.32)):
+        further = [99.0 if place <= 2 + extra else 10.0 for extra in (1, 2, 2, 2, 1, 1)]
+        arms = {"none": [99.0 if place <= 2 else 10.0] * 6} | dict.fromkeys(("a", "b", "c", "d"), further)
+        outcomes += from_values(arms, optim__lr=lr)
+    made = study("none", "a", "b", "c", "d", direction="greater", analysis=Analysis.sensitivity)
+    for c in result(made, outcomes).deciding:
+        assert (c.test, c.verdict, c.n_needed) == (Test.sign_flip, Verdict.INCONCLUSIVE, 8)
 
 
 def test_what_is_open_needs_more_seeds_than_there_are() -> None:

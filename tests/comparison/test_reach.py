@@ -38,6 +38,16 @@ def test_signs_of_several_comparisons_need_more_seeds() -> None:
     assert out_of_reach(largest, 6) == ""
 
 
+def test_a_comparison_by_a_t_test_does_not_count_among_the_signs() -> None:
+    """Holm's correction multiplies by the number of tests that are left, and the t test may come first."""
+    assert stats.holm([1e-4, stats.sign_flip_floor(6)])[1] == stats.sign_flip_floor(6) < 0.05
+    parts = [Decides(measure="largest_stable"), Decides(measure="area")]
+    assert out_of_reach(study("none", "a", analysis=Analysis.sensitivity, factors=RATES, decides=parts), 6) == ""
+    two = study("none", "a", "b", analysis=Analysis.sensitivity, factors=RATES, decides=parts)
+    assert out_of_reach(two, 6).startswith("With 6 seeds 2 deciding comparisons by the signs of the differences ")
+    assert out_of_reach(two, 6).endswith("7 seeds can: study.seeds=7.")
+
+
 @pytest.mark.parametrize("num_seeds", [6, 9, 13])
 def test_the_smallest_p_is_that_of_the_tests_themselves(num_seeds: int) -> None:
     """What is said of a plan is what its tests find if all differences have one sign."""

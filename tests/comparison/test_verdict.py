@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from made_outcomes import BASE, GAIN, NOISE, from_values, only, pair, result, study
 from scipy.stats import bootstrap, friedmanchisquare
 
+from bnexp.comparison.power import pairs_needed_equivalence
 from bnexp.comparison.result import Verdict
 from bnexp.comparison.tables import comparison_rows
 from bnexp.config.schema import ConfigError, StudyConfig
@@ -30,6 +32,7 @@ def test_shown_equivalence(direction: str, verdict: str, of_study: str) -> None:
         f"{of_study.capitalize()}: after_pool and none are equally accurate within ±0.20 pp "
         "(difference 0.00 pp, 90 % interval [−0.01, 0.01])"
     )
+    assert found.answer.endswith(" (n = 10 paired seeds, TOST p < .001).")
     assert only(found).reason == "0.00 pp, within the margin of 0.20 pp (TOST p < .001)"
 
 
@@ -54,6 +57,14 @@ def test_equivalence_lost_to_holms_correction_is_named_as_such() -> None:
     assert first.p_equivalence < 0.05 < first.p_equivalence_adjusted
     assert first.verdict is Verdict.INCONCLUSIVE
     assert "inside ±0.20 pp, but not after Holm's correction" in first.reason
+
+
+def test_the_pairs_that_equivalence_needs_follow_from_the_sample_standard_deviation() -> None:
+    gain = [0.30, -0.20, 0.10, -0.10, 0.25, -0.15]
+    c = only(result(study("none", "after_pool", direction="equivalent"), pair(gain)))
+    assert c.verdict is Verdict.INCONCLUSIVE
+    assert c.n_needed == pairs_needed_equivalence(c.difference, statistics.stdev(gain), 0.2)
+    assert c.n_needed != pairs_needed_equivalence(c.difference, statistics.pstdev(gain), 0.2)
 
 
 def test_claimed_equivalence_without_a_margin_stays_open() -> None:
@@ -99,8 +110,8 @@ def test_the_sign_flip_check_is_corrected_as_the_t_test_is() -> None:
         assert (c.verdict, c.p_sign_flip, c.p_sign_flip_adjusted) == (Verdict.SUPPORTED, 2 / 2**6, 4 / 2**6)
         assert c.reason.endswith("the sign-flip check disagrees (p = .062)")
     assert {row["p sign flip"] for row in comparison_rows(found)} == {".062"}
-    said = "With n = 6 and 2 comparisons the exact sign-flip test, corrected, cannot go below p = .062."
-    assert any(note.startswith(said) for note in found.notes)
+    floor = "With n = 6 and 2 comparisons the exact sign-flip test, corrected, cannot go below p = .062."
+    assert f"{floor} It is only a check: the verdict rests on the paired t test." in found.notes
 
 
 def test_equal_differences_rest_on_the_sign_flip_test() -> None:
