@@ -86,7 +86,7 @@ def _needed(c: Comparison, look: Look, family: int) -> int | None:
     """Seeds that a comparison needs: within what was declared by its rule, beyond it by that of a further look."""
     declared = look.rule.max_seeds if look.rule else None
     number = settled_at(c, look, family)
-    if declared is None or (number is not None and c.n < declared and number <= declared):
+    if declared is None or (number is not None and number <= declared):
         return number
     return settled_at(c, Look(Rule.again()), family)
 

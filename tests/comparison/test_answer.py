@@ -252,6 +252,8 @@ def test_results_are_strict_json() -> None:
     found = result(study("none", "after_pool", metric="test/loss", factors={"optim.lr": [0.1]}), outcomes)
     data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert (data["margin"], data["verdict"]) == (None, "ESTIMATE")
+    assert data["outcomes"][0]["status"] == "finished"
+    assert data["comparisons"][0]["finding"] == "nothing"
     assert (data["outcomes"][1]["status"], data["outcomes"][1]["value"]) == ("failed", None)
     assert data["comparisons"][0]["differences"] == found.comparisons[0].differences
 

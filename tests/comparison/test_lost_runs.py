@@ -81,6 +81,7 @@ def test_a_study_of_stuck_runs_decides_nothing(direction: str) -> None:
     assert c.reason == "no run of either arm trained, so nothing was tested"
     assert all(math.isnan(p) for p in (c.p_adjusted, c.p_equivalence))
     assert found.omnibus_p is None
+    assert {o.ending for o in found.outcomes} == {"stuck"}
     assert [(s.diverged, s.stuck, s.mean) for s in found.arms] == [(0, 10, pytest.approx(11.35))] * 2  # it keeps its value
 
 

@@ -10,6 +10,7 @@ import pytest
 from made_outcomes import BASE, GAIN, NOISE, from_values, pair, result, study
 
 from bnexp.comparison.looks import Look
+from bnexp.comparison.prospects import settled_at
 from bnexp.comparison.remedy import MOST_SEEDS
 from bnexp.comparison.result import Outcome, Remedy, Status, StudyResult, Verdict
 from bnexp.comparison.sequential import Rule, seeds_needed
@@ -62,6 +63,16 @@ def test_runs_that_fail_call_for_no_seeds_that_were_planned_anyway() -> None:
         "Too many runs lack a result: mend what fails, then run it again.", "bnexp study made study.max_seeds=40"
     )
     assert why_stop(found, look, 10, 40) == "Stopped with 10 seeds: none of them has results that can be compared."
+
+
+def test_runs_that_fail_in_a_study_of_the_usual_size_call_for_mending() -> None:
+    made = study("none", "after_pool", direction="greater", seeds=10)
+    outcomes = [replace(o, status=Status.failed, value=None) if o.seed > 3 else o for o in pair(GAIN)]
+    found = result(made, outcomes, overrides=OVERRIDES)
+    assert found.verdict is Verdict.ESTIMATE
+    assert remedy_of(found) == Remedy(
+        "Too many runs lack a result: mend what fails, then run it again.", "bnexp study made data=mnist study.seeds=10"
+    )
 
 
 def test_too_few_seeds_of_no_effect_do_not_call_for_thousands() -> None:
@@ -120,6 +131,17 @@ def test_more_than_a_hundred_seeds_are_no_advice() -> None:
     )
 
 
+def test_one_comparison_that_needs_more_than_a_hundred_seeds_is_enough_for_no_advice() -> None:
+    table = {"none": BASE, "a": [b + g for b, g in zip(BASE, OPEN, strict=True)]}
+    table["b"] = [b + g for b, g in zip(BASE, [0.9, -0.5, 0.7, -0.6, 0.8, -0.3, 0.8, -0.9, 0.6, 0.2], strict=True)]
+    found = result(study("none", "a", "b", direction="greater"), from_values(table), overrides=OVERRIDES)
+    near, far = (settled_at(c, Look(Rule.again()), 2) for c in found.deciding)
+    assert near is not None
+    assert far is not None
+    assert near <= MOST_SEEDS < far
+    assert remedy_of(found).text.startswith("At this estimate more than 100 seeds would be needed.")
+
+
 def test_runs_that_do_not_train_are_trained_longer() -> None:
     made = study("none", "after_pool", direction="greater")
     lost = [replace(outcome, stuck="training accuracy 10 %") for outcome in pair([0.0] * 8)]
@@ -165,6 +187,18 @@ def test_what_is_settled_asks_for_no_seeds() -> None:
     assert [c.verdict for c in found.deciding] == [Verdict.SUPPORTED, Verdict.INCONCLUSIVE]
     needed = seeds_needed(np.array(found.deciding[1].differences), Rule.again(), alpha=Rule.again().alpha / 2)
     assert remedy_of(found).text == f"About {needed} seeds would settle it at this estimate."
+
+
+def test_a_weak_part_that_is_settled_is_not_to_be_settled_again() -> None:
+    weak, few = [0.4, 0.0, 0.8, -0.3, 0.5, 0.3, 0.7, -0.1, 0.2, 0.6], [0.9, -0.25, 0.6, 0.1, 0.6, 0.5]  # four runs of b failed
+    table = {arm: [b + g for b, g in zip(BASE, gain, strict=False)] for arm, gain in (("a", weak), ("b", few))}
+    found = result(study("none", "a", "b", direction="greater"), from_values({"none": BASE} | table), overrides=OVERRIDES)
+    assert [c.verdict for c in found.deciding] == [Verdict.SUPPORTED, Verdict.INCONCLUSIVE]
+    settled, unsettled = (settled_at(c, Look(Rule.again()), 2) for c in found.deciding)
+    assert settled is not None
+    assert unsettled is not None
+    assert settled > unsettled
+    assert remedy_of(found).text == f"About {unsettled} seeds would settle it at this estimate."
 
 
 def test_no_remedy_without_a_result() -> None:
