@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_outcomes import only, study
 from scipy.stats import binom
 
-from bnexp.comparison.result import PlannedRun, Status
+from bnexp.comparison.conclude import conclude
+from bnexp.comparison.record import StudyRecord
+from bnexp.comparison.result import PlannedRun, Status, StudyResult
 from bnexp.comparison.select import StoreRecords, study_outcomes
 from bnexp.comparison.untrained import guessing_limit
-from bnexp.config.schema import ConfigError
+from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.metrics import Predictions
+from bnexp.plan.study import Choice
 from bnexp.tracking.store import Store
 from bnexp.tracking.tables import prediction_frame
 
@@ -179,3 +183,35 @@ def test_records_that_do_not_tell_make_no_stuck_run(tmp_path: Path) -> None:
     (tmp_path / "s" / "damaged" / "metrics.jsonl").write_text("junk")
     found = study_outcomes(planned("bare", "short", "diverged", "damaged"), Store(tmp_path), "test/accuracy")
     assert [o.stuck for o in found] == ["", "", "", ""]
+
+
+def concluded(root: Path, runs: list[PlannedRun], **keys: Any) -> StudyResult:
+    """What is concluded of these runs of a made study."""
+    made = study("none", "bn", direction="greater", margin=keys.pop("margin", None))
+    record = StudyRecord(made, "1", [], DataConfig(margin=0.3), {}, runs, folder=root / "study-1", **keys)
+    return conclude(record, Store(root))
+
+
+def test_a_conclusion_knows_chance_and_the_number_of_test_images_from_its_runs(tmp_path: Path) -> None:
+    runs = []
+    for arm in ("none", "bn"):
+        for seed in range(6):
+            course(tmp_path, f"{arm}{seed}", 0.5, 0.6, label_counts=EVEN)
+            runs.append(PlannedRun(f"{arm}{seed}", arm, {}, seed))
+    record(tmp_path, "copy", "lost", status="diverged", test__loss=None)
+    found = concluded(tmp_path, [*runs[:-1], PlannedRun("lost", "bn", {}, 5)])
+    assert only(found).differences == pytest.approx([0.0] * 5 + [-40.0])  # it counts as 10 % of ten classes
+    assert any(note.startswith("The 1,000 test images alone ") for note in found.notes)
+    assert (found.rule, found.margin) == ("", 0.3)
+    assert concluded(tmp_path, runs, margin=0.1).margin == 0.1
+    unfinished = concluded(tmp_path, [*runs, PlannedRun("later", "none", {}, 6)])
+    assert unfinished.rule == "again"
+    assert unfinished.answer.endswith("decides, at level .01.")
+
+
+def test_a_conclusion_without_any_run_tells_how_values_were_chosen(tmp_path: Path) -> None:
+    choice = Choice("bn", {}, "optim.lr", 0.4, {0.1: 0.5, 0.4: 0.75}, at_edge=True)
+    found = concluded(tmp_path, [PlannedRun("none", "none", {}, 0), PlannedRun("bn", "bn", {}, 0)], tuning=[choice])
+    assert found.answer == "No run has a result yet."
+    assert any("tried for all: bn 0.4 (75.00 %)" in note for note in found.notes)
+    assert any("0.4, lies at the edge of what was tried" in note for note in found.notes)

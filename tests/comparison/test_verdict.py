@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from made_outcomes import BASE, GAIN, NOISE, from_values, only, pair, result, study
 from scipy.stats import bootstrap, friedmanchisquare
 
-from bnexp.comparison.power import pairs_needed_equivalence
+from bnexp.comparison.power import pairs_needed, pairs_needed_equivalence
 from bnexp.comparison.result import Verdict
 from bnexp.comparison.tables import comparison_rows
 from bnexp.config.schema import ConfigError, StudyConfig
@@ -65,6 +65,14 @@ def test_the_pairs_that_equivalence_needs_follow_from_the_sample_standard_deviat
     assert c.verdict is Verdict.INCONCLUSIVE
     assert c.n_needed == pairs_needed_equivalence(c.difference, statistics.stdev(gain), 0.2)
     assert c.n_needed != pairs_needed_equivalence(c.difference, statistics.pstdev(gain), 0.2)
+
+
+def test_the_pairs_that_a_family_needs_pay_for_its_correction() -> None:
+    wide = [0.9, -0.5, 0.4, 0.1, -0.6, 0.8, 0.3, -0.2]
+    table = {"none": BASE[:8]} | {arm: [b + g for b, g in zip(BASE, wide, strict=False)] for arm in ("a", "b")}
+    for c in result(study("none", "a", "b"), from_values(table)).comparisons:
+        assert c.n_needed == pairs_needed(c.effect, alpha=0.05 / 2)
+        assert c.n_needed != pairs_needed(c.effect)
 
 
 def test_claimed_equivalence_without_a_margin_stays_open() -> None:
