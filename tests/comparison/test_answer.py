@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_outcomes import BASE, GAIN, NOISE, SETTINGS, from_values, only, outcome, pair, result, study
 
-from bnexp.comparison.looks import Look
-from bnexp.comparison.result import Outcome, Status, StudyResult, Verdict
+from bnexp.comparison.looks import FIRST, Look
+from bnexp.comparison.result import Outcome, Status, StudyResult, Test, Verdict
 from bnexp.comparison.sequential import Rule, seeds_needed
 from bnexp.comparison.tables import arm_rows, comparison_rows
 from bnexp.comparison.text import SETTINGS as LABELS
@@ -74,7 +74,7 @@ def test_small_differences_are_named_as_such() -> None:
     assert c.reason == "+0.31 pp, larger than the margin of 0.30 pp, though the interval reaches below it"
 
 
-def two_parts(at_none: list[float], before: list[float]) -> StudyResult:
+def two_parts(at_none: list[float], before: list[float], look: Look = FIRST) -> StudyResult:
     """A claim of two parts: bias matters without norm, and does not before the activation."""
     parts = [Decides(at={"norm": "none"}), Decides(at={"norm": "before_activation"}, expect=Direction.equivalent)]
     levels = {"norm": ["none", "before_activation", "after_pool"]}
@@ -83,7 +83,14 @@ def two_parts(at_none: list[float], before: list[float]) -> StudyResult:
     for level, gain in (("none", at_none), ("before_activation", before), ("after_pool", [50.0] * 8)):
         far = [b + g for b, g in zip(BASE, gain, strict=False)]
         outcomes += from_values({"no_bias": BASE[:8], "bias": far[:8]}, norm=level)
-    return result(made, outcomes)
+    return result(made, outcomes, look=look)
+
+
+def test_a_look_changes_nothing_of_what_is_also_measured() -> None:
+    first, again = (two_parts(GAIN, NOISE, look).comparisons for look in (FIRST, Look(Rule.again())))
+    assert again[0].test is Test.anytime_t
+    assert again[0].low < first[0].low
+    assert (again[2].test, again[2].narrow_level, again[2].p_test) == (first[2].test, 90, first[2].p_test)
 
 
 def test_a_claim_of_two_parts_tells_both() -> None:

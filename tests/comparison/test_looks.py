@@ -15,6 +15,8 @@ from bnexp.comparison.record import StudyRecord, load, question_path
 from bnexp.comparison.result import Outcome, PlannedRun, Status, Verdict
 from bnexp.comparison.sequential import Rule
 from bnexp.config.schema import DataConfig
+from bnexp.plan.study import Choice
+from bnexp.tracking.reading import DamagedRecord
 
 FORMER = PastLook("abc", 6, "INCONCLUSIVE", "2026-01-01")
 
@@ -130,3 +132,40 @@ def test_a_record_without_a_question_counts_no_looks(tmp_path: Path) -> None:
     assert old.concluded
     assert old.up_to_date() is old
     assert load(old.folder) == old
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"study_id": "a"', '"study_id": "../a"', "study_id '../a' is not possible"),
+        ('"question_id": "why"', '"question_id": "../why"', "question_id '../why' is not possible"),
+        ('"run_id": "none--0"', '"run_id": "*"', "the run id '*' is not possible"),
+        ('"max_seeds": null', '"max_seeds": 1', "study.max_seeds=1 is out of range"),
+        ('"baseline": "none"', '"baseline": "nome"', "study.baseline=nome is not an arm of study made"),
+    ],
+)
+def test_a_damaged_record_is_refused_with_the_reason(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    path = recorded(tmp_path, "a", pair(GAIN)).folder / "study.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(DamagedRecord) as damage:
+        load(path.parent)
+    assert str(damage.value).startswith(f"{path} is damaged: {reason}")
+    assert not str(damage.value).endswith("..")
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    record = recorded(tmp_path, "a", pair(GAIN))
+    choice = Choice("none", {"train_size": None}, "optim.lr", 0.1, {0.1: 0.5, 0.2: 0.4}, at_edge=True)
+    factors = {"train_size": [None, 100], "norm": {"off": ["norm.kind=none"], "on": ["norm.kind=batch"]}}
+    full = replace(record, study=replace(record.study, factors=factors), tuning=[choice], earlier=[FORMER])
+    full.save()
+    assert load(record.folder) == full
+    replace(full, tuning=[replace(choice, value=0.3)]).save()
+    with pytest.raises(DamagedRecord, match=r"tuning.accuracies lacks the chosen value"):
+        load(record.folder)
+
+
+def test_a_record_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DamagedRecord, match=r"study.json is damaged: it is not there"):
+        load(tmp_path)
