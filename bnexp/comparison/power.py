@@ -53,7 +53,7 @@ def pairs_needed(effect: float, power: float = 0.8, alpha: float = 0.05) -> int 
     Returns:
         None if the effect is 0 or not finite, or if more than 10,000 pairs would be needed.
     """
-    if not math.isfinite(effect) or effect == 0:
+    if not math.isfinite(effect):
         return None
     return _smallest_n(lambda n: power_paired_t(effect, n, alpha) >= power)
 

@@ -15,12 +15,12 @@ from made_outcomes import BASE, GAIN, NOISE, SETTINGS, from_values, only, outcom
 from bnexp.comparison.looks import FIRST, Look
 from bnexp.comparison.result import Outcome, Status, StudyResult, Test, Verdict
 from bnexp.comparison.sequential import Rule, seeds_needed
-from bnexp.comparison.tables import arm_rows, comparison_rows
+from bnexp.comparison.tables import arm_rows, comparison_rows, decided_and_measured
 from bnexp.comparison.text import SETTINGS as LABELS
 from bnexp.comparison.text import p_equals, p_text
 from bnexp.comparison.words import MEASURES, at, factor_name, measure_name, settings_text
 from bnexp.config.keys import PROBE_METRICS
-from bnexp.config.options import Direction
+from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import Decides
 
 
@@ -286,6 +286,50 @@ def test_table_rows_are_text_with_equal_keys() -> None:
     assert row["level"] == "lr=0.1"
     assert row["95 % interval"] == "–"
     assert row["d_z"] == "–"
+
+
+def test_a_table_of_comparisons_tells_everything_that_decides() -> None:
+    columns = ["arm", "baseline", "n", "difference", "95 % interval", "95 % BCa", "p adjusted", "p sign flip", "p equivalence"]
+    (row,) = comparison_rows(result(study("none", "after_pool", direction="greater"), pair(GAIN)))
+    assert list(row) == [*columns, "d_z", "wins", "n needed", "verdict", "reason"]
+    assert (row["arm"], row["baseline"], row["n"], row["n needed"]) == ("after_pool", "none", "10", "6")
+    assert (row["p sign flip"], row["p equivalence"], row["wins"]) == (".002", "1.00", "100 %")
+    assert row["reason"] == "+0.31 pp, larger than the margin of 0.20 pp"
+
+
+def test_a_table_tells_what_decides_from_what_is_only_measured() -> None:
+    found = two_parts(GAIN, NOISE)
+    assert [(row["level"], row["decides"], row["verdict"]) for row in comparison_rows(found)] == [
+        ("norm=none", "yes", "SUPPORTED"),
+        ("norm=before_activation", "yes", "EQUIVALENT"),
+        ("norm=after_pool", "no", "–"),
+    ]
+    decided, measured = decided_and_measured(found)
+    assert ([row["decides"] for row in decided], [row["decides"] for row in measured]) == (["yes", "yes"], ["no"])
+
+
+def test_a_table_names_measures_and_tests_where_they_are_not_the_usual_ones() -> None:
+    rates = {0.1: "none", 0.2: "bn"}  # the largest at which each trains
+    made = study("none", "bn", analysis=Analysis.sensitivity)
+    outcomes = [
+        outcome(arm, seed, 0.9 if rate <= last else 0.1, optim__lr=rate)
+        for last, arm in rates.items()
+        for rate in (0.1, 0.2, 0.4)
+        for seed in range(6)
+    ]
+    first, area, _ = comparison_rows(result(made, outcomes))
+    assert (first["measure"], first["test"]) == ("the largest learning rate at which an arm trains", "sign flip")
+    assert (first["difference"], area["decides"]) == ("+1.00 octaves", "no")
+    assert "level" not in first
+
+
+def test_a_table_shows_a_dash_for_wins_without_pairs_and_the_pairs_needed_if_the_question_is_open() -> None:
+    lost = [outcome("none", 0, 0.9), outcome("bn", 0, None, Status.missing)]
+    (row,) = comparison_rows(result(study("none", "bn"), lost))
+    assert (row["wins"], row["n needed"]) == ("–", "–")
+    found = result(study("none", "after_pool", direction="greater"), pair([0.9, -0.5, 0.4, 0.1, -0.6, 0.8]))
+    (row,) = comparison_rows(found)
+    assert row["n needed"] == f"{only(found).n_needed:,}"
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,9 @@ def test_limits_of_tests_are_those_of_the_comparisons_that_decide() -> None:
     said = "With n = 6 the exact sign-flip test cannot go below p = .031. It is only a check: the verdict rests on the"
     assert f"{said} paired t test." in found.notes
     assert not any("4 comparisons" in note and "sign-flip" in note for note in found.notes)
+
+
+def test_a_margin_that_is_set_is_not_asked_for() -> None:
+    outcomes = from_values({"none": [90.0, 90.5, 91.0], "bn": [91.0, 91.2, 92.5]})
+    assert not any("No margin is set" in note for note in result(study("none", "bn"), outcomes).notes)
+    assert any("No margin is set" in note for note in result(study("none", "bn"), outcomes, margin=math.nan).notes)

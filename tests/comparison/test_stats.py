@@ -211,6 +211,11 @@ def test_no_number_of_pairs_where_there_is_no_effect_or_a_tiny_one(effect: float
     assert power.pairs_needed(effect) is None
 
 
+def test_the_largest_number_of_pairs_named_is_10_000() -> None:
+    assert power.pairs_needed(0.0280192) == 10_000
+    assert power.pairs_needed(0.0280178) is None  # 10,001
+
+
 def test_pairs_needed_for_equivalence() -> None:
     n = power.pairs_needed_equivalence(0.05, 0.3, 0.2)
     assert n is not None
