@@ -225,7 +225,7 @@ class Courses:
         """The override with levels that resolve the margin, two octaves beyond an end at which some course ends."""
         if measure.unit != OCTAVES:
             return ""
-        ends = np.array([t[[0, -1]] for seeds in self._trains.values() for t in seeds.values()]).reshape(-1, 2)
+        ends = np.array([t[[0, -1]] for seeds in self._trains.values() for t in seeds.values()], bool).reshape(-1, 2)
         low = self.x[0] - 2 * bool((~ends[:, 0]).any())
         high = self.x[-1] + 2 * bool(ends[:, 1].any())
         count = 1 + math.ceil((high - low) / measure.margin - 1e-9)

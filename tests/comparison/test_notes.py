@@ -87,6 +87,8 @@ def test_ties_show_no_equivalence_and_take_one_sentence() -> None:
     shifted = result(study("none", "bn"), from_values({"none": [90.0] * 6, "bn": [91.0] * 6}))
     assert any(note.endswith("no interval; the exact sign-flip test decides.") for note in shifted.notes)
     assert math.isnan(shifted.comparisons[0].low)
+    same = result(study("none", "bn", direction="equivalent"), from_values({"none": [90.0] * 6, "bn": [91.0] * 6}))
+    assert any(note.endswith("no t test and no interval.") for note in same.notes)  # signs cannot show equivalence
 
 
 def test_limits_of_tests_are_those_of_the_comparisons_that_decide() -> None:
@@ -104,3 +106,9 @@ def test_a_margin_that_is_set_is_not_asked_for() -> None:
     outcomes = from_values({"none": [90.0, 90.5, 91.0], "bn": [91.0, 91.2, 92.5]})
     assert not any("No margin is set" in note for note in result(study("none", "bn"), outcomes).notes)
     assert any("No margin is set" in note for note in result(study("none", "bn"), outcomes, margin=math.nan).notes)
+
+
+def test_the_smallest_p_of_few_pairs_comes_with_the_pairs_that_a_verdict_needs() -> None:
+    outcomes = from_values({"none": [90.0, 90.5, 91.0, 90.2], "bn": [91.0, 91.2, 92.5, 90.9]})
+    said = "With n = 4 the exact sign-flip test cannot go below p = .12; a verdict needs 6 pairs."
+    assert said in result(study("none", "bn"), outcomes).notes

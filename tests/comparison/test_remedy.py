@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_outcomes import BASE, GAIN, NOISE, from_values, pair, result, study
+from made_outcomes import BASE, GAIN, NOISE, from_values, outcome, pair, result, study
 
 from bnexp.comparison.looks import Look
 from bnexp.comparison.prospects import settled_at
@@ -171,6 +171,19 @@ def test_a_coarse_grid_gets_finer_levels() -> None:
     numbers = [float(level) for level in levels.removeprefix("optim.lr=").split(",")]
     assert (numbers[0], numbers[-1]) == (0.001, 0.512)  # in every run the smallest trains, the largest does not
     assert np.log2(numbers[1:]) - np.log2(numbers[:-1]) == pytest.approx(1, abs=0.01)  # the margin is a factor of 2
+
+
+def test_a_grid_that_is_too_short_for_some_runs_gets_wider_by_two_octaves() -> None:
+    made = study("none", "bn", direction="greater", analysis=Analysis.sensitivity)
+    rows = [
+        outcome(arm, seed, 0.1 if k == (0 if seed == 0 else 3) else 0.99, optim__lr=lr)
+        for k, lr in enumerate((0.001, 0.008, 0.064, 0.512))  # seed 0 of both fails at the smallest, others at the largest
+        for arm in ("none", "bn")
+        for seed in range(8)
+    ]
+    *_, levels = shlex.split(remedy_of(result(made, rows, overrides=["data=mnist"])).command)
+    numbers = [float(level) for level in levels.removeprefix("optim.lr=").split(",")]
+    assert (numbers[0], numbers[-1]) == (0.00025, 2.05)
 
 
 def test_a_study_of_unknown_origin_has_no_command() -> None:

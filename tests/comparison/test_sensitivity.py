@@ -16,7 +16,7 @@ from made_outcomes import outcome, result, study
 from bnexp.comparison.result import Outcome, Status, Verdict
 from bnexp.comparison.sensitivity import area, largest_stable, width
 from bnexp.config.options import Analysis
-from bnexp.config.schema import ConfigError
+from bnexp.config.schema import ConfigError, Decides
 
 RATES = [0.001 * 2**k for k in range(8)]
 X = np.arange(5.0)
@@ -87,6 +87,36 @@ def test_a_wider_range_is_found_and_reported_in_octaves() -> None:
     assert len(found.arms) == 16  # every arm at every level is still shown
 
 
+def peaked(**edges: int) -> list[Outcome]:
+    """Runs most accurate at the fourth rate, that train up to an edge; bn trains one rate further with seed 3."""
+    found = []
+    for k, rate in enumerate(RATES):
+        for arm, edge in edges.items():
+            for seed in range(8):
+                trains = k <= edge + ((arm, seed) == ("bn", 3))
+                found.append(outcome(arm, seed, 0.97 - 0.05 * abs(k - 3) if trains else 0.1, optim__lr=rate))
+    return found
+
+
+def test_a_range_that_is_the_same_is_told_by_a_factor_and_a_mean_by_points() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity, direction="equivalent")
+    found = result(made, peaked(none=4, bn=4))
+    assert found.verdict is Verdict.SUPPORTED
+    assert found.answer.startswith(
+        "Yes: the largest learning rate at which bn trains is the same as for none, within a factor of 2 (1.09 times "
+    )
+    mean = study("a", "b", analysis=Analysis.sensitivity, direction="equivalent", decides=[Decides(measure="area")])
+    flat = [replace(o, value=0.9 + 0.0001 * (o.seed * len(o.level) * (o.arm == "a") % 5)) for o in peaked(a=4, b=4)]
+    assert "the same as for a, within ±0.20 pp (" in result(mean, flat).answer
+
+
+def test_three_arms_are_also_tested_together() -> None:
+    made = study("none", "bn", "wide", analysis=Analysis.sensitivity)
+    p = result(made, peaked(none=3, bn=4, wide=6)).omnibus_p
+    assert p is not None
+    assert p < 0.05
+
+
 def test_a_level_trains_above_the_middle_between_chance_and_the_best() -> None:
     made = study("none", "bn", analysis=Analysis.sensitivity)  # of ten classes: 10 %; the middle to 97 % is 53.5 %
     courses = {"none": [0.97, 0.9, 0.53], "bn": [0.96, 0.9, 0.54]}
@@ -106,6 +136,8 @@ def test_ends_of_the_grid_are_named() -> None:
     assert "none: in 7 of 7 seeds no learning rate trains; the largest stable level counts as one step below the grid." in notes
     assert "bn: in 7 of 7 seeds the largest learning rate still trains" in notes
     assert "bn: in 7 of 7 seeds the best learning rate lies at an end of the grid; extend the grid for all arms." in notes
+    falling = [outcome(arm, 0, 0.9 - 0.1 * k, optim__lr=lr) for arm in ("none", "bn") for k, lr in enumerate(RATES)]
+    assert "none: in 1 of 1 seeds the best learning rate lies at an end of the grid" in " ".join(result(made, falling).notes)
 
 
 def test_a_course_with_a_hole_is_left_out_and_listed() -> None:
@@ -115,6 +147,15 @@ def test_a_course_with_a_hole_is_left_out_and_listed() -> None:
     found = result(made, outcomes)
     assert {c.n for c in found.comparisons} == {6}
     assert "none: seed 2 without a result at every learning rate; not compared." in found.unpaired
+
+
+def test_a_study_stopped_before_its_last_level_says_that_no_course_is_whole() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity)
+    whole = courses_of({"none": 3, "bn": 5}, seeds=2)
+    found = result(made, [replace(o, status=Status.missing, value=None) if o.levels["optim.lr"] > 0.1 else o for o in whole])
+    assert found.verdict is Verdict.ESTIMATE
+    assert not any("octave" in note for note in found.notes)
+    assert "bn: seeds 0, 1 without a result at every learning rate; not compared." in found.unpaired
 
 
 @pytest.mark.parametrize(
