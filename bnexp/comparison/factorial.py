@@ -50,7 +50,7 @@ class Courses:
         lost = set().union(*(results.both_untrained(arm, baseline, level) for level in levels))
         complete = set(found[0]).intersection(*found[1:])
         seeds = tuple(sorted(complete - lost or complete))
-        rows = np.array([[course[seed] for course in found] for seed in seeds], float).reshape(-1, len(levels))
+        rows = np.array([[course[seed] for course in found] for seed in seeds], float).reshape(len(seeds), len(levels))
         incomplete = set().union(*found) - complete - lost
         return cls(seeds, rows, len(lost.intersection(seeds)), sorted(incomplete))
 

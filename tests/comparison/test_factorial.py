@@ -102,6 +102,15 @@ def test_several_factors_are_compared_with_their_first_combination() -> None:
     assert {c.reference for c in found.comparisons} == {"dropout=0.0, eps=1e-05"}
 
 
+def test_a_seed_without_a_result_at_the_last_level_is_not_compared() -> None:
+    rng = np.random.default_rng(4)
+    rows = grid({"none": noisy(rng, [97, 97], 8), "bn": noisy(rng, [98, 99], 8)}, {"model__activation": ["relu", "tanh"]})
+    rows = [replace(o, status=Status.failed, value=None) if (o.seed, o.level) == (5, "activation=tanh") else o for o in rows]
+    found = result(study("none", "bn", analysis=Analysis.interaction), rows)
+    assert found.comparisons[0].seeds == [0, 1, 2, 3, 4, 6, 7]
+    assert any("seed 5" in sentence for sentence in found.unpaired)
+
+
 UNTRAINED: list[dict[str, Any]] = [{"status": Status.diverged}, {"stuck": "training accuracy 10.0 %"}]
 
 

@@ -183,6 +183,16 @@ def test_the_bootstrap_interval_of_a_skewed_sample_is_scipys_on_the_same_draws(l
     assert stats.bca_interval(d, draws, level) == pytest.approx((d.mean(), expected.low, expected.high), rel=1e-9)
 
 
+def test_the_bootstrap_interval_of_a_sample_with_ties_is_scipys() -> None:
+    d = np.array([0.0, 0, 0, 1, 1, 2, 3, 9])
+    draws = stats.bootstrap_draws(8, np.random.default_rng(8))
+    same = SimpleNamespace(bootstrap_distribution=d[draws].mean(axis=1))
+    keys: dict[str, Any] = {"method": "BCa", "n_resamples": 0, "bootstrap_result": same}
+    expected = reference.bootstrap((d,), np.mean, **keys).confidence_interval
+    assert (same.bootstrap_distribution == d.mean()).any()
+    assert stats.bca_interval(d, draws) == pytest.approx((d.mean(), expected.low, expected.high), rel=1e-9)
+
+
 @pytest.mark.parametrize("effect", [0.1, 0.8, 3.0, 40.0])
 def test_power_is_a_probability_that_grows_with_pairs(effect: float) -> None:
     found = [power.power_paired_t(effect, n, 0.01) for n in range(2, 400)]
