@@ -106,11 +106,26 @@ def test_where_the_length_of_the_training_is_the_question_a_short_one_is_no_mist
     assert said({("none", 1): rising, ("bn", 1): rising}, factors={"train.epochs": [5, 10]}) == []
 
 
+def test_only_the_last_five_changes_count_as_the_end() -> None:
+    calm = np.repeat([[99.0]], 8, axis=0) + 0.001 * np.arange(8)[:, None] + np.zeros(6)
+    apart = np.linspace(80, 98, 8)[:, None]
+    assert said({("none", None): np.hstack([apart, calm]).tolist(), ("bn", None): CALM}) == []
+    (note,) = said({("none", None): np.hstack([apart, calm[:, :5]]).tolist(), ("bn", None): CALM})
+    assert "epoch to epoch" in note
+
+
+def test_a_run_with_fewer_epochs_than_others_of_its_arm_is_left_out() -> None:
+    rising = [[50.0, 70.0, 80.0, 82.0, 82.8]] * 6
+    (note,) = said({("none", None): [[50.0, 70.0], *rising], ("bn", None): CALM})
+    assert "none (+0.80 pp)" in note
+
+
 def test_untrained_runs_and_margins_that_are_no_accuracy_say_nothing_of_the_ending() -> None:
     rising = [[10.0, 10.1, 10.9]] * 6
     assert said({("none", None): rising, ("bn", None): rising}, stuck="training accuracy stays") == []
     assert said({("none", None): rising, ("bn", None): rising}, metric="test/loss", margin=float("nan")) == []
-    ratio = said({("none", None): rising, ("bn", None): rising}, analysis=Analysis.time_to_target, margin=1.25)
+    assert said({("none", None): rising, ("bn", None): rising}, metric="test/loss") == []
+    ratio = said({("none", None): rising, ("bn", None): rising}, analysis=Analysis.time_to_target, margin=0.2)
     assert not any("Still improving" in note for note in ratio)
 
 
