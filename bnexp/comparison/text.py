@@ -139,12 +139,12 @@ def margin(c: Comparison) -> str:
     return f"±{quantity(c.margin, c.unit)}"
 
 
-def difference(c: Comparison, bounds: bool = True) -> str:
+def difference(c: Comparison) -> str:
     """``+0.31 pp [0.27, 0.35]``. Shown equivalence has the interval that it rests on, with its level."""
     if not c.shows_equivalence:
-        return effect(c.difference, c.unit, *((c.low, c.high) if bounds else ()))
+        return effect(c.difference, c.unit, c.low, c.high)
     size, narrow = quantity(c.difference, c.unit, sign=True), interval(c.low90, c.high90, c.unit)
-    return f"{size}, {c.narrow_level} % interval {narrow}" if bounds and narrow else size
+    return f"{size}, {c.narrow_level} % interval {narrow}" if narrow else size
 
 
 def magnitude(c: Comparison) -> str:

@@ -16,8 +16,8 @@ from bnexp.comparison.looks import FIRST, Look
 from bnexp.comparison.result import Outcome, Status, StudyResult, Test, Verdict
 from bnexp.comparison.sequential import Rule, seeds_needed
 from bnexp.comparison.tables import arm_rows, comparison_rows, decided_and_measured
+from bnexp.comparison.text import RATIO, effect, p_equals, p_text, times
 from bnexp.comparison.text import SETTINGS as LABELS
-from bnexp.comparison.text import p_equals, p_text
 from bnexp.comparison.words import MEASURES, at, factor_name, measure_name, settings_text
 from bnexp.config.keys import PROBE_METRICS
 from bnexp.config.options import Analysis, Direction
@@ -332,6 +332,16 @@ def test_a_table_shows_a_dash_for_wins_without_pairs_and_the_pairs_needed_if_the
     assert row["n needed"] == f"{only(found).n_needed:,}"
 
 
+def test_ratios_are_told_as_how_many_times_fewer_or_more() -> None:
+    assert effect(-1.0, RATIO, -2.0, 1.0) == "2.00× [0.50, 4.00] fewer"
+    assert effect(1.0, RATIO, -1.0, 2.0) == "2.00× [0.50, 4.00] more"
+    assert effect(1.0, RATIO) == "2.00× more"
+    assert effect(0.31, "pp", 0.27, 0.35) == "+0.31 pp [0.27, 0.35]"
+    c = replace(only(result(study("none", "after_pool"), pair(GAIN))), difference=1.0)
+    assert times(c, 0.0, 2.0) == "2.00 times [1.00, 4.00]"
+    assert times(c, -math.inf, 2.0) == times(c, 0.0, math.inf) == "2 times"
+
+
 @pytest.mark.parametrize(
     ("level", "words"),
     [
@@ -354,6 +364,8 @@ def test_settings_and_measures_in_words() -> None:
     assert (
         settings_text({"train.epochs": "1", "optim.lr": "0.1", "model.name": "lenet"}, LABELS) == "learning rate 0.1, 1 epoch"
     )
+    assert settings_text({"train.batch_size": "64", "optim.momentum": "0.9"}, LABELS) == "momentum 0.9, batch size 64"
+    assert measure_name("gap/loss") == "gap between validation and training loss"
     assert (factor_name("optim.lr"), factor_name("model.dropout_side")) == ("learning rate", "dropout side")
     assert (measure_name("landscape/beta"), measure_name("own/metric")) == ("effective smoothness constant", "own/metric")
     recorded = {metric for metrics in PROBE_METRICS.values() for metric in metrics}
