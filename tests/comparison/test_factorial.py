@@ -162,6 +162,23 @@ def test_a_trend_is_the_mean_slope_an_octave_judged_by_pages_test() -> None:
     assert any(note.startswith("bn minus none changes its sign between lr=0.0") for note in found.notes)
 
 
+def test_a_rising_trend_is_told_over_levels_in_order_of_their_size() -> None:
+    d = noisy(np.random.default_rng(7), [-0.5, 0.5, 1.0], 8, 0.02)
+    found = trends(d[[1, 2, 0]], [16, 128, 8], direction="greater")
+    assert found.answer.startswith("Yes: the gain in accuracy of bn over none grows by 0.")
+    assert only(found).differences == pytest.approx([np.polyfit([3, 4, 7], row, 1)[0] for row in d.T])
+    assert found.unpaired == []
+
+
+def test_a_trend_stopped_before_its_last_level_says_that_no_seed_is_whole() -> None:
+    rows = grid({"none": np.full((3, 6), 90.0), "bn": np.full((3, 6), 91.0)}, {"optim__lr": [0.1, 0.2, 0.4]})
+    rows = [replace(o, status=Status.missing, value=None) if o.levels["optim.lr"] == 0.4 else o for o in rows]
+    found = result(study("none", "bn", analysis=Analysis.trend), rows)
+    assert found.verdict is Verdict.ESTIMATE
+    assert not any("means over seeds" in note for note in found.notes)
+    assert "bn against none: seeds 0, 1, 2, 3, 4, 5 without a pair at every level; not compared." in found.unpaired
+
+
 def test_a_trend_against_the_claim_is_refuted_and_a_flat_one_is_equivalent() -> None:
     rng = np.random.default_rng(6)
     assert trends(noisy(rng, [1, 0.7, 0.4, 0.1], 8), RATES, direction="greater").verdict is Verdict.REFUTED
