@@ -182,7 +182,7 @@ class Results:
     def blocks(self) -> Array:
         """(seeds, arms) means over the levels, for the seeds that have a value in every arm at every level."""
         cells = [[self.values.get((arm, level), {}) for level in self.levels] for arm in self.arms]
-        seeds = sorted(set.intersection(*(set(values) for row in cells for values in row))) if cells else []
+        seeds = sorted(set.intersection(*(set(values) for row in cells for values in row)))
         return np.array([[np.mean([values[seed] for values in row]) for row in cells] for seed in seeds], float)
 
     def problems(self, contrasts: Iterable[tuple[str, str]]) -> list[str]:

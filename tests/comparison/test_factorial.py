@@ -102,10 +102,12 @@ def test_several_factors_are_compared_with_their_first_combination() -> None:
     assert {c.reference for c in found.comparisons} == {"dropout=0.0, eps=1e-05"}
 
 
-def test_a_seed_without_a_result_at_the_last_level_is_not_compared() -> None:
+@pytest.mark.parametrize("level", ["relu", "tanh"])
+def test_a_seed_without_a_result_at_a_level_is_not_compared(level: str) -> None:
     rng = np.random.default_rng(4)
     rows = grid({"none": noisy(rng, [97, 97], 8), "bn": noisy(rng, [98, 99], 8)}, {"model__activation": ["relu", "tanh"]})
-    rows = [replace(o, status=Status.failed, value=None) if (o.seed, o.level) == (5, "activation=tanh") else o for o in rows]
+    lost = (5, f"activation={level}")
+    rows = [replace(o, status=Status.failed, value=None) if (o.seed, o.level) == lost else o for o in rows]
     found = result(study("none", "bn", analysis=Analysis.interaction), rows)
     assert found.comparisons[0].seeds == [0, 1, 2, 3, 4, 6, 7]
     assert any("seed 5" in sentence for sentence in found.unpaired)
@@ -177,6 +179,18 @@ def test_a_trend_stopped_before_its_last_level_says_that_no_seed_is_whole() -> N
     assert found.verdict is Verdict.ESTIMATE
     assert not any("means over seeds" in note for note in found.notes)
     assert "bn against none: seeds 0, 1, 2, 3, 4, 5 without a pair at every level; not compared." in found.unpaired
+
+
+def test_a_seed_that_trains_in_neither_arm_at_a_level_is_told_of_once() -> None:
+    rows = grid({"none": np.full((3, 6), 90.0), "bn": np.full((3, 6), 91.0)}, {"optim__lr": [0.1, 0.2, 0.4]})
+    rows = [
+        replace(o, status=Status.diverged, value=0.1) if (o.seed, o.levels["optim.lr"]) == (2, 0.4) else o
+        for o in rows
+        if (o.seed, o.levels["optim.lr"]) != (2, 0.1)
+    ]
+    found = result(study("none", "bn", analysis=Analysis.trend), rows)
+    assert any("neither run trained with seed 2" in sentence for sentence in found.unpaired)
+    assert not any("seed 2 without a pair" in sentence for sentence in found.unpaired)
 
 
 def test_a_trend_against_the_claim_is_refuted_and_a_flat_one_is_equivalent() -> None:

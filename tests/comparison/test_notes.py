@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from made_outcomes import from_values, outcome, result, study
 
+from bnexp.comparison.pairing import listed
 from bnexp.comparison.result import Outcome, Status, StudyResult
 from bnexp.comparison.tables import arm_rows, comparison_rows
 from bnexp.comparison.text import level_unit, quantity
@@ -112,3 +113,17 @@ def test_the_smallest_p_of_few_pairs_comes_with_the_pairs_that_a_verdict_needs()
     outcomes = from_values({"none": [90.0, 90.5, 91.0, 90.2], "bn": [91.0, 91.2, 92.5, 90.9]})
     said = "With n = 4 the exact sign-flip test cannot go below p = .12; a verdict needs 6 pairs."
     assert said in result(study("none", "bn"), outcomes).notes
+
+
+def test_of_many_names_two_are_told_and_how_many_there_are() -> None:
+    assert listed(["a"], "arms") == "a"
+    assert listed(["a", "b", "c"], "arms") == "a, b and c"
+    assert listed(list("abcd"), "arms") == "4 arms, a, b and others,"
+    assert listed(list("abcd"), "arms", 9) == "4 of 9 arms, a, b and others,"
+
+
+@pytest.mark.parametrize("name", ["accuracy", "loss"])
+def test_arms_with_metrics_of_their_own_are_compared_in_what_these_have_in_common(name: str) -> None:
+    made = study("none", "bn", metric=f"test/{name}", metrics={"bn": f"val/{name}"})
+    found = result(made, from_values({"none": [50.0, 51.0, 52.0], "bn": [53.0, 52.0, 54.0]}))
+    assert found.comparisons[0].measure == name
