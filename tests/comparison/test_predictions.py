@@ -55,6 +55,15 @@ def test_an_arm_that_is_better_on_the_same_images_is_found_by_mcnemar() -> None:
     bn = [np.where(rng.random(400) < 0.02, (truth + 1) % 10, truth) for _ in range(6)]
     found = compared({"none": none, "bn": bn}, truth)
     assert any("bn is right more often with 6 of 6 seeds, none with 0 (smallest p < .001)" in note for note in found.notes)
+    worse = compared({"none": bn, "bn": none}, truth)
+    assert any("bn is right more often with 0 of 6 seeds, none with 6 (smallest p < .001)" in note for note in worse.notes)
+
+
+def test_a_study_that_recorded_no_predictions_still_answers() -> None:
+    outcomes = [outcome(arm, seed, 0.9) for arm in ("none", "bn") for seed in range(4)]
+    found = result(study("none", "bn", analysis=Analysis.predictions), outcomes, records=MadeRecords())
+    assert found.verdict is Verdict.ESTIMATE
+    assert not any("change class" in note for note in found.notes)
 
 
 def test_mcnemar_is_the_exact_binomial_test() -> None:

@@ -101,6 +101,8 @@ def test_a_diverged_run_may_lack_the_metric(tmp_path: Path) -> None:
     record(tmp_path, "batchnorm", "bbb", status="diverged", test__loss=None)
     found = study_outcomes(planned("aaa", "bbb"), Store(tmp_path), "test/loss")
     assert [(o.status, o.value) for o in found] == [(Status.diverged, None)] * 2
+    (alone,) = study_outcomes(planned("aaa"), Store(tmp_path), "test/loss")
+    assert (alone.status, alone.value) == (Status.diverged, None)
 
 
 def test_arms_that_are_readings_of_one_run_have_a_metric_each(tmp_path: Path) -> None:
@@ -119,8 +121,12 @@ def test_histories_and_predictions_are_read_from_the_finished_copy(tmp_path: Pat
     frame = prediction_frame(Predictions(np.array([2, 0, 1]), np.array([7, 5, 6]), probabilities))
     frame.write_parquet(tmp_path / "b" / "aaa" / "predictions.parquet")
     (tmp_path / "b" / "bbb" / "predictions.parquet").write_bytes(b"junk")
+    (tmp_path / "b" / "cut").mkdir()
+    (tmp_path / "b" / "cut" / "failure.json").write_text('{"error": "out of memory", "traceback": ""}')
+    (tmp_path / "b" / "cut" / "metrics.jsonl").write_text('{"epoch": 1, "step": 5, "val/accuracy": 0.5}\n')
     store = Store(tmp_path)
-    records = StoreRecords(store.records(["aaa", "bbb", "ccc"]), store)
+    records = StoreRecords(store.records(["aaa", "bbb", "ccc", "cut"]), store)
+    assert records.history("cut") == []  # a training that failed half way is no course
     assert records.history("aaa") == [{"epoch": 1, "step": 5, "val/accuracy": 0.5}]
     guesses = records.guesses("aaa")
     assert guesses is not None

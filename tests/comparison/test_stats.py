@@ -232,3 +232,4 @@ def test_pairs_needed_for_equivalence() -> None:
     assert power.power_equivalence(0.05, 0.3, 0.2, n) >= 0.8 > power.power_equivalence(0.05, 0.3, 0.2, n - 1)
     assert power.pairs_needed_equivalence(-0.05, 0.3, 0.2) == n
     assert power.pairs_needed_equivalence(0.2, 0.3, 0.2) is None
+    assert power.pairs_needed_equivalence(0.05, 0.0, 0.2) is None
