@@ -114,3 +114,10 @@ def test_an_arm_of_its_own_opinion_is_supported() -> None:
     found = compared({"none": none, "bn": bn}, truth, direction="greater")
     assert found.verdict is Verdict.SUPPORTED
     assert "bn and none disagree on 5.25 pp [4.06, 6.44] more of the test images than two seeds of none do" in found.answer
+
+
+def test_too_few_seeds_for_churn_are_listed_without_notes_on_flips() -> None:
+    truth = np.zeros(10, np.int64)
+    found = compared({"none": [truth] * 2, "bn": [truth] * 2}, truth)
+    assert not [note for note in found.notes if "change class" in note or "McNemar" in note]
+    assert "bn against none: seeds 0, 1 without predictions of both arms and of two seeds; not compared." in found.unpaired

@@ -217,3 +217,15 @@ def test_a_weak_part_that_is_settled_is_not_to_be_settled_again() -> None:
 def test_no_remedy_without_a_result() -> None:
     assert result(study("none"), []).remedy is None
     assert asked(NOISE, []).remedy is None  # equivalent where a difference was claimed: refuted
+
+
+def test_several_open_comparisons_need_the_seeds_of_the_slowest() -> None:
+    near, far = [x + 0.05 for x in OPEN], OPEN
+    arms = {name: [b + g for b, g in zip(BASE, gain, strict=True)] for name, gain in (("near", near), ("far", far))}
+    found = result(study("none", "near", "far", direction="greater"), from_values({"none": BASE, **arms}), overrides=OVERRIDES)
+    open_ones = [c for c in found.deciding if c.verdict is Verdict.INCONCLUSIVE]
+    needed = {c.arm: settled_at(c, Look(Rule.again()), 2) for c in open_ones}
+    assert needed["near"] is not None
+    assert needed["far"] is not None
+    assert needed["near"] < needed["far"] <= MOST_SEEDS
+    assert remedy_of(found).text == f"About {needed['far']} seeds would settle it at this estimate."

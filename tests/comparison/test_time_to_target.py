@@ -157,3 +157,14 @@ def test_times_that_are_cut_off_are_never_equivalent() -> None:
     assert c.differences == pytest.approx([0.0, math.log2(17 / 16)] * 4)
     assert c.unresolved == "the target is not reached in 4 of 8 seeds"
     assert c.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_baseline_that_misses_the_common_target_counts_as_later_than_the_longer_run_of_its_pair() -> None:
+    none = [epochs([0.5, 0.8])] * 7 + [epochs([0.5, 0.6])]  # the target is their mean, 77.5 %
+    found = timed({"none": none, "bn": [epochs([0.5, 0.6, 0.7, 0.9])] * 8}, direction="greater")
+    assert found.deciding[0].differences == pytest.approx([math.log2(400 / 200)] * 7 + [math.log2(400 / 500)])
+
+
+def test_an_arm_without_any_validation_is_late_and_not_left_out() -> None:
+    found = timed({"none": [epochs([0.5, 0.8])] * 8, "bn": [epochs([0.9, 0.9])] * 7 + [[]]}, direction="less")
+    assert found.deciding[0].differences == pytest.approx([math.log2(100 / 200)] * 7 + [math.log2(300 / 200)])
