@@ -43,6 +43,7 @@ MOST_BINARY = 4096 * MIB
 LEAST = {"seed": 0, "seconds": 0, "num_test": 0, "num_parameters": 0, "num_steps": 0, "batch_size": 1}
 
 SUMMARY, CONFIG, METRICS, FAILURE = "summary.json", "config.yaml", "metrics.jsonl", "failure.json"
+LAST_PART = "study"  # of a configuration; one that was cut off may still be YAML, but lacks it
 PREDICTIONS, WEIGHTS = "predictions.parquet", "model.safetensors"
 
 
@@ -192,7 +193,10 @@ class RecordedRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration as nested plain values."""
-        return read_yaml(self.path / CONFIG, MOST_TEXT)
+        found = read_yaml(self.path / CONFIG, MOST_TEXT)
+        if LAST_PART not in found:
+            raise DamagedRecord(self.path / CONFIG, f"it ends before {LAST_PART}, the last part of every configuration")
+        return found
 
     @property
     def settings(self) -> dict[str, Any]:

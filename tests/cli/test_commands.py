@@ -218,7 +218,7 @@ def test_two_processes_share_the_work_and_repeat_nothing(shared_cache: Path, tmp
         "study",
         "batchnorm",
         "data=digits",
-        "train.epochs=2",
+        "train.epochs=1",
         "study.seeds=2",
     ]
     pair = [

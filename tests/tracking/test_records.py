@@ -195,10 +195,11 @@ MERGE = "a: &a {x: 1}\n" + "".join(f"{k}: &{k} {{<<: [*{j}, *{j}]}}\n" for j, k 
         (b"!!python/object/apply:os.system [exit]", "it is no YAML of plain values"),
         (b"a: !!timestamp x", "it is no YAML of plain values"),
         (b"a: 2024-13-45", "it is no YAML of plain values"),
-        (b"a: 0x" + b"f" * 9, None),
+        (b"study: {}\na: 0x" + b"f" * 9, None),
+        (b"seed: 1\ndata: {}\n", "it ends before study, the last part of every configuration"),
         (b"{", "it is no YAML of plain values"),
         (b"a: \xff", "it is no UTF-8 text"),
-        (b"unknown: {key: [1]}\n1: 2\nnull: 3\n", None),
+        (b"unknown: {key: [1]}\n1: 2\nnull: 3\nstudy: {}\n", None),
     ],
 )
 def test_a_configuration_is_a_mapping_of_plain_values(run: RecordedRun, content: bytes, reason: str | None) -> None:
