@@ -258,6 +258,14 @@ class Comparison:
         return self.finding in (Finding.above, Finding.below)
 
     @property
+    def p_verdict(self) -> float:
+        """The adjusted p that the verdict rests on: of equivalence if it is shown or claimed, else of a difference."""
+        if self.direction == Direction.equivalent and self.shows_difference:
+            return self.p_beyond_adjusted
+        claimed = self.shows_equivalence or self.direction == Direction.equivalent
+        return self.p_equivalence_adjusted if claimed else self.p_adjusted
+
+    @property
     def shows_claim(self) -> bool:
         """Whether it shows what the claim predicts of it."""
         claimed = self.verdict is Verdict.EQUIVALENT and self.direction == Direction.equivalent

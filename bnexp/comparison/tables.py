@@ -59,7 +59,7 @@ def comparison_rows(result: StudyResult) -> list[Row]:
             "95 % interval": interval(c.low, c.high, c.unit) or "–",
             "95 % BCa": interval(c.low_bca, c.high_bca, c.unit) or "–",
             **({"test": c.test} if tested else {}),
-            "p adjusted": p_text(c.p_adjusted),
+            "p adjusted": p_text(c.p_verdict),
             "p sign flip": p_text(c.p_sign_flip_adjusted),
             "p equivalence": p_equivalence(c),
             "d_z": signed(c.effect, "pp"),

@@ -403,3 +403,8 @@ def test_pairs_needed_beyond_a_declared_plan_are_those_of_a_further_look() -> No
 def test_a_missing_difference_has_no_unit() -> None:
     found = result(study("none", "after_pool"), [outcome("none", 0, 0.9), outcome("after_pool", 0, None, Status.missing)])
     assert comparison_rows(found)[0]["difference"] == "–"
+
+
+def test_a_row_without_an_interval_shows_a_dash() -> None:
+    (row,) = comparison_rows(result(study("none", "after_pool"), pair([0.3] * 6)))
+    assert (row["95 % interval"], row["95 % BCa"], row["n needed"]) == ("–", "–", "–")

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from made_outcomes import from_values, outcome, result, study
+from made_outcomes import GAIN, from_values, outcome, pair, result, study
 
 from bnexp.comparison.pairing import listed
 from bnexp.comparison.result import Outcome, Status, StudyResult
@@ -127,3 +127,17 @@ def test_arms_with_metrics_of_their_own_are_compared_in_what_these_have_in_commo
     made = study("none", "bn", metric=f"test/{name}", metrics={"bn": f"val/{name}"})
     found = result(made, from_values({"none": [50.0, 51.0, 52.0], "bn": [53.0, 52.0, 54.0]}))
     assert found.comparisons[0].measure == name
+
+
+def test_a_measure_without_a_unit_asks_for_a_margin_without_one() -> None:
+    values = [replace(o, value=(o.value or 0) * 3) for o in pair(GAIN)]
+    found = result(study("none", "after_pool", metric="landscape/beta"), values)
+    (note,) = [note for note in found.notes if note.startswith("No margin is set")]
+    assert note.endswith("so equivalence is not tested; set study.margin.")
+
+
+def test_a_diverged_run_has_no_guess_of_what_a_probe_measures() -> None:
+    values = [replace(o, value=2.0) for o in pair(GAIN)]
+    values[0] = replace(values[0], status=Status.diverged, value=None)
+    found = result(study("none", "after_pool", metric="landscape/beta"), values)
+    assert (found.arms[0].n, found.arms[0].missing) == (9, 1)  # guessing would have a loss, but no smoothness

@@ -57,3 +57,7 @@ def test_the_smallest_p_is_that_of_the_tests_themselves(num_seeds: int) -> None:
     for keys, p in (({}, fixed), ({"max_seeds": num_seeds}, growing)):
         said = out_of_reach(timed(decides=[Decides(arm="a")], **keys), num_seeds)
         assert (said == "") == (p < 0.05)
+
+
+def test_a_growing_plan_is_told_its_own_largest_number() -> None:
+    assert out_of_reach(timed(max_seeds=7), 7).endswith("9 seeds can: study.max_seeds=9.")

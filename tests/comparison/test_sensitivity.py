@@ -186,3 +186,18 @@ def test_measures_are_finite_for_every_complete_seed() -> None:
     made = study("none", "bn", analysis=Analysis.sensitivity)
     found = result(made, courses_of({"none": -1, "bn": -1}))
     assert all(math.isfinite(c.difference) for c in found.comparisons)
+
+
+def test_levels_are_ordered_as_numbers_not_as_texts() -> None:
+    """As texts ``lr=10.0`` would come before ``lr=2.0``."""
+    rows = [outcome(arm, 0, y, optim__lr=rate) for arm in ("none", "bn") for rate, y in ((2.0, 0.9), (10.0, 0.1), (20.0, 0.1))]
+    found = result(study("none", "bn", analysis=Analysis.sensitivity), rows)
+    assert "none over the learning rate: mean accuracy" in " ".join(found.notes)
+    assert "largest stable level 2 (geometric mean)" in " ".join(found.notes)
+    assert found.comparisons[1].measure.endswith("from 2 to 20")
+
+
+def test_a_level_of_0_has_no_place_on_a_logarithmic_axis() -> None:
+    rows = [outcome(arm, 0, 0.9, optim__lr=rate) for arm in ("none", "bn") for rate in (0.0, 0.1)]
+    with pytest.raises(ConfigError, match=r"needs positive numbers as levels of optim.lr, not lr=0.0"):
+        result(study("none", "bn", analysis=Analysis.sensitivity), rows)

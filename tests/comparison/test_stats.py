@@ -233,3 +233,9 @@ def test_pairs_needed_for_equivalence() -> None:
     assert power.pairs_needed_equivalence(-0.05, 0.3, 0.2) == n
     assert power.pairs_needed_equivalence(0.2, 0.3, 0.2) is None
     assert power.pairs_needed_equivalence(0.05, 0.0, 0.2) is None
+
+
+def test_friedman_needs_no_more_than_two_rows() -> None:
+    table = [[1.0, 2.0, 3.0], [1.5, 2.5, 3.5]]
+    assert stats.friedman(table) == pytest.approx(reference.friedmanchisquare(*np.transpose(table)).pvalue)
+    assert math.isnan(stats.friedman(table[:1]))

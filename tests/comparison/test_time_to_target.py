@@ -168,3 +168,11 @@ def test_a_baseline_that_misses_the_common_target_counts_as_later_than_the_longe
 def test_an_arm_without_any_validation_is_late_and_not_left_out() -> None:
     found = timed({"none": [epochs([0.5, 0.8])] * 8, "bn": [epochs([0.9, 0.9])] * 7 + [[]]}, direction="less")
     assert found.deciding[0].differences == pytest.approx([math.log2(100 / 200)] * 7 + [math.log2(300 / 200)])
+
+
+def test_seconds_of_some_epochs_alone_are_no_seconds() -> None:
+    history = epochs([0.5, 0.9])
+    del history[0]["time/epoch_seconds"]
+    run = Validations.of(history)
+    assert run
+    assert np.isnan(run.seconds).all()

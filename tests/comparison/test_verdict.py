@@ -233,3 +233,18 @@ def test_the_noise_floor_compares_seeds_of_the_baseline() -> None:
     assert note.startswith("Noise floor of none: 5 of its seeds against 5 others differ by ")
     assert note.endswith(f"; two seeds by {sd:.2f} pp (standard deviation).")
     assert not any("Noise floor" in n for n in result(study("none", "after_pool"), pair(GAIN)).notes)
+
+
+def test_the_p_beside_a_verdict_is_the_one_that_it_rests_on() -> None:
+    def row(gain: list[float], direction: str) -> dict[str, str]:
+        return comparison_rows(result(study("none", "after_pool", direction=direction), pair(gain)))[0]
+
+    equal, apart = only(result(study("none", "after_pool"), pair(NOISE))), only(result(study("none", "after_pool"), pair(GAIN)))
+    assert equal.p_adjusted > 0.5
+    assert (equal.p_verdict, apart.p_verdict) == (equal.p_equivalence_adjusted, apart.p_adjusted)
+    assert row(NOISE, "different")["p adjusted"] == row(NOISE, "equivalent")["p adjusted"] == "< .001"
+    refuted = only(result(study("none", "after_pool", direction="equivalent"), pair(GAIN)))
+    assert refuted.verdict is Verdict.REFUTED
+    assert refuted.p_verdict == refuted.p_beyond_adjusted < 0.001
+    open_one = only(result(study("none", "after_pool", direction="equivalent"), pair(GAIN), margin=0.3))
+    assert open_one.p_verdict == open_one.p_equivalence_adjusted > 0.05
