@@ -88,3 +88,11 @@ def test_gaps_at_matched_loss_keep_their_rate_and_their_intervals_cover_the_trut
     assert wrong / TRIALS <= 0.05 + slack
     assert covered / TRIALS == pytest.approx(0.95, abs=slack)
     assert found / TRIALS > 0.8  # d_z = -0.1 / (0.04 sqrt(2)) = 1.8; power of a paired t test at .025 with 8 pairs: .98
+
+
+def test_a_run_without_losses_is_listed_and_costs_no_other() -> None:
+    usual = losses([0.9, 0.5, 0.3], [1.0, 0.6, 0.5])
+    outcomes, records = with_histories({"none": [usual] * 7, "bn": [usual] * 6 + [[]]})
+    found = result(study("none", "bn", analysis=Analysis.matched_loss, metric="val/loss"), outcomes, records=records)
+    assert found.comparisons[0].n == 6
+    assert any("seed 6" in line and "without losses; not compared." in line for line in found.unpaired)

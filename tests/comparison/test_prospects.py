@@ -11,7 +11,7 @@ from made_outcomes import GAIN, from_values, only, pair, result, study
 from bnexp.comparison.looks import FIRST, Look
 from bnexp.comparison.prospects import futile, is_open, settled_at, standing
 from bnexp.comparison.result import Comparison, Test, Verdict
-from bnexp.comparison.sequential import Rule, seeds_needed
+from bnexp.comparison.sequential import Rule, seeds_needed, signs_needed
 from bnexp.config.options import Analysis, Direction
 
 DECLARED = Look(Rule.declared(40))
@@ -136,3 +136,12 @@ def test_a_claim_of_equivalence_that_is_about_to_be_refuted_is_not_futile() -> N
     assert 6 < about < 40
     assert about == seeds_needed(np.array(c.differences) - c.margin, DECLARED.rule or Rule.again())
     assert not futile(c, DECLARED, 1, 40)
+
+
+def test_without_optimism_the_signs_keep_their_shares() -> None:
+    mixed = [1.0, 1.0, 1.0, -1.0, 1.0, 1.0]
+    expected, best = signs_needed(mixed, 0.05), signs_needed(mixed, 0.05, 1.0)
+    assert expected == signs_needed(mixed, 0.05, 0.0)
+    assert expected is not None
+    assert best is not None
+    assert best < expected

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from made_outcomes import BASE, GAIN, NOISE, from_values, only, pair, result, study
 from scipy.stats import bootstrap, friedmanchisquare
 
+from bnexp.comparison import stats
+from bnexp.comparison.looks import Look
 from bnexp.comparison.power import pairs_needed, pairs_needed_equivalence
 from bnexp.comparison.result import Verdict
+from bnexp.comparison.sequential import Rule
 from bnexp.comparison.tables import comparison_rows
 from bnexp.config.schema import ConfigError, StudyConfig
 
@@ -248,3 +251,19 @@ def test_the_p_beside_a_verdict_is_the_one_that_it_rests_on() -> None:
     assert refuted.p_verdict == refuted.p_beyond_adjusted < 0.001
     open_one = only(result(study("none", "after_pool", direction="equivalent"), pair(GAIN), margin=0.3))
     assert open_one.p_verdict == open_one.p_equivalence_adjusted > 0.05
+
+
+@pytest.mark.parametrize("rule", [Rule.declared(20), Rule.again()])
+def test_a_further_look_judges_difference_and_equivalence_by_its_own_rule(rule: Rule) -> None:
+    c = only(result(study("none", "after_pool"), pair(NOISE), look=Look(rule)))
+    assert (c.p_test, c.p_equivalence) == (rule.p(c.differences), rule.p_equivalence(c.differences, 0.2))
+    assert c.p_equivalence != pytest.approx(stats.equivalence(c.differences, 0.2), rel=0.01)
+    assert (c.low, c.high) == tuple(rule.interval(c.differences, 0.95))[1:]
+    claimed = only(result(study("none", "after_pool", direction="equivalent"), pair(GAIN), look=Look(rule)))
+    assert claimed.p_beyond_adjusted == rule.p_beyond(claimed.differences, 0.2)
+
+
+def test_the_spread_of_an_arm_is_that_of_a_sample() -> None:
+    summary = result(study("none", "after_pool"), pair(GAIN)).arms[0]
+    assert summary.sd == pytest.approx(np.std(BASE, ddof=1))
+    assert math.isnan(result(study("none", "after_pool"), pair(GAIN[:1])).arms[0].sd)
