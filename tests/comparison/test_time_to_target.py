@@ -176,3 +176,10 @@ def test_seconds_of_some_epochs_alone_are_no_seconds() -> None:
     run = Validations.of(history)
     assert run
     assert np.isnan(run.seconds).all()
+
+
+def test_a_pair_of_two_late_runs_needs_no_validation_of_the_arm() -> None:
+    none = [epochs([0.5, 0.8])] * 7 + [epochs([0.5, 0.6])]  # the last seed misses the common target
+    found = timed({"none": none, "bn": [epochs([0.9, 0.9])] * 7 + [[]]}, direction="less")
+    assert found.deciding[0].n == 8
+    assert found.deciding[0].differences[-1] == pytest.approx(0.0)

@@ -19,7 +19,7 @@ from bnexp.comparison import stats
 from bnexp.comparison.looks import Look
 from bnexp.comparison.power import pairs_needed, pairs_needed_equivalence
 from bnexp.comparison.result import Verdict
-from bnexp.comparison.sequential import Rule
+from bnexp.comparison.sequential import Rule, seeds_needed
 from bnexp.comparison.tables import comparison_rows
 from bnexp.config.schema import ConfigError, StudyConfig
 
@@ -267,3 +267,11 @@ def test_the_spread_of_an_arm_is_that_of_a_sample() -> None:
     summary = result(study("none", "after_pool"), pair(GAIN)).arms[0]
     assert summary.sd == pytest.approx(np.std(BASE, ddof=1))
     assert math.isnan(result(study("none", "after_pool"), pair(GAIN[:1])).arms[0].sd)
+
+
+def test_seeds_needed_after_a_further_look_are_those_of_what_is_claimed() -> None:
+    rule, wide = Rule.again(), [20 * x for x in NOISE]
+    claimed = only(result(study("none", "after_pool", direction="equivalent"), pair(wide), look=Look(rule)))
+    assert claimed.verdict is Verdict.INCONCLUSIVE
+    assert claimed.n_needed == seeds_needed(claimed.differences, rule, 0.2, 0.01)
+    assert claimed.n_needed != seeds_needed(claimed.differences, rule, None, 0.01)
