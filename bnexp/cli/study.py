@@ -59,8 +59,10 @@ def study(
         return print_studies(format, [*(overrides or []), *([f"budget={budget}"] if budget else [])])
     chosen = [*(overrides or []), *([f"budget={budget}"] if budget else [])]
     if every or dry_run:
-        from bnexp.run.seeds import growing
+        from bnexp.run.seeds import growing, parse_time
 
+        if time is not None:
+            parse_time(time)  # refuses what is no duration before anything is listed
         chosen += growing(chosen, until_settled or time is not None, max_seeds)
     if every:
         from bnexp.cli import book

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bnexp.comparison.looks import look_at
+from bnexp.comparison.looks import Look, look_at
 from bnexp.comparison.prospects import is_open, settled_at
 from bnexp.comparison.record import StudyRecord
 from bnexp.comparison.result import StudyResult
@@ -42,10 +42,14 @@ class Candidate:
         return self.record.study.max_seeds or self.num_seeds
 
     @property
+    def look(self) -> Look:
+        """How its results were looked at."""
+        return look_at(self.record.earlier, self.most, unfinished=False)
+
+    @property
     def goes_on(self) -> bool:
         """Whether further seeds could settle it."""
-        look = look_at(self.record.earlier, self.most, unfinished=False)
-        return not why_stop(self.result, look, self.num_seeds, self.most)
+        return not why_stop(self.result, self.look, self.num_seeds, self.most)
 
     @property
     def next_number(self) -> int:
@@ -55,7 +59,7 @@ class Candidate:
     @property
     def expected_seconds(self) -> float:
         """How long it is expected to take until all of its deciding comparisons are settled, or as many as can be."""
-        look, deciding = look_at(self.record.earlier, self.most, unfinished=False), self.result.deciding
+        look, deciding = self.look, self.result.deciding
         needed = [settled_at(c, look, len(deciding)) or self.most for c in deciding if is_open(c)]
         further = max(1, min(self.most, max(needed, default=0)) - self.num_seeds)
         return further * self.seconds_per_seed

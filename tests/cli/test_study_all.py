@@ -75,6 +75,13 @@ def test_with_a_limited_time_each_study_begins_and_the_nearest_to_an_answer_goes
     assert (json.loads(late.out), late.code) == ([], 3)
 
 
+@pytest.mark.parametrize("what", [("batchnorm", "data=digits"), ("--all", "budget=smoke")])
+def test_a_dry_run_refuses_what_is_no_duration(cli: Cli, what: tuple[str, ...]) -> None:
+    result = cli("study", *what, "--dry-run", "--time=-5m")
+    assert (result.code, result.out) == (2, "")
+    assert "time=-5m is no duration: allowed are numbers with a unit, like 90s, 30m, 8h or 1h30m." in result.err
+
+
 def test_the_book_is_written_again_from_the_records(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "blog", "conv_bias")
     first = cli("study", "--all", *ONE, "--json")
