@@ -93,7 +93,7 @@ def _evidence(c: Comparison, family: int) -> str:
         return f"{seeds}, {test} {p_equals(c.p_equivalence_adjusted)}{corrected}"
     if c.shows_difference:
         return f"{seeds}, {TEST_NAMES[c.test]} {p_equals(c.p_adjusted)}{corrected}; {why(c)}"
-    if c.measured >= MIN_PAIRS and c.direction != Direction.equivalent:
+    if c.measured >= MIN_PAIRS and not c.tolerates:
         return f"{seeds}, {TEST_NAMES[c.test]} {p_equals(c.p_adjusted)}{corrected}: {unclear(c)}"
     return f"{seeds}, {why(c)}"
 

@@ -87,8 +87,4 @@ def claim_p(result: StudyResult) -> float | None:
 
 def verdict_p(c: Comparison) -> float:
     """The p that the verdict of a deciding comparison rests on, after Holm's correction, as one to be read against .05."""
-    if c.shows_equivalence:
-        p = c.p_equivalence_adjusted
-    else:
-        p = c.p_beyond_adjusted if c.direction == Direction.equivalent else c.p_adjusted
-    return min(1.0, p * (ALPHA / c.alpha))
+    return min(1.0, c.p_verdict * (ALPHA / c.alpha))

@@ -12,7 +12,6 @@ from bnexp.comparison.pairing import CELLS, Results, listed, place, seed_text
 from bnexp.comparison.result import Comparison, Test
 from bnexp.comparison.stats import ALPHA, MIN_PAIRS
 from bnexp.comparison.text import TEST_NAMES, effect, margin_kind, p_text, quantity
-from bnexp.config.options import Direction
 from bnexp.config.schema import StudyConfig
 from bnexp.rng import numpy_generator
 
@@ -79,7 +78,7 @@ def _ties(comparisons: Sequence[Comparison]) -> list[str]:
     found = []
     for n, measure, zero in dict.fromkeys((c.n, c.measure, c.difference == 0) for c in tied):
         same = [c for c in tied if (c.n, c.measure, c.difference == 0) == (n, measure, zero)]
-        decides = n >= MIN_PAIRS and not zero and any(c.decides and c.direction != Direction.equivalent for c in same)
+        decides = n >= MIN_PAIRS and not zero and any(c.decides and not c.tolerates for c in same)
         names, value = listed([_about(c) for c in same], "comparisons"), "0" if zero else "the same"
         sign_flip = "; the exact sign-flip test decides" if decides else ""
         found.append(

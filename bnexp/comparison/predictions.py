@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,15 @@ Guesses = NDArray[Any]  # (N, 2) predicted and true class of each test image
 
 
 class Predictions(Method):
-    """``analysis: predictions``: share of test images that arm and baseline predict differently, against the seeds' own.
+    """``analysis: predictions``: share of test images that arm and baseline predict differently, beyond the seeds' own.
 
-    For each seed: flips, the images that the two arms put into different classes at that seed; and churn, those that the
-    baseline puts into different classes at this seed and at its next one, the last with the first. Compared is flips minus
-    churn, in pp of the images. Neighbouring churns share a run, and so do a churn and the next seed's flips, with opposite
-    sign: without an effect the two cancel, and pairs stay uncorrelated. McNemar's test says, seed by seed, whether one arm is
-    right more often on the same images. It goes into the notes, because seeds share their images and cannot be pooled.
+    Each seed is compared with the next one, the last with the first. Flips: the images that the arm at one of the two seeds and
+    the baseline at the other put into different classes, mean of both ways. Churn: those that one arm at both seeds puts into
+    different classes, mean of both arms. So flips and churn differ in the arm alone, never in the number of seeds. Compared is
+    flips minus churn, in pp of the images. Neighbouring pairs of seeds share a run of each arm. Without an effect the arms of a
+    seed could be exchanged, which turns the sign of both pairs, so that they stay uncorrelated. McNemar's test says, seed by
+    seed, whether one arm is right more often on the same images. It goes into the notes, because seeds share their images and
+    cannot be pooled.
     """
 
     def ask(self, asked: Inputs) -> Questions:
@@ -43,11 +45,11 @@ class Predictions(Method):
 
     def equivalent(self, c: Comparison) -> str:
         within = f"within {margin(c)} ({difference(c)})"
-        return f"{_who(c)} disagree on as many test images as two seeds of {c.baseline} do, {within}"
+        return f"{_who(c)} disagree on as many test images as two seeds of one arm do, {within}"
 
     def different(self, c: Comparison) -> str:
         more = f"{magnitude(c)} {'more' if c.difference > 0 else 'fewer'} of the test images"
-        return f"{_who(c)} disagree on {more} than two seeds of {c.baseline} do"
+        return f"{_who(c)} disagree on {more} than two seeds of one arm do"
 
 
 def _who(c: Comparison) -> str:
@@ -63,10 +65,33 @@ def churn(classes: Mapping[int, NDArray[Any]]) -> dict[int, float]:
     Returns:
         For each seed the share at which it and the next one differ, the last and the first. Empty below two seeds.
     """
-    seeds = sorted(classes)
-    if len(seeds) < 2:
-        return {}
-    return {seed: float(np.mean(classes[seed] != classes[seeds[(k + 1) % len(seeds)]])) for k, seed in enumerate(seeds)}
+    return {s: _differing(classes[s], classes[following]) for s, following in _neighbours(classes)}
+
+
+def flips(ours: Mapping[int, NDArray[Any]], theirs: Mapping[int, NDArray[Any]]) -> dict[int, float]:
+    """Share of test images that two arms put into different classes, one at a seed and the other at the next one.
+
+    Args:
+        ours: seed -> (N,) the predicted class of each test image.
+        theirs: the same of the other arm, with the same seeds.
+
+    Returns:
+        For each seed, paired as in ``churn``, the mean of both ways.
+    """
+    return {
+        s: (_differing(ours[s], theirs[following]) + _differing(ours[following], theirs[s])) / 2
+        for s, following in _neighbours(ours)
+    }
+
+
+def _neighbours(seeds: Iterable[int]) -> list[tuple[int, int]]:
+    """Each seed with the next one, the last with the first; empty below two seeds."""
+    ordered = sorted(seeds)
+    return list(zip(ordered, ordered[1:] + ordered[:1], strict=True)) if len(ordered) > 1 else []
+
+
+def _differing(one: NDArray[Any], other: NDArray[Any]) -> float:
+    return float(np.mean(one != other))
 
 
 def _complete(read: Mapping[Cell, Mapping[int, Guesses | None]]) -> dict[Cell, dict[int, Guesses]]:
@@ -85,12 +110,12 @@ def _at(asked: Inputs, ours: Mapping[int, Guesses], theirs: Mapping[int, Guesses
     """The question about one arm and its baseline at one level; ``ours`` and ``theirs``: seed -> guesses."""
     arm, baseline, level = where
     about = place(f"{arm} against {baseline}", level)
-    between = churn({seed: guesses[:, 0] for seed, guesses in theirs.items()}) if len(theirs) >= MIN_VALUES else {}
-    both = {
-        seed: (100 * float(np.mean(ours[seed][:, 0] != theirs[seed][:, 0])), 100 * between[seed])
-        for seed in sorted(ours.keys() & between.keys())
-    }
-    notes = [_flips_note(about, baseline, both), _mcnemar_note(about, arm, baseline, ours, theirs, list(both))] if both else []
+    shared = sorted(ours.keys() & theirs.keys())
+    shared = shared if len(shared) >= MIN_VALUES else []
+    a, b = ({seed: guesses[seed][:, 0] for seed in shared} for guesses in (ours, theirs))
+    between, of_arm, of_baseline = flips(a, b), churn(a), churn(b)
+    both = {seed: (100 * between[seed], 50 * (of_arm[seed] + of_baseline[seed])) for seed in between}
+    notes = [_flips_note(about, both), _mcnemar_note(about, arm, baseline, ours, theirs, list(both))] if both else []
     planned = asked.results.run_ids(arm, level).keys() & asked.results.run_ids(baseline, level).keys()
     unpaired = []
     if lost := sorted(planned - both.keys()):
@@ -100,10 +125,11 @@ def _at(asked: Inputs, ours: Mapping[int, Guesses], theirs: Mapping[int, Guesses
     return Questions([contrast], notes, unpaired)
 
 
-def _flips_note(about: str, baseline: str, both: dict[int, tuple[float, float]]) -> str:
-    flips, seeds = np.mean(list(both.values()), axis=0)
+def _flips_note(about: str, both: dict[int, tuple[float, float]]) -> str:
+    arms, seeds = np.mean(list(both.values()), axis=0)
     return (
-        f"{about}: {flips:.2f} % of the test images change class between the arms, {seeds:.2f} % between seeds of {baseline}."
+        f"{about}: {arms:.2f} % of the test images change class between the two arms at different seeds, {seeds:.2f} % between "
+        "seeds of one arm."
     )
 
 

@@ -11,7 +11,6 @@ from bnexp.comparison.looks import Look
 from bnexp.comparison.result import Comparison, Verdict
 from bnexp.comparison.sequential import Rule, seeds_needed, signs_needed
 from bnexp.comparison.stats import Array
-from bnexp.config.options import Direction
 
 BEST = 1.645  # standard errors by which the true effect may be more favourable: at 5 % of all questions it is further off
 
@@ -41,7 +40,7 @@ def settled_at(c: Comparison, look: Look, family: int, optimism: float = 0.0) ->
     alpha, shift = rule.alpha / family, optimism * float(d.std(ddof=1)) / math.sqrt(d.size)
     away = _moved(d, shift)
     ways = []
-    if c.direction != Direction.equivalent:
+    if not c.tolerates:
         ways.append(signs_needed(d, alpha, optimism) if c.by_signs else seeds_needed(away, rule, None, alpha))
     elif abs(away.mean()) > c.margin:
         ways.append(seeds_needed(away - math.copysign(c.margin, away.mean()), rule, None, alpha))

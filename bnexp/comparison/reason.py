@@ -57,11 +57,11 @@ def needed(c: Comparison) -> str:
     if c.n >= MIN_PAIRS > c.measured:
         return ""
     if c.n_needed is not None and c.test in (Test.anytime_t, Test.anytime_sign):
-        what = "equivalence" if c.direction == Direction.equivalent else "a difference"
+        what = "equivalence" if c.tolerates else "a difference"
         return f"{what} would be shown at about {c.n_needed:,} seeds, at this estimate"
     if c.n_needed is not None:
         return f"a new study would need about {c.n_needed:,} pairs for 80 % power at this estimate"
-    if c.direction == Direction.equivalent:
+    if c.tolerates:
         hopeless = abs(c.difference) >= c.margin and not c.both_untrained
         return "at this estimate no number of pairs would show equivalence" if hopeless else ""
     if c.difference == 0 or not math.isfinite(c.effect):
@@ -91,7 +91,7 @@ def _open(c: Comparison) -> str:
     lost = _lost(c)
     if c.measured < MIN_PAIRS:
         return f"{lost}, and a verdict needs {MIN_PAIRS} others"
-    if c.direction != Direction.equivalent:
+    if not c.tolerates:
         return f"{p_equals(c.p_adjusted)}, {unclear(c)}"
     if not math.isfinite(c.margin):
         return "no margin is set, so equivalence cannot be tested"

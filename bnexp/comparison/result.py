@@ -145,7 +145,7 @@ class Comparison:
         unit: of differences, intervals and margin. ``log2 ratio``: the base-2 logarithm of arm over baseline.
         decides: whether it decides the study. One that does not is an estimate with an interval, without adjusted p values
             and without a verdict.
-        direction: what the claim predicts of it: ``greater``, ``less``, ``different`` or ``equivalent``.
+        direction: what the claim predicts of it: ``greater``, ``less``, ``different``, ``equivalent`` or ``at_least``.
         margin: half width of what counts as equivalent; NaN if none is set.
         n: number of pairs.
         difference: mean difference.
@@ -258,12 +258,16 @@ class Comparison:
         return self.finding in (Finding.above, Finding.below)
 
     @property
+    def tolerates(self) -> bool:
+        """Whether the claim tolerates the difference up to the margin: it claims equivalence, or at least as much."""
+        return self.direction == Direction.equivalent or (self.direction == Direction.at_least and self.difference < 0)
+
+    @property
     def p_verdict(self) -> float:
         """The adjusted p that the verdict rests on: of equivalence if it is shown or claimed, else of a difference."""
-        if self.direction == Direction.equivalent and self.shows_difference:
+        if self.tolerates and self.shows_difference:
             return self.p_beyond_adjusted
-        claimed = self.shows_equivalence or self.direction == Direction.equivalent
-        return self.p_equivalence_adjusted if claimed else self.p_adjusted
+        return self.p_equivalence_adjusted if self.shows_equivalence or self.tolerates else self.p_adjusted
 
     @property
     def shows_claim(self) -> bool:

@@ -61,14 +61,21 @@ VERDICTS: Mapping[Direction, Mapping[Finding, Verdict]] = {
         Finding.equivalent: Verdict.EQUIVALENT,
         Finding.nothing: Verdict.INCONCLUSIVE,
     },
+    Direction.at_least: {
+        Finding.above: Verdict.SUPPORTED,
+        Finding.below: Verdict.REFUTED,
+        Finding.equivalent: Verdict.SUPPORTED,
+        Finding.nothing: Verdict.INCONCLUSIVE,
+    },
 }
 
 
 def finding(c: Comparison, p_beyond: float, alpha: float) -> Finding:
     """What a comparison shows.
 
-    Equivalence is looked at first if it is claimed, and then only a difference beyond the margin counts as one. Otherwise it
-    counts only if no difference is shown.
+    If the claim tolerates the difference (``Comparison.tolerates``), equivalence is looked at first, and only a difference
+    beyond the margin counts as one. Otherwise equivalence counts only if no difference is shown. For ``at_least`` the two ways
+    to support it (above, equivalent) need no further correction: both imply that the lower bound lies above the margin.
 
     Args:
         c: the comparison, with its adjusted p values.
@@ -77,9 +84,8 @@ def finding(c: Comparison, p_beyond: float, alpha: float) -> Finding:
     """
     if c.measured < MIN_PAIRS:
         return Finding.nothing
-    claimed = c.direction == Direction.equivalent
-    different, equivalent = (p_beyond if claimed else c.p_adjusted) < alpha, c.p_equivalence_adjusted < alpha
-    if equivalent and (claimed or not different):
+    different, equivalent = (p_beyond if c.tolerates else c.p_adjusted) < alpha, c.p_equivalence_adjusted < alpha
+    if equivalent and (c.tolerates or not different):
         return Finding.equivalent
     if not different:
         return Finding.nothing

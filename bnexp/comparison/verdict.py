@@ -228,7 +228,9 @@ def _beyond(contrast: Contrast, d: stats.Array, look: Look) -> float:
 
 def _pairs_needed(contrast: Contrast, d: stats.Array, look: Look, alpha: float, test: Test) -> int | None:
     """Pairs that the test which decides the claim needs, at least the six of any verdict."""
-    claimed = contrast.direction is Direction.equivalent
+    claimed = contrast.direction is Direction.equivalent or (
+        contrast.direction is Direction.at_least and d.size > 0 and float(d.mean()) < contrast.margin
+    )
     if claimed and (d.size < 2 or contrast.pairs.both_untrained):
         return None
     if look.rule is not None and not claimed and test is Test.anytime_sign:

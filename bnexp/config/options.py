@@ -288,9 +288,15 @@ class Analysis(StrEnum):
 
 
 class Direction(StrEnum):
-    """What a study expects of an arm compared with its baseline."""
+    """What a study expects of an arm compared with its baseline.
+
+    ``greater`` ``less`` ``different``   a difference
+    ``equivalent``                       none beyond the margin
+    ``at_least``                         none below the margin: a larger value supports it as well
+    """
 
     greater = "greater"
     less = "less"
     different = "different"
     equivalent = "equivalent"
+    at_least = "at_least"

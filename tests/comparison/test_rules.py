@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_outcomes import GAIN, only, pair, result, study
 
+from bnexp.comparison.contrast import Contrast
+from bnexp.comparison.pairing import Pairs
 from bnexp.comparison.result import Comparison, Finding, Verdict
 from bnexp.comparison.rules import VERDICTS, comparison_verdict, finding, study_verdict
+from bnexp.comparison.verdict import judge
 from bnexp.config.options import Direction
 
 TEMPLATE = only(result(study("none", "after_pool"), pair(GAIN)))
@@ -38,6 +43,38 @@ def test_each_claim_can_be_supported_and_refuted(claim: Finding, opposite: Findi
     assert shown(direction, opposite).refutes_claim
     assert not shown(direction, claim).refutes_claim
     assert shown(Direction.different, Finding.equivalent).refutes_claim
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "equivalence", "beyond", "verdict"),
+    [
+        (0.3, 0.01, 0.90, 0.90, "SUPPORTED"),  # clearly more
+        (0.1, 0.30, 0.01, 0.90, "SUPPORTED"),  # the same
+        (-0.1, 0.01, 0.02, 0.90, "SUPPORTED"),  # clearly less, but within the margin
+        (-0.3, 0.01, 0.90, 0.30, "INCONCLUSIVE"),  # clearly less, maybe within the margin
+        (-0.9, 0.01, 0.90, 0.01, "REFUTED"),  # beyond it
+        (0.1, 0.30, 0.30, 0.90, "INCONCLUSIVE"),
+    ],
+)
+def test_at_least_as_much_is_refuted_beyond_the_margin_only(
+    difference: float, p: float, equivalence: float, beyond: float, verdict: str
+) -> None:
+    made = {"p_adjusted": p, "p_equivalence_adjusted": equivalence, "p_beyond_adjusted": beyond}
+    c = replace(TEMPLATE, direction="at_least", difference=difference, **made)
+    c = replace(c, finding=finding(c, beyond, 0.05))
+    assert comparison_verdict(c) == verdict
+    if verdict != "INCONCLUSIVE":
+        assert c.p_verdict < 0.05
+
+
+def test_at_least_as_much_is_wrongly_supported_no_more_often_than_the_level_says() -> None:
+    rng, margin, supported = np.random.default_rng(0), 1.0, 0
+    for _ in range(300):
+        d = rng.normal(-margin, 0.7, 8)  # the worst case: less, by just the margin
+        pairs = Pairs(tuple(range(8)), d, np.zeros(8))
+        (c,) = judge([Contrast("batch", "layer", "", "accuracy", "pp", margin, pairs, direction=Direction.at_least)])
+        supported += c.shows_claim
+    assert supported <= 300 * 0.05 + 2.5 * math.sqrt(300 * 0.05 * 0.95)
 
 
 @given(p_values, p_values, p_values, st.sampled_from(list(Direction)), st.integers(0, 20), st.booleans())
