@@ -186,7 +186,7 @@ def load(folder: Path) -> StudyRecord:
                 check_range(info, own)
     except ConfigError as error:
         raise DamagedRecord(path, str(error).removesuffix(".")) from error
-    if any(choice.value not in choice.accuracies for choice in content.tuning):
+    if any(choice.value not in choice.accuracies and not choice.rule for choice in content.tuning):
         raise DamagedRecord(path, "tuning.accuracies lacks the chosen value")
     return StudyRecord(**vars(replace(content, study=study)), folder=folder)
 

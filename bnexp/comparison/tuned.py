@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bnexp.comparison.pairing import place, seed_text
+from bnexp.comparison.pairing import listed, place, seed_text
 from bnexp.comparison.text import number
 from bnexp.config.schema import TuneConfig
 from bnexp.plan.study import Choice, levels_text
@@ -27,7 +27,7 @@ def tuning_rows(choices: Sequence[Choice]) -> list[dict[str, Any]]:
             "arm": choice.arm,
             "level": levels_text(choice.levels),
             choice.setting: f"{choice.value:g}",
-            "mean val/accuracy (%)": number(100 * choice.accuracy, "%"),
+            "mean val/accuracy (%)": number(100 * choice.accuracy, "%") if not choice.rule else choice.rule,
             "edge": "yes" if choice.at_edge else "no",
         }
         for choice in choices
@@ -43,18 +43,23 @@ def tuning_notes(choices: Sequence[Choice], tune: TuneConfig) -> list[str]:
     """
     if not choices:
         return []
-    tried = list(choices[0].accuracies)
-    chosen = ", ".join(f"{_cell(choice)} {choice.value:g} ({100 * choice.accuracy:.2f} %)" for choice in choices)
+    tuned = [choice for choice in choices if not choice.rule]
+    tried = list(tuned[0].accuracies)
+    chosen = ", ".join(f"{_cell(choice)} {choice.value:g} ({100 * choice.accuracy:.2f} %)" for choice in tuned)
+    by_rule = [f"{_cell(choice)} {choice.value:g} ({choice.rule})" for choice in choices if choice.rule]
     found = [
         f"{tune.setting} was chosen for each by the mean validation accuracy of {seed_text(tune.seeds)}, the same "
         f"{len(tried)} values from {min(tried):g} to {max(tried):g} tried for all: {chosen}."
     ]
-    return found + [
-        f"{_cell(choice)}: the best {tune.setting}, {choice.value:g}, lies at the edge of what was tried; a better one may "
-        "lie beyond. Raise study.tune.extensions."
-        for choice in choices
-        if choice.at_edge
-    ]
+    if by_rule:
+        anchor = f"from that of {tune.linear.of} at batches of {tune.linear.batch_size}"
+        found.append(f"{tune.setting} by the linear rule, {anchor}: {', '.join(by_rule)}.")
+    if edges := [f"{_cell(choice)} ({choice.value:g})" for choice in choices if choice.at_edge]:
+        found.append(
+            f"The best {tune.setting} lies at the edge of what was tried for {listed(edges, 'cells')}; a better one may lie "
+            "beyond. Raise study.tune.extensions."
+        )
+    return found
 
 
 def _cell(choice: Choice) -> str:

@@ -345,6 +345,18 @@ class BudgetConfig:
 
 
 @dataclass
+class LinearRule:
+    """An arm that follows the linear rule instead of being tuned: its value is proportional to the batch size.
+
+    Source: Goyal et al. 2017, arXiv:1706.02677, section 2.1.
+    """
+
+    arm: str = key("", "arm that follows the rule; empty: none", identity=False)
+    of: str = key("", "tuned arm that it takes the value from", identity=False)
+    batch_size: int = key(64, "level of train.batch_size at which it takes it", low=1, identity=False)
+
+
+@dataclass
 class TuneConfig:
     """How each arm gets its own best value of one key before a study, chosen on validation with seeds used for nothing else."""
 
@@ -356,6 +368,7 @@ class TuneConfig:
     extensions: int = key(
         4, "how many times the grid may grow while a best value lies on its edge; 0: never", low=0, identity=False
     )
+    linear: LinearRule = key(factory=LinearRule, help="an arm that follows the linear rule instead of being tuned")
 
 
 @dataclass

@@ -13,7 +13,7 @@ from bnexp.config.validate import MAX_RUNS, check_name, resolve_seeds
 from bnexp.plan.deciding import check_decides
 from bnexp.plan.shown import check_figures, check_shown
 from bnexp.plan.spec import digest, identity
-from bnexp.plan.study import levels_text, varied_keys
+from bnexp.plan.study import BATCH_SIZE, levels_text, varied_keys
 
 
 def check(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> None:
@@ -113,6 +113,7 @@ def _check_tuning(study: StudyConfig, fixed: Sequence[str]) -> None:
         )
     if len(tune.grid) < 2 or len(set(tune.grid)) < len(tune.grid) or min(tune.grid) <= 0:
         raise ConfigError(f"study.tune.grid={tune.grid} is not possible: allowed are two or more different numbers above 0.")
+    _check_linear_rule(study)
     if not tune.seeds or len(set(tune.seeds)) < len(tune.seeds) or min(tune.seeds) < 0:
         raise ConfigError(f"study.tune.seeds={tune.seeds} is not possible: allowed are different integers of at least 0.")
     if both := sorted(set(tune.seeds) & set(resolve_seeds(study.seeds))):
@@ -120,6 +121,21 @@ def _check_tuning(study: StudyConfig, fixed: Sequence[str]) -> None:
             f"study.tune.seeds and study.seeds of {where} share {', '.join(map(str, both))}: runs that choose a value must not "
             "judge it too; change study.tune.seeds."
         )
+
+
+def _check_linear_rule(study: StudyConfig) -> None:
+    """Refuse a linear rule that has no arm, or no batch size, to take a value from."""
+    rule, key = study.tune.linear, f"study.tune.linear of study {study.name}"
+    if not rule.arm:
+        return
+    for name, arm in (("arm", rule.arm), ("of", rule.of)):
+        if arm not in study.arms or (name == "of" and arm == rule.arm):
+            others = [other for other in study.arms if name == "arm" or other != rule.arm]
+            raise ConfigError(f"{key} has {name}={arm}: allowed is one of {', '.join(others)}.{did_you_mean(arm, others)}")
+    sizes = study.factors.get(BATCH_SIZE, [])
+    if not isinstance(sizes, list) or rule.batch_size not in sizes:
+        there = ", ".join(map(str, sizes)) or "none"
+        raise ConfigError(f"{key} has batch_size={rule.batch_size}: it must be a level of {BATCH_SIZE}; there is {there}.")
 
 
 def check_runs(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
@@ -149,7 +165,8 @@ def check_runs(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
     metrics = _metrics(study)
     for arms in cells.values():
         for (one, first), (other, second) in itertools.combinations(arms.items(), 2):
-            if (first, metrics[one]) == (second, metrics[other]):
+            by_rule = study.tune.grid and study.tune.linear.arm in (one, other)  # their values differ once they are tuned
+            if (first, metrics[one]) == (second, metrics[other]) and not by_rule:
                 raise ConfigError(f"{where}: the arms {one} and {other} are the same experiment; change one of them.")
     seen: dict[tuple[str, ...], str] = {}
     for (level, _), arms in cells.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from bnexp.config.schema import StudyConfig
 from bnexp.config.validate import resolve_seeds
 
+BATCH_SIZE = "train.batch_size"
 PRETRAINING = "pretraining"  # in place of an arm's name, for runs that others start from
 CellKey = tuple[str, str]  # arm, levels as text
 Level = str | int | float | bool | None  # the value of one factor
@@ -67,6 +69,7 @@ class Choice:
         accuracies: value -> mean validation accuracy of the last epoch over the tuning seeds, a fraction. A diverged run counts
             at chance.
         at_edge: whether the best value is the smallest or the largest that was tried.
+        rule: how the value came about if it was not tried; ``accuracies`` is empty then.
     """
 
     arm: str
@@ -75,6 +78,7 @@ class Choice:
     value: float
     accuracies: dict[float, float]
     at_edge: bool
+    rule: str = ""
 
     @property
     def key(self) -> CellKey:
@@ -82,7 +86,8 @@ class Choice:
 
     @property
     def accuracy(self) -> float:
-        return self.accuracies[self.value]
+        """That of the value; NaN if it was not tried."""
+        return self.accuracies.get(self.value, math.nan)
 
 
 def cells(study: StudyConfig) -> list[list[Cell]]:
@@ -117,13 +122,30 @@ def jobs(study: StudyConfig, choices: Sequence[Choice] = ()) -> Iterator[Job]:
                 yield cell.job(seed, study.tune.setting, best.get(cell.key))
 
 
+def tuned_cells(study: StudyConfig) -> list[Cell]:
+    """The cells of a study that are tuned: all but those of the arm that follows the linear rule."""
+    return [cell for arms in cells(study) for cell in arms if cell.arm != study.tune.linear.arm]
+
+
+def with_linear_rule(study: StudyConfig, choices: Sequence[Choice]) -> list[Choice]:
+    """The choices, and those of the arm that follows the linear rule: the value at the rule's batch size, times the ratio."""
+    rule, found = study.tune.linear, {choice.key: choice for choice in choices}
+    for arms in cells(study):
+        for cell in arms if rule.arm else ():
+            if cell.arm == rule.arm:
+                source = found[rule.of, levels_text(cell.levels | {BATCH_SIZE: rule.batch_size})]
+                value = source.value * cell.levels[BATCH_SIZE] / rule.batch_size
+                text = f"{source.value:g} × {cell.levels[BATCH_SIZE]}/{rule.batch_size}"
+                found[cell.key] = Choice(cell.arm, cell.levels, source.setting, value, {}, at_edge=False, rule=text)
+    return [found[cell.key] for arms in cells(study) for cell in arms]
+
+
 def tuning_jobs(study: StudyConfig, grid: Sequence[float]) -> list[Job]:
     """The overrides of the runs that tune: cell by cell, value by value of the grid, seed by seed."""
     tune = study.tune
     return [
         cell.job(seed, tune.setting, value, as_level=True)
-        for arms in cells(study)
-        for cell in arms
+        for cell in tuned_cells(study)
         for value in grid
         for seed in tune.seeds
     ]

@@ -17,7 +17,7 @@ from bnexp.config.validate import check_range
 from bnexp.data.shown import Prepared
 from bnexp.plan.expand import Batch, StudyPlan
 from bnexp.plan.spec import RunSpec
-from bnexp.plan.study import Choice, cells, tuning_jobs
+from bnexp.plan.study import Choice, tuned_cells, tuning_jobs, with_linear_rule
 from bnexp.run.runner import objective, unfinished
 from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store
@@ -52,7 +52,7 @@ def tune(plan: StudyPlan, store: Store, train: Callable[[Batch], Any], prepared:
         if wider == grid or extension == tune.extensions:
             break
         grid = wider
-    return plan.with_choices(choices)
+    return plan.with_choices(with_linear_rule(plan.study, choices))
 
 
 def choose(plan: StudyPlan, grid: Sequence[float], batch: Batch, store: Store) -> list[Choice]:
@@ -68,7 +68,7 @@ def choose(plan: StudyPlan, grid: Sequence[float], batch: Batch, store: Store) -
         ConfigError: a tuning run left no record.
     """
     accuracies = np.array([_accuracy(spec, store) for spec in batch.specs])
-    found = [cell for arms in cells(plan.study) for cell in arms]
+    found = tuned_cells(plan.study)
     means = accuracies.reshape(len(found), len(grid), len(plan.study.tune.seeds)).mean(2)
     choices = []
     for cell, row in zip(found, means.tolist(), strict=True):

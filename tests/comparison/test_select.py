@@ -220,4 +220,4 @@ def test_a_conclusion_without_any_run_tells_how_values_were_chosen(tmp_path: Pat
     found = concluded(tmp_path, [PlannedRun("none", "none", {}, 0), PlannedRun("bn", "bn", {}, 0)], tuning=[choice])
     assert found.answer == "No run has a result yet."
     assert any("tried for all: bn 0.4 (75.00 %)" in note for note in found.notes)
-    assert any("0.4, lies at the edge of what was tried" in note for note in found.notes)
+    assert any("at the edge of what was tried for bn (0.4)" in note for note in found.notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bnexp.comparison.tuned import tuned_setting, tuning_notes, tuning_rows
-from bnexp.config.schema import TuneConfig
+from bnexp.config.schema import LinearRule, TuneConfig
 from bnexp.plan.study import Choice
 
 
@@ -27,10 +27,20 @@ def test_notes_tell_what_was_tried_and_warn_of_the_value_at_the_edge_alone() -> 
     assert tuning_notes(CHOICES, TuneConfig()) == [
         "optim.lr was chosen for each by the mean validation accuracy of seeds 1000, 1001, 1002, the same 3 values from 0.01 "
         "to 0.04 tried for all: none 0.02 (81.25 %), bn at depth=8 0.04 (75.00 %).",
-        "bn at depth=8: the best optim.lr, 0.04, lies at the edge of what was tried; a better one may lie beyond. Raise "
+        "The best optim.lr lies at the edge of what was tried for bn at depth=8 (0.04); a better one may lie beyond. Raise "
         "study.tune.extensions.",
     ]
     assert tuning_notes([], TuneConfig()) == []
+
+
+def test_values_by_the_linear_rule_are_told_as_such_and_have_no_accuracy() -> None:
+    rule = Choice("linear", {"train.batch_size": 128}, "optim.lr", 0.04, {}, at_edge=False, rule="0.02 × 128/64")
+    tune = TuneConfig(linear=LinearRule("linear", "none", 64))
+    *_, note = tuning_notes([CHOICES[0], rule], tune)
+    assert note == (
+        "optim.lr by the linear rule, from that of none at batches of 64: linear at batch_size=128 0.04 (0.02 × 128/64)."
+    )
+    assert tuning_rows([rule])[0]["mean val/accuracy (%)"] == "0.02 × 128/64"
 
 
 def test_one_tuned_arm_alone_is_told_of_as_well() -> None:

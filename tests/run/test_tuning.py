@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,47 @@ def test_the_edge_moves_for_all_arms_until_the_best_lies_inside_or_the_extension
         ("after_pool", 0.01, False),
     ]
     assert tuning_notes(tuned.choices, plan.study.tune)[1:] == [
-        "none: the best optim.lr, 0.27, lies at the edge of what was tried; a better one may lie beyond. "
+        "The best optim.lr lies at the edge of what was tried for none (0.27); a better one may lie beyond. "
         "Raise study.tune.extensions."
     ]
+
+
+LINEAR = [
+    "study=learning_rate_scaling",
+    "data=digits",
+    "study.seeds=[0]",
+    "study.tune.grid=[0.01,0.02,0.04]",
+    "study.tune.seeds=[7]",
+    "study.tune.extensions=0",
+]
+
+
+def test_the_linear_rule_takes_the_rate_tuned_at_one_batch_size_in_proportion() -> None:
+    plan, store = expand_study(LINEAR), Store()
+    train = Pretended(plan, store, lambda arm, lr: 0.5 + lr)  # the largest is the best
+    tuned = tune(plan, store, train)
+    assert {arm for arm, _, _ in train.trained} == {"tuned"}  # nothing is tried for the rule
+    by_arm = {(c.study.arm, c.train.batch_size, c.norm.kind): c.optim.lr for c in tuned.configs}
+    assert {lr for (arm, _, _), lr in by_arm.items() if arm == "tuned"} == {0.04}
+    assert {key[1:]: lr for key, lr in by_arm.items() if key[0] == "linear"} == {
+        (size, norm): 0.04 * size / 64 for size in (16, 32, 64, 128, 256) for norm in ("none", "batch")
+    }
+    same = [spec.run_id for spec in tuned.specs if spec.config.train.batch_size == 64 and spec.config.norm.kind == "none"]
+    assert len(same) == 2
+    assert len(set(same)) == 1  # at the batch size of the rule both arms are one run
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("study.tune.linear.of=linear", "has of=linear: allowed is one of tuned."),
+        ("study.tune.linear.arm=liner", "has arm=liner: allowed is one of tuned, linear. Did you mean linear?"),
+        ("study.tune.linear.batch_size=60", "it must be a level of train.batch_size; there is 16, 32, 64, 128, 256."),
+    ],
+)
+def test_a_linear_rule_without_a_value_to_take_is_refused(override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        expand_study([*LINEAR, override])
 
 
 def test_of_equal_values_the_smaller_is_chosen_and_finished_runs_are_not_trained_again() -> None:
