@@ -16,6 +16,7 @@ SETTINGS = {
     "optim.momentum": "momentum",
     "train.batch_size": "batch size",
     "train.epochs": "epochs",
+    "train.steps_per_epoch": "updates per epoch",
 }
 TEST_NAMES = {
     Test.paired_t: "paired t test",

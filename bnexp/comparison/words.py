@@ -35,6 +35,7 @@ FACTORS = {
     "optim.weight_decay": "weight decay",
     "model.init.gain": "gain of the initial weights",
     "train.batch_size": "batch size",
+    "train.steps_per_epoch": "updates per epoch",
     "data.duplicates": "number of copies of each image",
     "data.train_size": "number of training images",
     "data.normalize": "input normalisation",

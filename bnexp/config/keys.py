@@ -17,6 +17,7 @@ ALWAYS_NAMED = ("data.name", "model.name", "optim.name", "optim.lr", "optim.mome
 # The same, but named only if they are not at their default.
 NAMED_IF_CHANGED = (
     "data.train_size",
+    "train.steps_per_epoch",
     "data.augment",
     "data.channels",
     "model.activation",

@@ -6,6 +6,7 @@ help and completion stay quick. ``compose.py`` turns names and overrides into th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field
 from typing import Any
@@ -221,7 +222,13 @@ class OptimConfig:
 
 @dataclass
 class TrainConfig:
-    epochs: int = key(10, "passes through the training images", low=1)
+    epochs: int = key(10, "length of the training; an epoch is one pass through the training images, or steps_per_epoch", low=1)
+    steps_per_epoch: int | None = key(
+        None,
+        "updates per epoch, each on a full batch; passes through the images go on from one epoch to the next; null: one pass, "
+        "whose last batch takes what is left",
+        low=1,
+    )
     batch_size: int = key(64, "training images per step", low=1)
     eval_batch_size: int = key(500, "images per step in evaluation", low=1, identity=False)
     device: Device = key(
@@ -239,6 +246,14 @@ class TrainConfig:
     log_every: int = key(
         0, "number of steps between two records of the training loss; 0: only once per epoch", low=0, identity=False
     )
+
+    def images_per_epoch(self, num_train: int) -> int:
+        """How many images an epoch shows, each counted as often as it is seen, if there are ``num_train`` training images."""
+        return num_train if self.steps_per_epoch is None else self.steps_per_epoch * self.batch_size
+
+    def updates_per_epoch(self, num_train: int) -> int:
+        """How many updates make an epoch, if there are ``num_train`` training images."""
+        return math.ceil(self.images_per_epoch(num_train) / self.batch_size)
 
 
 READING_SIZES = (1, 2, 8, 64, 1000)  # images per batch of the ``statistics`` probe
@@ -340,6 +355,12 @@ class BudgetConfig:
         "the data.train_size of a budget, as an upper limit: a data set with fewer images is used whole, as with "
         "data.train_size=null; no effect if data.train_size has another value",
         low=10,
+        identity=False,
+    )
+    steps_per_epoch: int = key(
+        938,  # a pass through the 60,000 images of MNIST in batches of 64
+        "the train.steps_per_epoch of studies that fix the number of updates",
+        low=1,
         identity=False,
     )
 

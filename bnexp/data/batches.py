@@ -144,6 +144,7 @@ class DeviceData:
             ``contrast`` and ``brightness`` see ``input_scale``.
 
     Attributes:
+        block: number of images in a row that belong together: duplicates of an image, or groups of a class.
         eval_order: split -> positions (N,) of its images in the order of evaluation. The order is random and the same for
             every run. Norms that normalise by the batch in evaluation so see a fair sample of the classes, however the files
             are sorted.
@@ -158,6 +159,7 @@ class DeviceData:
         self.device = device
         self.dtype = dtype
         self.augment = self.config.augment
+        self.block = self.config.duplicates * (GROUP if self.config.order is Order.grouped else 1)
 
         def on_device(array: NDArray[Any]) -> Tensor:
             return torch.from_numpy(array).to(device)

@@ -102,6 +102,8 @@ def _unused(config: RunConfig) -> set[str]:
     unused: set[str] = set()
     if not data.name.own_files:
         unused |= {"data.root", "data.test_fraction"}
+    if config.train.steps_per_epoch is None:
+        unused |= {"train.steps_per_epoch"}
     if model.name is ModelName.lenet:
         unused |= {"model.depth", "model.width"}
     else:

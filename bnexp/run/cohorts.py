@@ -37,7 +37,7 @@ def relative_cost(batch_size: int) -> float:
 def cost(cohort: Cohort) -> float:
     """The work of one run of a cohort, in images of large batches. All networks count the same."""
     train, images = cohort[0].config.train, num_train_images(cohort[0].config.data)
-    return train.epochs * (images or 1) * relative_cost(train.batch_size)
+    return train.epochs * train.images_per_epoch(images or 1) * relative_cost(train.batch_size)
 
 
 def workload(cohort: Cohort) -> tuple[object, ...]:

@@ -28,7 +28,7 @@ IMAGES_PER_SECOND = 11_000
 Speeds = dict[tuple[str, str, bool], float]
 
 # Keys on which the time of a run depends most, apart from the network.
-TIMED = ("data.train_size", "train.batch_size", "train.epochs")
+TIMED = ("data.train_size", "train.batch_size", "train.epochs", "train.steps_per_epoch")
 
 # Memory of Python and torch: shared by all processes, and added by each process (measured with 1, 2 and 4 workers).
 SHARED_BYTES = 280 * 2**20
@@ -102,7 +102,8 @@ def _run_seconds(spec: RunSpec, accelerated: bool, speeds: Speeds) -> float | No
     """The training time of one run; None if its number of images is not known or, on an accelerator, its speed is not."""
     config = spec.config
     speed = speeds.get((config.data.name, config.model.name, accelerated), None if accelerated else IMAGES_PER_SECOND)
-    return None if num_train_images(config.data) is None or speed is None else cost((spec,)) / speed
+    known = config.train.steps_per_epoch is not None or num_train_images(config.data) is not None
+    return cost((spec,)) / speed if known and speed is not None else None
 
 
 def _memory_line(spec: RunSpec) -> MemoryLine:

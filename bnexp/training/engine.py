@@ -91,16 +91,16 @@ class _Cohort:
         self.train = self.configs[0].train
         configure_precision(self.train.precision)
         dtype = compute_dtype(self.train.precision)
-        self.steps_per_epoch = math.ceil(data.num_train / self.train.batch_size)
+        self.steps_per_epoch = self.train.updates_per_epoch(data.num_train)
         images, num_steps = (data.in_channels, data.size, data.num_classes), self.train.epochs * self.steps_per_epoch
         self.network: Network = build_network(self.configs, *images, data.device, dtype, num_steps)
         prepare_start(self.network, specs, data)
-        self._check_last_batches()
         optims = [config.optim for config in self.configs]
         self.rates = [learning_rates(optim, self.train.epochs, self.steps_per_epoch) for optim in optims]
         optimiser = build_optimiser(optims, self.network.flat, self.train.epochs, self.steps_per_epoch)
         self.step = TrainStep(self.network, hold(optimiser, self.network, self.train), self.train.precision)
-        self.loop = EpochLoop(self.step, data, [spec.seed for spec in specs], self.train.batch_size)
+        self.loop = EpochLoop(self.step, data, [spec.seed for spec in specs], self.train)
+        self._check_last_batches()
         self.validation = SplitScores(self.network, data, "val", self.train.eval_batch_size, self.train.precision)
         self.validate: Callable[[], None] = self.validation
         self.probes = build_probes(self.configs, self.network.train(), data)
@@ -109,13 +109,16 @@ class _Cohort:
 
     def _check_last_batches(self) -> None:
         """Refuse before training what a norm would refuse at the end of an epoch."""
-        splits: list[tuple[Split, int]] = [("train", self.train.batch_size)]
-        if not self.configs[0].norm.track_running_stats:
-            splits += [("val", self.train.eval_batch_size), ("test", self.train.eval_batch_size)]
-        for split, batch_size in splits:
-            if num_images := self.data.num_images(split):
+        for size in set(self.loop.sizes):
+            self.network.train().check_batch(size)
+        if self.configs[0].norm.track_running_stats:
+            return
+        splits: list[Split] = ["val", "test"]
+        for split in splits:
+            num_images, batch_size = self.data.num_images(split), self.train.eval_batch_size
+            if num_images:
                 for size in {min(num_images, batch_size), num_images % batch_size or batch_size}:
-                    self.network.train(split == "train").check_batch(size)
+                    self.network.eval().check_batch(size)
 
     def _capture(self) -> str:
         """Make CUDA graphs of a step and of a validation, if possible. Returns how they are executed."""
@@ -247,7 +250,7 @@ class _Cohort:
         return metrics | {
             "learning_rate": float(self.rates[run][epoch.step - 1]),
             "time/epoch_seconds": epoch.seconds,
-            "time/images_per_second": self.data.num_train / epoch.seconds,
+            "time/images_per_second": self.train.images_per_epoch(self.data.num_train) / epoch.seconds,
         }
 
 

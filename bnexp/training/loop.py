@@ -5,6 +5,7 @@ Shape letters: R runs, G orders of the training images, N batch, S steps of an e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bnexp.config.schema import TrainConfig
 from bnexp.training.step import EpochTotals, TrainStep
 
 if TYPE_CHECKING:
@@ -34,8 +36,27 @@ def shared_orders(seeds: Sequence[int]) -> list[int]:
     return distinct if list(seeds) == [seed for seed in distinct for _ in range(length)] else list(seeds)
 
 
+def filled_length(num_images: int, block: int) -> int:
+    """The number of images of a pass whose last block is full."""
+    return math.ceil(num_images / block) * block
+
+
+def filled(draws: Tensor, block: int) -> Tensor:
+    """The draws of a pass (G, n, ...), those of the last block repeated in order until it is full."""
+    n = draws.shape[1]
+    columns = torch.arange(filled_length(n, block), device=draws.device)
+    begin = (n - 1) // block * block
+    return draws.index_select(1, torch.where(columns < n, columns, begin + (columns - begin) % (n - begin)))
+
+
 class EpochLoop:
     """The steps of an epoch, one after another, on state that never leaves its place in memory.
+
+    Without ``steps_per_epoch`` an epoch is one pass through the training images, and its last step takes those that are left.
+    With it every step has a full batch, and the passes follow each other without a gap: a batch may end one pass and begin the
+    next. Images that belong together (``data.block``) stay in one batch, if the batch size is a multiple of their number:
+    the last of a pass are repeated until they are that many. Pass p has the same order as epoch p without
+    ``steps_per_epoch``, so both train the same bits if an epoch is a whole number of batches and of such blocks.
 
     ``begin`` puts the draws of an epoch into a fixed tensor. Each step reads its place there from a counter on the device, and
     writes loss and number correct into a row of its own. So one captured graph per batch size serves every step. ``read`` is
@@ -45,20 +66,20 @@ class EpochLoop:
         step: what is done with a batch.
         data: where the images are.
         seeds: of each run, (R,). Runs share batches if equal seeds come in blocks, see ``shared_orders``.
-        batch_size: images per step; the last step of an epoch takes those that are left.
+        train: ``batch_size`` and ``steps_per_epoch``.
     """
 
-    def __init__(self, step: TrainStep, data: DeviceData, seeds: Sequence[int], batch_size: int) -> None:
-        self.step, self.data = step, data
-        self.batch_size = batch_size
+    def __init__(self, step: TrainStep, data: DeviceData, seeds: Sequence[int], train: TrainConfig) -> None:
+        self.step, self.data, self.train = step, data, train
+        self.batch_size = train.batch_size
         self.orders = shared_orders(seeds)
         self.runs_per_order = len(seeds) // len(self.orders)
-        full, rest = divmod(data.num_train, batch_size)
-        self.sizes = [batch_size] * full + [rest] * (rest > 0)
+        full, rest = divmod(train.images_per_epoch(data.num_train), self.batch_size)
+        self.sizes = [self.batch_size] * full + [rest] * (rest > 0)
         flat = step.network.flat
         counts: dict[str, Any] = {"dtype": torch.int64, "device": flat.device}
         self.index = torch.zeros(1, **counts)  # of the next step in its epoch
-        self.offsets = torch.arange(batch_size, **counts)
+        self.offsets = torch.arange(self.batch_size, **counts)
         self.losses = torch.zeros(len(self.sizes), len(seeds), dtype=flat.dtype, device=flat.device)
         self.correct = torch.zeros(len(self.sizes), len(seeds), **counts)
         self.draw(1)
@@ -72,7 +93,19 @@ class EpochLoop:
 
     def draw(self, epoch: int) -> None:
         """Draw the random numbers of ``epoch``, counted from 1, ahead of time."""
-        self.upcoming = epoch, self.data.epoch_draws(self.orders, epoch)
+        self.upcoming = epoch, self._draws(epoch)
+
+    def _draws(self, epoch: int) -> Tensor:
+        """The draws (G, n, ...) of the n images that the epoch shows."""
+        if self.train.steps_per_epoch is None:
+            return self.data.epoch_draws(self.orders, epoch)
+        count, length = sum(self.sizes), filled_length(self.data.num_train, self.data.block)
+        number, skipped = divmod((epoch - 1) * count, length)
+        passes = [
+            filled(self.data.epoch_draws(self.orders, number + k), self.data.block)
+            for k in range(1, math.ceil((skipped + count) / length) + 1)
+        ]
+        return torch.cat(passes, 1)[:, skipped : skipped + count]
 
     def begin(self, epoch: int) -> None:
         """Make ready for the first step of ``epoch``."""

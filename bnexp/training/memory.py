@@ -99,7 +99,7 @@ def _measure(specs: Sequence[RunSpec], data: DeviceData) -> float:
     train = configs[0].train
     network, step = _build(configs, (data.in_channels, data.size, data.num_classes), data.device)
     make_hungry(network, train.precision)
-    loop = EpochLoop(step, data, [config.seed for config in configs], train.batch_size)
+    loop = EpochLoop(step, data, [config.seed for config in configs], train)
     for _ in range(NUM_STEPS):
         loop.begin(1)
         loop.functions[loop.sizes[0]]()

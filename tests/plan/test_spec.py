@@ -43,6 +43,7 @@ def run_id(*overrides: str) -> str:
         ["norm.placement=before_activation", "norm.eps=0.1"],  # there is no norm to place
         ["optim.beta1=0.5"],  # SGD has none
         ["optim.step_gamma=0.5"],  # the rate is constant
+        ["budget.steps_per_epoch=9"],  # of studies that use it
         ["model.conv_bias=true"],  # what auto means here
         ["model.depth=9", "model.width=3"],  # LeNet's are fixed
         ["model.dropout_side=before_norm", "model.init.layers=conv"],  # no dropout, PyTorch's init in every layer
@@ -53,7 +54,17 @@ def test_what_does_not_change_the_experiment_does_not_change_the_id(same: list[s
 
 
 @pytest.mark.parametrize(
-    "other", ["seed=1", "norm=batch", "optim.lr=0.1", "data=cifar10", "train.epochs=9", "model.conv_bias=false", "optim=adam"]
+    "other",
+    [
+        "seed=1",
+        "norm=batch",
+        "optim.lr=0.1",
+        "data=cifar10",
+        "train.epochs=9",
+        "train.steps_per_epoch=938",
+        "model.conv_bias=false",
+        "optim=adam",
+    ],
 )
 def test_what_changes_the_experiment_changes_the_id(other: str) -> None:
     assert run_id(other) != run_id()
@@ -126,6 +137,7 @@ ADAM = changed(SGD, {"optim.name": OptimName.adam})
                 "data.train_size": 100,
                 "train.batch_size": 32,
                 "train.epochs": 3,
+                "train.steps_per_epoch": 9,
                 "train.precision": Precision.bf16,
                 "model.width": 7,
                 "model.activation": Activation.tanh,

@@ -12,7 +12,7 @@ from bnexp.config.options import DataName, ModelName, NormKind
 from bnexp.config.schema import DataConfig, NormConfig, OptimConfig, RunConfig, TrainConfig
 from bnexp.plan.compose import compose
 from bnexp.plan.spec import RunSpec
-from bnexp.run.cohorts import cohorts, num_train_images, relative_cost, singles, split, workload
+from bnexp.run.cohorts import cohorts, cost, num_train_images, relative_cost, singles, split, workload
 from tests.changed import changed
 
 
@@ -96,3 +96,9 @@ def test_small_batches_cost_more_an_image_and_a_step_as_much_as_its_21_images() 
     assert [relative_cost(size) for size in (1, 7, 21, 42)] == [22, 4, 2, 1.5]
     long, short = (RunSpec(RunConfig(data=DataConfig(DataName.npz), train=TrainConfig(epochs=epochs))) for epochs in (3, 2))
     assert singles([short, long]) == [(long,), (short,)]  # also of images that nobody has counted
+
+
+def test_a_run_of_a_number_of_updates_costs_the_same_however_many_images_there_are() -> None:
+    train = TrainConfig(epochs=3, steps_per_epoch=100, batch_size=64)
+    for data in (DataConfig(), DataConfig(train_size=200), DataConfig(DataName.npz)):
+        assert cost((RunSpec(RunConfig(data=data, train=train)),)) == 3 * 100 * (64 + 21)

@@ -116,6 +116,8 @@ def test_the_speed_is_the_median_of_the_latest_fifty_runs_and_an_estimate_where_
     assert forecast(runs, MadeStore(cpu=[5000.0, *fifty]))[0].seconds == 10.0
     assert forecast(runs, MadeStore())[0].seconds == pytest.approx(20_000 * (1 + 21 / 64) / 11_000)
     assert forecast([RunSpec(RunConfig(data=DataConfig(DataName.npz)))], MadeStore(cpu=1000.0))[0].seconds is None
+    counted = RunConfig(data=DataConfig(DataName.npz), train=TrainConfig(epochs=1, steps_per_epoch=100))
+    assert forecast([RunSpec(counted)], MadeStore(cpu=1000.0))[0].seconds == pytest.approx(100 * (64 + 21) / 11_000)
 
 
 def test_records_tell_of_their_network_and_batches_and_old_ones_of_lenet_in_batches_of_64() -> None:

@@ -18,7 +18,7 @@ from bnexp.torch_rng import torch_generator
 class FakeData:
     """Images of 20 x 20 pixels, noise around one pattern a class, so that there is something to learn."""
 
-    in_channels, size, num_classes = 1, 20, 4
+    in_channels, size, num_classes, block = 1, 20, 4, 1
 
     def __init__(self, num_train: int = 44, num_val: int = 10, num_test: int = 15, dtype: torch.dtype = torch.float64) -> None:
         self.num_train, self.dtype, self.device = num_train, dtype, torch.device("cpu")

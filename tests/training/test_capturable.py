@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from bnexp.config.options import ModelName, NormKind, OptimName, Precision, Trainable
-from bnexp.config.schema import RunConfig
+from bnexp.config.schema import RunConfig, TrainConfig
 from bnexp.model.networks import build_network
 from bnexp.training.evaluate import SplitScores
 from bnexp.training.loop import EpochLoop
@@ -62,7 +62,7 @@ def build(config: RunConfig) -> tuple[EpochLoop, SplitScores]:
     configs = [config, config]
     network = build_network(configs, data.in_channels, data.size, data.num_classes, dtype=data.dtype, num_steps=20)
     optimiser = hold(build_optimiser([c.optim for c in configs], network.flat, 10, 2), network, config.train)
-    loop = EpochLoop(TrainStep(network.train(), optimiser, precision), data, seeds, 12)
+    loop = EpochLoop(TrainStep(network.train(), optimiser, precision), data, seeds, TrainConfig(batch_size=12))
     return loop, SplitScores(network, data, "val", 7, precision)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,8 @@ from bnexp.config.options import InitScheme, NormKind, Precision, Schedule
 from bnexp.config.schema import ConfigError, InitConfig
 from bnexp.metrics import EpochMetrics, Record, RunFinished, RunStarted, StepMetrics
 from bnexp.model.networks import build_network
+from bnexp.model.norms import running_norms
+from bnexp.model.norms.batch import RunBatchRenorm
 from bnexp.plan.spec import RunSpec
 from bnexp.training import engine, probes
 from bnexp.training.engine import fit
@@ -96,6 +99,63 @@ def test_records_of_a_run_come_in_order_and_are_complete() -> None:
     assert end.diverged_at is None
     assert end.metrics.keys() == epochs[-1].metrics.keys() | {"test/loss", "test/accuracy"}
     assert {name: end.metrics[name] for name in epochs[-1].metrics} == epochs[-1].metrics
+
+
+@pytest.mark.parametrize("norm", [None, {}], ids=["none", "batch"])
+def test_as_many_updates_as_a_pass_has_are_the_bits_of_a_pass(norm: dict[str, Any] | None) -> None:
+    data, model = FakeData(num_train=48), {"dropout": 0.3}
+    optim = {"schedule": Schedule.cosine, "warmup": 0.5}
+    sections: dict[str, Any] = {"model": model, "optim": optim, "probe": {"gradients": True, "oscillation": True}}
+    plain, counted = (
+        finished(make_spec(2, norm, train={"epochs": 3, "steps_per_epoch": steps}, **sections), data) for steps in (None, 4)
+    )
+    assert values(plain.metrics) == values(counted.metrics)
+    assert all(np.array_equal(weight, counted.weights[name]) for name, weight in plain.weights.items())
+
+
+def test_a_run_with_a_number_of_updates_is_the_same_alone_and_in_a_cohort() -> None:
+    specs = [RunSpec(replace(s.config, train=replace(s.config.train, steps_per_epoch=5, epochs=3))) for s in VARIED]
+    whole = records(specs)
+    for spec in specs:
+        assert_same_run(records([spec])[spec.run_id], whole[spec.run_id])
+
+
+def test_an_epoch_of_a_number_of_updates_counts_the_images_that_it_saw() -> None:
+    """More updates than a pass has. Validations, schedules and totals all count in these epochs."""
+    train = {"epochs": 2, "steps_per_epoch": 6, "evals_per_epoch": 3, "log_every": 1}
+    spec = make_spec(0, optim={"lr": 0.4, "schedule": Schedule.step, "step_epochs": 1.0}, train=train)
+    started, first, one, second, two, _ = records([spec])[spec.run_id]
+    assert isinstance(started, RunStarted)
+    assert started.num_steps == 12
+    for steps, epoch, number in ((first, one, 1), (second, two, 2)):
+        assert isinstance(steps, StepMetrics)
+        assert isinstance(epoch, EpochMetrics)
+        assert (epoch.epoch, epoch.step, list(steps.values)) == (
+            number,
+            6 * number,
+            list(range(6 * number - 5, 6 * number + 1)),
+        )
+        assert [step - 6 * (number - 1) for step, row in steps.values.items() if "val/loss" in row] == [2, 4]
+        losses = [row["train/step_loss"] for row in steps.values.values()]
+        assert epoch.metrics["train/loss"] == pytest.approx(np.mean(losses), rel=1e-12)
+        assert epoch.metrics["learning_rate"] == pytest.approx(0.4 * 0.1 ** (number - 1))
+        assert epoch.metrics["time/images_per_second"] * epoch.metrics["time/epoch_seconds"] == pytest.approx(6 * 12)
+
+
+def test_the_schedule_of_batch_renorm_lasts_as_long_as_the_updates() -> None:
+    spec = make_spec(0, {}, train={"epochs": 3, "steps_per_epoch": 7})
+    spec.config.norm.kind = NormKind.batch_renorm
+    (layer, *_) = running_norms(engine._Cohort([spec], DATA).network)  # type: ignore[arg-type]
+    assert isinstance(layer, RunBatchRenorm)
+    assert layer.num_steps == 21
+
+
+def test_a_number_of_updates_leaves_no_last_batch_that_a_norm_could_refuse() -> None:
+    train = {"epochs": 1, "batch_size": 11}
+    data = FakeData(num_train=12)
+    with pytest.raises(ConfigError, match="one value per channel"):
+        finished(make_spec(0, {"linear": True}, train=train), data)
+    assert finished(make_spec(0, {"linear": True}, train=train | {"steps_per_epoch": 2}), data).diverged_at is None
 
 
 def test_training_loss_weighs_images_not_batches() -> None:

@@ -44,7 +44,7 @@ def start(specs: list[RunSpec]) -> tuple[EpochLoop, dict[str, bytes]]:
     configs = [spec.config for spec in specs]
     network = build_network(configs, DATA.in_channels, DATA.size, DATA.num_classes, dtype=DATA.dtype)
     step = TrainStep(network, build_optimiser([c.optim for c in configs], network.flat, 2, 2), configs[0].train.precision)
-    loop = EpochLoop(step, DATA, [c.seed for c in configs], 12)  # type: ignore[arg-type]
+    loop = EpochLoop(step, DATA, [c.seed for c in configs], configs[0].train)  # type: ignore[arg-type]
     found = {spec.run_id: network.flat[run].numpy().tobytes() for run, spec in enumerate(specs)}
     for epoch in (1, 2):
         loop.begin(epoch)

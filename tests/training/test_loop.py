@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,16 +15,17 @@ from fake_cuda import CUDA
 from fake_data import FakeData, make_config
 
 from bnexp.config.options import OptimName, Precision, Schedule
-from bnexp.config.schema import RunConfig
+from bnexp.config.schema import RunConfig, TrainConfig
 from bnexp.model.networks import build_network
 from bnexp.training.capture import captured
 from bnexp.training.evaluate import SplitScores
-from bnexp.training.loop import EpochLoop, shared_orders
+from bnexp.training.loop import EpochLoop, filled, shared_orders
 from bnexp.training.optim import build_optimiser
 from bnexp.training.step import TrainStep
 
 DATA = FakeData(num_train=22)
 BATCH = 6  # 4 steps an epoch, the last one on a partial batch
+TRAIN = TrainConfig(batch_size=BATCH)
 
 
 def build(configs: Sequence[RunConfig]) -> TrainStep:
@@ -33,7 +35,7 @@ def build(configs: Sequence[RunConfig]) -> TrainStep:
 
 
 def make_loop(configs: Sequence[RunConfig]) -> EpochLoop:
-    return EpochLoop(build(configs), DATA, [config.seed for config in configs], BATCH)
+    return EpochLoop(build(configs), DATA, [config.seed for config in configs], TRAIN)
 
 
 def configs(*seeds: int, **optim: Any) -> list[RunConfig]:
@@ -102,7 +104,7 @@ def test_each_step_sees_its_batch_and_is_remembered_in_its_row() -> None:
         return torch.full((3,), float(len(x))), (y == 0).sum(1)
 
     step.network = SimpleNamespace(flat=torch.zeros(3, 1))  # type: ignore[attr-defined]
-    loop = EpochLoop(step, DATA, [5, 5, 7], BATCH)  # type: ignore[arg-type]
+    loop = EpochLoop(step, DATA, [5, 5, 7], TRAIN)  # type: ignore[arg-type]
     for epoch in (1, 2):
         seen.clear()
         loop.begin(epoch)
@@ -115,6 +117,33 @@ def test_each_step_sees_its_batch_and_is_remembered_in_its_row() -> None:
         assert totals.losses.tolist() == [[6] * 3, [6] * 3, [6] * 3, [4] * 3]
         assert totals.loss == pytest.approx([(3 * 36 + 16) / 22] * 3)
         assert totals.accuracy == pytest.approx((torch.cat([y for _, y in seen], 1) == 0).double().mean(1).numpy())
+
+
+def test_with_a_number_of_updates_passes_follow_each_other_without_a_gap() -> None:
+    """Batches of 6 from 22 images: 11 updates are three passes, and an epoch of 4 ends in the middle of one."""
+    runs, train = configs(5, 7), replace(TRAIN, steps_per_epoch=4)
+    loop = EpochLoop(build(runs), DATA, [5, 7], train)
+    assert loop.sizes == [6] * 4
+    passes = torch.cat([DATA.epoch_draws([5, 7], number) for number in (1, 2, 3, 4)], 1)
+    seen = []
+    for epoch in (1, 2, 3):
+        loop.begin(epoch)
+        for size in loop.sizes:
+            begin = 6 * len(seen)
+            expected = DATA.train_batch(passes[:, begin : begin + 6])
+            assert all(torch.equal(a, b) for a, b in zip(loop.gather(size), expected, strict=True))
+            seen.append(loop.draws[0, 6 * int(loop.index) : 6 * int(loop.index) + 6, 0].clone())
+            loop.functions[size]()
+    assert torch.cat(seen[:11]).bincount().tolist() == [3] * 22
+
+
+def test_images_that_belong_together_stay_in_one_batch_from_pass_to_pass() -> None:
+    """The last block of a pass is filled by its own images, with their own augmentation, and is as long as the others."""
+    draws = torch.arange(10).view(1, 10, 1) + torch.tensor([0, 100])
+    assert filled(draws, 4)[0, :, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 9]
+    assert filled(draws, 4)[0, :, 1].tolist() == [*range(100, 110), 108, 109]
+    assert filled(draws, 16)[0, :, 0].tolist() == [*range(10), *range(6)]
+    assert torch.equal(filled(draws, 5), draws)
 
 
 def test_losses_that_are_no_numbers_are_totalled_without_a_warning() -> None:
@@ -130,7 +159,7 @@ def test_what_steps_and_validations_write_lies_beside_the_parameters_in_their_nu
     network: Any = SimpleNamespace(flat=flat, num_runs=2, parameters=lambda: [], buffers=lambda: [])
     optimiser: Any = SimpleNamespace(state=())
     step = TrainStep(network, optimiser, Precision.fp64)
-    loop, scores = EpochLoop(step, DATA, [0, 1], BATCH), SplitScores(network, DATA, "test", 7, Precision.fp64)
+    loop, scores = EpochLoop(step, DATA, [0, 1], TRAIN), SplitScores(network, DATA, "test", 7, Precision.fp64)
     floats, counts = torch.float64, torch.int64
     expected = [(flat.shape, floats), ((1,), counts), ((1,), counts), ((4, 2), floats), ((4, 2), counts)]
     assert [(tensor.shape, tensor.dtype) for tensor in loop.state] == expected

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnexp.config.options import Activation, ModelName, OptimName, Precision
+from bnexp.config.schema import TrainConfig
 from bnexp.model.networks import Network
 from bnexp.plan.spec import RunSpec
 from bnexp.training import memory
@@ -152,7 +153,7 @@ def test_the_step_that_takes_most_memory_can_be_taken(precision: Precision) -> N
     configs = [make_config(seed, {}, train={"precision": precision, "batch_size": 12}) for seed in (0, 1)]
     network, step = _build(configs, (data.in_channels, data.size, data.num_classes))
     make_hungry(network, precision)
-    loop = EpochLoop(step, data, [0, 1], 12)
+    loop = EpochLoop(step, data, [0, 1], TrainConfig(batch_size=12))
     loop.begin(1)
     loop.functions[12]()
     assert loop.losses[0].isfinite().all()

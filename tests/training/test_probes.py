@@ -166,6 +166,13 @@ def test_steps_are_measured_at_the_same_places_of_each_epoch(every: int, measure
     assert [t for t in range(8) if probes.is_measured(t)] == measured
 
 
+def test_with_a_number_of_updates_all_of_them_can_be_measured() -> None:
+    config = make_spec(0, probe={"gradients": True, "every": 2}, train={"steps_per_epoch": 5}).config
+    probes = build_probes([config], build_network([config], DATA.in_channels, DATA.size, DATA.num_classes), DATA)
+    assert probes is not None
+    assert [t for t in range(10) if probes.is_measured(t)] == [1, 3, 6, 8]
+
+
 def test_where_a_batch_holds_all_images_every_step_is_measured() -> None:
     config = make_spec(0, probe={"gradients": True}, train={"batch_size": 100}).config
     probes = build_probes([config], build_network([config], 1, 20, 4), DATA)

@@ -69,8 +69,8 @@ class Probes:
     def __init__(self, configs: Sequence[RunConfig], network: Network, data: DeviceData) -> None:
         self.configs, self.network, self.data = configs, network, data
         self.probe, self.train = configs[0].probe, configs[0].train
-        self.steps_per_epoch = -(-data.num_train // self.train.batch_size)
-        self.num_full = max(data.num_train // self.train.batch_size, 1)
+        self.steps_per_epoch = self.train.updates_per_epoch(data.num_train)
+        self.num_full = max(self.train.images_per_epoch(data.num_train) // self.train.batch_size, 1)
         rates = [learning_rates(c.optim, self.train.epochs, self.steps_per_epoch) for c in configs]
         self.rates = torch.as_tensor(np.stack(rates, axis=1), dtype=network.flat.dtype).to(data.device)
         self.twin: Twin = Twin(network, self.train.precision)
