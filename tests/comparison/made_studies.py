@@ -159,7 +159,8 @@ def _size(study: StudyConfig) -> tuple[float, float, float]:
     """A usual value of the metric, the size of a clear effect, and how much seeds differ."""
     if metric_unit(study.metric) == "pp":
         return 0.93, 0.01, 0.002
-    return 1.0, 0.3, 0.05
+    scale = study.margin or 0.1
+    return 10 * scale, 3 * scale, scale / 2
 
 
 def by_metric(study: StudyConfig, runs: list[Run]) -> Result:

@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from bnexp.config.keys import metric_unit
 from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import ConfigError, StudyConfig
 from bnexp.plan import compose as c
@@ -39,10 +40,12 @@ def test_a_study_file_says_what_it_does(name: str) -> None:
     assert study.claim
     assert study.sources
     levels = [len(levels) for levels in study.factors.values()]
-    trained = {tuple(changes) for changes in study.arms.values()}
+    trained = {(*changes, arm == study.tune.linear.arm) for arm, changes in study.arms.items()}
     (said,) = re.findall(rf"bnexp study {name} +\((.*?) on MNIST", header(name))
     assert math.prod(int(part.split()[0]) for part in said.split(" x ")) == math.prod([len(trained), *levels, study.seeds])
     assert "min on 2 cores)" in header(name) or "h on 2 cores" in header(name)
+    assert re.search(r" Refuted by: \w", header(name))
+    assert study.margin or metric_unit(study.metric) == "pp", "without a margin nothing can refute a difference"
 
 
 def test_every_study_expands_at_smoke_and_shares_runs_with_others() -> None:
