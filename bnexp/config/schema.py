@@ -357,6 +357,11 @@ class BudgetConfig:
         low=10,
         identity=False,
     )
+    tune_lr: list[float] = key(
+        factory=list,
+        help="values of optim.lr tried for each cell of a study that neither varies nor tunes it itself; empty: no tuning",
+        identity=False,
+    )
     steps_per_epoch: int = key(
         938,  # a pass through the 60,000 images of MNIST in batches of 64
         "the train.steps_per_epoch of studies that fix the number of updates",

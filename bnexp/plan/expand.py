@@ -21,9 +21,10 @@ from bnexp.plan.checks import check, check_pretraining, check_runs
 from bnexp.plan.compose import Composer, to_config
 from bnexp.plan.session import groups, load, session
 from bnexp.plan.spec import RunSpec, digest, plain
-from bnexp.plan.study import Choice, Job, as_job, merge, pretraining_job
+from bnexp.plan.study import Choice, Job, as_job, merge, pretraining_job, varied_keys
 from bnexp.plan.study import jobs as study_jobs
 
+LEARNING_RATE = "optim.lr"
 PRESENTED = ("arm", "levels", "id", "show", "theme")  # keys of a study that change neither its question nor its answer
 # Besides the runs, what makes a question: what is read of them. A margin, a direction or a deciding set that is chosen after a
 # look is no new question but another look at the same results.
@@ -152,6 +153,7 @@ def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
         names = groups().get("study", [])
         raise ConfigError(f"no study was chosen: allowed is one of {', '.join(names)}; try bnexp study {names[0]}.")
     study, note = _fitted(base, swept)
+    note = f"{note} {_tuned_by_budget(study, base.budget.tune_lr)}".strip()
     if study.max_seeds is not None and any(item.key_or_group == "study.seeds" for item in fixed):
         unused = f"study.seeds is not used: seeds are added one after the other, at most {study.max_seeds}."
         note = f"{note} {unused}".strip()
@@ -197,6 +199,18 @@ def _fitted(base: RunConfig, swept: dict[str, list[str]]) -> tuple[StudyConfig, 
     factors, note = (budgeted(study), "") if TRAIN_SIZE in swept else fitting(study, base.data)
     study.factors = factors | swept
     return study, note if TRAIN_SIZE in study.factors else budget_note(base)
+
+
+def _tuned_by_budget(study: StudyConfig, grid: list[float]) -> str:
+    """Tune the learning rate of a study as its budget asks, unless the study has its own way with it; then a note says so."""
+    if not grid:
+        return ""
+    if study.tune.grid:
+        return "The study tunes by itself, so the budget tunes nothing."
+    if LEARNING_RATE in varied_keys(study):
+        return f"{LEARNING_RATE} is what the study varies, so the budget tunes nothing."
+    study.tune = replace(study.tune, setting=LEARNING_RATE, grid=list(grid))
+    return ""
 
 
 def _definition(study: StudyConfig) -> dict[str, Any]:

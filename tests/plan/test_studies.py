@@ -16,9 +16,11 @@ from bnexp.plan import expand as e
 from bnexp.plan.budget import budgeted
 from bnexp.plan.session import config_dirs, groups
 from bnexp.plan.spec import RunSpec
+from bnexp.plan.study import varied_keys
 
 STUDIES = groups()["study"]
 TREND_LEVELS = 3  # that Page's test needs
+FEW = ["study.seeds=[0]"]  # composing each run takes time
 
 
 @cache
@@ -127,3 +129,15 @@ def test_what_a_study_shows_changes_neither_its_id_nor_its_runs() -> None:
     other = e.expand_study(["study=blog", "study.show.figures=[]", "study.show.errata=[one]"])
     assert plan.study_id == other.study_id == "38fcd194"
     assert [RunSpec(config).run_id for config in plan.configs] == [RunSpec(config).run_id for config in other.configs]
+
+
+@pytest.mark.parametrize("budget", ["quick", "tuned"]  # test_every_study_expands_at_smoke... has smoke)
+def test_every_study_expands_under_every_budget(budget: str) -> None:
+    for name in STUDIES:
+        study = c.compose([f"study={name}", f"budget={budget}"]).study
+        plan = e.expand_study([f"study={name}", f"budget={budget}", "data=mnist", *FEW])
+        assert plan.specs, name
+        if budget == "tuned":
+            varies = "optim.lr" in varied_keys(study)
+            assert bool(plan.study.tune.grid) != varies, name
+            assert ("varies, so the budget tunes nothing" in plan.note) == varies, name
