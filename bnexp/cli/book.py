@@ -103,6 +103,7 @@ def _write(found: Concluded, store: Store, format: Format) -> None:
 def print_plans(overrides: list[str], format: Format) -> None:
     """Print what each study would train. A run that several studies share counts for the first of them."""
     from bnexp.cli.planned import planned_runs
+    from bnexp.comparison.reach import visible_effect
     from bnexp.plan.expand import expand_study
     from bnexp.plan.session import session
     from bnexp.run.forecast import duration_text, estimate_seconds, estimate_text
@@ -113,6 +114,7 @@ def print_plans(overrides: list[str], format: Format) -> None:
     store = Store()
     rows: list[Row] = []
     todo: dict[str, RunSpec] = {}
+    planned: set[str] = set()
     notes: dict[str, None] = {}
     for number, name in enumerate(names, 1):
         message(f"[{number}/{len(names)}] {name}")
@@ -128,10 +130,16 @@ def print_plans(overrides: list[str], format: Format) -> None:
         todo |= new
         seconds = estimate_seconds(list(new.values()), store)
         time = "unknown" if seconds is None else duration_text(seconds) if new else "-"
-        rows.append({"study": name, "runs": len(specs), "to_train": len(new), "estimated_time": time})
+        planned |= {spec.run_id for spec in specs}
+        row = {"study": name, "runs": len(specs), "to_train": len(new), "estimated_time": time}
+        effect = None if plan.study.max_seeds is not None else visible_effect(plan.study, len(plan.seeds))
+        rows.append(row | {"sees_sd": effect if format is Format.json or effect is None else f"{effect:.2f}"})
     if not rows:
         raise ConfigError("no study can run with these overrides, for the reasons above.")
-    print_rows(rows, format, right=("runs", "to_train", "estimated_time"))
+    print_rows(rows, format, right=("runs", "to_train", "estimated_time", "sees_sd"))
     for note in notes:
         message(note)
+    if any(row["sees_sd"] for row in rows):
+        sentence("sees_sd: the difference, in standard deviations over the seeds, that a study finds with 80 % power.")
+    message(f"{sum(row['runs'] for row in rows):,} planned runs, of which {len(planned):,} are different")
     message(f"{len(todo)} runs to train{estimate_text(list(todo.values()), store)}")

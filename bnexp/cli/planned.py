@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,27 @@ def print_plan(name: str, overrides: list[str], format: Format) -> None:
     message(f"{plan.study.name}-{plan.study_id}: {plan.study.question}")
     print_dry_run(rows, specs, store, format)
     todo = [spec for spec, row in zip(specs, rows, strict=True) if row["state"] != "finished"]
-    for note in plan_notes(plan):
+    for note in [*plan_notes(plan), *_power(plan, overrides, store)]:
         sentence(note)
     most = "at most " if plan.study.max_seeds is not None else ""
     message(f"{most}{len(rows)} runs, {len(todo)} to train{estimate_text(todo, store)}")
+
+
+def _power(plan: StudyPlan, overrides: list[str], store: Store) -> list[str]:
+    """What the study can see with its number of seeds; nothing for one that adds seeds until it is settled."""
+    from bnexp.comparison.conclude import conclude
+    from bnexp.comparison.reach import what_it_sees
+    from bnexp.comparison.record import from_plan
+    from bnexp.config.keys import metric_unit
+
+    study = plan.study
+    if study.max_seeds is not None:
+        return []
+    unit = metric_unit(study.metric)
+    margin = study.margin or (plan.configs[0].data.margin if unit == "pp" else math.nan)
+    known = not study.tune.grid and store.finished([spec.run_id for spec in plan.specs])
+    recorded = conclude(from_plan(plan, overrides, store), store).comparisons if known else []
+    return what_it_sees(study, len(plan.seeds), margin, unit, recorded)
 
 
 def print_dry_run(rows: Sequence[dict[str, Any]], specs: Sequence[RunSpec], store: Store, format: Format) -> None:

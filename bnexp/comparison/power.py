@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from scipy import special
+from scipy import optimize, special
 
 MAX_PAIRS = 10_000  # the search for the number of pairs needed stops here
 
@@ -77,6 +77,37 @@ def pairs_needed_equivalence(
     if not (abs(difference) < margin and sd > 0):
         return None
     return _smallest_n(lambda n: power_equivalence(difference, sd, margin, n, alpha) >= power)
+
+
+def smallest_effect(n: int, power: float = 0.8, alpha: float = 0.05) -> float:
+    """The smallest standardised effect ``d_z`` that a two-sided paired t test finds with a power.
+
+    Args:
+        n: number of pairs, at least 2.
+        power: the power to reach.
+        alpha: level of the test.
+    """
+    return _crossing(lambda effect: power_paired_t(effect, n, alpha) - power)
+
+
+def largest_sd(n: int, margin: float, power: float = 0.8, alpha: float = 0.05) -> float:
+    """The largest standard deviation of the differences at which TOST shows equivalence with a power, if their mean is 0.
+
+    Args:
+        n: number of pairs, at least 2.
+        margin: half width of what counts as equivalent.
+        power: the power to reach.
+        alpha: level of the test.
+    """
+    return margin / _crossing(lambda precision: power_equivalence(0.0, 1 / precision, 1.0, n, alpha) - power)
+
+
+def _crossing(f: Callable[[float], float]) -> float:
+    """Where a function that rises with its argument, from below 0, crosses 0."""
+    high = 1.0
+    while f(high) < 0:
+        high *= 2
+    return float(optimize.brentq(f, 1e-6, high, xtol=1e-6))
 
 
 def _smallest_n(enough: Callable[[int], bool]) -> int | None:

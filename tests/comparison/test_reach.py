@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 import numpy as np
 import pytest
-from made_outcomes import study
+from made_outcomes import outcome, result, study
 
 from bnexp.comparison import sequential, stats
-from bnexp.comparison.reach import out_of_reach
+from bnexp.comparison.reach import out_of_reach, visible_effect, what_it_sees
 from bnexp.config.options import Analysis
 from bnexp.config.schema import Decides, StudyConfig
 from bnexp.rng import numpy_generator
@@ -57,6 +59,40 @@ def test_the_smallest_p_is_that_of_the_tests_themselves(num_seeds: int) -> None:
     for keys, p in (({}, fixed), ({"max_seeds": num_seeds}, growing)):
         said = out_of_reach(timed(decides=[Decides(arm="a")], **keys), num_seeds)
         assert (said == "") == (p < 0.05)
+
+
+def test_what_a_plan_sees_is_what_its_tests_find_in_80_percent() -> None:
+    rng, plan = np.random.default_rng(0), study("none", "a", "b")  # two deciding comparisons
+    effect = visible_effect(plan, 10)
+    assert effect is not None
+    found = [stats.paired_t(rng.normal(effect, 1, 10)) < 0.05 / 2 for _ in range(2000)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+    assert what_it_sees(plan, 10, 0.2, "pp") == [
+        f"With 10 seeds a difference of {effect:.2f} standard deviations over the seeds in any of 2 deciding comparisons is found "
+        "in 80 % of such studies."
+    ]
+    assert what_it_sees(plan, 5, 0.2, "pp") == []  # which allow no verdict
+
+
+def test_a_plan_for_equivalence_says_how_much_its_differences_may_vary() -> None:
+    alike = study("none", "a", direction="equivalent")
+    (said,) = what_it_sees(alike, 10, 1.0, "pp")
+    sd = float(re.findall(r"at most ([\d.]+) pp", said)[0])
+    rng = np.random.default_rng(0)
+    shown = [stats.equivalence(rng.normal(0, sd, 10), 1.0) < 0.05 for _ in range(2000)]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.04)
+    assert what_it_sees(alike, 10, math.nan, "") == []
+    assert visible_effect(alike, 10) is None
+
+
+def test_recorded_seeds_turn_standard_deviations_into_the_unit_of_the_metric() -> None:
+    plan = study("none", "a")
+    recorded = result(plan, [outcome(arm, s, 0.9 + 0.01 * s * (arm == "a")) for arm in ("none", "a") for s in range(3)])
+    (said,) = what_it_sees(plan, 10, 0.2, "pp", recorded.comparisons)  # differences 0, 1 and 2 pp
+    assert said.endswith(
+        "a difference of 1.00 standard deviations over the seeds is found in 80 % of such studies: 1.00 pp, by the "
+        "seeds recorded so far."
+    )
 
 
 def test_a_growing_plan_is_told_its_own_largest_number() -> None:

@@ -131,7 +131,7 @@ def test_what_a_study_shows_changes_neither_its_id_nor_its_runs() -> None:
     assert [RunSpec(config).run_id for config in plan.configs] == [RunSpec(config).run_id for config in other.configs]
 
 
-@pytest.mark.parametrize("budget", ["quick", "tuned"]  # test_every_study_expands_at_smoke... has smoke)
+@pytest.mark.parametrize("budget", ["quick", "tuned"])
 def test_every_study_expands_under_every_budget(budget: str) -> None:
     for name in STUDIES:
         study = c.compose([f"study={name}", f"budget={budget}"]).study
