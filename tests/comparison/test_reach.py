@@ -68,8 +68,8 @@ def test_what_a_plan_sees_is_what_its_tests_find_in_80_percent() -> None:
     found = [stats.paired_t(rng.normal(effect, 1, 10)) < 0.05 / 2 for _ in range(2000)]
     assert np.mean(found) == pytest.approx(0.8, abs=0.03)
     assert what_it_sees(plan, 10, 0.2, "pp") == [
-        f"With 10 seeds a difference of {effect:.2f} standard deviations over the seeds in any of 2 deciding comparisons is found "
-        "in 80 % of such studies."
+        f"With 10 seeds a difference of {effect:.2f} standard deviations over the seeds in any of 2 deciding comparisons is "
+        "found in 80 % of such studies."
     ]
     assert what_it_sees(plan, 5, 0.2, "pp") == []  # which allow no verdict
 
