@@ -37,12 +37,23 @@ FACTORS = {
     "train.batch_size": "batch size",
     "train.steps_per_epoch": "updates per epoch",
     "data.duplicates": "number of copies of each image",
+    "data.group_classes": "number of classes per batch",
     "data.train_size": "number of training images",
     "data.normalize": "input normalisation",
 }
 _BY_TAIL = {key.rsplit(".", 1)[-1]: name for key, name in FACTORS.items()}
-_COUNTED = {"train_size": "training images", "duplicates": "copies of each image", "epochs": "epochs"}
-_ONE = {"training images": "training image", "copies of each image": "copy of each image", "epochs": "epoch"}
+_COUNTED = {
+    "train_size": "training images",
+    "duplicates": "copies of each image",
+    "group_classes": "classes per batch",
+    "epochs": "epochs",
+}
+_ONE = {
+    "training images": "training image",
+    "copies of each image": "copy of each image",
+    "classes per batch": "class per batch",
+    "epochs": "epoch",
+}
 _WITH = {"true": "with", "false": "without"}
 
 

@@ -105,6 +105,9 @@ class DataConfig:
     augment: Augment = key(Augment.none, "random changes of training images")
     normalize: bool = key(True, "subtract the training images' mean and divide by their standard deviation")
     order: Order = key(Order.shuffled, "order of the training images; sorted: class by class; grouped: 64 of a class in a row")
+    group_classes: int = key(
+        1, "order=grouped: number of classes in each 64 images, mixed at random; other classes in each pass", low=1
+    )
     duplicates: int = key(1, "copies of each image per training batch; the number of steps per epoch stays the same", low=1)
     contrast: float = key(
         1.0, "factor on the distance of pixel values from mid-grey, before normalisation; -1 inverts", low=-1.0, high=2.0
@@ -390,6 +393,12 @@ class TuneConfig:
     grid: list[float] = key(factory=list, help="values tried, the same for every arm; empty: no tuning", identity=False)
     seeds: list[int] = key(
         factory=lambda: [1000, 1001, 1002], help="seeds of the tuning runs; the study must not use them", identity=False
+    )
+    max_values: int | None = key(
+        None,
+        "largest number of values tried of a study's own grid, evenly spaced, with the first and the last; null: all",
+        low=2,
+        identity=False,
     )
     extensions: int = key(
         4, "how many times the grid may grow while a best value lies on its edge; 0: never", low=0, identity=False

@@ -15,6 +15,7 @@ from bnexp.config.options import (
     ModelName,
     NormKind,
     NormStatistics,
+    Order,
     Precision,
     Statistics,
     Trainable,
@@ -93,6 +94,11 @@ def _check_data(config: RunConfig) -> None:
     data, batch_size = config.data, config.train.batch_size
     if data.name.own_files and not data.root:
         raise ConfigError(f"data={data.name} needs data.root: {data.name.own_files}; add data.root=PATH.")
+    if data.group_classes > 1 and data.order is not Order.grouped:
+        raise ConfigError(
+            f"data.group_classes={data.group_classes} has no effect with data.order={data.order}; set data.order=grouped, or "
+            "leave it out."
+        )
     if batch_size % data.duplicates:
         raise ConfigError(
             f"data.duplicates={data.duplicates} does not divide train.batch_size={batch_size}, so a batch cannot hold each "

@@ -52,6 +52,8 @@ def arranged(order: Tensor, labels: Tensor, config: DataConfig) -> Tensor:
             - ``order=sorted``: class by class; inside a class the images are in the order of ``order``.
             - ``order=grouped``: as sorted, then cut into groups of 64, which come in random order. Classes take turns, and
               a batch of 64 holds one class, or two if the border between them falls into it.
+            - ``order=grouped``, ``group_classes=k``: the same with sets of k classes in place of classes. The order decides
+              which classes make a set, so each pass has other ones; the last set is smaller if k does not divide their number.
             - ``duplicates=k``: only the first n/k images of ``order``, each k times in a row (the last one less often if k
               does not divide n). The number of steps per epoch stays the same. The other images come in other epochs.
 
@@ -61,12 +63,23 @@ def arranged(order: Tensor, labels: Tensor, config: DataConfig) -> Tensor:
     if config.duplicates > 1:
         order = order[: math.ceil(len(labels) / config.duplicates)]
     if config.order is not Order.shuffled:
-        places = labels[order].argsort(stable=True)
+        places = _sets_of_classes(labels[order], config.group_classes).argsort(stable=True)
         if config.order is Order.grouped:
             *full, last = torch.split(places, GROUP)
             places = torch.cat([*sorted(full, key=lambda group: int(group[0])), last])  # by a place in a random permutation
         order = order[places]
     return order if config.duplicates == 1 else order.repeat_interleave(config.duplicates)[: len(labels)]
+
+
+def _sets_of_classes(labels: Tensor, size: int) -> Tensor:
+    """For each image the smallest class in the set of its class: (n,) -> (n,).
+
+    Classes make sets of ``size`` in the order in which they first appear. With ``size`` 1 these are the labels themselves.
+    """
+    first = {int(label): None for label in labels}
+    sets = [list(first)[i : i + size] for i in range(0, len(first), size)]
+    name = {label: min(classes) for classes in sets for label in classes}
+    return torch.tensor([name[int(label)] for label in labels])
 
 
 def input_scale(config: DataConfig, mean: Float64, std: Float64) -> tuple[Float64, Float64]:

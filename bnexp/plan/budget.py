@@ -33,7 +33,7 @@ def budgeted(study: StudyConfig, available: int | None = None) -> dict[str, Any]
             there = available if name == TRAIN_SIZE else None
             within = [level for level in levels if _within(level, study.limits.get(name), there)]
             there_are = [level for level in within if not _beyond(level, there)]
-            thinned, deciding = _spread(there_are, study.max_levels), levels_that_decide(study, name)
+            thinned, deciding = spread(there_are, study.max_levels), levels_that_decide(study, name)
             kept = [level for level in there_are if level in thinned or value_text(level) in deciding]
             factors[name] = kept if isinstance(levels, list) else {level: levels[level] for level in kept}
     return factors
@@ -74,7 +74,7 @@ def _beyond(level: Any, available: int | None) -> bool:
     return available is not None and isinstance(level, int) and level > available
 
 
-def _spread(levels: list[Any], count: int | None) -> list[Any]:
+def spread(levels: list[Any], count: int | None) -> list[Any]:
     """At most ``count`` of the levels, evenly spaced, with the first and the last; all if ``count`` is None."""
     if count is None or len(levels) <= count:
         return levels

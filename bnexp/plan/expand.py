@@ -16,7 +16,7 @@ from bnexp.config.overrides import unescaped
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
 from bnexp.config.validate import resolve_seeds
 from bnexp.data.amount import budget_note
-from bnexp.plan.budget import TRAIN_SIZE, budgeted, fitting
+from bnexp.plan.budget import TRAIN_SIZE, budgeted, fitting, spread
 from bnexp.plan.checks import check, check_pretraining, check_runs
 from bnexp.plan.compose import Composer, to_config
 from bnexp.plan.session import groups, load, session
@@ -152,12 +152,13 @@ def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
     if not base.study.name:
         names = groups().get("study", [])
         raise ConfigError(f"no study was chosen: allowed is one of {', '.join(names)}; try bnexp study {names[0]}.")
-    study, note = _fitted(base, swept)
+    fixed_keys = [item.key_or_group for item in fixed]
+    study, note = _fitted(base, swept, fixed_keys)
     note = f"{note} {_tuned_by_budget(study, base.budget.tune_lr)}".strip()
-    if study.max_seeds is not None and any(item.key_or_group == "study.seeds" for item in fixed):
+    if study.max_seeds is not None and "study.seeds" in fixed_keys:
         unused = f"study.seeds is not used: seeds are added one after the other, at most {study.max_seeds}."
         note = f"{note} {unused}".strip()
-    check(study, [item.key_or_group for item in fixed], list(swept))
+    check(study, fixed_keys, list(swept))
     compose, shared = Composer(loader, master), as_job(str(item.input_line) for item in fixed)
     runs = _batch(compose, study, [merge(shared, job) for job in study_jobs(study)])
     check_runs(study, [spec.config for spec in runs.specs])
@@ -186,8 +187,11 @@ def _texts(override: Override) -> list[str]:
     return list(override.sweep_string_iterator())
 
 
-def _fitted(base: RunConfig, swept: dict[str, list[str]]) -> tuple[StudyConfig, str]:
-    """The study with the levels that fit budget and data, and the swept keys as factors; a note on the levels left out."""
+def _fitted(base: RunConfig, swept: dict[str, list[str]], fixed: Collection[str]) -> tuple[StudyConfig, str]:
+    """The study with what fits budget and data of its levels and its grid, and a note on the levels left out.
+
+    The keys ``swept`` are among its factors. A grid among the keys that the user has ``fixed`` stays as it is.
+    """
     study = deepcopy(base.study)
     if study.max_seeds is not None:
         if not isinstance(study.seeds, int):
@@ -198,6 +202,8 @@ def _fitted(base: RunConfig, swept: dict[str, list[str]]) -> tuple[StudyConfig, 
         study.seeds = study.max_seeds
     factors, note = (budgeted(study), "") if TRAIN_SIZE in swept else fitting(study, base.data)
     study.factors = factors | swept
+    if "study.tune.grid" not in fixed:
+        study.tune.grid = spread(study.tune.grid, study.tune.max_values)
     return study, note if TRAIN_SIZE in study.factors else budget_note(base)
 
 
@@ -216,6 +222,7 @@ def _tuned_by_budget(study: StudyConfig, grid: list[float]) -> str:
 def _definition(study: StudyConfig) -> dict[str, Any]:
     """The keys of a study that decide its id: what it asks and how it finds the answer."""
     given = {name: value for name, value in asdict(study).items() if name not in PRESENTED}
+    del given["tune"]["max_values"]  # the grid says it
     return dict(plain(given if study.tune.grid else given | {"tune": None}))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnexp.config.keys import schema_keys
-from bnexp.config.options import InitScheme, ModelName, NormKind, OptimName, Placement, Schedule
+from bnexp.config.options import InitScheme, ModelName, NormKind, OptimName, Order, Placement, Schedule
 from bnexp.config.schema import RunConfig
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def _unused(config: RunConfig) -> set[str]:
     unused: set[str] = set()
     if not data.name.own_files:
         unused |= {"data.root", "data.test_fraction"}
+    if data.order is not Order.grouped or data.group_classes == 1:
+        unused |= {"data.group_classes"}
     if config.train.steps_per_epoch is None:
         unused |= {"train.steps_per_epoch"}
     if model.name is ModelName.lenet:

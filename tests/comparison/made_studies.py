@@ -81,8 +81,8 @@ def composed(name: str) -> RunConfig:
 
 
 def _settings(config: RunConfig) -> dict[str, str]:
-    """What the runs hold fixed. Arms and levels that choose a config group vary all that is in it."""
-    varied = varied_keys(config.study)
+    """What the runs hold fixed. What is tuned is not; arms and levels that choose a config group vary all that is in it."""
+    varied = varied_keys(config.study) | ({config.study.tune.setting} if config.study.tune.grid else set())
     return {key: text for key, text in shared_settings([config]).items() if not {key, key.split(".")[0]} & varied}
 
 

@@ -67,6 +67,10 @@ LINEAR = ["norm=batch", "norm.linear=true"]
             "norm.statistics=precise has no effect with norm.track_running_stats=false",
         ),
         (
+            ["data.order=sorted", "data.group_classes=2"],
+            "data.group_classes=2 has no effect with data.order=sorted; set data.order=grouped, or leave it out.",
+        ),
+        (
             ["train.trainable=norm"],
             "train.trainable=norm finds no scale and shift .* with norm.kind=none; .*=head.",
         ),
@@ -105,6 +109,7 @@ def test_what_cannot_work_is_refused_in_one_sentence(overrides: list[str], messa
         ["norm=none", "norm.ghost_size=100", "train.norm_statistics=frozen"],  # without a norm these keys say nothing
         ["probe.statistics=true"],
         ["train.trainable=head"],
+        ["data.order=grouped", "data.group_classes=2"],
         ["data.duplicates=64", "data.order=sorted", "data.contrast=-1", "data.normalize=false"],
         ["model=ioffe_mlp", "data.size=28", "norm=batch", "model.dropout=0.2", "model.dropout_side=before_norm"],
     ],

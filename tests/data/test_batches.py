@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from epochs import epoch_batches
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnexp.config.options import Augment, DataName, Order
@@ -166,6 +166,21 @@ def test_arranging_keeps_the_number_of_images_and_repeats_each_in_a_row(n: int, 
         assert labels[images].tolist() == sorted(labels[images].tolist())
     elif order is Order.shuffled:
         assert torch.equal(distinct, drawn[: len(distinct)])
+
+
+@given(st.integers(2, 4), st.integers(0, 5))
+@settings(max_examples=20, deadline=None)
+def test_grouped_batches_hold_a_few_classes_which_are_others_in_each_pass(size: int, seed: int) -> None:
+    n = 20 * GROUP
+    labels = torch.arange(n) % 10
+    together: list[set[tuple[int, ...]]] = []
+    for number in (1, 2):
+        images = arranged(epoch_order(seed, number, n), labels, DataConfig(order=Order.grouped, group_classes=size))
+        assert images.sort().values.tolist() == list(range(n))
+        classes = [tuple(labels[batch].unique().tolist()) for batch in images.split(GROUP)]
+        assert sum(len(found) == size for found in classes) >= 10  # the others meet the next set, or hold the smaller last one
+        together.append(set(classes))
+    assert together[0] != together[1]
 
 
 def test_grouped_epochs_have_batches_of_one_class_and_classes_take_turns() -> None:

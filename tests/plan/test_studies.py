@@ -75,11 +75,21 @@ def test_a_directed_claim_has_a_baseline_and_equivalence_a_margin() -> None:
             assert study.metric == "test/accuracy", name  # which has the data set's margin
 
 
-def test_the_batch_size_study_keeps_the_rate_proportional() -> None:
-    levels = definition("batch_size").factors["train.batch_size"]
-    for size, overrides in levels.items():
-        assert overrides == [f"train.batch_size={size}", overrides[1]]
-        assert float(overrides[1].removeprefix("optim.lr=")) == pytest.approx(0.01 * int(size) / 64)
+@pytest.mark.parametrize(("budget", "updates"), [("smoke", 8), ("quick", 500), ("standard", 9380), ("tuned", 9380)])
+def test_where_batches_or_images_vary_every_run_has_the_same_number_of_updates(budget: str, updates: int) -> None:
+    for name in ("batch_size", "duplicated_batches", "regularization", "sorted_batches"):
+        found = {
+            c.train.epochs * c.train.updates_per_epoch(200)
+            for c in e.expand_study([f"study={name}", "data=mnist", f"budget={budget}"]).configs
+        }
+        assert found == {updates}, name
+
+
+def test_a_budget_thins_the_grid_of_a_study_but_not_that_of_the_user() -> None:
+    study = ["study=batch_size", "budget=smoke"]
+    assert e.expand_study(study).study.tune.grid == [0.001, 0.064]
+    assert e.expand_study([*study, "study.tune.max_values=null"]).study.tune.grid == [0.001, 0.004, 0.016, 0.064]
+    assert e.expand_study([*study, "study.tune.grid=[0.1,0.2,0.3]"]).study.tune.grid == [0.1, 0.2, 0.3]
 
 
 def test_a_budget_thins_levels_evenly_and_drops_what_is_beyond_its_limits() -> None:
