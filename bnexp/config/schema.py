@@ -432,9 +432,12 @@ class Published:
 
     source: str = key("", "who found it, and where", identity=False)
     note: str = key("", "what was found, in words", identity=False)
+    differs: str = key("", "what differs there from the study's own setting, in words", identity=False)
     metric: str = key("test/accuracy", "metric of the values", identity=False)
     at: dict[str, Any] = key(
-        factory=dict, help="key -> value; values are shown only if all runs of the study have these settings", identity=False
+        factory=dict,
+        help="key -> setting of the values; they are shown for the same data set, with the settings that differ",
+        identity=False,
     )
     values: dict[str, Reference] = key(factory=dict, help="arm -> value; arms that a study lacks are left out", identity=False)
 

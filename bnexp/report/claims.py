@@ -23,7 +23,7 @@ from bnexp.report import charts
 from bnexp.report.beside import other_metrics
 from bnexp.report.charts import Figure
 from bnexp.report.courses import histories, run_curves, summarise
-from bnexp.report.published import ReferenceTable, references, sentences
+from bnexp.report.published import ReferenceTable, Told, references, told
 from bnexp.report.sections import LEFT_OUT, focus_level
 from bnexp.tracking.store import Store
 
@@ -63,8 +63,8 @@ class Claim:
         measured: what was also measured, as text.
         runs: how many runs there are, and what came of them.
         figures: what the book draws.
-        references: values that others found at the same settings.
-        published: sentences on what others found, at other settings, too.
+        references: values that others found for the same data set.
+        published: what others found in other settings, in words, beside the study's own effect.
         errata: what the sources have wrong.
         notes: what the reader must know beside the answer.
         command: the command that runs exactly this study again.
@@ -80,7 +80,7 @@ class Claim:
     runs: str
     figures: list[Figure] = field(repr=False)
     references: list[ReferenceTable]
-    published: list[str]
+    published: list[Told]
     errata: list[str]
     notes: list[str]
     command: str
@@ -185,7 +185,7 @@ def tell(record: StudyRecord, result: StudyResult, store: Store, folder: Path) -
         runs=", ".join([f"{len(result.outcomes)} runs", f"{counts[Status.finished]} finished", *bad]),
         figures=drawn,
         references=references(result, show),
-        published=sentences(show),
+        published=told(result, show),
         errata=show.errata,
         notes=[*result.unpaired, *result.notes, *missing],
         command=record.command,

@@ -30,7 +30,7 @@ from bnexp.data.download import cache_dir
 from bnexp.report import charts, style
 from bnexp.report.charts import Figure
 from bnexp.report.courses import CURVES, summarise
-from bnexp.report.published import references, sentences
+from bnexp.report.published import references, told
 from bnexp.report.sections import Report
 from bnexp.tracking.store import write_atomic, write_if_allowed
 
@@ -63,7 +63,7 @@ def render(report: Report) -> str:
         curve_rows=last_epochs(summary, report),
         curve_names=CURVES,
         references=references(report.result, report.show),
-        published=sentences(report.show),
+        published=told(report.result, report.show),
         **_sections(report, summary),
     )
 

@@ -85,8 +85,9 @@ def _claim(claim: Claim) -> list[str]:
         lines += [f"![{escape(figure.description)}](figures/{figure.id}.png)", ""]
     for table_of in claim.references:
         lines += [*_references(table_of, result.metric, result.unit), ""]
-    for text in claim.published:
-        lines += [f"Published: {escape(text)}", ""]
+    if claim.published:
+        told = [[escape(text or "–") for text in vars(row).values()] for row in claim.published]
+        lines += [*table(["source", "found there", "found here", "what differs"], told), ""]
     return [*lines, *(f"- {escape(note)}" for note in claim.notes), ""]
 
 
@@ -107,4 +108,5 @@ def _references(found: ReferenceTable, metric: str, unit: str) -> list[str]:
         (escape(row.arm.arm), number(row.arm.mean, unit), number(row.reference.value, unit), row.expected) for row in found.rows
     ]
     header = [f"{name}, {shown}".removesuffix(", ") for name in ("here", "reference", "expected")]
-    return [f"{escape(metric)} beside {escape(found.source)}:", "", *table(["arm", *header], rows)]
+    differs = f", found at other settings ({escape(found.differs)})" if found.differs else ""
+    return [f"{escape(metric)} beside {escape(found.source)}{differs}:", "", *table(["arm", *header], rows)]

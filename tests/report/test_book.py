@@ -14,13 +14,14 @@ from pages import HOSTILE, Page, browse, drawn, hostile_study, needs_browser
 
 from bnexp.comparison.result import StudyResult, Verdict
 from bnexp.config.options import THEMES
-from bnexp.config.schema import ShowConfig
+from bnexp.config.schema import Published, ShowConfig
 from bnexp.plan import compose
 from bnexp.plan.session import groups
 from bnexp.report import book, markdown
 from bnexp.report.book import Book
 from bnexp.report.claims import Claim, Contents, arrange, tell
 from bnexp.report.published import references
+from bnexp.report.published import told as told_findings
 from bnexp.tracking.store import Store
 
 STUDIES = groups()["study"]
@@ -106,7 +107,8 @@ def test_hostile_strings_stay_text_in_markdown(contents: Contents, made_book: Bo
     assert "<" not in own_tags
     tables = re.findall(r"(?:^\|.*\n)+", re.sub(r"\\.", "", text), re.M)
     measured = [claim for claim in contents.claims if claim.measured]
-    assert len(tables) == len(contents.themes) + len(contents.claims) + len(measured)
+    told = [claim for claim in contents.claims if claim.published]
+    assert len(tables) == len(contents.themes) + len(contents.claims) + len(measured) + len(told)
     assert all(len({line.count("|") for line in table.splitlines()}) == 1 for table in tables)
     assert "{{7" in re.sub(r"\\", "", text)
 
@@ -141,23 +143,54 @@ def _references(result: StudyResult, show: ShowConfig) -> dict[str, float]:
     return {row.arm.arm: row.reference.value for table in references(result, show) for row in table.rows}
 
 
-def test_reference_values_stand_beside_matching_settings_only(claims: dict[str, Claim]) -> None:
+def test_reference_values_stand_beside_those_of_the_same_data(claims: dict[str, Claim]) -> None:
     show = compose.compose(["study=batchnorm"]).study.show
     result = _at_reference(claims["batchnorm"].result)
     assert _references(result, show) == {"none": 61.7, "after_pool": 64.3}
     without = _at_reference(result, **{"optim.momentum": "0.0"})
     assert _references(without, show) == {"none": 51.0, "after_pool": 62.9}
-    for key, value in (("optim.lr", "0.1"), ("train.epochs", "5"), ("data.train_size", "2000"), ("data.name", "svhn")):
-        assert _references(_at_reference(result, **{key: value}), show) == {}
-    varied = _at_reference(result)
-    del varied.settings["optim.lr"]
-    assert _references(varied, show) == {}
+    assert _references(_at_reference(result, **{"data.name": "svhn"}), show) == {}
     assert _references(replace(result, metric="test/loss"), show) == {}
     claim = replace(claims["batchnorm"], references=references(result, show))
     page = Page(book.render(Book([], folder=Path("book-0")), arrange([claim])))
     assert "59 to 64" in page.text
     assert "outside" in page.text  # the synthetic accuracies are those of MNIST
     assert "59 to 64" in markdown.render("", arrange([claim]), {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("optim.lr", "0.1", "optim.lr 0.01 (here 0.1)"),
+        ("train.epochs", "5", "train.epochs 10 (here 5)"),
+        ("data.train_size", "2000", "data.train_size all (here 2000)"),
+    ],
+)
+def test_reference_values_at_other_settings_say_what_differs_and_expect_nothing(
+    claims: dict[str, Claim], key: str, value: str, said: str
+) -> None:
+    show = compose.compose(["study=batchnorm"]).study.show
+    result = _at_reference(claims["batchnorm"].result, **{key: value})
+    (table,) = references(result, show)
+    assert table.differs == said
+    assert [(row.reference.value, row.expected, row.outside) for row in table.rows] == [(61.7, "–", False), (64.3, "–", False)]
+    claim = replace(claims["batchnorm"], references=[table])
+    page = Page(book.render(Book([], folder=Path("book-0")), arrange([claim])))
+    assert f"Found at other settings: {said}." in page.text
+    assert markdown.escape(said) in markdown.render("", arrange([claim]), {})
+    varied = _at_reference(result)
+    del varied.settings["optim.lr"]
+    assert references(varied, show)[0].differs == "optim.lr 0.01 (here varied)"
+
+
+def test_what_others_found_stands_beside_what_was_found_here(claims: dict[str, Claim]) -> None:
+    entry = Published(source="Ioffe 2015", note="2.3 times fewer steps", differs="Inception on ImageNet")
+    (row,) = told_findings(claims["batchnorm"].result, ShowConfig(published={"inception": entry}))
+    assert row.here.startswith("after_pool is ")
+    page = Page(book.render(Book([], folder=Path("book-0")), arrange([replace(claims["batchnorm"], published=[row])])))
+    for text in ("Ioffe 2015", "2.3 times fewer steps", row.here, "Inception on ImageNet"):
+        assert text in page.text
+        assert markdown.escape(text) in markdown.render("", arrange([replace(claims["batchnorm"], published=[row])]), {})
 
 
 def test_the_summary_counts_verdicts(claims: dict[str, Claim], html: str) -> None:
