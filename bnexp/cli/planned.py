@@ -19,11 +19,12 @@ def print_plan(name: str, overrides: list[str], format: Format) -> None:
     from bnexp.cli.printed import plan_notes
     from bnexp.plan.expand import expand_study
     from bnexp.run.forecast import estimate_text
+    from bnexp.run.refining import recalled
     from bnexp.tracking.initial import resolve_starts
     from bnexp.tracking.store import Store
 
     store = Store()
-    plan = expand_study(resolve_starts([f"study={name}", *overrides], store))
+    plan = recalled(expand_study(resolve_starts([f"study={name}", *overrides], store)), store)
     rows, specs = planned_rows(plan, store), planned_runs(plan)
     message(f"{plan.study.name}-{plan.study_id}: {plan.study.question}")
     print_dry_run(rows, specs, store, format)

@@ -34,6 +34,11 @@ class Printed(Listener):
         if self.format is Format.table:
             print_rows(tuning_rows(choices), self.format)
 
+    def refining(self, setting: str, levels: Sequence[float]) -> None:
+        what = "1 level is" if len(levels) == 1 else f"{len(levels)} levels are"
+        named = ", ".join(f"{level:g}" for level in levels)
+        message(f"{what} added to find the largest {setting} that trains: {named}")
+
     def planned(self, plan: StudyPlan, todo: Sequence[RunSpec]) -> None:
         if not self._told_plan:
             stderr().print(plan.study.question, style="bold", markup=False)
@@ -57,10 +62,31 @@ class Printed(Listener):
 
 
 def plan_notes(plan: StudyPlan) -> list[str]:
-    """What one should know of a plan before it trains: how it was fitted to the data, and whether it can reach a verdict."""
+    """What one should know of a plan before it trains: how it was fitted, whether it can reach a verdict, what may be added."""
     from bnexp.comparison.reach import out_of_reach
 
-    return [note for note in (plan.note, out_of_reach(plan.study, len(resolve_seeds(plan.study.seeds)))) if note]
+    reach = out_of_reach(plan.study, len(resolve_seeds(plan.study.seeds)))
+    return [note for note in (plan.note, reach, _what_is_added(plan)) if note]
+
+
+def _what_is_added(plan: StudyPlan) -> str:
+    """How many levels and runs may follow those that are planned; empty if none may."""
+    from bnexp.plan.grid import most_added
+
+    if plan.study.refine.ratio is None:
+        return ""
+    ((name, levels),) = plan.study.factors.items()
+    if plan.added:
+        return f"{len(plan.added)} levels of {name} were added before, to find the largest that trains; more may follow."
+    usual, most = most_added(plan.study, sorted(map(float, levels)))
+    if not most:
+        return ""
+    each = len(plan.study.arms) * len(resolve_seeds(plan.study.seeds))
+    about = f"about {usual}, if the seeds of an arm agree, and " if usual < most else ""
+    return (
+        f"Levels of {name} are added until the largest that trains is known to within a factor of "
+        f"{plan.study.refine.ratio:g}: {about}at most {most}, each with {each} runs."
+    )
 
 
 def _what_runs(plan: StudyPlan, todo: Sequence[RunSpec]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from bnexp.comparison.looks import look_at
 from bnexp.comparison.record import StudyRecord
+from bnexp.comparison.refined import refining_notes
 from bnexp.comparison.result import Status, StudyResult
 from bnexp.comparison.select import StoreRecords, study_facts, study_outcomes
 from bnexp.comparison.tuned import tuning_notes
@@ -32,4 +33,5 @@ def conclude(record: StudyRecord, store: Store) -> StudyResult:
         look=look_at(record.earlier, record.study.max_seeds, unfinished=unfinished),
         overrides=record.overrides,
     )
-    return replace(result, notes=[*result.notes, *tuning_notes(record.tuning, record.study.tune)])
+    told = [*tuning_notes(record.tuning, record.study.tune), *refining_notes(record.study, record.added)]
+    return replace(result, notes=[*result.notes, *told])

@@ -39,6 +39,8 @@ class Contrast:
         p_page: p of Page's test, if that is ``test``.
         unresolved: why equivalence cannot be tested, though there is a margin; empty if it can.
         resolved_by: the override with which it could; empty if there is none.
+        bound: ``at least`` or ``at most`` if the difference is only a bound of the real one, because some values lie beyond
+            what was measured; empty otherwise.
     """
 
     arm: str
@@ -55,6 +57,7 @@ class Contrast:
     p_page: float = math.nan
     unresolved: str = ""
     resolved_by: str = ""
+    bound: str = ""
 
 
 class Records(Protocol):

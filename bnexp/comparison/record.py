@@ -36,6 +36,7 @@ class Content:
         settings: key -> text of what is held fixed and named beside the verdict.
         runs: the planned runs.
         tuning: the best values of the tuned key, one per cell.
+        added: the levels that were added to the study's one factor, to find the largest that trains.
         question_id: hash of what is read of which runs, whatever their seeds; empty in records of bnexp 0.2.
         earlier: when the question was concluded before, oldest first. It is kept here, so that the record needs no other file.
     """
@@ -47,6 +48,7 @@ class Content:
     settings: dict[str, str]
     runs: list[PlannedRun]
     tuning: list[Choice] = field(default_factory=list)
+    added: list[float] = field(default_factory=list)
     question_id: str = ""
     earlier: list[PastLook] = field(default_factory=list)
 
@@ -114,6 +116,8 @@ class Plan(Protocol):
     def specs(self) -> Sequence[RunSpec]: ...
     @property
     def choices(self) -> Sequence[Choice]: ...
+    @property
+    def added(self) -> Sequence[float]: ...
 
 
 def from_plan(plan: Plan, overrides: Sequence[str], store: Store) -> StudyRecord:
@@ -139,6 +143,7 @@ def from_plan(plan: Plan, overrides: Sequence[str], store: Store) -> StudyRecord
         settings=shared_settings([spec.config for spec in plan.specs]) | tuned_setting(plan.choices),
         runs=[PlannedRun(spec.run_id, spec.arm, spec.levels, spec.seed) for spec in plan.specs],
         tuning=list(plan.choices),
+        added=list(plan.added),
         question_id=plan.question_id,
         earlier=earlier,
     )

@@ -176,6 +176,8 @@ class Comparison:
         alpha: level that the adjusted p values had to reach.
         unresolved: why equivalence is not tested, though there is a margin; empty if it is.
         resolved_by: the override with which it could be tested; empty if there is none.
+        bound: ``at least`` or ``at most`` if the difference is only a bound of the real one, because some values lie beyond
+            what was measured; empty otherwise.
         both_untrained: number of pairs in which neither run trained: each diverged or is stuck.
         reference: the level that an interaction is measured from.
         test: the test that decides.
@@ -220,6 +222,7 @@ class Comparison:
     reference: str = ""
     unresolved: str = ""
     resolved_by: str = ""
+    bound: str = ""
     test: Test = Test.paired_t
     p_test: float = math.nan
     low_bca: float = math.nan

@@ -7,12 +7,16 @@ of 2. The measures compare arms without asking at which level to compare them.
 ``width``           octaves around the best level over which accuracy, interpolated linearly in ``x``, stays within 1 pp
                     of the course's own best; it ends at the grid's ends
 ``largest_stable``  ``x`` of the largest level that trains: that ends above the middle between chance and the best accuracy
-                    of the whole study (a diverged run counts at chance). If none trains, one step below the smallest
+                    of the whole study, and neither diverged nor is stuck. If none trains, one step below the smallest
+
+The largest stable level is known to within the step to the next level, at which that run does not train. ``study.refine``
+adds levels there until the step is small (``refined``).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,10 +29,10 @@ from bnexp.comparison.result import Comparison
 from bnexp.comparison.stats import Array
 from bnexp.comparison.text import OCTAVES, effect, factor, magnitude, margin, times
 from bnexp.comparison.words import factor_name
-from bnexp.config.schema import ConfigError
+from bnexp.config.schema import ConfigError, RefineConfig
 
 WITHIN = 1.0  # pp below the best that still count as its neighbourhood
-OCTAVE_MARGIN = 1.0  # a factor of 2, the step of the usual grid, is the smallest change of a level worth acting on
+OCTAVE_MARGIN = 1.0  # a factor of 2 is the smallest change of a level worth acting on
 
 
 def area(x: Array, y: Array) -> float:
@@ -93,16 +97,17 @@ class Measure:
 class Sensitivity(Method):
     """``analysis: sensitivity``: one contrast per measure and pair of arms.
 
-    The largest stable level takes only the values of the grid, so its differences are tested by their signs. Equivalence of
-    the width or the largest stable level is not tested if the steps of the grid are wider than the margin, or if a course
-    ends at an end of the grid before the measure does.
+    The largest stable level takes only the values of the grid, so its differences are tested by their signs. Both arms have
+    the same levels, so a sign is never a matter of the grid. Equivalence of the largest stable level is not tested if a step
+    next to one is wider than the margin, that of the width if any step is; neither is, if a course ends at an end of the grid
+    before the measure does.
     """
 
     compares_metric = True
     expects_divergence = True
 
     def ask(self, asked: Inputs) -> Questions:
-        courses = Courses(asked.results, asked.margin, asked.chance)
+        courses = Courses(asked.results, asked.margin, asked.chance, asked.study.refine)
         contrasts = [
             Contrast(
                 arm=arm,
@@ -115,6 +120,7 @@ class Sensitivity(Method):
                 key=measure.key,
                 unresolved=courses.unresolved(arm, baseline, measure),
                 resolved_by=courses.finer(measure),
+                bound=courses.bound(arm, baseline, measure),
             )
             for index, measure in enumerate(courses.measures)
             for arm, baseline in asked.pairs
@@ -127,7 +133,8 @@ class Sensitivity(Method):
 
     def different(self, c: Comparison) -> str:
         if c.unit == OCTAVES:
-            return f"{_subject(c)} is {_size(c, c.low, c.high)} that of {c.baseline}"
+            size = f"{c.bound} {_size(c, c.low, c.high)}".lstrip()
+            return f"{_subject(c)} is {size} that of {c.baseline}"
         where = c.measure.removeprefix("mean accuracy ")
         more = "more" if c.difference > 0 else "less"
         return f"{where} {c.arm} is {magnitude(c)} {more} accurate than {c.baseline} on average"
@@ -154,11 +161,13 @@ class Courses:
         results: the runs of the study.
         accuracy_margin: that of an accuracy, in pp.
         chance: accuracy of guessing, a fraction; None if it is not known.
+        refine: how levels are added; for the advice on finer ones.
 
     Attributes:
         factor: the key of the factor.
         name: what it is called in sentences.
         levels: the texts of its levels, in order of size.
+        numbers: the levels themselves.
         x: their base-2 logarithms.
         measures: the three measures.
         values: arm -> seed -> the three measures.
@@ -167,14 +176,15 @@ class Courses:
         ConfigError: the metric is no accuracy, or there is not exactly one factor of two or more positive numbers.
     """
 
-    def __init__(self, results: Results, accuracy_margin: float, chance: float | None) -> None:
+    def __init__(self, results: Results, accuracy_margin: float, chance: float | None, refine: RefineConfig) -> None:
         if results.scale.unit != "pp":
             raise ConfigError("study.analysis=sensitivity needs an accuracy as study.metric; set study.metric=test/accuracy.")
-        self.results = results
+        self.results, self._refine = results, refine
         self.factor, numbers = _numeric_factor(results)
         self.name = factor_name(self.factor)
         self.levels = sorted(numbers, key=lambda level: numbers[level])
-        self.x = np.log2([numbers[level] for level in self.levels])
+        self.numbers = [numbers[level] for level in self.levels]
+        self.x = np.log2(self.numbers)
         self.measures = (
             Measure("largest_stable", f"the largest {self.name} at which an arm trains", OCTAVES, OCTAVE_MARGIN),
             Measure(
@@ -191,7 +201,10 @@ class Courses:
         best = max((value for values in results.values.values() for value in values.values()), default=floor)
         threshold = (floor + best) / 2
         self._courses = {arm: {seed: self._course(arm, seed) for seed in self._complete(arm)} for arm in results.arms}
-        self._trains = {arm: {seed: y > threshold for seed, y in courses.items()} for arm, courses in self._courses.items()}
+        self._trains = {
+            arm: {seed: (y > threshold) & ~self._lost(arm, seed) for seed, y in courses.items()}
+            for arm, courses in self._courses.items()
+        }
         self.values = {arm: {seed: self._measure(arm, seed) for seed in courses} for arm, courses in self._courses.items()}
 
     def pair(self, arm: str, baseline: str, index: int) -> Pairs:
@@ -213,19 +226,46 @@ class Courses:
         """Why equivalence in a measure cannot be tested on this grid; empty if it can."""
         if measure.unit != OCTAVES:
             return ""
-        if (step := float(np.diff(self.x).max())) > measure.margin + 1e-9:
-            return f"levels a factor of {factor(step)} apart do not resolve a factor of {factor(measure.margin)}"
         seeds = sorted(self.values[arm].keys() & self.values[baseline].keys())
+        if (step := self._step(arm, baseline, seeds, measure)) > measure.margin + 1e-9:
+            return f"levels a factor of {factor(step)} apart do not resolve a factor of {factor(measure.margin)}"
         open_ended = [seed for seed in seeds if any(self._at_end(name, seed, measure) for name in (arm, baseline))]
         if not open_ended:
             return ""
         return f"in {len(open_ended)} of {len(seeds)} seeds it may lie beyond the levels of the {self.name}"
 
+    def _step(self, arm: str, baseline: str, seeds: Sequence[int], measure: Measure) -> float:
+        """The widest step between levels, octaves, that a measure of both arms rests on; 0 if it rests on none."""
+        steps = np.diff(self.x)
+        if measure.key != "largest_stable":
+            return float(steps.max())
+        places = {self.boundaries(name)[seed] for name in (arm, baseline) for seed in seeds}
+        return max((float(steps[place]) for place in places if 0 <= place < len(steps)), default=0.0)
+
+    def boundaries(self, arm: str) -> dict[int, int]:
+        """Seed -> the place of the largest level that trains, in ``levels``; -1 if none does."""
+        return {seed: int(np.flatnonzero(t)[-1]) if t.any() else -1 for seed, t in self._trains[arm].items()}
+
+    def bound(self, arm: str, baseline: str, measure: Measure) -> str:
+        """``at least`` or ``at most`` if the largest stable levels beyond the grid could only be further apart."""
+        if measure.key != "largest_stable":
+            return ""
+        ours, theirs, last = self.boundaries(arm), self.boundaries(baseline), len(self.levels) - 1
+        seeds = ours.keys() & theirs.keys()
+        up = any(ours[seed] == last or theirs[seed] < 0 for seed in seeds)
+        down = any(theirs[seed] == last or ours[seed] < 0 for seed in seeds)
+        return "" if up == down else "at least" if up else "at most"
+
     def finer(self, measure: Measure) -> str:
-        """The override with levels that resolve the margin, two octaves beyond an end at which some course ends."""
+        """The override with levels that resolve the margin, two octaves beyond an end at which some course ends.
+
+        Where levels are added anyway, all that can be lacking upwards is that the grid may grow more often.
+        """
         if measure.unit != OCTAVES:
             return ""
         ends = np.array([t[[0, -1]] for seeds in self._trains.values() for t in seeds.values()], bool).reshape(-1, 2)
+        if self._refine.ratio is not None and measure.key == "largest_stable" and ends[:, 0].all():
+            return f"study.refine.extensions={self._refine.extensions + 2}" if ends[:, 1].any() else ""
         low = self.x[0] - 2 * bool((~ends[:, 0]).any())
         high = self.x[-1] + 2 * bool(ends[:, 1].any())
         count = 1 + math.ceil((high - low) / measure.margin - 1e-9)
@@ -274,6 +314,9 @@ class Courses:
             f"the best {self.name} lies at an end of the grid; extend the grid for all arms": sum(
                 int(np.argmax(y)) in (0, last) for y in courses
             ),
+            f"a {self.name} does not train, though a smaller and a larger one do; the largest that trains counts": sum(
+                bool((np.diff(np.flatnonzero(t)) > 1).any()) for t in trains
+            ),
         }
         return [f"{arm}: in {count} of {len(courses)} seeds {what}." for what, count in cases.items() if count]
 
@@ -282,6 +325,10 @@ class Courses:
 
     def _course(self, arm: str, seed: int) -> Array:
         return np.array([self.results.values[arm, level][seed] for level in self.levels], float)
+
+    def _lost(self, arm: str, seed: int) -> NDArray[np.bool_]:
+        """(L,) whether the run at each level diverged or is stuck."""
+        return np.array([seed in self.results.untrained(arm, level) for level in self.levels])
 
     def _measure(self, arm: str, seed: int) -> tuple[float, float, float]:
         y, trains = self._courses[arm][seed], self._trains[arm][seed]

@@ -189,6 +189,7 @@ def _estimate(contrast: Contrast, d: stats.Array, look: Look, alpha: float) -> C
         reference=contrast.reference,
         unresolved=unresolved,
         resolved_by=contrast.resolved_by,
+        bound=contrast.bound,
         test=test,
         p_test=p_test,
         low_bca=bootstrap.low,

@@ -407,6 +407,21 @@ class TuneConfig:
 
 
 @dataclass
+class RefineConfig:
+    """How a sensitivity study adds levels to its grid, the same for every arm and seed, to find the largest that trains."""
+
+    ratio: float | None = key(
+        None,
+        "add levels until the largest that trains and the next one are at most this factor apart; null: add none",
+        above=1.0,
+        identity=False,
+    )
+    extensions: int = key(
+        4, "how many times the grid may grow upwards while its largest level trains; 0: never", low=0, high=20, identity=False
+    )
+
+
+@dataclass
 class Decides:
     """Comparisons that decide a study, and what its claim predicts of them. A key that is left out allows all values."""
 
@@ -508,6 +523,7 @@ class StudyConfig:
         factory=list, help="overrides of the run that each run starts from; empty: no pretraining", identity=False
     )
     tune: TuneConfig = key(factory=TuneConfig, help="own best value of a key for each arm", identity=False)
+    refine: RefineConfig = key(factory=RefineConfig, help="levels that are added to those of the one factor", identity=False)
     show: ShowConfig = key(factory=ShowConfig, help="what reports show beside the answer", identity=False)
     id: str = key("", "hash of the study with its runs; set by the study sweeper", identity=False)
     arm: str = key("", "arm of this run; set by the study sweeper", identity=False)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from bnexp.config.keys import did_you_mean, final_metrics, metric_unit, schema_keys
-from bnexp.config.options import Direction
+from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
 from bnexp.config.validate import MAX_RUNS, check_name, resolve_seeds
 from bnexp.plan.deciding import check_decides
@@ -48,6 +48,8 @@ def check(study: StudyConfig, fixed: Sequence[str], swept: Sequence[str]) -> Non
     check_shown(study)
     if study.tune.grid:
         _check_tuning(study, fixed)
+    if study.refine.ratio is not None:
+        _check_refining(study)
     if study.pretrain and "train.init_from" in varied_keys(study) | set(fixed):
         raise ConfigError(f"train.init_from is set by study.pretrain of {where}; leave one of the two out.")
 
@@ -136,6 +138,19 @@ def _check_linear_rule(study: StudyConfig) -> None:
     if not isinstance(sizes, list) or rule.batch_size not in sizes:
         there = ", ".join(map(str, sizes)) or "none"
         raise ConfigError(f"{key} has batch_size={rule.batch_size}: it must be a level of {BATCH_SIZE}; there is {there}.")
+
+
+def _check_refining(study: StudyConfig) -> None:
+    """Refuse to refine levels between which there is no middle, or of which no largest one is looked for."""
+    where = f"study.refine.ratio={study.refine.ratio:g} of study {study.name}"
+    if study.analysis is not Analysis.sensitivity:
+        raise ConfigError(f"{where} goes with study.analysis=sensitivity, not {study.analysis}; set study.refine.ratio=null.")
+    ((name, levels),) = study.factors.items()
+    if not isinstance(levels, list) or name not in [info.name for info in schema_keys() if info.is_number]:
+        raise ConfigError(
+            f"{where} needs a list of levels of a key whose value is a number, like optim.lr, and not of {name}; set "
+            "study.refine.ratio=null."
+        )
 
 
 def check_runs(study: StudyConfig, configs: Sequence[RunConfig]) -> None:

@@ -19,6 +19,7 @@ from bnexp.data.amount import budget_note
 from bnexp.plan.budget import TRAIN_SIZE, budgeted, fitting, spread
 from bnexp.plan.checks import check, check_pretraining, check_runs
 from bnexp.plan.compose import Composer, to_config
+from bnexp.plan.grid import as_level
 from bnexp.plan.session import groups, load, session
 from bnexp.plan.spec import RunSpec, digest, plain
 from bnexp.plan.study import Choice, Job, as_job, merge, pretraining_job, varied_keys
@@ -79,6 +80,7 @@ class StudyPlan:
         runs: its runs.
         master: Hydra's composition with the overrides that all runs share.
         choices: the tuned values; empty before tuning, and if nothing is tuned.
+        added: the levels that were added to its one factor, ascending (``study.refine``).
         note: a sentence on how it was fitted to the data; empty if it was not.
     """
 
@@ -90,6 +92,7 @@ class StudyPlan:
     _compose: Composer = field(repr=False, compare=False)
     _shared: Job = field(repr=False, compare=False)
     choices: list[Choice] = field(default_factory=list)
+    added: list[float] = field(default_factory=list)
     note: str = ""
 
     @property
@@ -124,6 +127,19 @@ class StudyPlan:
     def with_choices(self, choices: list[Choice]) -> StudyPlan:
         """The plan with the chosen values in its runs. The study and its id stay the same: they say how values are chosen."""
         return replace(self, choices=choices, runs=self.batch(study_jobs(self.study, choices)).marked(self.study_id))
+
+    def with_levels(self, levels: Sequence[float]) -> StudyPlan:
+        """The plan with further levels of its one factor, for all arms and seeds, and with nothing tuned.
+
+        Its ids stay the same: the study says how levels are chosen, and its question is not a matter of how finely it is asked.
+        """
+        if not levels:
+            return self
+        ((name, known),) = self.study.factors.items()
+        further = [as_level(name, level) for level in levels]
+        study = replace(self.study, factors={name: sorted([*known, *further], key=float)})
+        runs = self.batch(study_jobs(study)).marked(self.study_id)
+        return replace(self, study=study, runs=runs, choices=[], added=sorted([*self.added, *further]))
 
 
 def expand_study(overrides: Sequence[str]) -> StudyPlan:
@@ -223,6 +239,8 @@ def _definition(study: StudyConfig) -> dict[str, Any]:
     """The keys of a study that decide its id: what it asks and how it finds the answer."""
     given = {name: value for name, value in asdict(study).items() if name not in PRESENTED}
     del given["tune"]["max_values"]  # the grid says it
+    if study.refine.ratio is None:
+        del given["refine"]
     return dict(plain(given if study.tune.grid else given | {"tune": None}))
 
 

@@ -18,6 +18,7 @@ from bnexp.plan.spec import RunSpec, unique
 from bnexp.plan.study import Choice, texts_of
 from bnexp.run import runner
 from bnexp.run.arrange import arrange, prepare_workers
+from bnexp.run.refining import next_levels, recalled
 from bnexp.run.seeds import Clock, growing, next_number, parse_time, why_stop
 from bnexp.run.tuning import tune
 from bnexp.tracking.initial import resolve_starts
@@ -35,6 +36,9 @@ class Listener:
 
     def tuned(self, choices: Sequence[Choice]) -> None:
         """These values were chosen."""
+
+    def refining(self, setting: str, levels: Sequence[float]) -> None:
+        """These levels of ``setting`` are added for all arms and seeds, to find the largest that trains."""
 
     def planned(self, plan: StudyPlan, todo: Sequence[RunSpec]) -> None:
         """The study is recorded, and the runs in ``todo`` are about to train."""
@@ -144,7 +148,7 @@ class _Running:
         self._prepared = Prepared()
         plan = expand(hydra.loader, hydra.overrides)
         self._launch = _launch(hydra, plan, store, self._prepared)
-        self._plan = _tuned(plan, store, self._launch, self._prepared, listener)
+        self._plan = self._tuned(recalled(plan, store))
         self._is_new = False  # something trained, or the study was not concluded before
 
     @property
@@ -159,7 +163,7 @@ class _Running:
 
     def once(self) -> tuple[StudyRecord, StudyResult]:
         """Train all planned runs, then compare them."""
-        return self._advance(self._plan)
+        return self._advance(len(self._plan.seeds))
 
     def until_settled(self, clock: Clock, at_most: int | None) -> tuple[StudyRecord, StudyResult]:
         """Add seeds until every deciding comparison is settled, none can be, or the largest number or the time is reached."""
@@ -169,7 +173,7 @@ class _Running:
         now = max(next_number(0, most, 1), trained)
         while True:
             start = monotonic()
-            record, result = self._advance(self._plan.first(now))
+            record, result = self._advance(now)
             clock.trained(monotonic() - start, now - trained)
             trained = now
             look = look_at(record.earlier, most, unfinished=False)
@@ -195,11 +199,20 @@ class _Running:
         one = self._plan.first(1).specs
         return math.ceil(arrange(one).workers / len(unique(one)))
 
-    def _advance(self, plan: StudyPlan) -> tuple[StudyRecord, StudyResult]:
-        """Record the study with these runs, train those that have no record yet, and compare.
+    def _advance(self, num_seeds: int) -> tuple[StudyRecord, StudyResult]:
+        """Train the runs of the first seeds that have no record yet, add levels and train those, until none is to add; compare.
 
         After Ctrl-C the runs that are there are compared, before KeyboardInterrupt goes on.
         """
+        record = self._train(self._plan.first(num_seeds))
+        while levels := next_levels(self._plan.first(num_seeds), self._store):
+            self._listener.refining(next(iter(self._plan.study.factors)), levels)
+            self._plan = self._tuned(self._plan.with_levels(levels))
+            record = self._train(self._plan.first(num_seeds))
+        return record, _concluded(record, self._store)
+
+    def _train(self, plan: StudyPlan) -> StudyRecord:
+        """Record the study with these runs, and train those that have no record yet."""
         record = from_plan(plan, self._overrides, self._store)
         was_concluded = record.concluded
         record.save()
@@ -214,7 +227,19 @@ class _Running:
             if any(outcome.status is not Status.missing for outcome in result.outcomes):
                 self._listener.concluded(result)
             raise
-        return record, _concluded(record, self._store)
+        return record
+
+    def _tuned(self, plan: StudyPlan) -> StudyPlan:
+        """:func:`tune`, while the listener is told."""
+
+        def train(batch: Batch) -> None:
+            self._listener.tuning(plan.study.tune.setting, len(batch.jobs))
+            self._launch([batch])
+
+        tuned = tune(plan, self._store, train, self._prepared)
+        if tuned.choices:
+            self._listener.tuned(tuned.choices)
+        return tuned
 
 
 def _concluded(record: StudyRecord, store: Store) -> StudyResult:
@@ -238,16 +263,3 @@ def _launch(hydra: Session, plan: StudyPlan, store: Store, prepared: Prepared) -
             hydra.launch(runner.run_job, plan.master, [texts_of(job) for job in phase.jobs])
 
     return together if plan.launcher == "cohort" else one_by_one
-
-
-def _tuned(plan: StudyPlan, store: Store, launch: Launch, prepared: Prepared, listener: Listener) -> StudyPlan:
-    """:func:`tune`, while the listener is told."""
-
-    def train(batch: Batch) -> None:
-        listener.tuning(plan.study.tune.setting, len(batch.jobs))
-        launch([batch])
-
-    plan = tune(plan, store, train, prepared)
-    if plan.choices:
-        listener.tuned(plan.choices)
-    return plan

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bnexp.config.keys import schema_keys
 from bnexp.config.schema import ConfigError
-from bnexp.config.validate import check_range
 from bnexp.data.shown import Prepared
 from bnexp.plan.expand import Batch, StudyPlan
+from bnexp.plan.grid import is_allowed, next_level
 from bnexp.plan.spec import RunSpec
 from bnexp.plan.study import Choice, tuned_cells, tuning_jobs, with_linear_rule
 from bnexp.run.runner import objective, unfinished
@@ -99,22 +98,7 @@ def extended(grid: Sequence[float], choices: Sequence[Choice]) -> list[float]:
         grid: values tried, ascending.
         choices: the best value of each cell.
     """
-    best = {choice.value for choice in choices}
-    below = [_next(grid[1], grid[0])] if grid[0] in best else []
-    above = [_next(grid[-2], grid[-1])] if grid[-1] in best else []
-    info = next(info for info in schema_keys() if info.name == choices[0].setting)
-
-    def allowed(value: float) -> bool:
-        if info.is_integer and not value.is_integer():
-            return False
-        try:
-            check_range(info, value)
-        except ConfigError:
-            return False
-        return True
-
-    return [*filter(allowed, below), *grid, *filter(allowed, above)]
-
-
-def _next(before: float, last: float) -> float:
-    return float(f"{last * last / before:.6g}")
+    best, setting = {choice.value for choice in choices}, choices[0].setting
+    below = [next_level(grid[1], grid[0])] if grid[0] in best else []
+    above = [next_level(grid[-2], grid[-1])] if grid[-1] in best else []
+    return [*(v for v in below if is_allowed(setting, v)), *grid, *(v for v in above if is_allowed(setting, v))]

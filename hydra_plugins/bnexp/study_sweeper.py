@@ -24,7 +24,8 @@ ConfigStore.instance().store(group="hydra/sweeper", name="study", node=StudySwee
 class StudySweeper(Sweeper):
     """Composes and validates every run of a study before the launcher starts the first one.
 
-    The runs that tune train first, if there are any, then the pretrainings, then the study's own runs.
+    The runs that tune train first, if there are any, then the pretrainings, then the study's own runs, then those at levels
+    that the study adds.
     """
 
     launcher: Launcher
@@ -41,11 +42,21 @@ class StudySweeper(Sweeper):
         from bnexp.config.overrides import parse
         from bnexp.plan.expand import expand
         from bnexp.plan.session import groups
+        from bnexp.run.refining import next_levels, recalled
         from bnexp.run.tuning import tune
         from bnexp.tracking.store import Store
 
-        plan = tune(expand(self.loader, parse(arguments, groups(), self.loader)), Store(), self._launch)
-        return [self._launch(phase) for phase in plan.runs.phases]
+        store = Store()
+        plan = tune(recalled(expand(self.loader, parse(arguments, groups(), self.loader)), store), store, self._launch)
+        done = [self._launch(phase) for phase in plan.runs.phases]
+        launched = {spec.run_id for phase in plan.runs.phases for spec in phase.specs}
+        while levels := next_levels(plan, store):
+            plan = tune(plan.with_levels(levels), store, self._launch)
+            for phase in plan.runs.phases:
+                further = {spec.run_id for spec in phase.specs} - launched
+                done += [self._launch(phase.only(further))] if further else []
+                launched |= further
+        return done
 
     def _launch(self, batch: "Batch") -> Any:
         from bnexp.plan.study import texts_of
