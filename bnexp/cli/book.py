@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bnexp.cli.output import SOME_FAILED, Format, Row, message, print_rows, sentence
-from bnexp.cli.printed import Printed
+from bnexp.cli.printed import Printed, what_is_added
 from bnexp.cli.result import went_wrong
 from bnexp.config.schema import ConfigError
 from bnexp.run.book import BookListener, compare_again, run_book
@@ -124,7 +124,7 @@ def print_plans(overrides: list[str], format: Format) -> None:
         except ConfigError as error:
             message(f"study {name} cannot run: {error}")
             continue
-        notes |= {plan.note: None} if plan.note else {}
+        notes |= dict.fromkeys(note for note in (plan.note, what_is_added(plan)) if note)
         finished = store.finished([spec.run_id for spec in specs])
         new = {s.run_id: s for s in specs if s.run_id not in todo and s.run_id not in finished}
         todo |= new

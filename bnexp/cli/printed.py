@@ -66,10 +66,10 @@ def plan_notes(plan: StudyPlan) -> list[str]:
     from bnexp.comparison.reach import out_of_reach
 
     reach = out_of_reach(plan.study, len(resolve_seeds(plan.study.seeds)))
-    return [note for note in (plan.note, reach, _what_is_added(plan)) if note]
+    return [note for note in (plan.note, reach, what_is_added(plan)) if note]
 
 
-def _what_is_added(plan: StudyPlan) -> str:
+def what_is_added(plan: StudyPlan) -> str:
     """How many levels and runs may follow those that are planned; empty if none may."""
     from bnexp.plan.grid import most_added
 
@@ -77,14 +77,15 @@ def _what_is_added(plan: StudyPlan) -> str:
         return ""
     ((name, levels),) = plan.study.factors.items()
     if plan.added:
-        return f"{len(plan.added)} levels of {name} were added before, to find the largest that trains; more may follow."
+        what = "1 level" if len(plan.added) == 1 else f"{len(plan.added)} levels"
+        return f"{plan.study.name}: {what} of {name} added before, to find the largest that trains; more may follow."
     usual, most = most_added(plan.study, sorted(map(float, levels)))
     if not most:
         return ""
     each = len(plan.study.arms) * len(resolve_seeds(plan.study.seeds))
     about = f"about {usual}, if the seeds of an arm agree, and " if usual < most else ""
     return (
-        f"Levels of {name} are added until the largest that trains is known to within a factor of "
+        f"{plan.study.name}: levels of {name} are added until the largest that trains is known to within a factor of "
         f"{plan.study.refine.ratio:g}: {about}at most {most}, each with {each} runs."
     )
 

@@ -80,6 +80,7 @@ def _runs(study: StudyConfig) -> tuple[str, list[Job]]:
     text += f" readings of {len(own)} runs" if len(own) < len(planned) else ""
     parts = [f"{len(tuning)} that tune" if tuning else "", f"{len(first)} to start from" if first else ""]
     after = " and ".join(part for part in parts if part)
+    text += ", and those at levels that are added" if study.refine.ratio is not None else ""
     return text + (f", after {after}" if after else ""), [*trained(tuning), *first, *own]
 
 

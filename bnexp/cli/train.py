@@ -62,6 +62,9 @@ def _print_plan(overrides: list[str], multirun: bool, format: Format) -> None:
     finished = store.finished([spec.run_id for spec in specs])
     rows = [{**_row(spec), "state": "finished" if spec.run_id in finished else "to train"} for spec in specs]
     print_dry_run(rows, specs, store, format)
+    if multirun and any(spec.config.study.refine.ratio is not None for spec in specs):
+        name = specs[0].config.study.name
+        message(f"Runs at further levels follow; how many at most says bnexp study {name} --dry-run.")
 
 
 def _recorded_row(spec: RunSpec, record: RecordedRun) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from bnexp.config.keys import did_you_mean, final_metrics, metric_unit, schema_keys
 from bnexp.config.options import Analysis, Direction
@@ -151,6 +152,18 @@ def _check_refining(study: StudyConfig) -> None:
             f"{where} needs a list of levels of a key whose value is a number, like optim.lr, and not of {name}; set "
             "study.refine.ratio=null."
         )
+    if low := [level for level in levels if not _is_positive(level)]:
+        raise ConfigError(
+            f"{where} needs levels above 0, and not {name}={low[0]}; leave it out, or set study.refine.ratio=null."
+        )
+
+
+def _is_positive(level: Any) -> bool:
+    """Whether a level is a number above 0, or its text."""
+    try:
+        return 0 < float(level) < math.inf
+    except (TypeError, ValueError):
+        return False
 
 
 def check_runs(study: StudyConfig, configs: Sequence[RunConfig]) -> None:

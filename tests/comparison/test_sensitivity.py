@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from made_outcomes import outcome, result, study
 
-from bnexp.comparison.result import Outcome, Status, Verdict
+from bnexp.comparison.result import Comparison, Outcome, Status, Verdict
 from bnexp.comparison.sensitivity import area, largest_stable, width
 from bnexp.config.options import Analysis
 from bnexp.config.schema import ConfigError, Decides
@@ -138,6 +139,76 @@ def test_ends_of_the_grid_are_named() -> None:
     assert "bn: in 7 of 7 seeds the best learning rate lies at an end of the grid; extend the grid for all arms." in notes
     falling = [outcome(arm, 0, 0.9 - 0.1 * k, optim__lr=lr) for arm in ("none", "bn") for k, lr in enumerate(RATES)]
     assert "none: in 1 of 1 seeds the best learning rate lies at an end of the grid" in " ".join(result(made, falling).notes)
+
+
+def at_rates(rates: Sequence[float], edges: dict[str, Sequence[float]], **keys: Any) -> list[Outcome]:
+    """Runs at 97 % up to the edge of their arm and seed, and at chance beyond it."""
+    return [
+        outcome(arm, seed, 0.97 if rate <= edge else 0.1, optim__lr=rate, **keys)
+        for rate in rates
+        for arm, own in edges.items()
+        for seed, edge in enumerate(own)
+    ]
+
+
+def largest(outcomes: list[Outcome], **keys: Any) -> Comparison:
+    return result(study("none", "bn", analysis=Analysis.sensitivity, **keys), outcomes).comparisons[0]
+
+
+ALIKE = {"none": [0.04] * 6, "bn": [0.04, 0.04, 0.06, 0.04, 0.04, 0.04]}
+
+
+def test_only_the_steps_next_to_the_largest_level_that_trains_decide_whether_it_is_resolved() -> None:
+    wide_elsewhere = largest(at_rates([0.001, 0.04, 0.06, 0.08, 10.0], ALIKE), direction="greater")
+    assert (wide_elsewhere.unresolved, wide_elsewhere.verdict) == ("", Verdict.REFUTED)
+    wide_there = largest(at_rates([0.001, 0.002, 0.004, 0.04, 0.06, 0.2], ALIKE), direction="greater")
+    assert wide_there.unresolved == "levels a factor of 3.33 apart do not resolve a factor of 2"
+    assert wide_there.verdict is Verdict.INCONCLUSIVE
+
+
+def test_six_seeds_can_settle_it_by_their_signs() -> None:
+    found = largest(at_rates([0.01, 0.02, 0.03, 0.04], {"none": [0.01] * 6, "bn": [0.02, 0.03] * 3}), direction="greater")
+    assert (found.p_test, found.verdict) == (2 / 2**6, Verdict.SUPPORTED)
+
+
+def test_a_run_that_diverged_or_is_stuck_does_not_train_however_accurate_it_is() -> None:
+    rows = at_rates([0.01, 0.02], {"none": [0.02], "bn": [0.02]})
+    assert largest(rows).difference == 0
+    for why in ({"status": Status.diverged}, {"stuck": "training accuracy 10.0 %"}):
+        lost = [replace(o, **why) if (o.arm, o.levels["optim.lr"]) == ("none", 0.02) else o for o in rows]
+        assert largest(lost).difference == 1
+
+
+@pytest.mark.parametrize(
+    ("none", "bn", "bound"),
+    [
+        ([0.02, 0.02], [0.03, 0.03], ""),
+        ([0.02, 0.02], [0.03, 0.04], "at least"),  # the largest rate is 0.04
+        ([0.02, 0.04], [0.03, 0.03], "at most"),
+        ([0.02, 0.001], [0.03, 0.03], "at least"),  # the smallest is 0.01
+        ([0.02, 0.02], [0.001, 0.02], "at most"),
+        ([0.02, 0.04], [0.04, 0.02], ""),  # it could go either way
+    ],
+)
+def test_what_lies_beyond_the_levels_makes_a_difference_a_bound(none: list[float], bn: list[float], bound: str) -> None:
+    found = result(
+        study("none", "bn", analysis=Analysis.sensitivity), at_rates([0.01, 0.02, 0.03, 0.04], {"none": none, "bn": bn})
+    )
+    assert [c.bound for c in found.comparisons] == [bound, "", ""]
+    assert (f"trains is {bound} " in found.answer) == bool(bound)
+
+
+def test_a_level_between_others_that_does_not_train_is_named() -> None:
+    rows = at_rates([0.01, 0.02, 0.03, 0.04], {"none": [0.03], "bn": [0.03]})
+    odd = [replace(o, value=0.1) if (o.arm, o.levels["optim.lr"]) == ("bn", 0.02) else o for o in rows]
+    told = (
+        "bn: in 1 of 1 seeds a learning rate does not train, though a smaller and a larger one do; the largest that trains "
+        "counts."
+    )
+    made = study("none", "bn", analysis=Analysis.sensitivity)
+    assert told in result(made, odd).notes
+    assert not [note for note in result(made, rows).notes if "does not train" in note]
+    assert result(made, odd).comparisons[0].difference == 0
 
 
 def test_a_course_with_a_hole_is_left_out_and_listed() -> None:

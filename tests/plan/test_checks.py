@@ -9,13 +9,24 @@ from typing import Any
 import pytest
 
 from bnexp.config.options import Analysis, DataName, Direction, NormKind
-from bnexp.config.schema import ConfigError, Decides, Published, Reference, RunConfig, ShowConfig, StudyConfig, TuneConfig
+from bnexp.config.schema import (
+    ConfigError,
+    Decides,
+    Published,
+    Reference,
+    RefineConfig,
+    RunConfig,
+    ShowConfig,
+    StudyConfig,
+    TuneConfig,
+)
 from bnexp.plan import compose, expand
 from bnexp.plan.checks import check, check_pretraining, check_runs
 from tests.changed import changed
 
 ARMS = {"none": ["norm=none"], "batch": ["norm=batch"]}
 TWO, THREE, MAPPED = {"optim.lr": [1, 2]}, {"optim.lr": [1, 2, 3]}, {"place": {"early": ["norm.placement=both"], "late": []}}
+REFINED = {"refine": RefineConfig(ratio=1.5)}
 TUNED = {"tune": TuneConfig(grid=[0.1, 0.2])}
 
 
@@ -25,6 +36,10 @@ def study(**keys: Any) -> StudyConfig:
 
 def analysis(name: str, **keys: Any) -> StudyConfig:
     return study(analysis=Analysis(name), baseline="none", **keys)
+
+
+def refining(factors: dict[str, Any]) -> StudyConfig:
+    return analysis("sensitivity", factors=factors, **REFINED)
 
 
 def tuning(setting: str = "optim.lr", grid: tuple[float, ...] = (0.1, 0.2), seeds: tuple[int, ...] = (7,)) -> StudyConfig:
@@ -56,6 +71,12 @@ def tuning(setting: str = "optim.lr", grid: tuple[float, ...] = (0.1, 0.2), seed
         (analysis("sensitivity", factors=TWO, metric="train_eval/loss"), ".*needs an accuracy as study.metric; set"),
         (analysis("sensitivity", factors=TWO, metrics={"batch": "test/loss"}), ".*needs an accuracy as study.metric; set"),
         (analysis("sensitivity", factors=TWO, metric="test/loss", metrics=dict.fromkeys(ARMS, "test/accuracy")), None),
+        (refining({"optim.lr": ["0.1", 1]}), None),
+        (study(factors=TWO, **REFINED), "study.refine.ratio=1.5 of study made goes with study.analysis=sensitivity, not lev"),
+        (refining({"a": {"1": [], "2": []}}), ".*needs a list of levels of a key whose value is a number, .* not of a; set"),
+        (refining({"norm": [1, 2]}), ".*needs a list of levels of a key whose value is a number, .* and not of norm; set"),
+        (refining({"optim.lr": [0, 1]}), ".*needs levels above 0, and not optim.lr=0; leave it out"),
+        (refining({"optim.lr": [1, "x"]}), ".*needs levels above 0, and not optim.lr=x; leave it out"),
         (analysis("levels", metric="test/loss"), None),
         (analysis("trend", factors=THREE), None),
         (analysis("trend", factors=TWO), ".*exactly one factor, of at least three levels in order, in study.factors"),
