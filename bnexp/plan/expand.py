@@ -136,7 +136,7 @@ class StudyPlan:
         if not levels:
             return self
         ((name, known),) = self.study.factors.items()
-        further = [as_level(name, level) for level in levels]
+        further = [as_level(level) for level in levels]
         study = replace(self.study, factors={name: sorted([*known, *further], key=float)})
         runs = self.batch(study_jobs(study)).marked(self.study_id)
         return replace(self, study=study, runs=runs, choices=[], added=sorted([*self.added, *further]))

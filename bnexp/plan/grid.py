@@ -46,9 +46,9 @@ def middle(setting: str, low: float, high: float, ratio: float) -> float | None:
     return rounded if low < rounded < high else None
 
 
-def as_level(setting: str, value: float) -> float:
-    """The value as its key writes it: an integer for a key of integers."""
-    return int(value) if _info(setting).is_integer else value
+def as_level(value: float) -> float:
+    """The value as a study file would write it: without a fraction if it has none, which a key of integers needs."""
+    return int(value) if float(value).is_integer() else value
 
 
 def continued(setting: str, grid: Sequence[float], extensions: int) -> list[float]:

@@ -265,12 +265,16 @@ def test_added_levels_are_tuned_like_the_others(pretend: Any) -> None:
     result = bnexp.run_study("initialization", [*RATES, *tuned, "study.refine.extensions=1"], report=False)
     gains = {o.levels["model.init.gain"] for o in result.outcomes}
     assert gains == {1, 2, 4, 8}
+    assert "gain=8" in {o.level for o in result.outcomes}
     searched = {(s.arm, s.levels["model.init.gain"]) for s in trained if s.seed == 7}
     assert searched == {(arm, gain) for arm in ("none", "batch") for gain in gains}
     assert len({s.config.optim.lr for s in trained if s.seed == 0}) == 1  # the smallest that was tried
 
 
 def test_levels_stay_within_what_the_key_allows() -> None:
+    refined = ["study.analysis=sensitivity", "study.refine.ratio=1.42", "train.batch_size=16,64"]
+    sizes = expand_study(["study=batchnorm", "data=digits", "study.seeds=1", *refined])
+    assert {config.train.batch_size for config in sizes.with_levels([32.0]).configs} == {16, 32, 64}
     assert continued("optim.momentum", [0.6, 0.9], 4) == []  # 1.35 is no momentum
     assert continued("optim.lr", [0.1, 0.3], 2) == pytest.approx([0.9, 2.7])
     assert continued("train.batch_size", [2, 3], 2) == []  # no batch has 4.5 images
