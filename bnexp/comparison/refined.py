@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from bnexp.comparison.course import Courses
 from bnexp.comparison.pairing import Results
 from bnexp.comparison.result import Outcome
-from bnexp.comparison.sensitivity import Courses
 from bnexp.comparison.words import factor_name
 from bnexp.config.schema import StudyConfig
 from bnexp.plan.grid import continued, middle

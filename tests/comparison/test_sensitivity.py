@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from made_outcomes import outcome, result, study
 
+from bnexp.comparison.course import area, largest_stable, width
 from bnexp.comparison.result import Comparison, Outcome, Status, Verdict
-from bnexp.comparison.sensitivity import area, largest_stable, width
 from bnexp.config.options import Analysis
 from bnexp.config.schema import ConfigError, Decides
 
