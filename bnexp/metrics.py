@@ -6,9 +6,12 @@ Names of metrics and their units (``config/keys.py`` lists the names):
 
 ``train/loss`` ``val/loss`` ``test/loss``              mean cross entropy, nats
 ``train/accuracy`` ``val/accuracy`` ``test/accuracy``  fraction of images, 0 to 1
+``val/ece`` ``test/ece``                               expected calibration error over 15 bins of confidence, 0 to 1
 ``learning_rate``                                      rate of the epoch's last step
 ``time/epoch_seconds``                                 time of the training part of the epoch, seconds
 ``time/images_per_second``                             training images of this run per second
+
+Mean cross entropy is also the negative log-likelihood per image: ``test/loss`` is the NLL of papers on calibration.
 
 The probes that are on add theirs, see ``training/probes``. A new metric is named in ``config/keys.py`` and computed in
 ``training/engine.py``.
@@ -23,6 +26,10 @@ from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
+
+# Edges of the 15 bins of confidence, each open below and closed above. They are in the precision of recorded probabilities, so
+# that a confidence on an edge falls into the same bin wherever it is counted.
+CONFIDENCE_EDGES: Float32 = np.arange(16, dtype=np.float32) / np.float32(15)
 
 
 @dataclass(frozen=True)

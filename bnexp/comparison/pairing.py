@@ -12,7 +12,7 @@ import numpy as np
 from bnexp.comparison.result import Outcome, Status
 from bnexp.comparison.stats import Array, Interval, mean_interval
 from bnexp.comparison.text import level_unit
-from bnexp.config.keys import metric_unit
+from bnexp.config.keys import is_accuracy, metric_unit
 from bnexp.config.schema import ConfigError
 
 Cell = tuple[str, str]  # (arm, level)
@@ -258,4 +258,6 @@ def _chance_value(metric: str, scale: Scale, chance: float | None) -> float | No
     """What a network that guesses would have; None if that is not known, as for what probes measure."""
     if chance is None or not scale.unit or metric.split("/")[0] not in ("train", "val", "test", "statistics"):
         return None
-    return chance * scale.factor if scale.unit == "pp" else -math.log(chance)
+    if scale.unit == "pp":  # a network that guesses has no calibration error of its own: it depends on what it is confident of
+        return chance * scale.factor if is_accuracy(metric) else None
+    return -math.log(chance)

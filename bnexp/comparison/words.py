@@ -27,6 +27,8 @@ MEASURES = {
     "cost/step_ratio": "time of a training step, relative to the network without norm,",
     "cost/activation_mib": "memory of the activations in MiB",
     "cost/parameters": "number of parameters",
+    "val/ece": "expected calibration error on validation images",
+    "test/ece": "expected calibration error",
     "gap/loss": "gap between validation and training loss",
     "gap/accuracy": "gap between training and validation accuracy",
 }

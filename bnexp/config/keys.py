@@ -38,10 +38,17 @@ PROBE_METRICS: dict[str, tuple[str, ...]] = {
     item.name: item.metadata["records"] for item in fields(ProbeConfig) if item.metadata["records"]
 }
 
-# What every run records for each part of the data, and whether larger or smaller values are better.
 SPLITS = ("train", "val", "test")
-OF_SPLIT = {"loss": "min", "accuracy": "max"}
 OF_TRAINING = ("learning_rate", "time/epoch_seconds", "time/images_per_second")
+
+
+def of_split(split: str) -> dict[str, str]:
+    """What every run records of a part of the data, and whether smaller (``min``) or larger (``max``) values are better.
+
+    The expected calibration error needs one network for all images, so the running values of training have none.
+    """
+    evaluated = {} if split == "train" else {"ece": "min"}
+    return {"loss": "min", "accuracy": "max", **evaluated}
 
 
 def final_metrics(config: RunConfig) -> list[str]:
@@ -50,7 +57,7 @@ def final_metrics(config: RunConfig) -> list[str]:
     probed = [metric for probe, metrics in PROBE_METRICS.items() if getattr(config.probe, probe) for metric in metrics]
     missing = _undefined(config)
     return [
-        *(f"{split}/{name}" for split in splits for name in OF_SPLIT),
+        *(f"{split}/{name}" for split in splits for name in of_split(split)),
         *OF_TRAINING,
         *(metric for metric in probed if metric not in missing),
     ]
@@ -67,9 +74,16 @@ def _undefined(config: RunConfig) -> set[str]:
     return undefined
 
 
+def is_accuracy(metric: str) -> bool:
+    """Whether a metric is an accuracy or a difference of two, recorded as a fraction."""
+    return "accuracy" in metric or metric.startswith("statistics/")
+
+
 def metric_unit(metric: str) -> str:
-    """The unit a metric is shown in: ``pp`` for accuracies, ``nats`` for losses, empty if it is shown as recorded."""
-    if "accuracy" in metric or metric.startswith("statistics/"):
+    """The unit a metric is shown in: ``pp`` for accuracies and calibration errors, which are differences of accuracies from
+    confidences; ``nats`` for losses; empty if it is shown as recorded.
+    """
+    if is_accuracy(metric) or metric.endswith("/ece"):
         return "pp"
     return "nats" if "loss" in metric else ""
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bnexp.config.keys import did_you_mean, final_metrics, metric_unit, schema_keys
+from bnexp.config.keys import did_you_mean, final_metrics, is_accuracy, metric_unit, schema_keys
 from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
 from bnexp.config.validate import MAX_RUNS, check_name, resolve_seeds
@@ -99,7 +99,7 @@ def _check_analysis(study: StudyConfig) -> None:
         raise ConfigError(
             f"study.analysis={analysis} needs an arm to compare with; set study.baseline to one of {', '.join(study.arms)}."
         )
-    if analysis.needs_accuracy and any(metric_unit(metric) != "pp" for metric in _metrics(study).values()):
+    if analysis.needs_accuracy and not all(is_accuracy(metric) for metric in _metrics(study).values()):
         raise ConfigError(f"study.analysis={analysis} needs an accuracy as study.metric; set study.metric=test/accuracy.")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import polars as pl
 
 from bnexp.comparison.result import Outcome
-from bnexp.config.keys import metric_unit
+from bnexp.config.keys import SPLITS, metric_unit
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import RecordedRun
 
@@ -45,9 +45,9 @@ def run_curves(courses: Sequence[Course]) -> pl.DataFrame:
 
 
 def run_probes(courses: Sequence[Course]) -> pl.DataFrame:
-    """What probes recorded by epoch, as ``run_curves``: every metric but losses, accuracies, rates, times and steps."""
-    known = {*CURVES, "epoch", "step", "learning_rate"}
-    return _by_epoch(courses, lambda metric: metric not in known and not metric.startswith("time/"))
+    """What probes recorded by epoch, as ``run_curves``: every metric but those of each run, and epochs and steps."""
+    known = {"epoch", "step", "learning_rate"}
+    return _by_epoch(courses, lambda metric: metric not in known and metric.split("/")[0] not in (*SPLITS, "time"))
 
 
 def _by_epoch(courses: Sequence[Course], wanted: Callable[[str], bool]) -> pl.DataFrame:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.config.keys import OF_SPLIT, OF_TRAINING, SPLITS
+from bnexp.config.keys import OF_TRAINING, SPLITS, of_split
 from bnexp.config.schema import WandbConfig
 from bnexp.data.images import ImagesById
 from bnexp.metrics import EpochMetrics, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
@@ -264,7 +264,7 @@ def _define_metrics(run: wandb.Run) -> None:
     """Make ``epoch`` the x-axis; the summary has the smallest loss and the greatest accuracy beside the last ones."""
     run.define_metric("epoch")
     for split in SPLITS:
-        for name, better in OF_SPLIT.items():
+        for name, better in of_split(split).items():
             run.define_metric(f"{split}/{name}", step_metric="epoch", summary=f"{better},last")
     for name in OF_TRAINING:
         run.define_metric(name, step_metric="epoch")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from bnexp.config.keys import of_split
 from bnexp.config.options import Statistics
 from bnexp.metrics import EpochMetrics, Predictions, Record, RunFinished, RunStarted, StepMetrics
 from bnexp.model.networks import Network, build_network
@@ -255,4 +256,4 @@ class _Cohort:
 
 
 def _named(split: str, result: Evaluation | EpochTotals, run: int) -> dict[str, float]:
-    return {f"{split}/loss": float(result.loss[run]), f"{split}/accuracy": float(result.accuracy[run])}
+    return {f"{split}/{name}": float(getattr(result, name)[run]) for name in of_split(split)}

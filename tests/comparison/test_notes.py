@@ -79,6 +79,15 @@ def test_untrained_runs_are_named_in_one_sentence(keys: dict[str, object]) -> No
     )
 
 
+def test_a_diverged_run_has_no_calibration_error() -> None:
+    made = from_values({"none": [2.0, 2.2, 2.1], "bn": [3.0, 3.3, 3.2]})
+    made[-1] = replace(made[-1], status=Status.diverged, value=None)
+    found = result(study("none", "bn", metric="test/ece"), made)
+    assert (found.comparisons[0].n, found.comparisons[0].unit) == (2, "pp")
+    assert found.comparisons[0].difference == pytest.approx(1.05)
+    assert found.unpaired == ["bn: seed 2 diverged without a finite value of the metric."]
+
+
 def test_ties_show_no_equivalence_and_take_one_sentence() -> None:
     found = over_rates(0)  # both arms have the same accuracies
     (tie,) = [note for note in found.notes if "all 6 differences" in note]

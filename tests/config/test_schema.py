@@ -101,7 +101,8 @@ def test_a_number_without_bounds_is_any_number() -> None:
     assert [KeyInfo("x", type, "", metadata).allowed() for type in (float, int | None)] == ["a number", "an integer or null"]
 
 
-LOSSES = ["train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy"]
+TRAIN, VAL, TEST = (["train/loss", "train/accuracy"], *([f"{s}/loss", f"{s}/accuracy", f"{s}/ece"] for s in ("val", "test")))
+LOSSES = [*TRAIN, *VAL, *TEST]
 REST = ["learning_rate", "time/epoch_seconds", "time/images_per_second"]
 GAPS = ["train_eval/loss", "train_eval/accuracy", "gap/loss", "gap/accuracy", "gap/mode_accuracy"]
 BATCHES = [f"statistics/batch_{n}" for n in (1, 2, 8, 64, 1000)]
@@ -127,12 +128,12 @@ PROBED = {
     ("values", "metrics"),
     [
         ({}, [*LOSSES, *REST]),
-        ({"data.val_fraction": 0.0}, [name for name in LOSSES if not name.startswith("val")] + REST),
+        ({"data.val_fraction": 0.0}, [*TRAIN, *TEST, *REST]),
         ({"probe.cost": True}, [*LOSSES, *REST, *COSTS]),
         ({"probe.gap": True}, [*LOSSES, *REST, *GAPS]),
         (
             {"probe.gap": True, "data.val_fraction": 0.0},
-            [*LOSSES[:2], *LOSSES[4:], *REST, "train_eval/loss", "train_eval/accuracy", "gap/mode_accuracy"],
+            [*TRAIN, *TEST, *REST, "train_eval/loss", "train_eval/accuracy", "gap/mode_accuracy"],
         ),
         (dict.fromkeys([f"probe.{name}" for name in PROBED], True), [*LOSSES, *REST, *chain(*PROBED.values())]),
         ({"probe.statistics": True, "norm.linear": True, "norm.track_running_stats": False}, [*LOSSES, *REST, *STATISTICS]),
@@ -148,7 +149,7 @@ PROBED = {
         (
             {"probe.statistics": True, "probe.gap": True, "data.val_fraction": 0.0}
             | {"norm.kind": NormKind.batch, "norm.linear": True, "norm.track_running_stats": False},
-            [*LOSSES[:2], *LOSSES[4:], *REST, *BATCHES[1:], *TRAINING, *GAPS[:2], "gap/mode_accuracy"],
+            [*TRAIN, *TEST, *REST, *BATCHES[1:], *TRAINING, *GAPS[:2], "gap/mode_accuracy"],
         ),
     ],
 )

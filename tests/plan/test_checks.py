@@ -69,6 +69,7 @@ def tuning(setting: str = "optim.lr", grid: tuple[float, ...] = (0.1, 0.2), seed
         (analysis("sensitivity", factors={"optim.lr": [1]}), ".*exactly one factor, of at least two levels, in study.factors"),
         (analysis("sensitivity", factors=TWO | MAPPED), ".* there is optim.lr with 2 and place with 2."),
         (analysis("sensitivity", factors=TWO, metric="train_eval/loss"), ".*needs an accuracy as study.metric; set"),
+        (analysis("sensitivity", factors=TWO, metric="test/ece"), ".*needs an accuracy as study.metric; set"),
         (analysis("sensitivity", factors=TWO, metrics={"batch": "test/loss"}), ".*needs an accuracy as study.metric; set"),
         (analysis("sensitivity", factors=TWO, metric="test/loss", metrics=dict.fromkeys(ARMS, "test/accuracy")), None),
         (refining({"optim.lr": ["0.1", 1]}), None),

@@ -93,11 +93,11 @@ def test_records_of_a_run_come_in_order_and_are_complete() -> None:
     assert steps == [3, 6, 9, 12]
     epochs = [r for r in middle if isinstance(r, EpochMetrics)]
     assert [(r.epoch, r.step) for r in epochs] == [(1, 4), (2, 8), (3, 12)]
-    names = {"train/loss", "train/accuracy", "val/loss", "val/accuracy"}
+    names = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/ece"}
     assert all(r.metrics.keys() == names | {"learning_rate", "time/epoch_seconds", "time/images_per_second"} for r in epochs)
     assert isinstance(end, RunFinished)
     assert end.diverged_at is None
-    assert end.metrics.keys() == epochs[-1].metrics.keys() | {"test/loss", "test/accuracy"}
+    assert end.metrics.keys() == epochs[-1].metrics.keys() | {"test/loss", "test/accuracy", "test/ece"}
     assert {name: end.metrics[name] for name in epochs[-1].metrics} == epochs[-1].metrics
 
 
@@ -308,7 +308,7 @@ def test_validations_inside_an_epoch_are_evenly_spaced_and_disturb_nothing() -> 
     found, expected = records([often])[often.run_id], records([once])[once.run_id]
     inside = [r.values for r in found if isinstance(r, StepMetrics)]
     assert [list(values) for values in inside] == [[3, 5], [11, 13]]
-    assert all(row.keys() == {"val/loss", "val/accuracy"} for values in inside for row in values.values())
+    assert all(row.keys() == {"val/loss", "val/accuracy", "val/ece"} for values in inside for row in values.values())
     assert values(found[-1].metrics) == values(expected[-1].metrics)
     assert all((found[-1].weights[name] == weight).all() for name, weight in expected[-1].weights.items())
 

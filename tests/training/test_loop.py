@@ -163,7 +163,8 @@ def test_what_steps_and_validations_write_lies_beside_the_parameters_in_their_nu
     floats, counts = torch.float64, torch.int64
     expected = [(flat.shape, floats), ((1,), counts), ((1,), counts), ((4, 2), floats), ((4, 2), counts)]
     assert [(tensor.shape, tensor.dtype) for tensor in loop.state] == expected
-    assert [(tensor.shape, tensor.dtype) for tensor in scores.state] == [((3, 2), floats), ((3, 2), counts)]
+    sums = [((3, 2), floats), ((3, 2), counts), ((3, 2, 15), floats)]
+    assert [(tensor.shape, tensor.dtype) for tensor in scores.state] == sums
     assert {tensor.device.type for tensor in (*loop.state, *scores.state, loop.offsets, step.gradient)} == {"meta"}
 
 
