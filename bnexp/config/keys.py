@@ -68,9 +68,12 @@ def _undefined(config: RunConfig) -> set[str]:
     undefined = set() if config.data.val_fraction > 0 else {"gap/loss", "gap/accuracy"}
     if config.norm.kind.has_running_statistics:
         if config.model.has_linear_norm(config.norm):
-            undefined |= {"statistics/batch_1"}  # a batch of one image gives one value per unit, which has no variance
+            undefined |= {
+                "statistics/batch_1",
+                "statistics/shifted/batch_1",
+            }  # a batch of one image gives one value per unit, which has no variance
         if not config.norm.track_running_stats:
-            undefined |= {"statistics/running", "statistics/precise", "statistics/after_training_mode"}
+            undefined |= {f"statistics/{name}" for name in ("running", "precise", "after_training_mode", "shifted/running")}
     return undefined
 
 

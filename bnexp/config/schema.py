@@ -260,6 +260,7 @@ class TrainConfig:
 
 
 READING_SIZES = (1, 2, 8, 64, 1000)  # images per batch of the ``statistics`` probe
+READING_SHIFT = (0.5, 0.25)  # ``data.contrast`` and ``data.brightness`` of its shifted test images
 
 
 @dataclass
@@ -297,6 +298,8 @@ class ProbeConfig:
             *(f"statistics/batch_{n}" for n in READING_SIZES),
             "statistics/training_mode",
             "statistics/after_training_mode",
+            "statistics/shifted/running",
+            *(f"statistics/shifted/batch_{n}" for n in READING_SIZES),
         ),
     )
     similar: bool = key(

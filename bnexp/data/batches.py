@@ -8,8 +8,10 @@ bit, whether it trains alone or in a cohort.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -188,11 +190,27 @@ class DeviceData:
         # Half precision is too coarse for the normalisation itself.
         self._work_dtype = torch.promote_types(dtype, torch.float32)
         channels = resident.train_images.shape[1]
-        scale, shift = input_scale(self.config, resident.mean[:channels, None, None], resident.std[:channels, None, None])
-        # The number format first: mps has no float64.
-        self._scale = torch.from_numpy(scale).to(self._work_dtype).to(device)
-        self._shift = torch.from_numpy(shift).to(self._work_dtype).to(device)
+        self._moments = resident.mean[:channels, None, None], resident.std[:channels, None, None]
+        self._scale, self._shift = self._input_scale()
         self._train_labels = torch.from_numpy(resident.train_labels[resident.train_index])
+
+    def shifted(self, contrast: float, brightness: float) -> DeviceData:
+        """The same images in the same memory, with another contrast and brightness on top of those of the configuration.
+
+        Args:
+            contrast: factor on the distance of pixel values from mid-grey.
+            brightness: added to pixel values (0 to 1) after that.
+        """
+        own = self.config
+        other = copy.copy(self)
+        other.config = replace(own, contrast=own.contrast * contrast, brightness=own.brightness * contrast + brightness)
+        other._scale, other._shift = other._input_scale()
+        return other
+
+    def _input_scale(self) -> tuple[Tensor, Tensor]:
+        """What ``input_scale`` gives, on the device. The number format comes first: mps has no float64."""
+        scale, shift = (torch.from_numpy(part).to(self._work_dtype) for part in input_scale(self.config, *self._moments))
+        return scale.to(self.device), shift.to(self.device)
 
     def num_images(self, split: Split) -> int:
         """The number of images in a split."""

@@ -108,7 +108,8 @@ GAPS = ["train_eval/loss", "train_eval/accuracy", "gap/loss", "gap/accuracy", "g
 BATCHES = [f"statistics/batch_{n}" for n in (1, 2, 8, 64, 1000)]
 RUNNING, TRAINING = ["statistics/running", "statistics/precise"], ["statistics/training_mode"]
 AFTER = ["statistics/after_training_mode"]
-STATISTICS = [*RUNNING, *BATCHES, *TRAINING, *AFTER]
+SHIFTED = ["statistics/shifted/running", *(f"statistics/shifted/batch_{n}" for n in (1, 2, 8, 64, 1000))]
+STATISTICS = [*RUNNING, *BATCHES, *TRAINING, *AFTER, *SHIFTED]
 COSTS = ["cost/step_ms", "cost/step_ratio", "cost/activation_mib", "cost/parameters"]
 PROBED = {
     "activations": ["activations/dead", "activations/drift"],
@@ -140,16 +141,16 @@ PROBED = {
         ({"probe.statistics": True, "norm.kind": NormKind.batch}, [*LOSSES, *REST, *STATISTICS]),
         (
             {"probe.statistics": True, "norm.kind": NormKind.batch_renorm, "norm.linear": True},
-            [*LOSSES, *REST, *RUNNING, *BATCHES[1:], *TRAINING, *AFTER],
+            [*LOSSES, *REST, *RUNNING, *BATCHES[1:], *TRAINING, *AFTER, SHIFTED[0], *SHIFTED[2:]],
         ),
         (
             {"probe.statistics": True, "norm.kind": NormKind.batch, "norm.track_running_stats": False},
-            [*LOSSES, *REST, *BATCHES, *TRAINING],
+            [*LOSSES, *REST, *BATCHES, *TRAINING, *SHIFTED[1:]],
         ),
         (
             {"probe.statistics": True, "probe.gap": True, "data.val_fraction": 0.0}
             | {"norm.kind": NormKind.batch, "norm.linear": True, "norm.track_running_stats": False},
-            [*TRAIN, *TEST, *REST, *BATCHES[1:], *TRAINING, *GAPS[:2], "gap/mode_accuracy"],
+            [*TRAIN, *TEST, *REST, *BATCHES[1:], *TRAINING, *SHIFTED[2:], *GAPS[:2], "gap/mode_accuracy"],
         ),
     ],
 )

@@ -225,6 +225,17 @@ def test_a_batch_holds_each_of_its_images_as_often_as_asked(resident: Resident, 
     assert len(seen) > 30  # other images in other epochs
 
 
+@pytest.mark.parametrize("options", [{}, {"normalize": False}, {"contrast": -0.5, "brightness": 0.3}], ids=str)
+def test_shifted_images_are_those_of_another_contrast_and_brightness(resident: Resident, options: dict[str, Any]) -> None:
+    data = DeviceData(resident, CPU, torch.float64, DataConfig(**options))
+    before, (after, _) = data.images("test", torch.arange(9))[0], data.shifted(0.5, 0.25).images("test", torch.arange(9))
+    std = resident.std[:, None, None] if data.config.normalize else 1.0
+    mean = resident.mean[:, None, None] if data.config.normalize else 0.0
+    expected = ((before.numpy() * std + mean - 0.5) * 0.5 + 0.5 + 0.25 - mean) / std
+    np.testing.assert_allclose(after.numpy(), expected, atol=1e-12)
+    assert torch.equal(data.images("test", torch.arange(9))[0], before)
+
+
 @pytest.mark.parametrize(("contrast", "brightness"), [(1.0, 0.0), (0.5, 0.2), (-1.0, 0.0), (2.0, -0.75)])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_a_shift_changes_every_split_before_the_constants_of_the_images_without_it(

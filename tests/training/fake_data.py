@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,12 @@ class FakeData:
             noise = torch.randn(n, 1, self.size, self.size, generator=g, dtype=torch.float64)
             self.splits[split] = ((patterns[y] + noise).to(dtype), y)
         self.eval_order = {split: torch.randperm(len(y), generator=g) for split, (_, y) in self.splits.items()}
+
+    def shifted(self, contrast: float, brightness: float) -> FakeData:
+        """A shift of all images, which are as random as before: any will do."""
+        other = copy.copy(self)
+        other.splits = {split: (contrast * x + brightness, y) for split, (x, y) in self.splits.items()}
+        return other
 
     def num_images(self, split: str) -> int:
         return len(self.splits[split][1])

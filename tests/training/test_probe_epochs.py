@@ -63,19 +63,22 @@ def test_readings_are_accuracies_by_the_statistics_they_name(linear: bool) -> No
     found, plain, network = made_readings(config)
     order = chosen(DATA, "test", 48)
     x, y = DATA.images("test", order)
+    pale = DATA.shifted(0.5, 0.25).images("test", order)[0]
 
-    def accuracy(size: int = 48) -> float:
+    def accuracy(size: int = 48, of: Tensor = x) -> float:
         with torch.no_grad():
-            right = [plain(images).argmax(1) for images in x.split(size)]
+            right = [plain(images).argmax(1) for images in of.split(size)]
         return (torch.cat(right) == y).double().mean().item()
 
     plain.eval()
-    expected = {"running": accuracy()}
+    expected = {"running": accuracy(), "shifted/running": accuracy(of=pale)}
     norms = [m for m in plain.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     for norm in norms:
         norm.train()
-    batch = {size: accuracy(size) for size in (2, 8, 48) + ((1,) if not linear else ())}
-    expected |= {f"batch_{size}": batch[min(size, 48)] for size in (1, 2, 8, 64, 1000) if size > 1 or not linear}
+    for prefix, images in (("", x), ("shifted/", pale)):
+        batch = {size: accuracy(size, images) for size in (2, 8, 48) + ((1,) if not linear else ())}
+        sizes = [size for size in (1, 2, 8, 64, 1000) if size > 1 or not linear]
+        expected |= {f"{prefix}batch_{size}": batch[min(size, 48)] for size in sizes}
     plain = reference_network(config, network.export(0), DATA.in_channels, DATA.size, DATA.num_classes).train()
     expected["training_mode"] = accuracy()
     plain.eval()
@@ -108,7 +111,15 @@ def test_readings_look_at_no_larger_batches_than_evaluation_where_the_parts_allo
     by_parts = {1: [10] * 15 + [1], 2: [10] * 15 + [2], 8: [8] * 19, 64: [64] * 3, 1000: [151]}
     single, training = by_parts[1], by_parts[64]
     precise = [data.num_train]
-    assert seen == [*itertools.chain(*by_parts.values()), *single, *training, *single, *precise, *single]
+    evaluated = [*itertools.chain(*by_parts.values()), *single]
+    assert seen == [*evaluated, *evaluated, *training, *single, *precise, *single]
+
+
+def test_the_statistics_of_the_batch_take_a_shift_of_all_pixels_away_and_running_ones_do_not() -> None:
+    found, _, _ = made_readings(make_config(0, {"placement": "before_activation", "eps": 1e-12}))
+    for size in (1, 2, 8, 64, 1000):
+        assert found[f"shifted/batch_{size}"] == found[f"batch_{size}"]
+    assert found["shifted/running"] < found["running"]
 
 
 def test_training_mode_drops_units() -> None:
@@ -121,16 +132,19 @@ def test_training_mode_drops_units() -> None:
 def test_without_batch_statistics_all_readings_are_the_same(norm: NormKind | None) -> None:
     config = make_config(0) if norm is None else of_kind(norm, make_config(0, {}))
     found, plain, _ = made_readings(config)
-    x, y = DATA.splits["test"]
-    assert found.keys() == {"running", "precise", "training_mode", "after_training_mode"} | {
-        f"batch_{size}" for size in (1, 2, 8, 64, 1000)
+    assert found.keys() == {"running", "precise", "training_mode", "after_training_mode", "shifted/running"} | {
+        f"{prefix}batch_{size}" for size in (1, 2, 8, 64, 1000) for prefix in ("", "shifted/")
     }
-    assert set(found.values()) == {(plain.eval()(x).argmax(1) == y).double().mean().item()}
+    for data, shifted in ((DATA, False), (DATA.shifted(0.5, 0.25), True)):
+        x, y = data.splits["test"]
+        accuracies = {value for name, value in found.items() if name.startswith("shifted/") is shifted}
+        assert accuracies == {(plain.eval()(x).argmax(1) == y).double().mean().item()}
 
 
 def test_without_running_statistics_there_are_no_readings_by_them() -> None:
     found, _, _ = made_readings(make_config(0, {"track_running_stats": False}))
-    assert found.keys() == {"training_mode"} | {f"batch_{size}" for size in (1, 2, 8, 64, 1000)}
+    sizes = (1, 2, 8, 64, 1000)
+    assert found.keys() == {"training_mode"} | {f"{prefix}batch_{size}" for size in sizes for prefix in ("", "shifted/")}
 
 
 @given(st.integers(1, 40), st.integers(1, 50))
