@@ -465,7 +465,10 @@ class ShowConfig:
     """What reports show beside a study's answer. It changes neither run ids nor the study id."""
 
     figures: list[str] = key(
-        factory=list, help="more figures: curves (loss and accuracy by epoch), or another metric of the runs", identity=False
+        factory=list,
+        help="more figures: curves (loss and accuracy by epoch), reliability (accuracy over confidence), or another metric of "
+        "the runs",
+        identity=False,
     )
     published: dict[str, Published] = key(
         factory=dict,

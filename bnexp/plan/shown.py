@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, did_you_mean, final_metrics
 from bnexp.config.schema import ConfigError, Published, RunConfig, StudyConfig
 
-CURVES = "curves"  # the entry of study.show.figures that stands for the learning curves
+# The entries of study.show.figures that are no metric: loss and accuracy by epoch, and accuracy over confidence.
+CURVES, RELIABILITY = "curves", "reliability"
+DRAWN = (CURVES, RELIABILITY)
 
 
 def check_shown(study: StudyConfig) -> None:
@@ -20,11 +22,11 @@ def check_shown(study: StudyConfig) -> None:
 def check_figures(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
     """Check that every run records the metrics that ``study.show.figures`` names. Raises ConfigError."""
     for figure in study.show.figures:
-        for config in configs if figure != CURVES else ():
+        for config in configs if figure not in DRAWN else ():
             if figure not in (known := final_metrics(config)):
                 raise ConfigError(
-                    f"study.show.figures names {figure}, which is not recorded: allowed are {CURVES}, {', '.join(known)}."
-                    f"{did_you_mean(figure, [CURVES, *known])} Without figures: add study.show.figures=[]."
+                    f"study.show.figures names {figure}, which is not recorded: allowed are {', '.join([*DRAWN, *known])}."
+                    f"{did_you_mean(figure, [*DRAWN, *known])} Without figures: add study.show.figures=[]."
                 )
 
 

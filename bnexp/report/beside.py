@@ -11,7 +11,7 @@ from bnexp.comparison.select import study_outcomes
 from bnexp.comparison.verdict import analyse
 from bnexp.config.options import Analysis
 from bnexp.config.schema import ConfigError
-from bnexp.plan.shown import CURVES
+from bnexp.plan.shown import DRAWN
 from bnexp.tracking.store import Store
 
 
@@ -27,7 +27,7 @@ def other_metrics(record: StudyRecord, result: StudyResult, store: Store) -> tup
         return [], []
     found, notes = [], []
     for metric in record.study.show.figures:
-        if metric == CURVES:
+        if metric in DRAWN:
             continue
         study = replace(record.study, metric=metric, metrics={}, analysis=Analysis.levels, margin=None)
         try:

@@ -14,7 +14,8 @@ from bnexp.comparison.result import StudyResult
 from bnexp.report import figures
 from bnexp.report.courses import CURVES, summarise
 from bnexp.report.factor import Factor, study_factor
-from bnexp.report.predictions import PredictionSection
+from bnexp.report.predictions import Frames, PredictionSection
+from bnexp.report.reliability import errors, reliability_plot
 from bnexp.report.sections import paired_differences
 from bnexp.report.sequence import groups, sequence_plot
 
@@ -118,6 +119,22 @@ def probes(recorded: pl.DataFrame, arms: Sequence[str], level: str) -> list[Figu
         Figure(f"probe-{k}", name, chart, f"{name} by epoch, a line for each of {', '.join(arms)}.")
         for k, (name, chart) in enumerate(drawn.items())
     ]
+
+
+def reliability(frames: Frames, arms: Sequence[str], level: str) -> list[Figure]:
+    """Accuracy over confidence; none without predictions.
+
+    Args:
+        frames: predictions at one level.
+        arms: all arms of the study, in the order of their colours.
+        level: the level of the predictions; empty without factors.
+    """
+    if not frames:
+        return []
+    words = "; ".join(f"{arm}: {100 * ece:.2f} %" for arm, ece in errors(frames).items())
+    about = "Accuracy over confidence in 15 bins, with the diagonal of a network that is as right as it is sure"
+    description = f"{about}{f', at {level}' if level else ''}. Expected calibration error of {words}."
+    return [Figure("reliability", "reliability", reliability_plot(frames, arms), description)]
 
 
 def confusions(section: PredictionSection | None, class_names: Sequence[str]) -> list[Figure]:

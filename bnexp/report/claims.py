@@ -13,18 +13,21 @@ from urllib.parse import quote
 from bnexp.comparison.analyses import ANALYSES
 from bnexp.comparison.discovery import Discoveries, discoveries
 from bnexp.comparison.record import StudyRecord
-from bnexp.comparison.result import Comparison, Status, StudyResult
+from bnexp.comparison.result import Comparison, Outcome, Status, StudyResult
+from bnexp.comparison.select import study_facts
 from bnexp.comparison.tables import comparison_rows
 from bnexp.comparison.text import RATIO, SETTINGS, difference, p_text
 from bnexp.config.options import theme_order
-from bnexp.plan.shown import CURVES
+from bnexp.plan.shown import CURVES, RELIABILITY
 from bnexp.plan.study import varied_keys
 from bnexp.report import charts
 from bnexp.report.beside import other_metrics
 from bnexp.report.charts import Figure
 from bnexp.report.courses import histories, run_curves, summarise
+from bnexp.report.predictions import load
 from bnexp.report.published import ReferenceTable, Told, references, told
 from bnexp.report.sections import LEFT_OUT, focus_level
+from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store
 
 MEASURED = ("arm", "baseline", "level", "measure", "n", "difference", "95 % interval")
@@ -247,13 +250,27 @@ def _figures(record: StudyRecord, result: StudyResult, store: Store) -> tuple[li
     found += [figure for figure in courses if by_epoch and figure.id not in [shown.id for shown in found]]
     others, missing = other_metrics(record, result, store)
     found += charts.beside(others, arms)
+    found += _reliability(record, result, arms, store) if RELIABILITY in record.study.show.figures else []
     return [replace(figure, id=f"{record.study.name}-{figure.id}") for figure in found], missing
+
+
+def _reliability(record: StudyRecord, result: StudyResult, arms: Sequence[str], store: Store) -> list[Figure]:
+    """Accuracy over confidence at the level with the best mean."""
+    level = focus_level(result)
+    runs = [(outcome, run) for outcome, run in _finished(result, store) if outcome.level == level]
+    frames, problems = load(runs, arms, study_facts(record.runs, store))
+    for damage in problems:
+        store.report_damage(damage, LEFT_OUT)
+    return charts.reliability(frames, arms, level)
+
+
+def _finished(result: StudyResult, store: Store) -> list[tuple[Outcome, RecordedRun]]:
+    return [(o, run) for o in result.outcomes if o.status is Status.finished and (run := store.find(o.run_id))]
 
 
 def _courses(result: StudyResult, arms: Sequence[str], store: Store) -> list[Figure]:
     """Training loss and validation accuracy by epoch."""
-    runs = [(o, run) for o in result.outcomes if o.status is Status.finished and (run := store.find(o.run_id))]
-    courses, problems = histories(runs)
+    courses, problems = histories(_finished(result, store))
     for damage in problems:
         store.report_damage(damage, LEFT_OUT)
     return charts.curves(summarise(run_curves(courses)), COURSES, arms, focus_level(result))

@@ -27,6 +27,7 @@ from markupsafe import Markup
 import bnexp
 from bnexp.comparison.text import level_unit, number, p_equals, p_equivalence, p_text, quantity, signed
 from bnexp.data.download import cache_dir
+from bnexp.plan.shown import RELIABILITY
 from bnexp.report import charts, style
 from bnexp.report.charts import Figure
 from bnexp.report.courses import CURVES, summarise
@@ -190,6 +191,7 @@ def _sections(report: Report, summary: pl.DataFrame) -> dict[str, list[Any]]:
         "factors": (factors, "Tables or notes on this page have the same numbers."),
         "beside": (charts.beside(report.beside, arms), ""),
         "probes": (charts.probes(report.probes, arms, focus), ""),
+        "reliability": (charts.reliability(report.frames, arms, focus) if RELIABILITY in report.show.figures else [], ""),
     }
     found: dict[str, list[Any]] = {
         name: [embedded(figure, more, legend=False) for figure in all] for name, (all, more) in drawn.items()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bnexp.comparison.tables import comparison_rows
 from bnexp.data.images import ImagesById
+from bnexp.plan.shown import RELIABILITY
 from bnexp.report import charts, style
 from bnexp.report.courses import CURVES, summarise
 from bnexp.report.sections import Report
@@ -44,12 +45,15 @@ def log(report: Report, images: ImagesById | None, session: WandbSession) -> Non
 
 
 def _pictures(report: Report) -> dict[str, bytes]:
-    """The report's charts as PNG: learning curves at the level in focus, the first paired differences, and the factor."""
+    """The report's charts as PNG: learning curves at the level in focus, the first paired differences, the factor, and
+    reliability if the study asks for it.
+    """
     result, arms = report.result, report.arms
     drawn = [
         *charts.curves(summarise(report.curves), CURVES, arms, report.focus),
         *charts.differences(result, arms)[:1],
         *charts.over_factor(result, report.factor, arms),
+        *(charts.reliability(report.frames, arms, report.focus) if RELIABILITY in report.show.figures else []),
     ]
     return {figure.name: style.png(figure.chart) for figure in drawn}
 

@@ -156,7 +156,7 @@ def batchnorm() -> Synthetic:
         seeds=10,
         baseline="none",
         direction=Direction.greater,
-        show=ShowConfig(figures=["curves"]),
+        show=ShowConfig(figures=["curves", "reliability"]),
     )
 
     def accuracy(arm: str, levels: dict[str, Any], seed: int) -> float | None:

@@ -83,7 +83,11 @@ def test_a_study_with_a_factor_shows_it_and_others_their_differences(claims: dic
     assert [figure.id for figure in claims["learning_rate"].figures] == ["learning_rate-factor-0"]
     assert [figure.id for figure in claims["placement"].figures] == ["placement-difference-0"]
     curves = ["batchnorm-curve-train-loss", "batchnorm-curve-val-accuracy"]
-    assert [figure.id for figure in claims["batchnorm"].figures] == ["batchnorm-difference-0", *curves]
+    assert [figure.id for figure in claims["batchnorm"].figures] == [
+        "batchnorm-difference-0",
+        *curves,
+        "batchnorm-reliability",
+    ]
 
 
 def test_hostile_strings_stay_text_on_the_page(html: str) -> None:

@@ -15,12 +15,13 @@ import pytest
 from pages import Page
 
 from bnexp.comparison.result import StudyResult
-from bnexp.report import figures, style
+from bnexp.report import charts, figures, style
 from bnexp.report.claims import tell
 from bnexp.report.configuration import text
 from bnexp.report.courses import summarise
 from bnexp.report.html import render
 from bnexp.report.predictions import data_uri
+from bnexp.report.reliability import binned, calibration_error
 from bnexp.report.sections import Report, paired_differences
 from bnexp.tracking.store import Store
 
@@ -154,7 +155,7 @@ def test_arms_keep_their_colour_in_every_chart(reports: Get) -> None:
     report = reports("conv_bias")
     assert report.factor
     summary = summarise(report.curves)
-    charts = [
+    drawn = [
         figures.learning_curve(summary, "val/loss", report.arms, report.focus),
         figures.factor_plot(report.factor, "", report.arms, "test/accuracy", "pp"),
         figures.difference_plot(paired_differences(report.result), report.result.comparisons, report.arms),
@@ -172,7 +173,7 @@ def test_arms_keep_their_colour_in_every_chart(reports: Get) -> None:
             for child in node:
                 walk(child)
 
-    for chart in charts:
+    for chart in drawn:
         walk(style.spec(chart))
     assert len(found) >= 5
     assert all(colours == {"no_bias": style.COLOURS[0], "bias": style.COLOURS[1]} for colours in found)
@@ -230,6 +231,34 @@ def test_paired_differences_keep_away_from_the_edges_and_the_labels(reports: Get
         assert high >= greatest + 0.05 * (greatest - least)
         assert encoding["y"]["axis"].get("labelOffset", 0) == 0
         assert encoding["y"]["axis"].get("labelAlign", "right") == "right"  # outside the plot, on its left
+
+
+def test_reliability_is_accuracy_over_confidence_in_bins_closed_above() -> None:
+    edge = float(np.float32(13 / 15))
+    frame = pl.DataFrame({"confidence": [0.5, 0.5, edge, 0.9, 1.0], "correct": [True, False, True, False, True]})
+    found = binned([frame, frame]).rows()
+    expected = [(7, 0.5, 0.5, 0.4), (12, edge, 1.0, 0.2), (13, 0.9, 0.0, 0.2), (14, 1.0, 1.0, 0.2)]
+    assert [row[0] for row in found] == [row[0] for row in expected]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert calibration_error(frame) == pytest.approx((2 / 15 + 0.9) / 5, rel=1e-6)
+
+
+def test_reliability_is_drawn_for_studies_that_ask_for_it_with_the_error_of_each_arm(reports: Get) -> None:
+    report = reports("batchnorm")
+    assert "How far confidence can be trusted" in render(report)
+    assert "How far confidence can be trusted" not in render(reports("placement"))
+    (figure,) = charts.reliability(report.frames, report.arms, report.focus)
+    spec = style.spec(figure.chart)
+    for k, (arm, frames) in enumerate(report.frames.items()):
+        error = np.mean([calibration_error(frame) for frame in frames.values()])
+        assert f"{arm}: {100 * error:.2f} %" in figure.description
+        names = spec["datasets"][spec["layer"][-1]["data"]["name"]]
+        assert names[k]["text"] == f"{arm}: ECE {100 * error:.2f} %"
+        points = [row for row in spec["datasets"][spec["layer"][2]["data"]["name"]] if row["arm"] == arm]
+        assert sum(row["share"] for row in points) == pytest.approx(100, abs=1e-3)
+        assert {row["seeds"] for row in points} == {len(frames)}
+        assert [row["ece"] for row in points] == pytest.approx([100 * error] * len(points), abs=1e-4)
+    assert charts.reliability({}, report.arms, "") == []
 
 
 def test_damaged_predictions_cost_one_run_not_the_report(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fake_data import FakeData, make_config
+from fake_data import FakeData, make_config, make_spec
 from numpy.typing import NDArray
 
 from bnexp.config.options import Precision
-from bnexp.metrics import CONFIDENCE_EDGES
+from bnexp.metrics import CONFIDENCE_EDGES, RunFinished
 from bnexp.model.networks import build_network
+from bnexp.report.reliability import calibration_error
+from bnexp.tracking.tables import prediction_frame
+from bnexp.training.engine import fit
 from bnexp.training.evaluate import evaluate, overconfidence
 
 Float64 = NDArray[np.float64]
@@ -45,6 +48,14 @@ def test_it_is_that_of_the_paper_for_each_run(batch_size: int) -> None:
     for run, p in enumerate(found.probabilities.astype(np.float64)):
         assert found.ece[run] == pytest.approx(ece(p.max(1), (p.argmax(1) == found.labels).astype(float)), abs=1e-6)
     assert len(set(found.ece.round(3))) == 3
+
+
+def test_recorded_predictions_have_the_error_that_is_recorded() -> None:
+    *_, end = fit([make_spec(0, {})], FakeData(num_test=100))
+    assert isinstance(end, RunFinished)
+    assert end.predictions is not None
+    assert calibration_error(prediction_frame(end.predictions)) == pytest.approx(end.metrics["test/ece"], abs=1e-6)
+    assert end.metrics["test/ece"] > 0.01
 
 
 @pytest.mark.parametrize("m", range(1, NUM_BINS))
