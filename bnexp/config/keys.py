@@ -38,17 +38,16 @@ PROBE_METRICS: dict[str, tuple[str, ...]] = {
     item.name: item.metadata["records"] for item in fields(ProbeConfig) if item.metadata["records"]
 }
 
+# What every run records for each part of the data, and whether larger or smaller values are better.
 SPLITS = ("train", "val", "test")
+OF_SPLIT = {"loss": "min", "accuracy": "max"}
+OF_EVALUATION = {"ece": "min"}  # not of train/*, which are running values over weights that change
 OF_TRAINING = ("learning_rate", "time/epoch_seconds", "time/images_per_second")
 
 
 def of_split(split: str) -> dict[str, str]:
-    """What every run records of a part of the data, and whether smaller (``min``) or larger (``max``) values are better.
-
-    The expected calibration error needs one network for all images, so the running values of training have none.
-    """
-    evaluated = {} if split == "train" else {"ece": "min"}
-    return {"loss": "min", "accuracy": "max", **evaluated}
+    """What every run records of one of ``SPLITS``, and whether smaller (``min``) or larger (``max``) values are better."""
+    return OF_SPLIT if split == "train" else OF_SPLIT | OF_EVALUATION
 
 
 def final_metrics(config: RunConfig) -> list[str]:

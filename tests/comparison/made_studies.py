@@ -156,9 +156,9 @@ Result = tuple[list[Outcome], MadeRecords]
 
 
 def _size(study: StudyConfig) -> tuple[float, float, float]:
-    """A usual value of the metric, the size of a clear effect, and how much seeds differ."""
+    """A usual value of the metric, the size of a clear effect, and how much seeds differ. A margin is a third of an effect."""
     if metric_unit(study.metric) == "pp":
-        return 0.93, 0.01, 0.002
+        return 0.93, 0.03 * study.margin if study.margin else 0.01, 0.002
     scale = study.margin or 0.1
     return 10 * scale, 3 * scale, scale / 2
 
