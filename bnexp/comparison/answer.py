@@ -105,7 +105,7 @@ def _others(study: StudyConfig, deciding: Sequence[Comparison], verdict: Verdict
     if verdict is Verdict.ESTIMATE:
         return f"; {len(deciding)} comparisons decide"
     shown, refuted = sum(c.shows_claim for c in deciding), sum(c.refutes_claim for c in deciding)
-    unlike = claims_unlike(study)
+    unlike = claims_unlike(vars(study))
     words = ("differ", "are equivalent", "are open") if unlike else ("are as claimed", "go against the claim", "are open")
     what = "pairs" if unlike else "deciding comparisons"
     counts = [(n, word) for n, word in zip((shown, refuted, len(deciding) - shown - refuted), words, strict=True) if n]

@@ -28,6 +28,7 @@ from bnexp.comparison import stats
 from bnexp.comparison.result import Comparison, StudyResult, Verdict
 from bnexp.comparison.stats import ALPHA, MIN_PAIRS
 from bnexp.config.options import Direction
+from bnexp.plan.deciding import claims_unlike
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,7 @@ def claim_p(result: StudyResult) -> float | None:
     """The p that stands for the verdict of a study as a whole; None if it has none."""
     shown = [verdict_p(c) for c in result.deciding if c.shows_claim]
     against = [verdict_p(c) for c in result.deciding if c.refutes_claim]
-    one_is_enough = (
-        result.study["baseline"] is None and not result.study["decides"] and result.study["direction"] == Direction.different
-    )
+    one_is_enough = claims_unlike(result.study)
     if result.verdict is Verdict.SUPPORTED:
         return min(shown) if one_is_enough else max(shown)
     if result.verdict is Verdict.REFUTED:

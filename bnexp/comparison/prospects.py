@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -47,6 +47,19 @@ def settled_at(c: Comparison, look: Look, family: int, optimism: float = 0.0) ->
     if math.isfinite(c.margin) and not c.unresolved and not c.both_untrained:
         ways.append(seeds_needed(_moved(d, -shift), rule, c.margin, alpha))
     return min((max(number, d.size + 1) for number in ways if number is not None), default=None)
+
+
+def within_plan(rule: Rule, needed: Callable[[Rule], int | None]) -> int | None:
+    """The seeds that are needed: by the rule up to the number that it declares, beyond it by that of a further look.
+
+    Args:
+        rule: the rule of a look.
+        needed: the number of seeds by a rule; None if there is none.
+    """
+    number = needed(rule)
+    if rule.max_seeds is None or (number is not None and number <= rule.max_seeds):
+        return number
+    return needed(Rule.again())
 
 
 def futile(c: Comparison, look: Look, family: int, most: int) -> bool:

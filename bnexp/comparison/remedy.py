@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from bnexp.comparison.looks import Look
-from bnexp.comparison.prospects import is_open, settled_at
+from bnexp.comparison.prospects import is_open, settled_at, within_plan
 from bnexp.comparison.result import Comparison, Remedy, Verdict
 from bnexp.comparison.sequential import Rule
 from bnexp.comparison.stats import MIN_PAIRS
@@ -67,7 +67,8 @@ def _more_seeds(
     study: StudyConfig, open_ones: Sequence[Comparison], family: int, look: Look, overrides: Sequence[str] | None
 ) -> Remedy:
     """How many seeds would settle every open comparison, by the test that a further look uses."""
-    needed = [_needed(c, look, family) for c in open_ones]
+    rule = look.rule or Rule.again()
+    needed = [_needed(c, rule, family) for c in open_ones]
     known = [number for number in needed if number is not None]
     if len(known) < len(needed) or max(known) > MOST_SEEDS:
         return Remedy(
@@ -75,20 +76,14 @@ def _more_seeds(
             "question."
         )
     most = max(known)
-    declared = look.rule.max_seeds if look.rule else None
     # Another plan than the declared one would be a further look, with a stricter test.
-    goes_on = declared is not None and max(c.n for c in open_ones) < declared >= most
+    goes_on = rule.max_seeds is not None and max(c.n for c in open_ones) < rule.max_seeds >= most
     changes = [] if goes_on else ["--until-settled", "--max-seeds", str(min(MOST_SEEDS, 2 * most))]
     return Remedy(f"About {most} seeds would settle it at this estimate.", _command(study, overrides, changes))
 
 
-def _needed(c: Comparison, look: Look, family: int) -> int | None:
-    """Seeds that a comparison needs: within what was declared by its rule, beyond it by that of a further look."""
-    declared = look.rule.max_seeds if look.rule else None
-    number = settled_at(c, look, family)
-    if declared is None or (number is not None and number <= declared):
-        return number
-    return settled_at(c, Look(Rule.again()), family)
+def _needed(c: Comparison, rule: Rule, family: int) -> int | None:
+    return within_plan(rule, lambda rule: settled_at(c, Look(rule), family))
 
 
 def _command(study: StudyConfig, overrides: Sequence[str] | None, changes: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from bnexp.comparison.endings import ending_notes
 from bnexp.comparison.looks import FIRST, Look
 from bnexp.comparison.notes import notes
 from bnexp.comparison.pairing import Pairs, Results
+from bnexp.comparison.prospects import within_plan
 from bnexp.comparison.reason import reason
 from bnexp.comparison.remedy import remedy
 from bnexp.comparison.result import ArmSummary, Comparison, Outcome, Status, StudyResult, Test, Verdict
@@ -73,7 +74,7 @@ def analyse(
     comparisons = [replace(c, reason=reason(c, method.none_trained)) for c in judged]
     endings = ending_notes(study, results, comparisons, margin, settings, records) if records else []
     deciding = [c for c in comparisons if c.decides]
-    verdict = study_verdict(deciding, one_is_enough=claims_unlike(study))
+    verdict = study_verdict(deciding, one_is_enough=claims_unlike(vars(study)))
     trained = any(outcome.status is Status.finished and not outcome.untrained for outcome in outcomes)
     tested = trained and method.compares_metric and len(blocks := results.blocks()) >= MIN_PAIRS
     omnibus = stats.friedman(blocks) if tested else math.nan
@@ -106,8 +107,7 @@ def judge(contrasts: Sequence[Contrast], look: Look = FIRST) -> list[Comparison]
     """
     differences = [_tested(c.pairs) for c in contrasts]
     deciding = [i for i, c in enumerate(contrasts) if c.direction is not None]
-    alpha = look.alpha / max(len(deciding), 1)
-    found = [_estimate(c, d, look, alpha) for c, d in zip(contrasts, differences, strict=True)]
+    found = [_estimate(c, d, look, len(deciding)) for c, d in zip(contrasts, differences, strict=True)]
     adjusted = stats.holm([found[i].p_test for i in deciding])
     flips = stats.holm([found[i].p_sign_flip for i in deciding])
     equivalence = stats.holm([found[i].p_equivalence for i in deciding])
@@ -142,14 +142,14 @@ def _tested(pairs: Pairs) -> stats.Array:
     return d[:0] if pairs.both_untrained == d.size else d
 
 
-def _estimate(contrast: Contrast, d: stats.Array, look: Look, alpha: float) -> Comparison:
+def _estimate(contrast: Contrast, d: stats.Array, look: Look, family: int) -> Comparison:
     """The comparison with everything but what depends on the rest of its family: adjusted p values, finding and verdict.
 
     Args:
         contrast: what is compared.
         d: its differences.
         look: how often one has looked; it counts for contrasts that decide.
-        alpha: level of the tests, divided by the number of contrasts that decide.
+        family: number of contrasts that decide.
     """
     pairs, rule = contrast.pairs, None if contrast.direction is None else look.rule
     wide, narrow = stats.mean_interval(d), stats.mean_interval(d, 0.90)
@@ -184,7 +184,7 @@ def _estimate(contrast: Contrast, d: stats.Array, look: Look, alpha: float) -> C
         superiority=wins.estimate,
         superiority_low=wins.low,
         superiority_high=wins.high,
-        n_needed=_pairs_needed(contrast, d, look, alpha, test) if contrast.direction is not None else None,
+        n_needed=_pairs_needed(contrast, d, look, family, test) if contrast.direction is not None else None,
         both_untrained=pairs.both_untrained,
         reference=contrast.reference,
         unresolved=unresolved,
@@ -227,23 +227,22 @@ def _beyond(contrast: Contrast, d: stats.Array, look: Look) -> float:
     return look.rule.p_beyond(d, contrast.margin)
 
 
-def _pairs_needed(contrast: Contrast, d: stats.Array, look: Look, alpha: float, test: Test) -> int | None:
+def _pairs_needed(contrast: Contrast, d: stats.Array, look: Look, family: int, test: Test) -> int | None:
     """Pairs that the test which decides the claim needs, at least the six of any verdict."""
     claimed = contrast.direction is Direction.equivalent or (
         contrast.direction is Direction.at_least and d.size > 0 and float(d.mean()) < contrast.margin
     )
     if claimed and (d.size < 2 or contrast.pairs.both_untrained):
         return None
-    if look.rule is not None and not claimed and test is Test.anytime_sign:
-        needed = sequential.signs_needed(d, alpha)
-        if needed is not None and needed > (look.rule.max_seeds or needed):  # seeds beyond the plan are a further look
-            needed = sequential.signs_needed(d, alpha * sequential.Rule.again().alpha / look.alpha)
-    elif look.rule is not None:
-        margin, most = contrast.margin if claimed else None, look.rule.max_seeds
-        needed = sequential.seeds_needed(d, look.rule, margin, alpha)
-        if most is not None and (needed is None or needed > most):  # seeds beyond the plan are a further look
-            again = sequential.Rule.again()
-            needed = sequential.seeds_needed(d, again, margin, alpha * again.alpha / look.alpha)
+
+    def watched(rule: sequential.Rule) -> int | None:
+        if test is Test.anytime_sign and not claimed:
+            return sequential.signs_needed(d, rule.alpha / family)
+        return sequential.seeds_needed(d, rule, contrast.margin if claimed else None, rule.alpha / family)
+
+    alpha = look.alpha / family
+    if look.rule is not None:
+        needed = within_plan(look.rule, watched)
     elif claimed:
         needed = power.pairs_needed_equivalence(float(d.mean()), float(d.std(ddof=1)), contrast.margin, alpha=alpha)
     else:

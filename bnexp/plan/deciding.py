@@ -48,9 +48,13 @@ def arm_pairs(study: StudyConfig, arms: Sequence[str]) -> list[tuple[str, str]]:
     return [(arm, study.baseline) for arm in arms if arm != study.baseline]
 
 
-def claims_unlike(study: StudyConfig) -> bool:
-    """Whether the claim is that not all arms are alike, whichever differ: no baseline, no direction and no deciding set."""
-    return study.baseline is None and study.direction is Direction.different and not study.decides
+def claims_unlike(study: Mapping[str, Any]) -> bool:
+    """Whether the claim is that not all arms are alike, whichever differ: no baseline, no direction and no deciding set.
+
+    Args:
+        study: the definition of a study, as results keep it.
+    """
+    return study["baseline"] is None and study["direction"] == Direction.different and not study["decides"]
 
 
 def check_decides(study: StudyConfig) -> None:

@@ -122,7 +122,7 @@ def _shifts(
     noise = np.clip((draws - draws.mean()) / draws.std(), -1.5, 1.5)
     if arm == study.baseline or arm in {part.baseline for part in study.decides}:
         return CLEAR * noise
-    if claims_unlike(study):
+    if claims_unlike(vars(study)):
         place = list(study.arms).index(arm)
         return {Made.textbook: place + CLEAR * noise, Made.opposite: CLEAR * noise, Made.unclear: UNCLEAR * noise}[made]
     at = {} if study.analysis.needs_one_factor else levels
