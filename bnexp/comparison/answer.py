@@ -83,7 +83,7 @@ def _where(settings: Mapping[str, str]) -> str:
 def _evidence(c: Comparison, family: int) -> str:
     """``n = 10 seeds, paired t test p = .003; larger than the margin of 0.20 pp``."""
     seeds = f"n = {c.n} paired seed{'' if c.n == 1 else 's'}"
-    if not c.n or c.all_untrained:
+    if not c.measured:
         return seeds
     if c.verdict is Verdict.ESTIMATE:
         return f"{seeds}, and a verdict needs {MIN_PAIRS}"

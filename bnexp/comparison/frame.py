@@ -189,7 +189,7 @@ def _other_differences(outcomes: Sequence[Outcome], rows: Sequence[dict[str, Any
 
     Those that decide no outcome, such as where a run is logged, are left out.
     """
-    harmless = {"study.levels", *(info.name for info in schema_keys() if not info.metadata["identity"]), *chosen}
+    harmless = {*(info.name for info in schema_keys() if not info.metadata["identity"]), *chosen}
     first: dict[tuple[str, int], dict[str, Any]] = {}
     found: dict[str, None] = {}
     for outcome, row in zip(outcomes, rows, strict=True):

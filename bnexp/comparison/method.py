@@ -44,7 +44,7 @@ class Method(ABC):
         """Who differs from whom, by how much, with the interval: the heart of the answer, without its first word."""
         if not c.n:
             return f"{c.arm} and {c.baseline}{at_level(c)} share no seed with a result"
-        if c.all_untrained:
+        if not c.measured:
             return f"{self.none_trained.format(arms=f'{c.arm} or {c.baseline}{at_level(c)}')}, so nothing was tested,"
         if c.shows_equivalence:
             return self.equivalent(c)

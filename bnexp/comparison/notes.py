@@ -74,7 +74,7 @@ def _about(c: Comparison) -> str:
 
 def _ties(comparisons: Sequence[Comparison]) -> list[str]:
     """Comparisons whose differences are all the same: they have no t test and no interval."""
-    tied = [c for c in comparisons if stats.is_constant(c.differences) and c.test is not Test.page and not c.all_untrained]
+    tied = [c for c in comparisons if stats.is_constant(c.differences) and c.test is not Test.page and c.measured]
     found = []
     for n, measure, zero in dict.fromkeys((c.n, c.measure, c.difference == 0) for c in tied):
         same = [c for c in tied if (c.n, c.measure, c.difference == 0) == (n, measure, zero)]

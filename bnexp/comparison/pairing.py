@@ -58,7 +58,7 @@ class Pairs:
     def of(cls, values: Mapping[int, tuple[float, float]], both_untrained: int = 0) -> Pairs:
         """From ``values``: seed -> (arm, baseline)."""
         seeds = tuple(sorted(values))
-        arm, baseline = np.array([values[seed] for seed in seeds], float).reshape(-1, 2).T
+        arm, baseline = np.array([values[seed] for seed in seeds], float).reshape(len(seeds), 2).T
         return cls(seeds, arm, baseline, both_untrained)
 
 
@@ -91,11 +91,12 @@ class Results:
         metric: str,
         chance: float | None = None,
         arm_order: Sequence[str] = (),
-        metrics: Mapping[str, str] | None = None,
+        *,
+        metrics: Mapping[str, str],
     ) -> None:
         self.outcomes = list(outcomes)
         self.arms = list(dict.fromkeys([*arm_order, *(outcome.arm for outcome in self.outcomes)]))
-        own = list(dict.fromkeys((metrics or {}).get(arm, metric) for arm in self.arms)) or [metric]
+        own = list(dict.fromkeys(metrics.get(arm, metric) for arm in self.arms)) or [metric]
         self.scale = _shared_scale(own)
         self.measure = own[0] if len(own) == 1 else _COMMON_NAMES.get(self.scale.unit, "value")
         self._chance = _chance_value(own[0], self.scale, chance)

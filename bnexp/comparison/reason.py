@@ -22,7 +22,7 @@ def reason(c: Comparison, none_trained: str) -> str:
         return "no seed has a result in both arms"
     if not c.decides:
         return f"{effect(c.difference, c.unit)}, also measured"
-    if c.all_untrained:
+    if not c.measured:
         return f"{none_trained.format(arms='either arm')}, so nothing was tested"
     needs = needed(c) if c.verdict in (Verdict.INCONCLUSIVE, Verdict.ESTIMATE) else ""
     doubt = f" ({p_equals(c.p_sign_flip_adjusted)})" if _unsure(c) else ""

@@ -175,10 +175,10 @@ def load(folder: Path) -> StudyRecord:
         content = read_as(Content, path, MOST)
     except FileNotFoundError:
         raise DamagedRecord(path, "it is not there") from None
-    factors = as_type(dict[str, list[Level] | dict[str, list[str]]], content.study.factors, path, "study.factors")
-    study = replace(content.study, factors=factors)
+    study = content.study
+    as_type(dict[str, list[Level] | dict[str, list[str]]], study.factors, path, "study.factors")
     try:
-        for name, what in ((content.study.name, "study.name"), (content.study_id, "study_id")):
+        for name, what in ((study.name, "study.name"), (content.study_id, "study_id")):
             check_name(name, what)
         if content.question_id:
             check_name(content.question_id, "question_id")
@@ -193,7 +193,7 @@ def load(folder: Path) -> StudyRecord:
         raise DamagedRecord(path, str(error).removesuffix(".")) from error
     if any(choice.value not in choice.accuracies and not choice.rule for choice in content.tuning):
         raise DamagedRecord(path, "tuning.accuracies lacks the chosen value")
-    return StudyRecord(**vars(replace(content, study=study)), folder=folder)
+    return StudyRecord(**vars(content), folder=folder)
 
 
 def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:

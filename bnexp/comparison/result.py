@@ -236,11 +236,6 @@ class Comparison:
         return self.n - self.both_untrained
 
     @property
-    def all_untrained(self) -> bool:
-        """Whether neither run of any pair trained, so that nothing was tested."""
-        return self.n > 0 and not self.measured
-
-    @property
     def narrow_level(self) -> int:
         """Level of the interval from ``low90`` to ``high90`` in per cent: 90, or 95 beside an anytime-valid test."""
         return 95 if self.test in (Test.anytime_t, Test.anytime_sign) else 90

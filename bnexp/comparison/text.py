@@ -145,7 +145,7 @@ def difference(c: Comparison) -> str:
     if not c.shows_equivalence:
         return effect(c.difference, c.unit, c.low, c.high)
     size, narrow = quantity(c.difference, c.unit, sign=True), interval(c.low90, c.high90, c.unit)
-    return f"{size}, {c.narrow_level} % interval {narrow}" if narrow else size
+    return f"{size}, {c.narrow_level} % interval {narrow}"
 
 
 def magnitude(c: Comparison) -> str:

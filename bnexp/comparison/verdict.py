@@ -64,7 +64,7 @@ def analyse(
         ConfigError: the baseline is no arm, metrics have different units, or the analysis needs other levels or another metric.
     """
     _refuse_baseline(study)
-    results = Results(outcomes, study.metric, chance, list(study.arms), study.metrics)
+    results = Results(outcomes, study.metric, chance, list(study.arms), metrics=study.metrics)
     if results.scale.unit != "pp":
         margin = math.nan if study.margin is None else study.margin
     pairs = arm_pairs(study, results.arms)

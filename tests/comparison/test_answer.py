@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_outcomes import BASE, GAIN, NOISE, SETTINGS, from_values, only, outcome, pair, result, study
@@ -16,7 +17,7 @@ from bnexp.comparison.looks import FIRST, Look
 from bnexp.comparison.result import Outcome, Status, StudyResult, Test, Verdict
 from bnexp.comparison.sequential import Rule, seeds_needed
 from bnexp.comparison.tables import arm_rows, comparison_rows, decided_and_measured
-from bnexp.comparison.text import RATIO, effect, p_equals, p_text, times
+from bnexp.comparison.text import RATIO, effect, number, p_equals, p_text, quantity, times
 from bnexp.comparison.text import SETTINGS as LABELS
 from bnexp.comparison.words import MEASURES, at, factor_name, measure_name, settings_text
 from bnexp.config.keys import PROBE_METRICS
@@ -121,6 +122,56 @@ def test_an_answer_starts_with_a_comparison_that_shows_the_claim() -> None:
     assert (same.verdict, same.strength) == (Verdict.INCONCLUSIVE, math.inf)
     assert clear.verdict is Verdict.SUPPORTED
     assert found.answer.startswith("Yes: b is 3.")
+
+
+def test_an_open_answer_does_not_start_with_arms_that_are_the_same() -> None:
+    wide = [b + g for b, g in zip(BASE, [0.9, -0.5, 0.4, 0.1, -0.6, 0.8, 0.3, -0.2, 0.1, -0.4], strict=True)]
+    found = result(study("none", "same", "wide", direction="greater"), from_values({"none": BASE, "same": BASE, "wide": wide}))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.answer.startswith("Not settled: wide is 0.09 pp [")
+
+
+def test_an_open_claim_of_equivalence_tells_how_the_interval_lies() -> None:
+    found = result(study("none", "after_pool", direction="equivalent"), pair([0.9, -0.5, 0.4, 0.1, -0.6, 0.8]))
+    c = only(found)
+    assert found.answer.endswith(
+        f"(n = 6 paired seeds, TOST {p_equals(c.p_equivalence)}, the 90 % interval [{number(c.low90, 'pp')}, "
+        f"{number(c.high90, 'pp')}] is not inside ±0.20 pp)."
+    )
+
+
+def test_a_claim_of_equivalence_of_equal_differences_tells_that_it_is_not_tested() -> None:
+    same = [b + 0.01 for b in BASE]
+    c = only(result(study("none", "after_pool", direction="equivalent"), from_values({"none": BASE, "after_pool": same})))
+    assert c.reason == "+0.01 pp, all differences are the same, so equivalence is not tested"
+
+
+@pytest.mark.parametrize(
+    ("n", "reason"), [(1, "1 pair allows no verdict (at least 6)"), (3, "3 pairs allow no verdict (at least 6)")]
+)
+def test_too_few_pairs_are_counted_in_the_reason(n: int, reason: str) -> None:
+    found = result(study("none", "after_pool", direction="greater"), pair(GAIN[:n]))
+    assert only(found).reason.startswith(f"{quantity(only(found).difference, 'pp', sign=True)}, {reason}")
+    assert f"(n = {n} paired seed{'s' if n > 1 else ''}, and a verdict needs 6)" in found.answer
+
+
+def test_after_a_further_look_the_reason_names_the_seeds_of_what_is_claimed() -> None:
+    gain, look = [0.9, -0.5, 0.4, 0.1, 0.6, 0.8], Look(Rule.again())
+    different = only(result(study("none", "after_pool"), pair(gain), look=look))
+    assert different.reason.endswith(f"a difference would be shown at about {different.n_needed} seeds, at this estimate")
+    near = [0.1, -0.1, 0.08, -0.12, 0.02, 0.05]
+    same = only(result(study("none", "after_pool", direction="equivalent"), pair(near), look=look))
+    assert same.reason.endswith(f"; equivalence would be shown at about {same.n_needed} seeds, at this estimate")
+    hardly = [0.9, -0.9, 0.7, -0.7, 0.5, -0.49]
+    never = "more than 10,000 pairs would be needed"
+    assert only(result(study("none", "after_pool"), pair(hardly), look=look)).reason.endswith(f"{never} at this estimate")
+    assert only(result(study("none", "after_pool"), pair(hardly))).reason.endswith(f"{never} for 80 % power at this estimate")
+
+
+def test_a_result_is_plain_values_that_any_format_holds() -> None:
+    found = result(study("none", "after_pool", direction="greater"), pair(GAIN)).to_dict()
+    assert yaml.safe_load(yaml.safe_dump(found)) == json.loads(json.dumps(found, allow_nan=False))
+    assert (found["verdict"], found["comparisons"][0]["finding"]) == ("SUPPORTED", "above")
 
 
 def test_either_part_of_a_claim_may_refute_it() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_outcomes import SETTINGS, MadeRecords, outcome, result, study
+from made_outcomes import SETTINGS, MadeRecords, outcome, result, study, with_histories
 
 import bnexp
+from bnexp.comparison.endings import Course
 from bnexp.config.options import Analysis
 
 Rows = Sequence[Sequence[float]]  # one row of accuracies in per cent for each seed
@@ -90,6 +91,29 @@ def test_an_accuracy_that_moves_from_epoch_to_epoch_as_much_as_from_seed_to_seed
     for why, rows in calm.items():
         assert said({("none", None): rows, ("bn", None): CALM}) == [], why
     assert said({("none", None): restless, ("bn", None): restless}, key="train/accuracy") == []
+
+
+def test_the_restlessness_of_a_course_by_hand() -> None:
+    """Changes less their mean over seeds, root mean square over the last epochs; the seeds at the last epoch."""
+    course = Course("none", "val/accuracy", np.array([[90.0, 91.0, 93.0], [90.0, 93.0, 91.0], [90.0, 92.0, 92.0]]))
+    changes, seeds = course.restlessness()
+    assert changes == pytest.approx(np.sqrt((1 + 4) / 2))  # variances of 1, 3, 2 and of 2, -2, 0
+    assert seeds == pytest.approx(1.0)
+
+
+def test_the_most_restless_arm_comes_first() -> None:
+    (note,) = said({("none", None): around(SETTLED, 0.5, 0.05), ("bn", None): around(SETTLED, 1.0, 0.05)})
+    assert note.startswith("From epoch to epoch the validation accuracy of bn (1.")
+    assert " and none (0." in note
+
+
+def test_an_arm_is_judged_by_its_validation_accuracy_alone_if_it_has_one() -> None:
+    history = [
+        {"epoch": k, "step": k, "val/accuracy": value, "train/accuracy": value} for k, value in enumerate([0.5, 0.7, 0.9], 1)
+    ]
+    outcomes, records = with_histories({"none": [history] * 3, "bn": [history] * 3})
+    (note,) = [n for n in result(study("none", "bn"), outcomes, records=records).notes if "Still improving" in n]
+    assert "the validation accuracy of none (+20.00 pp) and bn (+20.00 pp) gains" in note
 
 
 def test_many_arms_and_levels_take_one_sentence() -> None:

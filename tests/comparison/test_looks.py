@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_outcomes import GAIN, pair, result, study
 
-from bnexp.comparison.looks import FIRST, Look, look_at
+from bnexp.comparison.looks import FIRST, Look, look_at, rule_of
 from bnexp.comparison.questions import PastLook, Question
-from bnexp.comparison.record import StudyRecord, load, question_path
+from bnexp.comparison.record import StudyRecord, from_plan, load, question_path, shared_settings
 from bnexp.comparison.result import Outcome, PlannedRun, Status, Verdict
 from bnexp.comparison.sequential import Rule
-from bnexp.config.schema import DataConfig
+from bnexp.config.options import DataName
+from bnexp.config.schema import DataConfig, RunConfig
+from bnexp.plan.spec import RunSpec
 from bnexp.plan.study import Choice
 from bnexp.tracking.reading import DamagedRecord
+from bnexp.tracking.store import Store
 
 FORMER = PastLook("abc", 6, "INCONCLUSIVE", "2026-01-01")
 
@@ -164,6 +168,43 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     replace(full, tuning=[replace(choice, value=0.3)]).save()
     with pytest.raises(DamagedRecord, match=r"tuning.accuracies lacks the chosen value"):
         load(record.folder)
+
+
+def test_a_record_names_the_command_that_runs_it_again(tmp_path: Path) -> None:
+    record = replace(recorded(tmp_path, "a", []), overrides=["data=mnist", "study.seeds=[0, 1]"])
+    assert record.command == "bnexp study made data=mnist 'study.seeds=[0, 1]'"
+
+
+def test_a_plan_of_one_run_is_recorded(tmp_path: Path) -> None:
+    spec = RunSpec(RunConfig(data=DataConfig(name=DataName.digits), seed=4))
+    plan = SimpleNamespace(study=study("none"), study_id="a", question_id="why", specs=[spec], choices=[])
+    record = from_plan(plan, ["data=digits"], Store(tmp_path))
+    assert (record.data.name, record.overrides, [run.seed for run in record.runs]) == ("digits", ["data=digits"], [4])
+
+
+def test_settings_are_named_if_all_runs_share_them_and_they_are_not_the_usual_ones() -> None:
+    default = RunConfig()
+    wide = [replace(default, seed=seed, data=replace(default.data, train_size=500)) for seed in range(2)]
+    named = shared_settings(wide)
+    assert (named["data.train_size"], named["train.epochs"]) == ("500", str(default.train.epochs))
+    assert "data.train_size" not in shared_settings([default])
+    mixed = [*wide, replace(default, train=replace(default.train, epochs=3))]
+    assert not {"data.train_size", "train.epochs"} & set(shared_settings(mixed))
+
+
+@pytest.mark.parametrize(
+    ("rule", "max_seeds", "expected"),
+    [
+        ("declared", 40, Rule.declared(40)),
+        ("declared", None, Rule.again()),
+        ("again", 40, Rule.again()),
+        ("", None, Rule.again()),
+        ("", 40, Rule.again()),
+    ],
+)
+def test_a_result_is_drawn_with_the_rule_that_it_was_looked_at_with(rule: str, max_seeds: int | None, expected: Rule) -> None:
+    made = study("none", "after_pool", max_seeds=max_seeds)
+    assert rule_of(replace(result(made, pair(GAIN)), rule=rule)) == expected
 
 
 def test_a_record_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -119,15 +119,20 @@ def test_missing_failed_and_lonely_runs_are_listed() -> None:
     outcomes[11] = replace(outcomes[11], status=Status.failed, value=None)
     outcomes.append(outcome("none", 99, 0.5))
     outcomes.append(replace(outcomes[5], run_id="again"))
+    outcomes.append(outcomes[6])  # the same run once more
+    outcomes[7] = replace(outcomes[7], status=Status.damaged, value=None)
+    outcomes[8] = replace(outcomes[8], value=math.nan)
     found = result(study("none", "after_pool", direction="greater"), outcomes)
     assert found.unpaired == [
         "none: seeds 0, 3 not run yet.",
+        "none: seed 7 with a damaged record.",
+        "none: seed 8 finished without a finite value of the metric.",
         "after_pool: seed 1 failed.",
         "none: seed 99 without a partner in after_pool.",
         "none: seed 5 recorded more than once; only the first run is used. Group by what differs between them.",
     ]
-    assert only(found).n == 7
-    assert [(s.arm, s.n, s.missing) for s in found.arms] == [("none", 9, 2), ("after_pool", 9, 1)]
+    assert only(found).n == 5
+    assert [(s.arm, s.n, s.missing) for s in found.arms] == [("none", 7, 4), ("after_pool", 9, 1)]
     assert len(found.outcomes) == len(outcomes)
 
 

@@ -90,6 +90,23 @@ def test_gaps_at_matched_loss_keep_their_rate_and_their_intervals_cover_the_trut
     assert found / TRIALS > 0.8  # d_z = -0.1 / (0.04 sqrt(2)) = 1.8; power of a paired t test at .025 with 8 pairs: .98
 
 
+def test_an_epoch_without_a_validation_loss_and_a_run_without_a_partner_cost_nothing_else() -> None:
+    usual = losses([0.9, 0.5, 0.3], [1.0, 0.6, 0.5])
+    outcomes, records = with_histories(
+        {"none": [usual] * 7, "bn": [[*usual[:1], {"epoch": 2, "train/loss": 0.1}, usual[2]]] * 7}
+    )
+    outcomes[0] = replace(outcomes[0], status=Status.failed, value=None)
+    (c,) = result(study("none", "bn", analysis=Analysis.matched_loss), outcomes, records=records).comparisons
+    assert (c.n, c.difference) == (6, pytest.approx(0.0))
+
+
+def test_without_records_there_is_nothing_to_match() -> None:
+    outcomes, _ = with_histories({"none": [[]] * 2, "bn": [[]] * 2})
+    found = result(study("none", "bn", analysis=Analysis.matched_loss), outcomes)
+    assert found.comparisons[0].n == 0
+    assert found.unpaired == ["bn against none: seeds 0, 1 untrained or without losses; not compared."]
+
+
 def test_a_run_without_losses_is_listed_and_costs_no_other() -> None:
     usual = losses([0.9, 0.5, 0.3], [1.0, 0.6, 0.5])
     outcomes, records = with_histories({"none": [usual] * 7, "bn": [usual] * 6 + [[]]})

@@ -20,6 +20,7 @@ from bnexp.comparison.untrained import guessing_limit
 from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.metrics import Predictions
 from bnexp.plan.study import Choice
+from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store
 from bnexp.tracking.tables import prediction_frame
 
@@ -181,14 +182,49 @@ def test_the_limit_of_guessing_is_the_binomial_quantile_shared_among_the_epochs(
     assert guessing_limit(1.0, 10, 1) == 1  # a single class in the labels
 
 
+def test_a_record_without_its_batch_size_is_read_with_that_of_its_settings(tmp_path: Path) -> None:
+    course(tmp_path, "old", 0.0998, 0.1004, 0.1011, label_counts=EVEN, batch_size=None)
+    (tmp_path / "s" / "old" / "config.yaml").write_text("train:\n  batch_size: 64\nstudy: {}\n")
+    (found,) = study_outcomes(planned("old"), Store(tmp_path), "test/accuracy")
+    assert found.stuck == "training accuracy 10.1 % after 3 epochs, guessing gives up to 10.3 %"
+
+
+def test_labels_are_read_from_one_run_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    predictions = RecordedRun.predictions
+    monkeypatch.setattr(RecordedRun, "predictions", lambda run: (read.append(run.run_id), predictions(run))[1])
+    for name, data in (("one", "digits"), ("two", "digits"), ("other", "mnist")):
+        course(tmp_path, name, 0.1, 0.1, label_counts=EVEN, data=data)
+    study_outcomes(planned("one", "two", "other"), Store(tmp_path), "test/accuracy")
+    assert read == ["one", "other"]
+
+
 def test_records_that_do_not_tell_make_no_stuck_run(tmp_path: Path) -> None:
     record(tmp_path, "s", "bare", test__accuracy=0.1, train__accuracy=0.1)
     course(tmp_path, "short", 0.1, label_counts=EVEN)  # its one epoch began with an untrained network
     course(tmp_path, "diverged", 0.1, label_counts=EVEN, status="diverged")
     course(tmp_path, "damaged", 0.1, label_counts=EVEN)
     (tmp_path / "s" / "damaged" / "metrics.jsonl").write_text("junk")
-    found = study_outcomes(planned("bare", "short", "diverged", "damaged"), Store(tmp_path), "test/accuracy")
-    assert [o.stuck for o in found] == ["", "", "", ""]
+    course(tmp_path, "timeless", 0.1, 0.1, label_counts=EVEN)
+    lines = '{"epoch": 1, "step": 900, "train/accuracy": 0.1}\n{"step": 1800, "train/accuracy": 0.1}\n'
+    (tmp_path / "s" / "timeless" / "metrics.jsonl").write_text(lines)
+    found = study_outcomes(planned("bare", "short", "diverged", "damaged", "timeless"), Store(tmp_path), "test/accuracy")
+    assert [o.stuck for o in found] == ["", "", "", "", ""]
+
+
+def test_a_table_of_no_predictions_tells_no_labels(tmp_path: Path) -> None:
+    course(tmp_path, "none", 0.1, 0.1, label_counts=[0] * 10)
+    (found,) = study_outcomes(planned("none"), Store(tmp_path), "test/accuracy")
+    assert found.stuck.startswith("training accuracy 10.0 % after 2 epochs")  # by 1/K
+
+
+def test_a_course_that_cannot_be_read_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    course(tmp_path, "aaa", 0.5, 0.6)
+    (tmp_path / "s" / "aaa" / "metrics.jsonl").write_text("junk\n")
+    store = Store(tmp_path)
+    assert StoreRecords(store.records(["aaa"]), store).history("aaa") == []
+    assert "metrics.jsonl is damaged: " in caplog.text
+    assert "The course of that training counts as not recorded." in caplog.text
 
 
 def concluded(root: Path, runs: list[PlannedRun], **keys: Any) -> StudyResult:
