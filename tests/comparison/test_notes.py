@@ -12,7 +12,7 @@ from bnexp.comparison.pairing import listed
 from bnexp.comparison.result import Outcome, Status, StudyResult
 from bnexp.comparison.tables import arm_rows, comparison_rows
 from bnexp.comparison.text import level_unit, quantity
-from bnexp.config.options import Direction
+from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import Decides
 
 RATES = (0.01, 0.1, 1.0, 10.0)
@@ -101,6 +101,47 @@ def test_ties_show_no_equivalence_and_take_one_sentence() -> None:
     assert any(note.endswith("no t test and no interval.") for note in same.notes)  # signs cannot show equivalence
 
 
+@pytest.mark.parametrize(("num_seeds", "said"), [(1, True), (2, True), (3, False)])
+def test_a_note_says_why_few_seeds_have_no_interval(num_seeds: int, said: bool) -> None:
+    note = "Intervals are shown from 3 seeds on; with fewer they would be too wide to tell anything."
+    found = result(study("none", "after_pool"), pair(GAIN[:num_seeds]))
+    assert (note in found.notes) == said
+    assert all(math.isnan(arm.low) == said for arm in found.arms)
+
+
+def test_many_comparisons_with_ties_or_untrained_pairs_are_counted() -> None:
+    tied = (
+        "4 comparisons, bn against none at lr=0.01, bn against none at lr=0.1 and others,: all 6 differences in test/accuracy "
+    )
+    assert any(note.startswith(tied) for note in over_rates(0).notes)
+    lost = "4 comparisons, 1 of 6 pairs of bn against none at lr=0.01, 1 of 6 pairs of bn against none at lr=0.1 and others,"
+    assert any(note.startswith(f"Neither run trained in {lost}") for note in over_rates(4, stuck="training accuracy").notes)
+
+
+def test_limits_of_tests_with_different_numbers_of_pairs_are_told_before_correction() -> None:
+    made = [outcome(arm, seed, 0.9 + 0.01 * ((seed + len(arm)) % 3), lr=1.0) for arm in ("none", "bn") for seed in range(6)]
+    made += [outcome(arm, seed, 0.9 + 0.01 * ((seed * len(arm)) % 5), lr=2.0) for arm in ("none", "bn") for seed in range(5)]
+    notes = result(study("none", "bn", factors={"lr": [1.0, 2.0]}), made).notes
+    floor = "the exact sign-flip test cannot go below p ="
+    assert f"With n = 5 {floor} .062 before correction; a verdict needs 6 pairs." in notes
+    assert f"With n = 6 {floor} .031 before correction. It is only a check: the verdict rests on the paired t test." in notes
+
+
+def test_a_test_that_decides_at_one_level_is_a_check_at_another() -> None:
+    """Equal differences have no t test, so signs decide there; that is another number of pairs."""
+    made = [outcome(arm, seed, 0.9 + 0.01 * (arm == "bn"), lr=1.0) for arm in ("none", "bn") for seed in range(6)]
+    made += [outcome(arm, seed, 0.9 + 0.01 * ((seed * len(arm)) % 5), lr=2.0) for arm in ("none", "bn") for seed in range(7)]
+    notes = [note for note in result(study("none", "bn", factors={"lr": [1.0, 2.0]}), made).notes if note.startswith("With n")]
+    assert ["only a check" in note for note in notes] == [False, True]
+
+
+def test_the_noise_floor_needs_two_seeds_in_each_half_and_takes_the_first_arm() -> None:
+    made = study("none", "after_pool", baseline=None, noise_floor=True)
+    (note,) = [n for n in result(made, pair(GAIN[:4])).notes if n.startswith("Noise floor")]
+    assert note.startswith("Noise floor of none: 2 of its seeds against 2 others differ by ")
+    assert not any(n.startswith("Noise floor") for n in result(made, pair(GAIN[:3])).notes)
+
+
 def test_limits_of_tests_are_those_of_the_comparisons_that_decide() -> None:
     made = [
         outcome(arm, seed, 0.9 + 0.01 * (seed % 3), lr=rate) for rate in RATES for arm in ("none", "bn") for seed in range(6)
@@ -136,6 +177,16 @@ def test_arms_with_metrics_of_their_own_are_compared_in_what_these_have_in_commo
     made = study("none", "bn", metric=f"test/{name}", metrics={"bn": f"val/{name}"})
     found = result(made, from_values({"none": [50.0, 51.0, 52.0], "bn": [53.0, 52.0, 54.0]}))
     assert found.comparisons[0].measure == name
+
+
+def test_measures_of_different_units_ask_for_a_margin_each() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity, decides=[Decides(measure=m) for m in ("area", "largest_stable")])
+    rows = [outcome(arm, seed, 0.9, optim__lr=lr) for arm in ("none", "bn") for seed in range(3) for lr in (0.1, 0.2)]
+    notes = result(made, rows, margin=math.nan).notes
+    area = "mean accuracy over learning rate from 0.1 to 0.2"
+    assert [note for note in notes if note.startswith("No margin")] == [
+        f"No margin is set for {area}, so equivalence is not tested; set study.margin (pp)."
+    ]
 
 
 def test_a_measure_without_a_unit_asks_for_a_margin_without_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from bnexp.comparison import stats
 from bnexp.comparison.predictions import churn, flips
-from bnexp.comparison.result import StudyResult, Verdict
+from bnexp.comparison.result import Status, StudyResult, Verdict
 from bnexp.config.options import Analysis
 
 TRIALS = 250
@@ -105,6 +106,20 @@ def test_runs_without_predictions_are_listed() -> None:
     found = result(study("none", "bn", analysis=Analysis.predictions), outcomes, records=records)
     assert found.comparisons[0].seeds == [1, 2, 3]
     assert "bn against none: seed 0 without predictions of both arms and of two seeds; not compared." in found.unpaired
+
+
+def test_runs_without_a_result_are_no_runs_without_predictions() -> None:
+    truth = np.zeros(4, np.int64)
+    outcomes = [outcome(arm, seed, 0.9) for arm in ("none", "bn") for seed in range(5)]
+    records = MadeRecords(predicted={o.run_id: np.stack([truth, truth], 1) for o in outcomes if o.seed != 3})
+    outcomes[4] = replace(outcomes[4], status=Status.failed, value=None)
+    outcomes[3], outcomes[8] = (replace(outcomes[k], stuck="training accuracy 10 %") for k in (3, 8))
+    found = result(study("none", "bn", analysis=Analysis.predictions), outcomes, records=records)
+    assert found.unpaired == [
+        "none: seed 4 failed.",
+        "bn against none: seed 3 without predictions of both arms and of two seeds; not compared.",
+    ]
+    assert (found.comparisons[0].seeds, found.comparisons[0].both_untrained) == ([0, 1, 2], 0)
 
 
 @pytest.mark.parametrize("n", [6, 10])

@@ -12,6 +12,7 @@ from made_outcomes import outcome, result, study
 
 from bnexp.comparison import sequential, stats
 from bnexp.comparison.reach import out_of_reach, visible_effect, what_it_sees
+from bnexp.comparison.text import p_equals
 from bnexp.config.options import Analysis
 from bnexp.config.schema import Decides, StudyConfig
 from bnexp.rng import numpy_generator
@@ -59,6 +60,7 @@ def test_the_smallest_p_is_that_of_the_tests_themselves(num_seeds: int) -> None:
     for keys, p in (({}, fixed), ({"max_seeds": num_seeds}, growing)):
         said = out_of_reach(timed(decides=[Decides(arm="a")], **keys), num_seeds)
         assert (said == "") == (p < 0.05)
+        assert not said or f"cannot go below {p_equals(p)}," in said
 
 
 def test_what_a_plan_sees_is_what_its_tests_find_in_80_percent() -> None:

@@ -77,6 +77,12 @@ def test_at_least_as_much_is_wrongly_supported_no_more_often_than_the_level_says
     assert supported <= 300 * 0.05 + 2.5 * math.sqrt(300 * 0.05 * 0.95)
 
 
+@pytest.mark.parametrize("direction", ["different", "equivalent"])
+def test_a_p_of_exactly_the_level_shows_nothing(direction: str) -> None:
+    c = replace(TEMPLATE, p_adjusted=0.05, p_equivalence_adjusted=0.05, direction=direction)
+    assert finding(c, 0.05, 0.05) is Finding.nothing
+
+
 @given(p_values, p_values, p_values, st.sampled_from(list(Direction)), st.integers(0, 20), st.booleans())
 def test_a_finding_needs_evidence_at_the_level_of_the_look(
     p: float, equivalence: float, beyond: float, direction: Direction, n: int, again: bool

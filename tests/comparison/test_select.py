@@ -15,7 +15,7 @@ from scipy.stats import binom
 from bnexp.comparison.conclude import conclude
 from bnexp.comparison.record import StudyRecord
 from bnexp.comparison.result import PlannedRun, Status, StudyResult
-from bnexp.comparison.select import StoreRecords, study_outcomes
+from bnexp.comparison.select import StoreRecords, study_facts, study_outcomes
 from bnexp.comparison.untrained import guessing_limit
 from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.metrics import Predictions
@@ -83,6 +83,23 @@ def test_one_run_without_the_metric_costs_only_itself(tmp_path: Path, caplog: py
     found = study_outcomes(planned("aaa", "bbb"), Store(tmp_path), "test/accuracy")
     assert [o.status for o in found] == [Status.finished, Status.damaged]
     assert "it lacks the metric test/accuracy" in caplog.text
+
+
+def test_records_that_were_looked_up_before_are_not_looked_up_again(tmp_path: Path) -> None:
+    record(tmp_path, "batchnorm", "aaa", test__accuracy=0.9)
+    known = Store(tmp_path).records(["aaa"])
+    (found,) = study_outcomes(planned("aaa"), Store(tmp_path / "none"), "test/accuracy", records=known)
+    assert found.value == 0.9
+
+
+def test_facts_of_the_data_are_those_of_the_first_finished_run_that_tells(tmp_path: Path) -> None:
+    (tmp_path / "s" / "begun").mkdir(parents=True)
+    record(tmp_path, "s", "bare", test__accuracy=0.9)
+    course(tmp_path, "tells", 0.5, 0.6, label_counts=EVEN)
+    facts = study_facts(planned("lost", "begun", "bare", "tells"), Store(tmp_path))
+    assert facts is not None
+    assert (facts.num_test, len(facts.class_names)) == (1000, 10)
+    assert study_facts(planned("lost", "begun", "bare"), Store(tmp_path)) is None
 
 
 def test_no_store_yet_means_missing(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def test_width_ends_where_interpolated_accuracy_is_one_point_below_the_best() ->
     # best 90 at 2; to the right 89.5 at 3, then 87.5 at 4: below 89 after a quarter; to the left 80 at 1: after a tenth
     assert width(X, np.array([95.0 - 25, 80, 90, 89.5, 87.5])) == pytest.approx(0.1 + 1.25)
     assert width(X, np.full(5, 50.0)) == 4
+    assert width(X, np.array([90, 89, 89.5, 89, 89.2])) == 4  # one point below is still near
     # a second hill does not count: the stretch is around the best
     assert width(X, np.array([89.9, 10, 10, 10, 90])) == pytest.approx(1 / 80)
 
@@ -85,6 +86,7 @@ def test_a_wider_range_is_found_and_reported_in_octaves() -> None:
     )
     assert any(note.startswith("none over the learning rate: mean accuracy ") for note in found.notes)
     assert any(note.endswith("largest stable level 0.008 (geometric mean).") for note in found.notes)
+    assert not any("in 0 of" in note or "rate trains; the largest stable level counts" in note for note in found.notes)
     assert len(found.arms) == 16  # every arm at every level is still shown
 
 
@@ -111,6 +113,37 @@ def test_a_range_that_is_the_same_is_told_by_a_factor_and_a_mean_by_points() -> 
     assert "the same as for a, within ±0.20 pp (" in result(mean, flat).answer
 
 
+def test_a_mean_over_the_levels_is_told_as_more_or_less_accurate() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity, decides=[Decides(measure="area")])
+    shifted = [replace(o, value=(o.value or 0) + 0.02 * (o.arm == "bn") + 0.0001 * o.seed**2) for o in peaked(none=4, wide=4)]
+    arms = {"none": "none", "wide": "bn"}
+    for sign, word in ((1, "more"), (-1, "less")):
+        rows = [
+            replace(o, arm=arms[o.arm], value=(o.value or 0) + sign * (o.arm == "wide") * (0.02 + 0.0001 * o.seed))
+            for o in shifted
+        ]
+        answer = result(made, rows).answer
+        assert answer.startswith("Yes: over learning rate from 0.001 to 0.128 bn is 2.0")
+        assert f"] {word} accurate than none on average on mnist" in answer
+
+
+def test_a_range_may_decide_a_study() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity, decides=[Decides(measure="width")])
+    (c,) = result(made, courses_of({"none": 3, "bn": 5})).deciding
+    assert c.measure == "the range of the learning rate within 1 pp of the best of an arm"
+
+
+def test_a_measure_that_may_lie_beyond_the_levels_is_not_called_equivalent() -> None:
+    made = study("none", "bn", analysis=Analysis.sensitivity)
+    largest, _, range_ = result(made, peaked(none=4, bn=7)).comparisons
+    assert largest.unresolved == "in 8 of 8 seeds it may lie beyond the levels of the learning rate"  # that of bn alone does
+    assert math.isnan(largest.p_equivalence)
+    assert "beyond" not in range_.unresolved
+    open_above = {"none": [0.90, 0.97, 0.90], "bn": [0.90, 0.97, 0.965]}
+    rows = [outcome(arm, 0, y, optim__lr=lr) for arm, ys in open_above.items() for lr, y in zip(RATES, ys, strict=False)]
+    assert result(made, rows).comparisons[2].unresolved == "in 1 of 1 seeds it may lie beyond the levels of the learning rate"
+
+
 def test_three_arms_are_also_tested_together() -> None:
     made = study("none", "bn", "wide", analysis=Analysis.sensitivity)
     p = result(made, peaked(none=3, bn=4, wide=6)).omnibus_p
@@ -120,7 +153,7 @@ def test_three_arms_are_also_tested_together() -> None:
 
 def test_a_level_trains_above_the_middle_between_chance_and_the_best() -> None:
     made = study("none", "bn", analysis=Analysis.sensitivity)  # of ten classes: 10 %; the middle to 97 % is 53.5 %
-    courses = {"none": [0.97, 0.9, 0.53], "bn": [0.96, 0.9, 0.54]}
+    courses = {"none": [0.97, 0.9, 0.535], "bn": [0.96, 0.9, 0.5352]}
     rows = [outcome(arm, 0, y, optim__lr=lr) for arm, ys in courses.items() for lr, y in zip(RATES, ys, strict=False)]
     assert result(made, rows).comparisons[0].difference == 1
 
@@ -235,6 +268,7 @@ def test_a_study_stopped_before_its_last_level_says_that_no_course_is_whole() ->
         ({"metric": "test/loss"}, {"optim__lr": 0.1}, "needs an accuracy as study.metric"),
         ({}, {}, "needs exactly one factor in study.factors; there is none"),
         ({}, {"norm": "none"}, "needs positive numbers as levels of norm, not norm=none"),
+        ({}, {"optim__lr": math.inf}, "needs positive numbers as levels of optim.lr, not lr=inf"),
         ({}, {"optim__lr": 0.1}, "needs at least two levels of optim.lr"),
         ({}, {"optim__lr": 0.1, "norm__eps": 0.1}, "needs exactly one factor in study.factors; there is norm.eps, optim.lr"),
     ],
