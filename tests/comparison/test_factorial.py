@@ -201,6 +201,17 @@ def test_a_trend_against_the_claim_is_refuted_and_a_flat_one_is_equivalent() -> 
     assert only(trends(flat, RATES, direction="greater")).verdict is Verdict.REFUTED
 
 
+def test_a_trend_of_what_has_no_unit_is_one_for_each_doubling() -> None:
+    c = only(trends(noisy(np.random.default_rng(9), [0, 1, 2], 6), [1, 2, 4], metric="landscape/beta"))
+    assert c.unit == "doubling"
+
+
+def test_a_level_without_a_difference_is_no_change_of_sign() -> None:
+    rows = grid({"none": np.full((3, 6), 90.0), "bn": np.array([[89.0] * 6, [90.0] * 6, [92.0] * 6])}, {"optim__lr": [1, 2, 4]})
+    notes = result(study("none", "bn", analysis=Analysis.trend), rows).notes
+    assert [note for note in notes if "changes its sign" in note] == ["bn minus none changes its sign between lr=1 and lr=4."]
+
+
 def test_levels_that_are_no_positive_numbers_are_steps_in_the_order_given() -> None:
     d = noisy(np.random.default_rng(7), [0, 1, 2], 6)
     for levels in ([0.0, 0.2, 0.5], ["small", "middle", "all"], [1000, 5000, None]):

@@ -205,6 +205,9 @@ def test_settings_are_named_if_all_runs_share_them_and_they_are_not_the_usual_on
 def test_a_result_is_drawn_with_the_rule_that_it_was_looked_at_with(rule: str, max_seeds: int | None, expected: Rule) -> None:
     made = study("none", "after_pool", max_seeds=max_seeds)
     assert rule_of(replace(result(made, pair(GAIN)), rule=rule)) == expected
+    looked = result(made, pair(GAIN), look=Look(expected))
+    assert looked.rule == expected.name
+    assert rule_of(looked) == expected
 
 
 def test_a_record_that_is_not_there_is_named(tmp_path: Path) -> None:

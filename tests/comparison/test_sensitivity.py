@@ -16,6 +16,7 @@ from made_outcomes import outcome, result, study
 
 from bnexp.comparison.course import area, largest_stable, width
 from bnexp.comparison.result import Comparison, Outcome, Status, Verdict
+from bnexp.comparison.tables import comparison_rows
 from bnexp.config.options import Analysis
 from bnexp.config.schema import ConfigError, Decides
 
@@ -78,6 +79,7 @@ def test_a_wider_range_is_found_and_reported_in_octaves() -> None:
         ("the range of the learning rate within 1 pp of the best of an arm", "octaves", 7, ""),
     ]
     assert [(c.decides, c.test) for c in found.comparisons] == [(True, "sign flip"), (False, "paired t"), (False, "paired t")]
+    assert [row["test"] for row in comparison_rows(found)] == ["sign flip", "paired t", "paired t"]
     assert found.comparisons[0].difference == pytest.approx(2 + 3 / 7)
     assert found.verdict is Verdict.SUPPORTED
     assert found.answer.startswith(

@@ -13,11 +13,11 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy import integrate
+from scipy import integrate, special
 from scipy import stats as reference
 
 from bnexp.comparison import power, sequential, sequential_null, stats
-from bnexp.comparison.sequential import Rule, null_p, seeds_needed, sign_process, t_process
+from bnexp.comparison.sequential import Rule, null_p, seeds_needed, sign_process, signs_needed, t_process
 
 REPETITIONS = int(os.environ.get("BNEXP_REPETITIONS", "500"))
 RULES = [Rule.declared(40), Rule.again()]
@@ -317,6 +317,18 @@ def test_seeds_needed_are_sought_up_to_the_largest_number_of_pairs(monkeypatch: 
     for largest, found in ((n, n), (n - 1, None)):
         monkeypatch.setattr(sequential, "MAX_PAIRS", largest)
         assert seeds_needed(d, rule) == found
+
+
+def test_signs_needed_are_where_the_expected_bet_reaches_its_level_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``E = 2^n B(k + 1, n - k + 1)`` of k = part n signs; with optimism the part is that many standard errors larger."""
+    mixed = [1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, 1.0]
+    for optimism, part in ((0.0, 0.75), (1.0, 0.75 + math.sqrt(0.75 * 0.25 / 8))):
+        reached = [n for n in range(8, 100) if 2.0**n * special.beta(part * n + 1, (1 - part) * n + 1) >= 20]
+        assert signs_needed(mixed, 0.05, optimism) == reached[0]
+        for largest, found in ((reached[0], reached[0]), (reached[0] - 1, None)):
+            monkeypatch.setattr(sequential, "MAX_PAIRS", largest)
+            assert signs_needed(mixed, 0.05, optimism) == found
+        monkeypatch.undo()
 
 
 def test_seeds_needed_by_hand() -> None:

@@ -235,6 +235,13 @@ def test_pairs_needed_for_equivalence() -> None:
     assert power.pairs_needed_equivalence(0.05, 0.0, 0.2) is None
 
 
+def test_page_is_twice_scipys_one_sided_p_also_with_rows_of_ties() -> None:
+    table = np.array([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0], [1.0, 3.0, 2.0], [0.0, 1.0, 5.0], [1.0, 2.0, 4.0]])
+    assert stats.page_trend(table, rising=True) == pytest.approx(2 * reference.page_trend_test(table).pvalue)
+    assert stats.page_trend(table, rising=False) == 1.0
+    assert stats.page_trend(np.ones((5, 3)), rising=True) == 1.0
+
+
 def test_friedman_needs_no_more_than_two_rows() -> None:
     table = [[1.0, 2.0, 3.0], [1.5, 2.5, 3.5]]
     assert stats.friedman(table) == pytest.approx(reference.friedmanchisquare(*np.transpose(table)).pvalue)

@@ -159,6 +159,13 @@ def test_times_that_are_cut_off_are_never_equivalent() -> None:
     assert c.verdict is Verdict.INCONCLUSIVE
 
 
+def test_equal_times_are_equivalent_if_every_target_is_reached() -> None:
+    slow, fast = (epochs([0.1 + k / steps for k in range(1, steps + 1)] + [0.9] * (40 - steps)) for steps in (20, 21))
+    made = {"none": [slow, fast] * 6, "bn": [fast, slow] * 6}
+    updates = timed(made, margin=1.25, direction="equivalent").comparisons[0]
+    assert (updates.unresolved, updates.verdict) == ("", Verdict.EQUIVALENT)
+
+
 def test_a_baseline_that_misses_the_common_target_counts_as_later_than_the_longer_run_of_its_pair() -> None:
     none = [epochs([0.5, 0.8])] * 7 + [epochs([0.5, 0.6])]  # the target is their mean, 77.5 %
     found = timed({"none": none, "bn": [epochs([0.5, 0.6, 0.7, 0.9])] * 8}, direction="greater")
