@@ -52,7 +52,7 @@ class Pairs:
     seeds: tuple[int, ...]
     arm: Array
     baseline: Array
-    both_untrained: int = 0
+    both_untrained: int
 
     @classmethod
     def of(cls, values: Mapping[int, tuple[float, float]], both_untrained: int = 0) -> Pairs:

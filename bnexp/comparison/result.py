@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -210,7 +210,10 @@ class Comparison:
     superiority_low: float
     superiority_high: float
     n_needed: int | None
-    decides: bool = True
+    decides: bool
+    both_untrained: int
+    seeds: list[int]
+    differences: list[float]
     verdict: Verdict | None = None
     reason: str = ""
     finding: Finding = Finding.nothing
@@ -218,7 +221,6 @@ class Comparison:
     p_sign_flip_adjusted: float = math.nan
     p_beyond_adjusted: float = math.nan
     alpha: float = ALPHA
-    both_untrained: int = 0
     reference: str = ""
     unresolved: str = ""
     resolved_by: str = ""
@@ -227,8 +229,6 @@ class Comparison:
     p_test: float = math.nan
     low_bca: float = math.nan
     high_bca: float = math.nan
-    seeds: list[int] = field(default_factory=list)
-    differences: list[float] = field(default_factory=list)
 
     @property
     def measured(self) -> int:

@@ -34,9 +34,7 @@ MEASURES = {
 }
 FACTORS = {
     "optim.lr": "learning rate",
-    "optim.weight_decay": "weight decay",
     "model.init.gain": "gain of the initial weights",
-    "train.batch_size": "batch size",
     "train.steps_per_epoch": "updates per epoch",
     "data.duplicates": "number of copies of each image",
     "data.group_classes": "number of classes per batch",

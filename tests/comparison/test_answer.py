@@ -19,8 +19,8 @@ from bnexp.comparison.sequential import Rule, seeds_needed
 from bnexp.comparison.tables import arm_rows, comparison_rows, decided_and_measured
 from bnexp.comparison.text import RATIO, effect, number, p_equals, p_text, quantity, times
 from bnexp.comparison.text import SETTINGS as LABELS
-from bnexp.comparison.words import MEASURES, at, factor_name, measure_name, settings_text
-from bnexp.config.keys import PROBE_METRICS
+from bnexp.comparison.words import FACTORS, MEASURES, at, factor_name, measure_name, settings_text
+from bnexp.config.keys import PROBE_METRICS, schema_keys
 from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import Decides
 
@@ -411,7 +411,46 @@ def test_levels_in_words(level: str, words: str) -> None:
     assert at(level) == words
 
 
+@pytest.mark.parametrize("word", ["Do", "Does", "Is", "Are", "Can", "Has", "Have", "Will", "Did", "Was", "Were"])
+def test_a_question_with_a_verb_in_front_is_answered_by_yes_or_no(word: str) -> None:
+    made = study("none", "after_pool", direction="greater", question=f"{word} norms help?")
+    assert result(made, pair(GAIN)).answer.startswith("Yes: ")
+    assert result(replace(made, question="Which norm helps?"), pair(GAIN)).answer.startswith("Supported: ")
+
+
+def test_one_of_several_pairs_that_differs_is_told_in_the_singular() -> None:
+    table = {"none": BASE, "a": [b + g for b, g in zip(BASE, GAIN, strict=True)]}
+    table["b"] = [
+        b + g / 2 + 2 * n for b, g, n in zip(BASE, GAIN, [0.2, -0.25, 0.1, -0.1, 0.2, -0.2, 0.2, 0.1, -0.2, -0.1], strict=True)
+    ]
+    found = result(study("none", "a", "b", baseline=None), from_values(table))
+    assert [c.shows_claim for c in found.deciding] == [True, False, False]
+    assert found.answer.endswith("; of 3 pairs 1 differs and 2 are open.")
+
+
+@pytest.mark.parametrize(
+    ("gain", "direction", "finding"),
+    [
+        (GAIN, "less", "above"),
+        ([-g for g in GAIN], "less", "below"),
+        (NOISE, "less", "equivalent"),
+        (GAIN[:3], "less", "nothing"),
+    ],
+)
+def test_what_a_comparison_shows_is_one_word_in_json(gain: list[float], direction: str, finding: str) -> None:
+    (c,) = result(study("none", "after_pool", direction=direction), pair(gain)).to_dict()["comparisons"]
+    assert c["finding"] == finding
+
+
+def test_every_factor_with_a_name_of_its_own_is_a_setting() -> None:
+    assert set(FACTORS) <= {info.name for info in schema_keys()}
+    assert (at("weight_decay=0.1"), factor_name("train.batch_size")) == ("at weight decay 0.1", "batch size")
+
+
 def test_settings_and_measures_in_words() -> None:
+    losses = {"train": "training loss", "val": "validation loss", "test": "test loss"}
+    assert {name: measure_name(f"{name}/loss") for name in losses} == losses
+    assert measure_name("train_eval/loss") == "training loss in evaluation mode"
     assert (
         settings_text({"train.epochs": "1", "optim.lr": "0.1", "model.name": "lenet"}, LABELS) == "learning rate 0.1, 1 epoch"
     )

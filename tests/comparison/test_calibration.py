@@ -28,7 +28,7 @@ def tolerance(rate: float) -> float:
 
 
 def contrast(arm: np.ndarray, baseline: np.ndarray, direction: str, margin: float) -> Contrast:
-    pairs = Pairs(tuple(range(arm.size)), arm, baseline)
+    pairs = Pairs(tuple(range(arm.size)), arm, baseline, both_untrained=0)
     return Contrast("arm", "none", "", "test/accuracy", "pp", margin, pairs, direction=Direction(direction))
 
 

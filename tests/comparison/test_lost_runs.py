@@ -134,6 +134,8 @@ def test_missing_failed_and_lonely_runs_are_listed() -> None:
     assert only(found).n == 5
     assert [(s.arm, s.n, s.missing) for s in found.arms] == [("none", 7, 4), ("after_pool", 9, 1)]
     assert len(found.outcomes) == len(outcomes)
+    statuses = {outcome["status"] for outcome in found.to_dict()["outcomes"]}
+    assert statuses == {"finished", "failed", "missing", "damaged"}
 
 
 AT_CHANCE = ["train/loss", "val/accuracy", "test/accuracy", *PROBE_METRICS["statistics"]]
