@@ -48,7 +48,7 @@ class Method(ABC):
             return f"{self.none_trained.format(arms=f'{c.arm} or {c.baseline}{at_level(c)}')}, so nothing was tested,"
         if c.shows_equivalence:
             return self.equivalent(c)
-        return self.different(c) if c.shows_difference else self.undecided(c)
+        return self.different(c)
 
     def equivalent(self, c: Comparison) -> str:
         """The statement if equivalence is shown."""
@@ -58,13 +58,9 @@ class Method(ABC):
         return f"the {measure_name(c.measure)} is the same with {c.arm} as with {c.baseline} {within}"
 
     def different(self, c: Comparison) -> str:
-        """The statement if a difference is shown."""
+        """The statement if a difference is shown, and the estimate if nothing is: what stands beside it tells which."""
         more = c.difference > 0
         if c.measure in ACCURACY:
             return f"{c.arm} is {magnitude(c)} {'more' if more else 'less'} accurate than {c.baseline}{at_level(c)}"
         level = "higher" if more else "lower"
         return f"the {measure_name(c.measure)} is {magnitude(c)} {level} with {c.arm} than with {c.baseline}{at_level(c)}"
-
-    def undecided(self, c: Comparison) -> str:
-        """The statement if neither is shown: the estimate. What is said beside it tells that it is not clear."""
-        return self.different(c)

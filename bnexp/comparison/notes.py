@@ -36,11 +36,10 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
             f"Intervals are shown from {stats.MIN_VALUES} seeds on; with fewer they would be too wide to tell anything."
         )
     found += _cut(results) + _ties(comparisons) + _neither_trained(comparisons)
-    unset = {c.measure: c.unit for c in deciding if math.isnan(c.margin)}
-    for unit in dict.fromkeys(unset.values()):
-        kind = margin_kind(unit)
+    if unset := [c for c in deciding if math.isnan(c.margin)]:  # no analysis has measures of two units without a margin
+        kind = margin_kind(unset[0].unit)
         hint = f"study.margin ({kind})" if kind else "study.margin"
-        measures = " and ".join(measure for measure in unset if unset[measure] == unit)
+        measures = " and ".join(dict.fromkeys(c.measure for c in unset))
         found.append(f"No margin is set for {measures}, so equivalence is not tested; set {hint}.")
     return found + _test_set_error(results, num_test) + (_noise_floor(study, results) if study.noise_floor else [])
 

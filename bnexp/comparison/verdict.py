@@ -161,6 +161,7 @@ def _estimate(contrast: Contrast, d: stats.Array, look: Look, family: int) -> Co
     p_t, p_sign_flip = stats.paired_t(d), stats.sign_flip(d, numpy_generator(0, "compare/sign_flip"))
     test, p_test = _decisive(contrast, d, rule, p_t, p_sign_flip)
     unresolved = contrast.unresolved or ("all differences are the same" if d.size > 1 and stats.is_constant(d) else "")
+    untestable = bool(pairs.both_untrained or unresolved)  # whether there can be no test of equivalence
     return Comparison(
         arm=contrast.arm,
         baseline=contrast.baseline,
@@ -179,12 +180,12 @@ def _estimate(contrast: Contrast, d: stats.Array, look: Look, family: int) -> Co
         p_t=p_t,
         p_sign_flip=p_sign_flip,
         p_adjusted=math.nan,
-        p_equivalence=math.nan if pairs.both_untrained or unresolved else _equivalence(contrast, d, rule),
+        p_equivalence=math.nan if untestable else _equivalence(contrast, d, rule),
         effect=effect,
         superiority=wins.estimate,
         superiority_low=wins.low,
         superiority_high=wins.high,
-        n_needed=_pairs_needed(contrast, d, look, family, test) if contrast.direction is not None else None,
+        n_needed=_pairs_needed(contrast, d, look, family, test, untestable) if contrast.direction is not None else None,
         both_untrained=pairs.both_untrained,
         reference=contrast.reference,
         unresolved=unresolved,
@@ -227,12 +228,12 @@ def _beyond(contrast: Contrast, d: stats.Array, look: Look) -> float:
     return look.rule.p_beyond(d, contrast.margin)
 
 
-def _pairs_needed(contrast: Contrast, d: stats.Array, look: Look, family: int, test: Test) -> int | None:
+def _pairs_needed(contrast: Contrast, d: stats.Array, look: Look, family: int, test: Test, untestable: bool) -> int | None:
     """Pairs that the test which decides the claim needs, at least the six of any verdict."""
     claimed = contrast.direction is Direction.equivalent or (
         contrast.direction is Direction.at_least and d.size > 0 and float(d.mean()) < contrast.margin
     )
-    if claimed and (d.size < 2 or contrast.pairs.both_untrained):
+    if claimed and (d.size < 2 or untestable):
         return None
 
     def watched(rule: sequential.Rule) -> int | None:

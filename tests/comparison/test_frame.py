@@ -47,10 +47,13 @@ def test_a_row_holds_the_facts_the_settings_and_the_metrics_of_a_run(tmp_path: P
     ]
 
 
-def test_a_fraction_among_many_whole_numbers_is_kept(tmp_path: Path) -> None:
-    for number in range(110):
-        record(tmp_path, f"r{number:03}", {"norm": {"eps": 0.5 if number == 109 else 1}})
-    assert load_runs(tmp_path)["norm.eps"].to_list() == [1.0] * 109 + [0.5]
+def test_what_only_the_last_of_many_runs_has_is_kept(tmp_path: Path) -> None:
+    for number in range(109):
+        record(tmp_path, f"r{number:03}", {"norm": {"eps": 1}})
+    record(tmp_path, "r109", {"norm": {"eps": 0.5}, "data": {"root": "x"}}, metrics={"val/loss": 0.25})
+    runs = load_runs(tmp_path)
+    assert runs["norm.eps"].to_list() == [1.0] * 109 + [0.5]
+    assert (runs["data.root"].to_list(), runs["val/loss"].to_list()) == ([None] * 109 + ["x"], [None] * 109 + [0.25])
 
 
 def rows(**keys: Any) -> pl.DataFrame:

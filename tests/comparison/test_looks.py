@@ -146,6 +146,7 @@ def test_a_record_without_a_question_counts_no_looks(tmp_path: Path) -> None:
         ('"run_id": "none--0"', '"run_id": "*"', "the run id '*' is not possible"),
         ('"max_seeds": null', '"max_seeds": 1', "study.max_seeds=1 is out of range"),
         ('"baseline": "none"', '"baseline": "nome"', "study.baseline=nome is not an arm of study made"),
+        ('"factors": {}', '"factors": {"lr": 3}', "study.factors.lr is "),
     ],
 )
 def test_a_damaged_record_is_refused_with_the_reason(tmp_path: Path, old: str, new: str, reason: str) -> None:

@@ -82,6 +82,8 @@ def test_a_study_of_stuck_runs_decides_nothing(direction: str) -> None:
     assert all(math.isnan(p) for p in (c.p_adjusted, c.p_equivalence))
     assert found.omnibus_p is None
     assert {o.ending for o in found.outcomes} == {"stuck"}
+    third = [replace(o, arm="third") for o in found.outcomes if o.arm == "none"]
+    assert result(study("none", "after_pool", "third"), [*found.outcomes, *third]).omnibus_p is None
     assert [(s.diverged, s.stuck, s.mean) for s in found.arms] == [(0, 10, pytest.approx(11.35))] * 2  # it keeps its value
 
 

@@ -41,6 +41,13 @@ def test_an_interval_of_accuracies_ends_at_100_percent_and_a_note_says_so() -> N
     assert BEYOND in low.notes
 
 
+def test_a_table_of_arms_tells_the_level_and_a_dash_where_seeds_have_no_interval() -> None:
+    made = from_values({"none": [90.0, 91.0], "bn": [92.0, 93.0]}, lr=0.1)
+    (none, _) = arm_rows(result(study("none", "bn"), made))
+    assert (none["arm"], none["level"], none["n"], none["95 % interval"]) == ("none", "lr=0.1", "2", "–")
+    assert "level" not in arm_rows(result(study("none", "bn"), from_values({"none": [90.0], "bn": [92.0]})))[0]
+
+
 def test_differences_and_gaps_have_no_end() -> None:
     wide = from_values({"none": [0.0, 99.0, 0.0, 99.0], "bn": [99.0, 0.0, 99.0, 99.0]})
     found = result(study("none", "bn"), wide)
@@ -179,7 +186,7 @@ def test_arms_with_metrics_of_their_own_are_compared_in_what_these_have_in_commo
     assert found.comparisons[0].measure == name
 
 
-def test_measures_of_different_units_ask_for_a_margin_each() -> None:
+def test_a_measure_with_a_margin_of_its_own_asks_for_none() -> None:
     made = study("none", "bn", analysis=Analysis.sensitivity, decides=[Decides(measure=m) for m in ("area", "largest_stable")])
     rows = [outcome(arm, seed, 0.9, optim__lr=lr) for arm in ("none", "bn") for seed in range(3) for lr in (0.1, 0.2)]
     notes = result(made, rows, margin=math.nan).notes

@@ -40,6 +40,24 @@ def test_a_difference_or_equivalence_whichever_comes_first() -> None:
         assert settled_at(comparison(WEAK, margin=1.0, **blocked), DECLARED, 1) == by_difference
 
 
+def test_optimism_moves_the_mean_by_standard_errors() -> None:
+    d = np.array([0.9, -0.4, 0.5, 0.2, -0.3, 0.7])
+    error = float(d.std(ddof=1)) / np.sqrt(6)
+    c = comparison(d.tolist(), margin=float("nan"))
+    for optimism in (0.5, 1.0):
+        assert settled_at(c, DECLARED, 1, optimism) == seeds_needed(d + optimism * error, Rule.declared(40), None, 0.05)
+
+
+def test_what_is_never_settled_is_not_named_as_what_comes_next() -> None:
+    never, soon = comparison([0.5, -0.5] * 3, margin=0.01), comparison(WEAK, arm="soon")
+    assert settled_at(never, DECLARED, 2) is None
+    about = settled_at(soon, DECLARED, 2)
+    for both in ([never, soon], [soon, never]):
+        assert standing(both, DECLARED) == (
+            f"0 of 2 deciding comparisons settled; open: soon against none (about {about} seeds) and 1 more"
+        )
+
+
 def test_a_family_and_a_further_look_need_more() -> None:
     c = comparison(WEAK, margin=float("nan"))
     alone, family, again = settled_at(c, DECLARED, 1), settled_at(c, DECLARED, 3), settled_at(c, FIRST, 1)

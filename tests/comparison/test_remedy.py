@@ -36,6 +36,14 @@ def test_a_settled_question_needs_nothing() -> None:
     assert asked([-g for g in GAIN]).remedy is None
 
 
+def test_a_question_that_one_difference_settles_needs_nothing_for_the_others() -> None:
+    table = {"none": BASE, "a": [b + g for b, g in zip(BASE, GAIN, strict=True)]}
+    table["b"] = [b + g / 2 + n for b, g, n in zip(BASE, GAIN, OPEN, strict=True)]
+    found = result(study("none", "a", "b", baseline=None), from_values(table), overrides=OVERRIDES)
+    assert Verdict.INCONCLUSIVE in [c.verdict for c in found.deciding]
+    assert (found.verdict, found.remedy) == (Verdict.SUPPORTED, None)
+
+
 def test_too_few_seeds_need_the_usual_number() -> None:
     found = asked(GAIN[:3], ["data=mnist", "study.seeds=3"])
     assert found.verdict is Verdict.ESTIMATE

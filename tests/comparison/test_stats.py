@@ -235,6 +235,13 @@ def test_pairs_needed_for_equivalence() -> None:
     assert power.pairs_needed_equivalence(0.05, 0.0, 0.2) is None
 
 
+def test_an_interval_by_resampling_needs_three_values() -> None:
+    generator = np.random.default_rng(0)
+    two, three = (stats.bca_interval(d, stats.bootstrap_draws(len(d), generator)) for d in ([1.0, 2.0], [1.0, 2.0, 4.0]))
+    assert math.isnan(two.low)
+    assert 1.0 <= three.low < three.estimate < three.high <= 4.0
+
+
 def test_page_is_twice_scipys_one_sided_p_also_with_rows_of_ties() -> None:
     table = np.array([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0], [1.0, 3.0, 2.0], [0.0, 1.0, 5.0], [1.0, 2.0, 4.0]])
     assert stats.page_trend(table, rising=True) == pytest.approx(2 * reference.page_trend_test(table).pvalue)

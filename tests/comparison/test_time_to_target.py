@@ -11,7 +11,7 @@ from made_outcomes import result, study, with_histories
 
 from bnexp.comparison.looks import FIRST, Look
 from bnexp.comparison.result import Status, StudyResult, Verdict
-from bnexp.comparison.sequential import Rule
+from bnexp.comparison.sequential import Rule, seeds_needed
 from bnexp.comparison.tables import comparison_rows
 from bnexp.comparison.time_to_target import Validations, time_to
 from bnexp.config.options import Analysis
@@ -159,11 +159,33 @@ def test_times_that_are_cut_off_are_never_equivalent() -> None:
     assert c.verdict is Verdict.INCONCLUSIVE
 
 
+def test_a_target_that_is_not_reached_counts_as_reached_after_one_more_interval_as_the_last() -> None:
+    run = Validations.of([{"step": step, "val/accuracy": 0.5} for step in (100, 300, 350)])
+    assert run
+    assert run.interval == 50
+    assert time_to(0.9, run, run).updates == 400
+
+
+def test_a_seed_that_failed_in_the_arm_sets_no_target() -> None:
+    outcomes, records = with_histories(
+        {"none": [epochs([0.5, 0.9])] + [epochs([0.5, 0.6])] * 2, "bn": [epochs([0.6, 0.6])] * 3}
+    )
+    outcomes[3] = replace(outcomes[3], status=Status.failed, value=None)
+    found = result(study("none", "bn", analysis=Analysis.time_to_target), outcomes, records=records)
+    assert found.comparisons[0].differences == [-1.0, -1.0]
+    assert any("the target is the last validation accuracy of none, 60.00 % in the mean" in note for note in found.notes)
+    assert found.unpaired == ["bn: seed 0 failed."]
+
+
 def test_equal_times_are_equivalent_if_every_target_is_reached() -> None:
     slow, fast = (epochs([0.1 + k / steps for k in range(1, steps + 1)] + [0.9] * (40 - steps)) for steps in (20, 21))
     made = {"none": [slow, fast] * 6, "bn": [fast, slow] * 6}
     updates = timed(made, margin=1.25, direction="equivalent").comparisons[0]
     assert (updates.unresolved, updates.verdict) == ("", Verdict.EQUIVALENT)
+    rule = Rule.again()
+    few = timed({arm: runs[:6] for arm, runs in made.items()}, Look(rule), margin=1.1, direction="equivalent").comparisons[0]
+    assert few.verdict is Verdict.INCONCLUSIVE
+    assert few.n_needed == seeds_needed(few.differences, rule, few.margin, rule.alpha)  # not where its signs would show more
 
 
 def test_a_baseline_that_misses_the_common_target_counts_as_later_than_the_longer_run_of_its_pair() -> None:

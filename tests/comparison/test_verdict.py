@@ -16,7 +16,7 @@ from made_outcomes import BASE, GAIN, NOISE, from_values, only, pair, result, st
 from scipy.stats import bootstrap, friedmanchisquare
 
 from bnexp.comparison import stats
-from bnexp.comparison.looks import Look
+from bnexp.comparison.looks import FIRST, Look
 from bnexp.comparison.power import pairs_needed, pairs_needed_equivalence
 from bnexp.comparison.result import Verdict
 from bnexp.comparison.sequential import Rule, seeds_needed
@@ -227,6 +227,26 @@ def test_the_bootstrap_interval_is_scipys() -> None:
     expected = bootstrap((GAIN,), np.mean, n_resamples=50_000, method="BCa", random_state=1).confidence_interval
     assert (c.low_bca, c.high_bca) == pytest.approx((expected.low, expected.high), abs=0.004)
     assert math.isnan(only(result(study("none", "after_pool"), pair([0.3] * 6))).low_bca)
+
+
+@pytest.mark.parametrize(("num_seeds", "tested"), [(5, False), (6, True)])
+def test_three_arms_are_tested_together_from_six_seeds_on(num_seeds: int, tested: bool) -> None:
+    table = {
+        "none": BASE,
+        "a": [b + g for b, g in zip(BASE, GAIN, strict=True)],
+        "b": [b + n for b, n in zip(BASE, NOISE, strict=True)],
+    }
+    found = result(study("none", "a", "b"), from_values({arm: row[:num_seeds] for arm, row in table.items()}))
+    assert (found.omnibus_p is not None) == tested
+
+
+def test_equivalence_that_cannot_be_tested_promises_no_number_of_seeds() -> None:
+    made = study("none", "bn", direction="equivalent")
+    same = from_values({"none": BASE[:6], "bn": [b + 0.01 for b in BASE[:6]]})
+    for look in (FIRST, Look(Rule.again())):
+        c = only(result(made, same, look=look))
+        assert c.n_needed is None
+        assert c.reason == "+0.01 pp, all differences are the same, so equivalence is not tested"
 
 
 def test_the_noise_floor_compares_seeds_of_the_baseline() -> None:
