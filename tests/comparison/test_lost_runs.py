@@ -140,6 +140,12 @@ def test_missing_failed_and_lonely_runs_are_listed() -> None:
     assert statuses == {"finished", "failed", "missing", "damaged"}
 
 
+def test_an_arm_is_not_listed_at_a_level_for_which_no_run_was_planned() -> None:
+    outcomes = [outcome(arm, seed, 0.9, lr=lr) for arm, lr in (("none", 0.1), ("none", 0.2), ("bn", 0.1)) for seed in range(2)]
+    found = result(study("none", "bn", factors={"lr": [0.1, 0.2]}), outcomes)
+    assert [(s.arm, s.level) for s in found.arms] == [("none", "lr=0.1"), ("bn", "lr=0.1"), ("none", "lr=0.2")]
+
+
 AT_CHANCE = ["train/loss", "val/accuracy", "test/accuracy", *PROBE_METRICS["statistics"]]
 UNKNOWN = [metric for name, metrics in PROBE_METRICS.items() if name != "statistics" for metric in metrics]
 

@@ -11,7 +11,7 @@ from made_outcomes import result, study, with_histories
 
 from bnexp.comparison.looks import FIRST, Look
 from bnexp.comparison.result import Status, StudyResult, Verdict
-from bnexp.comparison.sequential import Rule, seeds_needed
+from bnexp.comparison.sequential import Rule, seeds_needed, signs_needed
 from bnexp.comparison.tables import comparison_rows
 from bnexp.comparison.time_to_target import Validations, time_to
 from bnexp.config.options import Analysis
@@ -58,6 +58,16 @@ def test_pairs_needed_are_at_least_those_with_which_a_sign_flip_test_can_show_an
     both = timed({"none": slow, "bn": fast, "gn": fast}, direction="less").deciding
     assert [c.n_needed for c in both] == [7, 7]  # each is tested at .025; the smallest p of 6 pairs is .031
     assert timed({"none": slow, "bn": fast}, direction="less").deciding[0].n_needed == 6
+
+
+def test_after_a_further_look_pairs_needed_are_those_of_the_signs_at_a_level_shared_by_the_family() -> None:
+    slow, fast = epochs([0.5, 0.6, 0.7, 0.8]), epochs([0.6, 0.9])
+    mixed = [fast, slow, fast, fast, epochs([0.4, 0.5, 0.6, 0.7, 0.8])] * 2
+    look = Look(Rule.again())
+    found = timed({"none": [slow] * 10, "bn": mixed, "gn": mixed}, look, direction="less")
+    for c in found.deciding:
+        assert c.verdict is Verdict.INCONCLUSIVE
+        assert c.n_needed == signs_needed(c.differences, 0.01 / 2) != signs_needed(c.differences, 0.01)
 
 
 def test_validations_inside_an_epoch_count_and_share_its_seconds() -> None:
