@@ -87,7 +87,7 @@ def guessing_accuracy(runs: Iterable[RecordedRun]) -> Mapping[Data, float]:
         found.setdefault(key, facts.chance)
         with suppress(DamagedRecord):
             frame = run.predictions()
-            if frame is not None and len(frame):
+            if frame is not None:
                 found[key] = max(found[key], int(np.bincount(frame["label"]).max()) / len(frame))
                 exact.add(key)
     return found

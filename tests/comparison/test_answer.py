@@ -131,6 +131,15 @@ def test_an_open_answer_does_not_start_with_arms_that_are_the_same() -> None:
     assert found.answer.startswith("Not settled: wide is 0.09 pp [")
 
 
+def test_an_answer_does_not_start_with_a_single_pair_that_is_the_same() -> None:
+    wide = [b + g for b, g in zip(BASE, [0.9, -0.5, 0.4, 0.1, -0.6, 0.8], strict=False)]
+    found = result(
+        study("none", "same", "wide", direction="greater"), from_values({"none": BASE, "same": BASE[:1], "wide": wide})
+    )
+    assert found.lead is not None
+    assert found.lead.arm == "wide"
+
+
 def test_an_open_claim_of_equivalence_tells_how_the_interval_lies() -> None:
     found = result(study("none", "after_pool", direction="equivalent"), pair([0.9, -0.5, 0.4, 0.1, -0.6, 0.8]))
     c = only(found)
@@ -399,6 +408,9 @@ def test_ratios_are_told_as_how_many_times_fewer_or_more() -> None:
         ("lr=0.04", "at learning rate 0.04"),
         ("depth=8, train_size=500", "at depth 8, 500 training images"),
         ("train_size=1", "at 1 training image"),
+        ("epochs=1", "at 1 epoch"),
+        ("epochs=20", "at 20 epochs"),
+        ("duplicates=2", "at 2 copies of each image"),
         ("train_size=null", "at all training images"),
         ("activation=sigmoid", "at activation=sigmoid"),
         ("init_from=null", "at init_from=null"),
@@ -459,7 +471,7 @@ def test_settings_and_measures_in_words() -> None:
     assert (factor_name("optim.lr"), factor_name("model.dropout_side")) == ("learning rate", "dropout side")
     assert (measure_name("landscape/beta"), measure_name("own/metric")) == ("effective smoothness constant", "own/metric")
     recorded = {metric for metrics in PROBE_METRICS.values() for metric in metrics}
-    assert {name for name in MEASURES if "/loss" not in name or "landscape" in name} <= recorded
+    assert {name for name in MEASURES if name.split("/")[0] not in ("train", "val", "test")} <= recorded
 
 
 def test_an_anytime_valid_test_shows_equivalence_by_its_95_percent_interval() -> None:

@@ -114,6 +114,15 @@ def test_pairs_of_which_both_runs_diverged_weaken_but_never_show_equivalence(dir
     assert c.reason.endswith("neither run trained in 5 of 10 pairs, and a verdict needs 6 others")
 
 
+def test_a_difference_that_is_claimed_may_be_shown_with_more_pairs_though_equivalence_may_not() -> None:
+    gain = [0.3, 0.9, -0.5, 0.4, 0.1, 0.6, 0.8, -0.4]
+    lost = [replace(o, status=Status.diverged, value=0.1) if o.seed == 0 else o for o in pair(gain)]
+    needed = {way: only(result(study("none", "after_pool", direction=way), lost)).n_needed for way in ("greater", "equivalent")}
+    assert needed["greater"] is not None
+    assert needed["greater"] > 8
+    assert needed["equivalent"] is None
+
+
 def test_missing_failed_and_lonely_runs_are_listed() -> None:
     outcomes = pair(GAIN)
     outcomes[0] = replace(outcomes[0], status=Status.missing, value=None)

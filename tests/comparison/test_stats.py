@@ -79,6 +79,8 @@ def test_sampled_sign_flip_agrees_with_exact_and_never_reaches_zero() -> None:
     signs = ((np.arange(2**15)[:, None] >> np.arange(15)) & 1) * 2.0 - 1.0
     exact = np.mean(np.abs(signs @ d) >= abs(d.sum()) - 1e-9)
     assert stats.sign_flip(d, np.random.default_rng(0)) == pytest.approx(exact, abs=4 * math.sqrt(exact / 9_999))
+    for n in (15, 30):  # 15 pairs have more patterns than are drawn
+        assert stats.sign_flip(np.arange(1.0, n + 1), np.random.default_rng(0)) >= 1 / 10_000
     assert stats.sign_flip(np.ones(30) + d.mean(), np.random.default_rng(0)) == 1 / 10_000
 
 

@@ -10,6 +10,7 @@ import pytest
 from made_outcomes import result, study, with_histories
 
 from bnexp.comparison.looks import FIRST, Look
+from bnexp.comparison.power import pairs_needed
 from bnexp.comparison.result import Status, StudyResult, Verdict
 from bnexp.comparison.sequential import Rule, seeds_needed, signs_needed
 from bnexp.comparison.tables import comparison_rows
@@ -58,6 +59,14 @@ def test_pairs_needed_are_at_least_those_with_which_a_sign_flip_test_can_show_an
     both = timed({"none": slow, "bn": fast, "gn": fast}, direction="less").deciding
     assert [c.n_needed for c in both] == [7, 7]  # each is tested at .025; the smallest p of 6 pairs is .031
     assert timed({"none": slow, "bn": fast}, direction="less").deciding[0].n_needed == 6
+
+
+def test_an_open_comparison_by_signs_needs_more_pairs_than_it_has() -> None:
+    """A t test would need no more than these six, but one tie keeps p of the signs at .0625."""
+    slow, fast = epochs([0.5, 0.6, 0.7, 0.8]), epochs([0.9, 0.9])
+    (c, _) = timed({"none": [slow] * 6, "bn": [fast] * 5 + [slow]}, direction="less").comparisons
+    assert (c.p_adjusted, c.verdict, c.n_needed) == (4 / 2**6, Verdict.INCONCLUSIVE, 7)
+    assert (pairs_needed(c.effect) or 0) <= 6
 
 
 def test_after_a_further_look_pairs_needed_are_those_of_the_signs_at_a_level_shared_by_the_family() -> None:
