@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from bnexp.comparison import stats
 from bnexp.comparison.result import Comparison, StudyResult, Verdict
 from bnexp.comparison.stats import ALPHA, MIN_PAIRS
-from bnexp.config.options import Direction
 from bnexp.plan.deciding import claims_unlike
 
 

@@ -71,7 +71,7 @@ def test_at_least_as_much_is_wrongly_supported_no_more_often_than_the_level_says
     rng, margin, supported = np.random.default_rng(0), 1.0, 0
     for _ in range(300):
         d = rng.normal(-margin, 0.7, 8)  # the worst case: less, by just the margin
-        pairs = Pairs(tuple(range(8)), d, np.zeros(8))
+        pairs = Pairs(tuple(range(8)), d, np.zeros(8), both_untrained=0)
         (c,) = judge([Contrast("batch", "layer", "", "accuracy", "pp", margin, pairs, direction=Direction.at_least)])
         supported += c.shows_claim
     assert supported <= 300 * 0.05 + 2.5 * math.sqrt(300 * 0.05 * 0.95)
