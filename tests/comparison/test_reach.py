@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,17 @@ def test_recorded_seeds_turn_standard_deviations_into_the_unit_of_the_metric() -
         "a difference of 1.00 standard deviations over the seeds is found in 80 % of such studies: 1.00 pp, by the "
         "seeds recorded so far."
     )
+
+
+def test_spreads_are_those_of_deciding_comparisons_with_enough_seeds_in_the_unit_of_the_margin() -> None:
+    plan = study("none", "a", direction="at_least")
+    few = result(plan, [outcome(arm, s, 0.9 + 0.01 * s * (arm == "a")) for arm in ("none", "a") for s in range(3)])
+    (c,) = few.comparisons  # differences 0, 1 and 2 pp
+    (said,) = what_it_sees(plan, 10, 1.0, "pp", [c])
+    assert said.endswith(" pp; so far they vary by up to 1.00 pp.")
+    wide = [0.0, 9.0, 18.0]
+    for other in ({"decides": False}, {"unit": "nats"}, {"n": 2}):
+        assert what_it_sees(plan, 10, 1.0, "pp", [c, replace(c, differences=wide, **other)]) == [said]  # type: ignore[arg-type]
 
 
 def test_a_growing_plan_is_told_its_own_largest_number() -> None:

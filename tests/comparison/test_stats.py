@@ -228,6 +228,12 @@ def test_the_largest_number_of_pairs_named_is_10_000() -> None:
     assert power.pairs_needed(0.0280178) is None  # 10,001
 
 
+@pytest.mark.parametrize(("n", "alpha"), [(3, 0.05), (6, 0.05), (6, 0.005), (10, 0.025)])
+def test_the_smallest_effect_and_the_largest_spread_are_found_with_the_power_asked_for(n: int, alpha: float) -> None:
+    assert power.power_paired_t(power.smallest_effect(n, alpha=alpha), n, alpha) == pytest.approx(0.8, abs=1e-4)
+    assert power.power_equivalence(0.0, power.largest_sd(n, 2.0, alpha=alpha), 2.0, n, alpha) == pytest.approx(0.8, abs=1e-4)
+
+
 def test_pairs_needed_for_equivalence() -> None:
     n = power.pairs_needed_equivalence(0.05, 0.3, 0.2)
     assert n is not None
