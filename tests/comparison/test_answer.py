@@ -411,6 +411,8 @@ def test_ratios_are_told_as_how_many_times_fewer_or_more() -> None:
         ("epochs=1", "at 1 epoch"),
         ("epochs=20", "at 20 epochs"),
         ("duplicates=2", "at 2 copies of each image"),
+        ("group_classes=2", "at 2 classes per batch"),
+        ("steps_per_epoch=9", "at updates per epoch 9"),
         ("train_size=null", "at all training images"),
         ("activation=sigmoid", "at activation=sigmoid"),
         ("init_from=null", "at init_from=null"),

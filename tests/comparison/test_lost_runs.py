@@ -149,6 +149,12 @@ def test_missing_failed_and_lonely_runs_are_listed() -> None:
     assert statuses == {"finished", "failed", "missing", "damaged"}
 
 
+@pytest.mark.parametrize("direction", ["at_least", "equivalent", "greater"])
+def test_arms_that_share_no_seed_are_no_failure(direction: str) -> None:
+    c = only(result(study("none", "bn", direction=direction), [outcome("none", 0, 0.9), outcome("bn", 1, 0.9)]))
+    assert (c.n, c.n_needed, c.verdict, c.reason) == (0, None, Verdict.ESTIMATE, "no seed has a result in both arms")
+
+
 def test_an_arm_is_not_listed_at_a_level_for_which_no_run_was_planned() -> None:
     outcomes = [outcome(arm, seed, 0.9, lr=lr) for arm, lr in (("none", 0.1), ("none", 0.2), ("bn", 0.1)) for seed in range(2)]
     found = result(study("none", "bn", factors={"lr": [0.1, 0.2]}), outcomes)

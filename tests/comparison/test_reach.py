@@ -12,6 +12,7 @@ import pytest
 from made_outcomes import outcome, result, study
 
 from bnexp.comparison import sequential, stats
+from bnexp.comparison.power import largest_sd
 from bnexp.comparison.reach import out_of_reach, visible_effect, what_it_sees
 from bnexp.comparison.text import p_equals
 from bnexp.config.options import Analysis
@@ -84,6 +85,8 @@ def test_a_plan_for_equivalence_says_how_much_its_differences_may_vary() -> None
     rng = np.random.default_rng(0)
     shown = [stats.equivalence(rng.normal(0, sd, 10), 1.0) < 0.05 for _ in range(2000)]
     assert np.mean(shown) == pytest.approx(0.8, abs=0.04)
+    (both,) = what_it_sees(study("none", "a", "b", direction="equivalent"), 10, 1.0, "pp")
+    assert both.endswith(f"at most {largest_sd(10, 1.0, alpha=0.05 / 2):.2f} pp.")
     assert what_it_sees(alike, 10, math.nan, "") == []
     assert visible_effect(alike, 10) is None
 
@@ -92,6 +95,8 @@ def test_recorded_seeds_turn_standard_deviations_into_the_unit_of_the_metric() -
     plan = study("none", "a")
     recorded = result(plan, [outcome(arm, s, 0.9 + 0.01 * s * (arm == "a")) for arm in ("none", "a") for s in range(3)])
     (said,) = what_it_sees(plan, 10, 0.2, "pp", recorded.comparisons)  # differences 0, 1 and 2 pp
+    wider = [replace(c, differences=[2 * d for d in c.differences]) for c in recorded.comparisons]
+    assert what_it_sees(plan, 10, 0.2, "pp", wider) == [said.replace(": 1.00 pp", ": 1.99 pp")]
     assert said.endswith(
         "a difference of 1.00 standard deviations over the seeds is found in 80 % of such studies: 1.00 pp, by the "
         "seeds recorded so far."

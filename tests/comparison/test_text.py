@@ -20,8 +20,9 @@ def test_a_number_that_rounds_to_zero_has_no_sign() -> None:
 
 def test_settings_are_told_with_their_names() -> None:
     settings = {"data.train_size": "500", "optim.lr": "0.1", "optim.momentum": "0.9", "train.batch_size": "64"}
-    assert settings_text(settings | {"train.epochs": "10"}, SETTINGS) == (
-        "500 training images, learning rate 0.1, momentum 0.9, batch size 64, 10 epochs"
+    length = {"train.epochs": "10", "train.steps_per_epoch": "7"}
+    assert settings_text(settings | length, SETTINGS) == (
+        "500 training images, learning rate 0.1, momentum 0.9, batch size 64, 10 epochs, updates per epoch 7"
     )
 
 

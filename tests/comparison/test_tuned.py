@@ -36,7 +36,8 @@ def test_notes_tell_what_was_tried_and_warn_of_the_value_at_the_edge_alone() -> 
 def test_values_by_the_linear_rule_are_told_as_such_and_have_no_accuracy() -> None:
     rule = Choice("linear", {"train.batch_size": 128}, "optim.lr", 0.04, {}, at_edge=False, rule="0.02 × 128/64")
     tune = TuneConfig(linear=LinearRule("linear", "none", 64))
-    *_, note = tuning_notes([CHOICES[0], rule], tune)
+    chosen, note = tuning_notes([CHOICES[0], rule], tune)
+    assert chosen == tuning_notes(CHOICES[:1], tune)[0]
     assert note == (
         "optim.lr by the linear rule, from that of none at batches of 64: linear at batch_size=128 0.04 (0.02 × 128/64)."
     )
