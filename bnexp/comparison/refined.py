@@ -35,7 +35,7 @@ def further_levels(
     """
     if (ratio := study.refine.ratio) is None:
         return []
-    results = Results(outcomes, study.metric, chance, list(study.arms), study.metrics)
+    results = Results(outcomes, study.metric, chance, list(study.arms), metrics=study.metrics)
     courses = Courses(results, math.nan, chance, study.refine)
     places = {place for arm in results.arms for place in courses.boundaries(arm).values()}
     levels, key = courses.numbers, courses.factor

@@ -178,7 +178,7 @@ def test_a_record_names_the_command_that_runs_it_again(tmp_path: Path) -> None:
 
 def test_a_plan_of_one_run_is_recorded(tmp_path: Path) -> None:
     spec = RunSpec(RunConfig(data=DataConfig(name=DataName.digits), seed=4))
-    plan = SimpleNamespace(study=study("none"), study_id="a", question_id="why", specs=[spec], choices=[])
+    plan = SimpleNamespace(study=study("none"), study_id="a", question_id="why", specs=[spec], choices=[], added={})
     record = from_plan(plan, ["data=digits"], Store(tmp_path))
     assert (record.data.name, record.overrides, [run.seed for run in record.runs]) == ("digits", ["data=digits"], [4])
 
