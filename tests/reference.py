@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnexp.config.options import ModelName, NormKind, OptimName, Placement
+from bnexp.config.options import ModelName, NormKind, OptimName, Placement, ResidualInit
 from bnexp.config.schema import OptimConfig, RunConfig
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -130,10 +130,76 @@ class ReferencePlain(Reference):
         return self.fc1(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
+class Scalar(nn.Module):
+    """A factor (``weight``) or a summand (``bias``) that is learned."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.register_parameter(name, nn.Parameter(torch.empty(1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight if self.name == "weight" else x + self.bias
+
+
+class ReferenceResNet(Reference):
+    """3x3 convolutions of torch.nn in three stages of residual blocks with shortcuts of option A, global average pooling."""
+
+    def __init__(self, config: RunConfig, in_channels: int, size: int, num_classes: int) -> None:
+        super().__init__(config)
+        model, residual = config.model, config.model.init.residual
+        self.blocks, self.width, self.fixup = (model.depth - 2) // 6, model.width, residual is ResidualInit.fixup
+        widths = [self.width] + [self.width * 2**stage for stage in range(3) for _ in range(2 * self.blocks)]
+        strides = [1] * len(widths)
+        strides[1 + 2 * self.blocks] = strides[1 + 4 * self.blocks] = 2
+        bias = model.has_conv_bias(config.norm)
+        for i, (before, width) in enumerate(zip([in_channels, *widths], widths, strict=False), start=1):
+            self.add_module(f"conv{i}", nn.Conv2d(before, width, 3, strides[i - 1], padding=1, bias=bias))
+        self.fc1 = nn.Linear(4 * self.width, num_classes)
+        if config.norm.kind is not NormKind.none:
+            for i, width in enumerate(widths, start=1):
+                self.add_norms(i, [width], nn.BatchNorm2d)
+        norm_ends = config.norm.kind is not NormKind.none and config.norm.affine and config.norm.follows_conv
+        for i in range(3, len(widths) + 1, 2):
+            if self.fixup or (residual is ResidualInit.zero and not norm_ends):
+                self.add_module(f"scale{i}", Scalar("weight"))
+        if self.fixup:
+            shifted = [f"{kind}{i}" for i in range(1, len(widths) + 1) for kind in ("conv", "act") if (kind, i) != ("conv", 1)]
+            for name in [*shifted, "fc1"]:
+                self.add_module(f"shift_{name}", Scalar("bias"))
+
+    def conv(self, i: int, x: Tensor) -> Tensor:
+        return getattr(self, f"conv{i}")(self.normalised(f"shift_conv{i}", x))
+
+    def act_and_norms(self, i: int, x: Tensor) -> Tensor:
+        """The activation and what follows it."""
+        x = self.act(x)
+        if self.place is Placement.both:
+            return self.normalised(f"norm{i}_after", x)
+        return x if self.config.norm.follows_conv else self.normalised(f"norm{i}", x)
+
+    def until_act(self, i: int, x: Tensor) -> Tensor:
+        """What stands between a convolution and its activation, or the addition before it."""
+        x = self.normalised(f"norm{i}", x) if self.config.norm.follows_conv else x
+        return self.normalised(f"shift_act{i}", self.normalised(f"scale{i}", x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act_and_norms(1, self.until_act(1, self.conv(1, x)))
+        for block in range(3 * self.blocks):
+            i = 2 + 2 * block
+            y = self.act_and_norms(i, self.until_act(i, self.conv(i, x)))
+            y = self.until_act(i + 1, self.conv(i + 1, y))
+            if y.shape != x.shape:  # half the side, twice the channels
+                x = torch.cat([F.avg_pool2d(x, 1, stride=2), torch.zeros_like(y[:, : y.shape[1] // 2])], dim=1)
+            x = self.act_and_norms(i + 1, x + y)
+        return self.fc1(self.normalised("shift_fc1", F.adaptive_avg_pool2d(x, 1).flatten(1)))
+
+
 NETWORKS: dict[ModelName, Callable[[RunConfig, int, int, int], Reference]] = {
     ModelName.lenet: ReferenceLeNet,
     ModelName.mlp: ReferenceMLP,
     ModelName.plain: ReferencePlain,
+    ModelName.resnet: ReferenceResNet,
 }
 
 

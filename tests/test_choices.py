@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from reference import NETWORKS
 
 from bnexp.config.keys import PROBE_METRICS, schema_keys
-from bnexp.config.options import NormKind, OptimName
+from bnexp.config.options import ModelName, NormKind, OptimName
 from bnexp.model.norms import LAYERS
 from bnexp.training.optim import OPTIMISERS
 from bnexp.training.probes import AT_END, AT_EPOCHS, AT_STEPS
@@ -38,6 +39,14 @@ def test_every_choice_has_its_file_and_uses_keys_that_exist(choice: NormKind | O
 )
 def test_every_choice_is_built_somewhere(choices: set[StrEnum], registry: dict[StrEnum, object], place: str) -> None:
     assert not choices - registry.keys(), f"missing in {place}"
+
+
+@pytest.mark.parametrize("name", ModelName)
+def test_every_network_has_its_file_and_its_oracle(name: ModelName) -> None:
+    file = CONFIGS / "model" / f"{name}.yaml"
+    assert file.is_file(), f"configs/model/{name}.yaml is missing"
+    assert yaml.safe_load(file.read_text())["name"] == name, f"configs/model/{name}.yaml needs the line name: {name}"
+    assert name in NETWORKS, f"{name} is missing in NETWORKS in tests/reference.py"
 
 
 def test_every_probe_is_measured_and_says_what_it_records() -> None:

@@ -62,6 +62,17 @@ class ModelName(StrEnum):
     lenet = "lenet"
     mlp = "mlp"
     plain = "plain"
+    resnet = "resnet"
+
+    @property
+    def pools(self) -> bool:
+        """Whether there is max pooling, so that a norm after pooling differs from a norm after the activation."""
+        return self in (ModelName.lenet, ModelName.plain)
+
+    @property
+    def has_hidden_units(self) -> bool:
+        """Whether there are hidden linear layers."""
+        return self in (ModelName.lenet, ModelName.mlp)
 
 
 class DropoutSide(StrEnum):
@@ -94,6 +105,14 @@ class InitLayers(StrEnum):
 
     all = "all"
     conv = "conv"
+
+
+class ResidualInit(StrEnum):
+    """What the residual branches of a network begin as."""
+
+    none = "none"
+    zero = "zero"
+    fixup = "fixup"
 
 
 class NormKind(StrEnum):

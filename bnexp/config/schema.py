@@ -30,6 +30,7 @@ from bnexp.config.options import (
     Order,
     Placement,
     Precision,
+    ResidualInit,
     Schedule,
     Statistics,
     Trainable,
@@ -122,7 +123,7 @@ class NormConfig:
     placement: Placement = key(
         Placement.after_pool,
         "position of the norm in a convolution block; both: before and after the activation; in a block without pooling "
-        "after_pool means after_activation",
+        "after_pool means after_activation; a residual block adds its shortcut right before its last activation",
     )
     eps: float = key(1e-5, "added to the variance", above=0.0)
     momentum: float | None = key(
@@ -156,6 +157,11 @@ class InitConfig:
     scheme: InitScheme = key(InitScheme.torch, "distribution of initial weights")
     gain: float = key(1.0, "factor on the initial weights", above=0.0)
     layers: InitLayers = key(InitLayers.all, "layers that scheme and gain apply to; the others get PyTorch's default")
+    residual: ResidualInit = key(
+        ResidualInit.none,
+        "resnet: start of the residual branches; none: like other layers; zero: at 0, by the scale of the norm that ends a "
+        "branch, or else by a learned factor; fixup: without norm, with scaled weights and learned scalars",
+    )
 
 
 LENET_CHANNELS = (6, 16)
@@ -166,12 +172,21 @@ LENET_UNITS = (120, 84)
 class ModelConfig:
     name: ModelName = key(ModelName.lenet, "network")
     depth: int = key(
-        4, "plain: number of convolutions, in four stages with pooling between; mlp: number of hidden layers", low=1, high=50
+        4,
+        "plain: number of convolutions, in four stages with pooling between; mlp: number of hidden layers; resnet: number of "
+        "weighted layers, 6n+2 for n blocks in each of three stages",
+        low=1,
+        high=50,
     )
-    width: int = key(16, "plain: channels of each convolution; mlp: units of each hidden layer", low=1)
+    width: int = key(
+        16,
+        "plain: channels of each convolution; mlp: units of each hidden layer; resnet: channels of the first stage, which "
+        "double from stage to stage",
+        low=1,
+    )
     conv_bias: str = key(
         "auto",
-        "bias of convolutions; auto: none if a per-channel affine norm follows directly",
+        "bias of convolutions; auto: none if a per-channel affine norm follows directly, or if fixup puts scalars in its place",
         choices=("auto", "true", "false"),
     )
     activation: Activation = key(Activation.relu, "activation function")
@@ -188,16 +203,25 @@ class ModelConfig:
         """Whether convolutions have a bias.
 
         With ``auto`` it is dropped before a per-channel affine norm, which cancels it and has its own shift. Layer and group
-        norm subtract a mean over several channels, so a bias before them is not redundant.
+        norm subtract a mean over several channels, so a bias before them is not redundant. Fixup has one scalar in its place.
         """
         if self.conv_bias != "auto":
             return self.conv_bias == "true"
+        if self.init.residual is ResidualInit.fixup:
+            return False
         return not (norm.kind.normalises_single_channels and norm.affine and norm.follows_conv)
+
+    @property
+    def stage_widths(self) -> tuple[int, int, int]:
+        """Number of channels in each stage of a resnet."""
+        return self.width, 2 * self.width, 4 * self.width
 
     def normalised_widths(self, norm: NormConfig) -> list[int]:
         """Number of channels or units of each layer that has a norm; empty without one."""
         if norm.kind is NormKind.none:
             return []
+        if self.name is ModelName.resnet:
+            return list(self.stage_widths)
         if self.name is not ModelName.lenet:
             return [self.width]
         return [*LENET_CHANNELS, *(LENET_UNITS if norm.linear else ())]

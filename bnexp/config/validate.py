@@ -17,6 +17,7 @@ from bnexp.config.options import (
     NormStatistics,
     Order,
     Precision,
+    ResidualInit,
     Statistics,
     Trainable,
 )
@@ -108,14 +109,36 @@ def _check_data(config: RunConfig) -> None:
 
 def _check_model(config: RunConfig) -> None:
     model = config.model
-    if model.dropout and model.name is ModelName.plain:
+    if model.dropout and not model.name.has_hidden_units:
         raise ConfigError(
-            f"model.dropout={model.dropout:g} has no effect with model.name=plain, which has no hidden linear layer; "
+            f"model.dropout={model.dropout:g} has no effect with model.name={model.name}, which has no hidden linear layer; "
             "set model.dropout=0 or use model=lenet or model=mlp."
         )
     if model.init.layers is InitLayers.conv and model.name is ModelName.mlp:
         raise ConfigError(
             "model.init.layers=conv names no layer of model.name=mlp, which has no convolution; set model.init.layers=all."
+        )
+    _check_residual(config)
+
+
+def _check_residual(config: RunConfig) -> None:
+    model, residual, kind = config.model, config.model.init.residual, config.norm.kind
+    if model.name is not ModelName.resnet:
+        if residual is not ResidualInit.none:
+            raise ConfigError(
+                f"model.init.residual={residual} has no effect with model.name={model.name}, which has no residual branch; set "
+                "model.init.residual=none or use model=resnet."
+            )
+        return
+    if model.depth % 6 != 2 or model.depth < 8:
+        raise ConfigError(
+            f"model.depth={model.depth} is no depth of model.name=resnet: allowed are 6n+2 layers, so 8, 14, 20, 26, ..., 50; "
+            "try model.depth=8."
+        )
+    if residual is ResidualInit.fixup and kind is not NormKind.none:
+        raise ConfigError(
+            f"model.init.residual=fixup is made for networks without norm, not for norm.kind={kind}; set norm=none, or "
+            "model.init.residual=zero."
         )
 
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 DEFAULT = "grouped"
+Geometry = tuple[int, int]  # of a convolution: padding and stride
+
 WORTH_IT = 0.95  # another strategy is taken only if its time is below this fraction of the default's
 
 
@@ -47,7 +49,9 @@ def fastest(times: Mapping[str, Sequence[float]]) -> str:
     return best if median(times[best]) < WORTH_IT * median(times[DEFAULT]) else DEFAULT
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int, strategy: Strategy | None) -> Tensor:
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int, strategy: Strategy | None, stride: int = 1
+) -> Tensor:
     """``F.conv2d``, computed as a strategy says.
 
     Args:
@@ -58,13 +62,14 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, group
         groups: G.
         strategy: chosen for training. In evaluation im2col is not used: batches are larger, and its patches could fill the
             memory. None: as PyTorch does it.
+        stride: distance between the positions of the kernel.
 
     Returns:
         (N, R*O, H', W').
     """
     if strategy is None or (strategy.forward == "im2col" and not torch.is_grad_enabled()):
-        return F.conv2d(x, weight, bias, padding=padding, groups=groups)
-    y: Tensor = _Convolution.apply(x, weight, padding, groups, strategy)
+        return F.conv2d(x, weight, bias, stride, padding, groups=groups)
+    y: Tensor = _Convolution.apply(x, weight, (padding, stride), groups, strategy)
     return y if bias is None else y + bias.view(-1, 1, 1)
 
 
@@ -81,41 +86,42 @@ def convolve_columns_apart(x: Tensor, weight: Tensor, bias: Tensor | None, paddi
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: int, groups: int, strategy: Strategy) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, groups: int, strategy: Strategy) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.options = padding, groups, strategy
-        return FORWARD[strategy.forward](x, weight, padding, groups)
+        ctx.options = geometry, groups, strategy
+        return FORWARD[strategy.forward](x, weight, geometry, groups)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        padding, groups, strategy = ctx.options
+        geometry, groups, strategy = ctx.options
         dx = dw = None
         if ctx.needs_input_grad[0]:
-            dx = INPUT_GRADIENT[strategy.input_gradient](dy, x, weight, padding, groups)
+            dx = INPUT_GRADIENT[strategy.input_gradient](dy, x, weight, geometry, groups)
         if ctx.needs_input_grad[1]:
-            dw = WEIGHT_GRADIENT[strategy.weight_gradient](dy, x, weight, padding, groups)
+            dw = WEIGHT_GRADIENT[strategy.weight_gradient](dy, x, weight, geometry, groups)
         return dx, dw, None, None, None
 
 
-def _grouped(x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
-    return F.conv2d(x, weight, padding=padding, groups=groups)
+def _grouped(x: Tensor, weight: Tensor, geometry: Geometry, groups: int) -> Tensor:
+    padding, stride = geometry
+    return F.conv2d(x, weight, None, stride, padding, groups=groups)
 
 
-def _grouped_input_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
-    return _backward(dy, x, weight, padding, groups, (True, False))
+def _grouped_input_gradient(dy: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, groups: int) -> Tensor:
+    return _backward(dy, x, weight, geometry, groups, (True, False))
 
 
-def _grouped_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
-    return _backward(dy, x, weight, padding, groups, (False, True))
+def _grouped_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, groups: int) -> Tensor:
+    return _backward(dy, x, weight, geometry, groups, (False, True))
 
 
-def _backward(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int, wanted: tuple[bool, bool]) -> Tensor:
+def _backward(dy: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, groups: int, wanted: tuple[bool, bool]) -> Tensor:
     """The one gradient that is wanted: (True, False) of x, (False, True) of weight."""
-    padded, ones = [padding, padding], [1, 1]
-    mask = [*wanted, False]
-    gradients = torch.ops.aten.convolution_backward(dy, x, weight, None, ones, padded, ones, False, [0, 0], groups, mask)
+    padding, stride = geometry
+    options = ([stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups)
+    gradients = torch.ops.aten.convolution_backward(dy, x, weight, None, *options, [*wanted, False])
     gradient: Tensor = gradients[wanted.index(True)]
     return gradient
 
@@ -124,22 +130,24 @@ def _last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last)
 
 
-def _last_forward(x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
-    return _grouped(_last(x), _last(weight), padding, groups).contiguous()
+def _last_forward(x: Tensor, weight: Tensor, geometry: Geometry, groups: int) -> Tensor:
+    return _grouped(_last(x), _last(weight), geometry, groups).contiguous()
 
 
-def _last_input_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
-    return _grouped_input_gradient(_last(dy), _last(x), _last(weight), padding, groups).contiguous()
+def _last_input_gradient(dy: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, groups: int) -> Tensor:
+    return _grouped_input_gradient(_last(dy), _last(x), _last(weight), geometry, groups).contiguous()
 
 
-def _last_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
-    return _grouped_weight_gradient(_last(dy), _last(x), _last(weight), padding, groups).contiguous()
+def _last_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, groups: int) -> Tensor:
+    return _grouped_weight_gradient(_last(dy), _last(x), _last(weight), geometry, groups).contiguous()
 
 
-def _patches(x: Tensor, k: int, padding: int, groups: int) -> Tensor:
+def _patches(x: Tensor, k: int, geometry: Geometry, groups: int) -> Tensor:
     """(N, G*I, H, W) -> (G, D, P)."""
+    padding, stride = geometry
     x = F.pad(x, (padding,) * 4) if padding else x
-    windows: Tensor = x.view(len(x), groups, -1, *x.shape[2:]).unfold(3, k, 1).unfold(4, k, 1)  # (N, G, I, H', W', k, k)
+    by_group: Tensor = x.view(len(x), groups, -1, *x.shape[2:])
+    windows = by_group.unfold(3, k, stride).unfold(4, k, stride)  # (N, G, I, H', W', k, k)
     return windows.permute(1, 2, 5, 6, 0, 3, 4).reshape(groups, -1, len(x) * windows.shape[3] * windows.shape[4])
 
 
@@ -153,22 +161,24 @@ def _matrices(weight: Tensor, groups: int) -> Tensor:
     return weight.view(groups, len(weight) // groups, -1)
 
 
-def _im2col_forward(x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
+def _im2col_forward(x: Tensor, weight: Tensor, geometry: Geometry, groups: int) -> Tensor:
     k = weight.shape[-1]
-    height, width = (side + 2 * padding - k + 1 for side in x.shape[2:])
-    y = torch.bmm(_matrices(weight, groups), _patches(x, k, padding, groups))
+    padding, stride = geometry
+    height, width = ((side + 2 * padding - k) // stride + 1 for side in x.shape[2:])
+    y = torch.bmm(_matrices(weight, groups), _patches(x, k, geometry, groups))
     return y.view(groups, -1, len(x), height, width).permute(2, 0, 1, 3, 4).flatten(1, 2).contiguous()
 
 
-def _im2col_input_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
+def _im2col_input_gradient(dy: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, groups: int) -> Tensor:
     d_patches = torch.bmm(_matrices(weight, groups).transpose(1, 2), _by_group(dy, groups))
     columns = d_patches.view(*d_patches.shape[:2], len(x), -1).permute(2, 0, 1, 3).flatten(1, 2)
     height, width = x.shape[2:]
-    return F.fold(columns, (height, width), weight.shape[-1], padding=padding)
+    padding, stride = geometry
+    return F.fold(columns, (height, width), weight.shape[-1], padding=padding, stride=stride)
 
 
-def _im2col_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
-    patches = _patches(x, weight.shape[-1], padding, groups)
+def _im2col_weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, groups: int) -> Tensor:
+    patches = _patches(x, weight.shape[-1], geometry, groups)
     return torch.bmm(_by_group(dy, groups), patches.transpose(1, 2)).view_as(weight)
 
 

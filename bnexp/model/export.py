@@ -12,6 +12,7 @@ from bnexp.config.options import Activation
 from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunAveragePool, RunConv2d, RunDropout, RunFlatten, RunLinear
 from bnexp.model.networks import Network
 from bnexp.model.norms import RunGroupNorm, RunningNorm
+from bnexp.model.shortcuts import AddShortcut, OpenShortcut, Row, Scale, Shift
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     Activation.relu: nn.ReLU,
@@ -27,9 +28,10 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 def plain_module(network: Network, run: int) -> nn.Sequential:
     """One run of a network as a module of torch's own layers, with the run's parameters and buffers, in evaluation mode.
 
-    Layers and weights keep their names, so its ``state_dict`` is what ``network.export(run)`` gives. In evaluation it computes
-    what the network computes. In training mode ghost batches, noise and the corrections of batch renorm are left out: it has
-    the batch norm that torch has.
+    Shortcuts, and the scalars of residual branches, are bnexp's (``shortcuts.py``): torch has no layers for them. Layers and
+    weights keep their names, so its ``state_dict`` is what ``network.export(run)`` gives. In evaluation it computes what the
+    network computes. In training mode ghost batches, noise and the corrections of batch renorm are left out: it has the batch
+    norm that torch has.
 
     Args:
         network: R networks of one shape.
@@ -38,7 +40,7 @@ def plain_module(network: Network, run: int) -> nn.Sequential:
     Returns:
         Images ``(N, C, S, S)``, normalised as for the run -> logits ``(N, K)``.
     """
-    module = nn.Sequential()
+    module = Row() if any(isinstance(layer, OpenShortcut) for layer in network) else nn.Sequential()
     for name, layer in network.named_children():
         module.add_module(name, _plain(layer, run))
     weights = {name: torch.from_numpy(value) for name, value in network.export(run).items()}
@@ -50,7 +52,7 @@ def _plain(layer: nn.Module, run: int) -> nn.Module:
     match layer:
         case RunConv2d():
             _, out_channels, in_channels, kernel_size, _ = layer.weight.shape
-            return nn.Conv2d(in_channels, out_channels, kernel_size, padding=layer.padding, bias=layer.bias is not None)
+            return nn.Conv2d(in_channels, out_channels, kernel_size, layer.stride, layer.padding, bias=layer.bias is not None)
         case RunLinear():
             _, out_features, in_features = layer.weight.shape
             return nn.Linear(in_features, out_features)
@@ -62,6 +64,14 @@ def _plain(layer: nn.Module, run: int) -> nn.Module:
             return nn.MaxPool2d(2)
         case Nonlinearity():
             return ACTIVATIONS[layer.name]()
+        case OpenShortcut():
+            return OpenShortcut()
+        case AddShortcut():
+            return AddShortcut(layer.in_channels, layer.out_channels, layer.stride)
+        case Scale():
+            return Scale((1,))
+        case Shift():
+            return Shift((1,))
         case RunDropout():
             return nn.Dropout(float(layer.threshold[run]) / 2**32)
         case RunGroupNorm():

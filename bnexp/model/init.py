@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bnexp.model.layers import RunConv2d, RunLinear
+from bnexp.model.shortcuts import AddShortcut, OpenShortcut
 from bnexp.torch_rng import torch_generator
 
 
@@ -89,3 +90,35 @@ def _fill(layer: RunConv2d | RunLinear, run: int, name: str, seed: int, scheme: 
         bias.copy_(_uniform(bias.shape, bound, torch_generator(seed, f"init/{name}.bias")))
     else:
         bias.zero_()
+
+
+@torch.no_grad()
+def initialise_as_fixup(network: nn.Module) -> None:
+    """Change the initial weights of a residual network in place, so that its depth does not change the size of an update.
+
+    With L residual branches of m convolutions each: the last convolution of each branch and the output layer become zero. The
+    weights of the other convolutions of a branch are scaled by L^(-1/(2m - 2)). The scalars stay as they are.
+
+    Args:
+        network: a row of layers with weights from ``initialise``; its last layer is the output layer.
+
+    Reference: Zhang et al. 2019, arXiv:1901.09321, section 3, rules 1 and 2.
+    """
+    branches: list[list[RunConv2d]] = []
+    inside = False
+    for layer in network.children():
+        if isinstance(layer, OpenShortcut):
+            branches.append([])
+        inside = isinstance(layer, OpenShortcut) or (inside and not isinstance(layer, AddShortcut))
+        if inside and isinstance(layer, RunConv2d):
+            branches[-1].append(layer)
+    for *scaled, last in branches:
+        for conv in scaled:
+            conv.weight.mul_(len(branches) ** (-1 / (2 * len(scaled))))
+        _zero(last)
+    _zero(list(network.children())[-1])
+
+
+def _zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        parameter.zero_()

@@ -23,11 +23,11 @@ from bnexp.model.hashing import HASH_MASK, random_bits
 
 
 class RunConv2d(nn.Module):
-    """Convolution, stride 1: ``y[n,r,o] = bias[r,o] + sum_i weight[r,o,i] * x[n,r,i]`` (cross-correlation).
+    """Convolution: ``y[n,r,o] = bias[r,o] + sum_i weight[r,o,i] * x[n,r,i]`` (cross-correlation).
 
-    Shapes: ``(N, R*I, H, W) -> (N, R*O, H+2p-k+1, W+2p-k+1)``. Two more inputs are possible. With ``(N, I, H, W)`` all runs
-    share one batch, which makes a single dense convolution. With ``(N, G*I, H, W)`` each of G blocks of neighbouring runs has
-    a batch of its own. Training and evaluation are the same.
+    Shapes: ``(N, R*I, H, W) -> (N, R*O, H', W')`` with H' = floor((H+2p-k)/s) + 1, and W' alike. Two more inputs are possible.
+    With ``(N, I, H, W)`` all runs share one batch, which makes a single dense convolution. With ``(N, G*I, H, W)`` each of G
+    blocks of neighbouring runs has a batch of its own. Training and evaluation are the same.
 
     Parameters: ``weight`` (R, O, I, k, k); ``bias`` (R, O) or None. They are left uninitialised; see ``init.py``. The attribute
     ``strategy`` chooses how the convolution is computed, see ``convolution.py``; None: as PyTorch does it.
@@ -39,9 +39,10 @@ class RunConv2d(nn.Module):
         kernel_size: k.
         bias: whether a bias is learned.
         padding: p, zeros on each side of the input.
-        split_columns: whether the output has its even and odd columns apart, ``(N, R*O, 2, H', W'/2)``. W' has to be even, and
-            no ``strategy`` is used. The sums are the same. With few channels this keeps a CPU busier, whose vector registers
-            hold up to 16 of them, and ``MaxPool2x2`` then reads its pairs from two contiguous pieces of memory.
+        stride: s, distance between the positions of the kernel.
+        split_columns: whether the output has its even and odd columns apart, ``(N, R*O, 2, H', W'/2)``. W' has to be even, s
+            is 1, and no ``strategy`` is used. The sums are the same. With few channels this keeps a CPU busier, whose vector
+            registers hold up to 16 of them, and ``MaxPool2x2`` then reads its pairs from two contiguous pieces of memory.
         device: where the parameters live; None: PyTorch's default.
         dtype: their number format; None: PyTorch's default.
 
@@ -56,12 +57,13 @@ class RunConv2d(nn.Module):
         kernel_size: int,
         bias: bool = True,
         padding: int = 0,
+        stride: int = 1,
         split_columns: bool = False,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.padding = padding
+        self.padding, self.stride = padding, stride
         self.split_columns = split_columns
         self.strategy: Strategy | None = None
         shape = (num_runs, out_channels, in_channels, kernel_size, kernel_size)
@@ -73,7 +75,7 @@ class RunConv2d(nn.Module):
         groups = x.shape[1] // weight.shape[1]
         if self.split_columns:
             return convolve_columns_apart(x, weight, bias, self.padding, groups)
-        return convolve(x, weight, bias, self.padding, groups, self.strategy)
+        return convolve(x, weight, bias, self.padding, groups, self.strategy, self.stride)
 
 
 class RunLinear(nn.Module):

@@ -6,7 +6,6 @@ Configuration ends here: the layers take plain arguments.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,71 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bnexp.config.options import Activation, DropoutSide, ModelName, NormKind, Placement
-from bnexp.config.schema import LENET_CHANNELS, LENET_UNITS, ConfigError, ModelConfig, RunConfig
-from bnexp.model.init import initialise
+from bnexp.config.options import Activation, DropoutSide, NormKind, Placement, ResidualInit
+from bnexp.config.schema import ConfigError, RunConfig
+from bnexp.model.init import initialise, initialise_as_fixup
 from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunAveragePool, RunConv2d, RunDropout, RunFlatten, RunLinear
 from bnexp.model.norms import RunNorm, build_norm
+from bnexp.model.shortcuts import AddShortcut, OpenShortcut, Row, Scale, Shift
+from bnexp.model.table import ConvBlock, table
 from bnexp.rng import derive
 
 FEW_CHANNELS = 8  # with at most this many channels, doubling them still fits one CPU vector register
-
-
-@dataclass(frozen=True)
-class ConvBlock:
-    """A convolution, its activation and 2x2 max pooling, with norms at the places that ``norm.placement`` names.
-
-    Args:
-        num_features: channels of the output.
-        kernel_size: side of the kernel.
-        padding: zeros on each side of the input.
-        pool: whether there is pooling.
-    """
-
-    num_features: int
-    kernel_size: int
-    padding: int = 0
-    pool: bool = True
-
-    def side_after(self, side: int) -> int:
-        """The side of the output maps, pixels, if the input maps have this ``side``."""
-        side += 2 * self.padding - self.kernel_size + 1
-        return side // 2 if self.pool else side
-
-
-@dataclass(frozen=True)
-class Table:
-    """The layers of a network before its output layer: convolutions, maps to features, hidden linear layers.
-
-    Args:
-        convs: the convolution blocks in order.
-        average: whether a feature is the mean of a map; if not, the maps are flattened.
-        hidden: units of each hidden linear layer.
-    """
-
-    convs: tuple[ConvBlock, ...] = ()
-    average: bool = False
-    hidden: tuple[int, ...] = ()
-
-
-def table(model: ModelConfig) -> Table:
-    """The layers that ``model.name``, ``depth`` and ``width`` ask for.
-
-    ``lenet``  LeCun et al. 1998, in the form of the PyTorch CIFAR tutorial
-    ``mlp``    ``depth`` hidden layers of ``width`` units
-    ``plain``  ``depth`` convolutions 3x3 of ``width`` channels that keep the size of the maps, without skips, then global
-               average pooling: the plain net of He et al. 2015 (arXiv:1512.03385, section 4.2) at constant width. The
-               convolutions form four stages, as equal in depth as possible, with 2x2 max pooling between, so that 32x32 pixels
-               end as 4x4. With fewer than four convolutions each is a stage.
-    """
-    if model.name is ModelName.lenet:
-        return Table(convs=tuple(ConvBlock(channels, 5) for channels in LENET_CHANNELS), hidden=LENET_UNITS)
-    if model.name is ModelName.mlp:
-        return Table(hidden=(model.width,) * model.depth)
-    stages = min(4, model.depth)
-    stage_ends = [stage * model.depth // stages for stage in range(1, stages)]
-    convs = (ConvBlock(model.width, 3, padding=1, pool=i in stage_ends) for i in range(1, model.depth + 1))
-    return Table(tuple(convs), average=True)
 
 
 # What follows a convolution. Without pooling, as after every linear layer, after_pool means after the activation.
@@ -90,7 +34,7 @@ _ORDERS: dict[Placement, tuple[str, ...]] = {
 }
 
 
-class Network(nn.Sequential):
+class Network(Row):
     """R networks of one shape: images ``(N, R*C, S, S)`` -> logits ``(N, R, K)``. ``(N, C, S, S)`` is one batch for all runs.
 
     ``flat`` is (R, P): one row per run with all its parameters. The layers' parameters are views of it, in the order of
@@ -181,6 +125,8 @@ def build_network(
     initialise(
         network, [c.seed for c in configs], [i.scheme for i in inits], [i.gain for i in inits], [i.layers for i in inits]
     )
+    if configs[0].model.init.residual is ResidualInit.fixup:
+        initialise_as_fixup(network)
     return network
 
 
@@ -190,6 +136,7 @@ class _Builder:
     def __init__(self, configs: Sequence[RunConfig], device: torch.device | None, dtype: torch.dtype, num_steps: int) -> None:
         self.configs, self.num_steps = configs, num_steps
         self.model, self.norm_config = configs[0].model, configs[0].norm
+        self.residual = self.model.init.residual
         self.table = table(self.model)
         self.placement: dict[str, Any] = {"device": device, "dtype": dtype}
 
@@ -199,9 +146,13 @@ class _Builder:
         bias = self.model.has_conv_bias(self.norm_config)
         features, side = in_channels, size
         for i, row in enumerate(convs, start=1):
+            if row.opens:
+                yield f"shortcut{i}", OpenShortcut()
+            if i > 1 and self.residual is ResidualInit.fixup:
+                yield self._shift(f"conv{i}")
             split = self._splits_columns(row, side)
             shape = (num_runs, features, row.num_features, row.kernel_size)
-            yield f"conv{i}", RunConv2d(*shape, bias, row.padding, split_columns=split, **self.placement)
+            yield f"conv{i}", RunConv2d(*shape, bias, row.padding, row.stride, split_columns=split, **self.placement)
             features = row.num_features
             yield from self._after_conv(i, row, side)
             side = row.side_after(side)
@@ -214,19 +165,21 @@ class _Builder:
             yield f"fc{i}", RunLinear(num_runs, features, units, **self.placement)
             features = units
             yield from self._after_linear(i, features)
+        if self.residual is ResidualInit.fixup:
+            yield self._shift(f"fc{len(hidden) + 1}")
         yield f"fc{len(hidden) + 1}", RunLinear(num_runs, features, num_classes, **self.placement)
 
     def _splits_columns(self, row: ConvBlock, side: int) -> bool:
         """Whether the convolution, on input maps of this side, is quicker with even and odd columns apart."""
         device = self.placement["device"]
         on_cpu = device is None or device.type == "cpu"
-        return on_cpu and row.pool and row.num_features <= FEW_CHANNELS and replace(row, pool=False).side_after(side) % 2 == 0
+        return on_cpu and row.pool and row.num_features <= FEW_CHANNELS and row.conv_side(side) % 2 == 0
 
     def _check_size(self, size: int) -> None:
         """Raise ConfigError if an input of this side leaves the last convolution block less than one pixel."""
         smallest = 1
         for row in reversed(self.table.convs):
-            smallest = (2 * smallest if row.pool else smallest) + row.kernel_size - 1 - 2 * row.padding
+            smallest = row.least_side(smallest)
         if size < smallest:
             raise ConfigError(
                 f"data.size={size} is too small for model.name={self.model.name}: allowed is at least {smallest}; "
@@ -234,17 +187,45 @@ class _Builder:
             )
 
     def _after_conv(self, i: int, row: ConvBlock, side: int) -> Iterator[tuple[str, nn.Module]]:
-        side = replace(row, pool=False).side_after(side)
+        side = row.conv_side(side)
+        order = self._conv_order(row)
+        for position, kind in enumerate(order):
+            match kind:
+                case "pool":
+                    side //= 2
+                    yield f"pool{i}", MaxPool2x2()
+                case "scale":
+                    start = 0.0 if self.residual is ResidualInit.zero else 1.0
+                    yield f"scale{i}", Scale((len(self.configs), 1), start, **self.placement)
+                case "shift":
+                    yield self._shift(f"act{i}")
+                case "add":
+                    assert row.adds is not None
+                    yield f"add{i}", AddShortcut(row.adds.in_channels, row.num_features, row.adds.stride)
+                case _:
+                    name, layer = self._act_or_norm(i, kind, "act" in order[:position], row.num_features, side**2)
+                    if self.residual is ResidualInit.zero and order[position + 1 :][:1] == ["add"]:
+                        assert isinstance(layer, RunNorm)
+                        assert layer.weight is not None
+                        nn.init.zeros_(layer.weight)
+                    yield name, layer
+
+    def _conv_order(self, row: ConvBlock) -> list[str]:
+        """What follows a convolution: norms, activation and pooling, and what a residual branch ends in."""
         order = self._order(self.norm_config.kind is not NormKind.none, row.pool)
         if row.pool and self.model.activation is Activation.relu and order[(at := order.index("pool")) - 1] == "act":
             # ReLU commutes with the maximum, in values and gradients. After pooling it sees a quarter of the elements.
             order[at - 1], order[at] = "pool", "act"
-        for position, kind in enumerate(order):
-            if kind == "pool":
-                side //= 2
-                yield f"pool{i}", MaxPool2x2()
-            else:
-                yield self._act_or_norm(i, kind, "act" in order[:position], row.num_features, side**2)
+        at = order.index("act")
+        fixup = self.residual is ResidualInit.fixup
+        without_scale = self.residual is ResidualInit.zero and not (at and self.norm_config.affine)
+        wanted = {"scale": row.adds and (fixup or without_scale), "shift": fixup, "add": row.adds}
+        order[at:at] = [kind for kind, is_wanted in wanted.items() if is_wanted]
+        return order
+
+    def _shift(self, before: str) -> tuple[str, nn.Module]:
+        """The scalar that Fixup adds in front of the layer that is named ``before``."""
+        return f"shift_{before}", Shift((len(self.configs), 1), **self.placement)
 
     def _after_linear(self, i: int, features: int) -> Iterator[tuple[str, nn.Module]]:
         """Activation and norm in the order of a convolution block, and dropout, if any run asks for it.

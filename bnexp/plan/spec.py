@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnexp.config.keys import schema_keys
-from bnexp.config.options import InitScheme, ModelName, NormKind, OptimName, Order, Placement, Schedule
+from bnexp.config.options import InitScheme, ModelName, NormKind, OptimName, Order, Placement, ResidualInit, Schedule
 from bnexp.config.schema import RunConfig
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     kept = {name: value for name, value in flatten(config).items() if name not in left_out}
     if "model.conv_bias" in kept:
         kept["model.conv_bias"] = config.model.has_conv_bias(config.norm)
-    if config.model.name is ModelName.mlp and kept.get("norm.placement") is Placement.after_pool:
-        kept["norm.placement"] = Placement.after_activation  # an MLP pools nothing
+    if not config.model.name.pools and kept.get("norm.placement") is Placement.after_pool:
+        kept["norm.placement"] = Placement.after_activation
     if config.norm.kind.has_running_statistics and not config.norm.track_running_stats:
         kept["train.eval_batch_size"] = config.train.eval_batch_size  # evaluation normalises by its own batches
     if kept.get("data.root"):
@@ -114,7 +114,10 @@ def _unused(config: RunConfig) -> set[str]:
         unused |= {"model.conv_bias"}
     if not (model.dropout and model.has_linear_norm(norm)):
         unused |= {"model.dropout_side"}
-    if model.init.scheme is InitScheme.torch and model.init.gain == 1:
+    if model.name is not ModelName.resnet:
+        unused |= {"model.init.residual"}
+    sets_linear = model.init.residual is ResidualInit.fixup  # to zero
+    if (model.init.scheme is InitScheme.torch and model.init.gain == 1) or sets_linear:
         unused |= {"model.init.layers"}
     unused |= _unused_norm_keys(config)
     unused |= _of_others("optim", optim.name)

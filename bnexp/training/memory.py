@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from bnexp.config.schema import RunConfig
 from bnexp.model.convolution import Strategy
 from bnexp.model.layers import RunConv2d
 from bnexp.model.networks import Network, build_network
+from bnexp.model.shortcuts import pass_on
 from bnexp.plan.spec import RunSpec
 from bnexp.training.capture import release_memory
 from bnexp.training.loop import EpochLoop
@@ -131,7 +131,8 @@ def estimate(config: RunConfig, in_channels: int, size: int, num_classes: int) -
 
     Training takes the parameters, their gradient twice (by layer and flat), the optimiser state, what autograd saves for a
     batch, and the largest activation with its gradient. What autograd saves is measured on two small batches, from which it
-    grows in proportion. Evaluation takes the parameters and the largest two neighbouring activations of a batch. A run takes
+    grows in proportion. Evaluation takes the parameters and the most that a layer has at once of a batch: its input, its
+    output and an open shortcut. A run takes
     the larger of the two sums.
 
     Args:
@@ -145,12 +146,11 @@ def estimate(config: RunConfig, in_channels: int, size: int, num_classes: int) -
     image_bytes = images[:1].nbytes
     small, large = (saved_bytes(network.train(), batch) for batch in (images[:2], images))
     per_image = image_bytes + (large - small) / 2
-    outputs = [image_bytes, *_output_bytes(network, in_channels, size)]
+    largest, held = _evaluation_bytes(network, in_channels, size)
     parameters = network.flat.nbytes
     kept = 3 * parameters + sum(tensor.nbytes for tensor in step.optimiser.state)
-    training = kept + config.train.batch_size * (per_image + 2 * max(outputs))
-    neighbours = max(a + b for a, b in pairwise(outputs))
-    return MemoryLine(0.0, max(training, parameters + config.train.eval_batch_size * neighbours))
+    training = kept + config.train.batch_size * (per_image + 2 * largest)
+    return MemoryLine(0.0, max(training, parameters + config.train.eval_batch_size * held))
 
 
 def saved_bytes(network: Network, x: Tensor) -> int:
@@ -173,12 +173,15 @@ def saved_bytes(network: Network, x: Tensor) -> int:
     return sum(kept.values())
 
 
-def _output_bytes(network: Network, in_channels: int, size: int) -> list[float]:
-    """Bytes of each layer's output for one image."""
-    found: list[float] = []
+def _evaluation_bytes(network: Network, in_channels: int, size: int) -> tuple[float, float]:
+    """Bytes for one image: of the largest activation or input, and of the most tensors that a layer needs at once."""
+    largest = held = 0.0
     x = torch.zeros(2, in_channels, size, size, dtype=network.flat.dtype)
+    shortcut: Tensor | None = None
     with torch.no_grad():
         for layer in network.eval().children():
-            x = layer(x)
-            found.append(x.nbytes / len(x))
-    return found
+            before = [x] if shortcut is None or shortcut is x else [x, shortcut]
+            x, shortcut = pass_on(layer, x, shortcut)
+            sizes = [tensor.nbytes / len(x) for tensor in (*before, x)]
+            largest, held = max(largest, *sizes), max(held, sum(sizes))
+    return largest, held

@@ -17,6 +17,7 @@ from bnexp.config.options import Precision
 from bnexp.model.convolution import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, Strategy, fastest
 from bnexp.model.layers import RunConv2d
 from bnexp.model.networks import Network
+from bnexp.model.shortcuts import pass_on
 
 REPEATS = 5
 
@@ -44,7 +45,7 @@ def choose_convolutions(network: Network, x: Tensor, precision: Precision) -> st
     inputs, said = _inputs(network, x), []
     for name, layer in network.named_children():
         if isinstance(layer, RunConv2d):
-            key = (inputs[name].shape, layer.weight.shape, layer.padding, x.dtype, precision)
+            key = (inputs[name].shape, layer.weight.shape, layer.padding, layer.stride, x.dtype, precision)
             if key not in _chosen:
                 _chosen[key] = _try(layer, inputs[name])
             layer.strategy = _chosen[key]
@@ -56,10 +57,11 @@ def _inputs(network: Network, x: Tensor) -> dict[str, Tensor]:
     """Layer name -> its input when ``x`` is evaluated; the network stays as it was."""
     was_training = network.training
     found = {}
+    shortcut: Tensor | None = None
     with torch.no_grad():
         for name, layer in network.eval().named_children():
             found[name] = x
-            x = layer(x)
+            x, shortcut = pass_on(layer, x, shortcut)
     network.train(was_training)
     return found
 
@@ -67,7 +69,7 @@ def _inputs(network: Network, x: Tensor) -> dict[str, Tensor]:
 @torch.no_grad()
 def _try(layer: RunConv2d, x: Tensor) -> Strategy:
     weight = layer.weight.flatten(0, 1)
-    rest = (weight, layer.padding, x.shape[1] // weight.shape[1])
+    rest = (weight, (layer.padding, layer.stride), x.shape[1] // weight.shape[1])
     dy = FORWARD["grouped"](x, *rest)
     return Strategy(
         fastest({name: _seconds(partial(function, x, *rest)) for name, function in FORWARD.items()}),

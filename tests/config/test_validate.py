@@ -38,6 +38,27 @@ LINEAR = ["norm=batch", "norm.linear=true"]
             ["model=plain", "model.dropout=0.5"],
             "model.dropout=0.5 has no effect with model.name=plain, .* set model.dropout=0",
         ),
+        (
+            ["model=resnet", "model.dropout=0.5"],
+            "model.dropout=0.5 has no effect with model.name=resnet, .* set model.dropout=0",
+        ),
+        (
+            ["model=resnet", "model.depth=10"],
+            r"model.depth=10 is no depth of model.name=resnet: allowed are 6n\+2 layers, .*; try model.depth=8.",
+        ),
+        (["model.name=resnet", "model.depth=2"], "model.depth=2 is no depth of model.name=resnet: .*"),
+        (
+            ["model=plain", "model.init.residual=zero"],
+            "model.init.residual=zero has no effect with model.name=plain, which has no residual branch; .* use model=resnet.",
+        ),
+        (
+            ["model=resnet", "model.init.residual=fixup", "norm=group"],
+            "model.init.residual=fixup is made for networks without norm, not for norm.kind=group; set norm=none, or .*=zero.",
+        ),
+        (
+            ["model=resnet", "model.width=6", "norm=group", "norm.groups=4"],
+            r"norm.groups=4 does not divide .* \(6, 12, 24\): allowed is 1, 2, 3, 6.",
+        ),
         (["model=mlp", "model.init.layers=conv"], "model.init.layers=conv names no layer of model.name=mlp, .*=all."),
         (["norm.kind=instance", "norm.linear=true"], f"{INSTANCE}; set norm.linear=false."),
         (["norm.kind=instance", "model=mlp"], f"{INSTANCE}; choose norm=layer or norm=group."),
@@ -108,6 +129,8 @@ def test_what_cannot_work_is_refused_in_one_sentence(overrides: list[str], messa
         ["norm.kind=instance", "norm.linear=true", "model=plain"],  # it has no hidden linear layer
         ["norm=none", "norm.ghost_size=100", "train.norm_statistics=frozen"],  # without a norm these keys say nothing
         ["probe.statistics=true"],
+        ["model=resnet", "model.depth=50", "model.init.residual=zero", "norm=batch", "norm.affine=false"],
+        ["model=resnet", "model.init.layers=conv", "model.init.residual=fixup"],
         ["train.trainable=head"],
         ["data.order=grouped", "data.group_classes=2"],
         ["data.duplicates=64", "data.order=sorted", "data.contrast=-1", "data.normalize=false"],

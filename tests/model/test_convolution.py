@@ -15,14 +15,14 @@ STRATEGIES = [Strategy(*names) for names in itertools.product(FORWARD, INPUT_GRA
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
-@pytest.mark.parametrize(("groups", "padding"), [(1, 0), (3, 0), (6, 1)])
-def test_every_strategy_equals_conv2d(strategy: Strategy, groups: int, padding: int) -> None:
+@pytest.mark.parametrize(("groups", "padding", "stride"), [(1, 0, 1), (3, 0, 1), (6, 1, 1), (1, 1, 2), (3, 0, 2)])
+def test_every_strategy_equals_conv2d(strategy: Strategy, groups: int, padding: int, stride: int) -> None:
     torch.manual_seed(0)
     real = {"dtype": torch.float64}
     x = torch.randn(4, groups * 2, 7, 6, **real, requires_grad=True)
     weight, bias = (torch.randn(shape, **real, requires_grad=True) for shape in ((12, 2, 3, 3), (12,)))
-    expected = F.conv2d(x, weight, bias, padding=padding, groups=groups)
-    found = convolve(x, weight, bias, padding, groups, strategy)
+    expected = F.conv2d(x, weight, bias, stride, padding, groups=groups)
+    found = convolve(x, weight, bias, padding, groups, strategy, stride)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     dy = torch.randn_like(expected)
     inputs = (x, weight, bias)

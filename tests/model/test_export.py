@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from bnexp.config.options import Activation, ModelName, NormKind, Placement
-from bnexp.config.schema import ModelConfig, NormConfig, RunConfig
+from bnexp.config.options import Activation, ModelName, NormKind, Placement, ResidualInit
+from bnexp.config.schema import InitConfig, ModelConfig, NormConfig, RunConfig
 from bnexp.model.export import _plain, plain_module
 from bnexp.model.networks import build_network
 
@@ -28,14 +29,22 @@ NORMS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("norm", NORMS, ids=str)
-@pytest.mark.parametrize("model", [ModelConfig(), ModelConfig(ModelName.plain, depth=5, width=8)], ids=["lenet", "plain"])
+RESNET = ModelConfig(ModelName.resnet, depth=8, width=4)
+FIXUP, ZERO = (replace(RESNET, init=InitConfig(residual=residual)) for residual in (ResidualInit.fixup, ResidualInit.zero))
+CASES = [
+    *((model, norm) for model in (ModelConfig(), ModelConfig(ModelName.plain, depth=5, width=8), RESNET) for norm in NORMS),
+    *((model, {}) for model in (FIXUP, ZERO)),
+]
+
+
+@pytest.mark.parametrize(("model", "norm"), CASES, ids=lambda case: case.name if isinstance(case, ModelConfig) else str(case))
 def test_it_computes_what_the_run_computes(model: ModelConfig, norm: dict[str, Any]) -> None:
     torch.manual_seed(0)
     network = build_network(configs(model, **norm), 3, 32, 10, dtype=torch.float64)
     images = torch.randn(16, 3, 32, 32, dtype=torch.float64)
     network.train()(images)  # running statistics move
     with torch.no_grad():
+        network.flat += 0.1 * torch.randn_like(network.flat)  # nothing stays at 0
         expected = network.eval()(images)
     for run in (0, 1):
         module = plain_module(network, run)

@@ -16,6 +16,7 @@ from bnexp.config.options import (
     NormStatistics,
     OptimName,
     Placement,
+    ResidualInit,
     Schedule,
     Statistics,
 )
@@ -38,6 +39,7 @@ OTHER: dict[str, Any] = {
     "model.conv_bias": "false",
     "model.dropout_side": DropoutSide.before_norm,
     "model.init.layers": InitLayers.conv,
+    "model.init.residual": ResidualInit.zero,
     "norm.placement": Placement.after_activation,
     "norm.eps": 0.1,
     "norm.momentum": 0.5,
@@ -74,6 +76,7 @@ def context(norm: dict[str, Any] | None = None, kind: NormKind = NormKind.batch,
 
 
 MLP, PLAIN = {"name": ModelName.mlp}, {"name": ModelName.plain}
+RESNET = {"name": ModelName.resnet, "depth": 8, "width": 2}
 CONTEXTS = {
     "none": context(model={"dropout": 0.3}),
     "batch": context({}),
@@ -88,6 +91,8 @@ CONTEXTS = {
     "mlp, dropout": context({}, model=MLP | {"dropout": 0.3}),
     "mlp, no norm": context(model=MLP | {"dropout": 0.3}),
     "plain": context({}, model=PLAIN),
+    "resnet": context({}, model=RESNET),
+    "resnet, fixup": context(model=RESNET | {"init": InitConfig(InitScheme.kaiming, residual=ResidualInit.fixup)}),
     "adam": context(optim={"name": OptimName.adam}),
     "step": context(optim={"schedule": Schedule.step, "step_epochs": 0.5}),
     "init scheme": context(model={"init": InitConfig(InitScheme.kaiming)}),

@@ -11,8 +11,8 @@ from fake_data import FakeData, make_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from bnexp.config.options import ModelName, NormKind, OptimName, Precision, Trainable
-from bnexp.config.schema import RunConfig, TrainConfig
+from bnexp.config.options import ModelName, NormKind, OptimName, Precision, ResidualInit, Trainable
+from bnexp.config.schema import InitConfig, RunConfig, TrainConfig
 from bnexp.model.networks import build_network
 from bnexp.training.evaluate import SplitScores
 from bnexp.training.loop import EpochLoop
@@ -72,6 +72,7 @@ def norm_case(kind: NormKind, **more: Any) -> RunConfig:
     return config
 
 
+RESNET = {"name": ModelName.resnet, "depth": 8, "width": 2}
 CASES = {
     **{kind.value: norm_case(kind, linear=not kind.needs_maps) for kind in NormKind},
     "ghost": norm_case(NormKind.batch, ghost_size=4),
@@ -82,6 +83,9 @@ CASES = {
     "adam": make_config(0, {}, optim={"name": OptimName.adam, "weight_decay": 0.1}),
     "nesterov": make_config(0, {}, optim={"nesterov": True, "weight_decay": 0.1}),
     "plain": make_config(0, {}, model={"name": ModelName.plain}),
+    "resnet": make_config(0, {}, model=RESNET),
+    "resnet, zero": make_config(0, None, model=RESNET | {"init": InitConfig(residual=ResidualInit.zero)}),
+    "resnet, fixup": make_config(0, None, model=RESNET | {"init": InitConfig(residual=ResidualInit.fixup)}),
     "mlp": make_config(0, {"linear": True}, model={"name": ModelName.mlp}),
     "head": make_config(0, {}, train={"trainable": Trainable.head, "batch_size": 12}),
     "bf16": make_config(0, {}, train={"precision": Precision.bf16, "batch_size": 12}),

@@ -81,6 +81,14 @@ def test_an_estimate_is_the_sum_of_what_a_run_holds(
         assert bytes_of(train, model=wide, optim={"name": name}) == expected
 
 
+def test_evaluation_holds_the_shortcut_of_a_residual_branch_too() -> None:
+    """The most is needed where the shortcut is added: input, shortcut and sum, each of the size of the widest maps."""
+    resnet = {"name": ModelName.resnet, "depth": 8, "width": 4, "conv_bias": "false"}
+    parameters = 9 * (4 + 2 * 16 + 32 + 64 + 128 + 256) + 170
+    found = bytes_of({"batch_size": 1, "eval_batch_size": 1000}, model=resnet)
+    assert found == 8 * (parameters + 1000 * 3 * 4 * 28 * 28)
+
+
 def test_a_step_holds_parameters_their_gradient_twice_and_what_the_optimiser_remembers() -> None:
     """Of a wide network on one image, whose activations are next to nothing."""
     wide = {"name": ModelName.mlp, "width": 1000, "depth": 2}

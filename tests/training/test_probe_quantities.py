@@ -184,10 +184,13 @@ def test_the_twins_gradient_is_that_of_the_step_masks_noise_and_counters_include
     assert (again[1] == step.base[1]).all()
 
 
+@pytest.mark.parametrize("network", [{}, {"name": ModelName.resnet, "depth": 8, "width": 2}], ids=["lenet", "resnet"])
 @pytest.mark.parametrize("norm", [None, {"linear": True, "placement": "before_activation"}])
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
-def test_activations_are_the_inputs_of_the_plain_networks_nonlinearities(activation: str, norm: dict[str, Any] | None) -> None:
-    model = {"activation": Activation(activation), "init": InitConfig(InitScheme.torch, 4.0)}
+def test_activations_are_the_inputs_of_the_plain_networks_nonlinearities(
+    activation: str, norm: dict[str, Any] | None, network: dict[str, Any]
+) -> None:
+    model = network | {"activation": Activation(activation), "init": InitConfig(InitScheme.torch, 4.0)}
     configs = [make_config(seed, norm, model=model, optim={"lr": 0.02}) for seed in (0, 1)]
     step, before, after = made_step(configs)
     images, _ = DATA.images("train", torch.arange(9))

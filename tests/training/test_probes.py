@@ -14,7 +14,8 @@ import torch
 from fake_data import FakeData, make_spec
 
 from bnexp.config.keys import PROBE_METRICS, final_metrics
-from bnexp.config.options import NormKind, OptimName, Statistics
+from bnexp.config.options import ModelName, NormKind, OptimName, ResidualInit, Statistics
+from bnexp.config.schema import InitConfig
 from bnexp.metrics import EpochMetrics, Record, RunFinished, StepMetrics
 from bnexp.model.networks import build_network
 from bnexp.plan.spec import RunSpec
@@ -63,6 +64,7 @@ def with_norm(spec: RunSpec, **norm: Any) -> RunSpec:
 
 
 RENORM = {"kind": NormKind.batch_renorm, "linear": True}
+RESNET = {"name": ModelName.resnet, "depth": 8, "width": 2}
 SPECS = {
     "none": make_spec(0, model={"dropout": 0.4}, optim={"name": OptimName.adam}),
     "noise": make_spec(0, {"linear": True, "noise": 0.5}, model={"dropout": 0.4}, train={"evals_per_epoch": 2}),
@@ -71,6 +73,8 @@ SPECS = {
     "renorm": with_norm(make_spec(0, {}, model={"dropout": 0.4}), **RENORM),
     "untracked": make_spec(0, {"track_running_stats": False}),
     "group": with_norm(make_spec(0, {}), kind=NormKind.group),
+    "resnet": make_spec(0, {}, model=RESNET),
+    "fixup": make_spec(0, model=RESNET | {"init": InitConfig(residual=ResidualInit.fixup)}),
 }
 
 

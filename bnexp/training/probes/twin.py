@@ -15,6 +15,7 @@ from torch import Tensor
 from bnexp.config.options import Precision
 from bnexp.model.layers import RunConv2d, RunLinear
 from bnexp.model.networks import Network
+from bnexp.model.shortcuts import pass_on
 from bnexp.training.precision import autocast
 from bnexp.training.step import image_losses
 
@@ -47,7 +48,8 @@ class WeightLayer:
         name: of the layer.
         weight: the columns of its weight.
         block: the columns from its weight to the next such layer: its bias too, and scale and shift of the norms after it.
-            Everything in columns before the block comes before the layer.
+            In a residual branch also the scalars before that layer. Everything in columns before the block comes before the
+            layer.
     """
 
     name: str
@@ -126,10 +128,11 @@ class Twin:
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, torch.nn.Module, Tensor]]:
         """Name, layer and input of each layer in turn, as the loaded network computes them from images ``x``."""
+        shortcut: Tensor | None = None
         for name, layer in self.network.named_children():
             yield name, layer, x
             with autocast(self.precision, x.device):
-                x = layer(x)
+                x, shortcut = pass_on(layer, x, shortcut)
 
 
 def by_unit(x: Tensor, num_runs: int) -> Tensor:
