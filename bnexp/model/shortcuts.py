@@ -43,7 +43,7 @@ class AddShortcut(nn.Module):
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
         if self.stride > 1:
             shortcut = shortcut[:, :, :: self.stride, :: self.stride]
-        if self.out_channels > self.in_channels:
+        if self.out_channels != self.in_channels:
             by_run = shortcut.reshape(len(shortcut), -1, self.in_channels, *shortcut.shape[2:])
             shortcut = F.pad(by_run, (0, 0, 0, 0, 0, self.out_channels - self.in_channels)).flatten(1, 2)
         return x + shortcut

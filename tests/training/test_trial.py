@@ -65,6 +65,15 @@ def test_each_layer_gets_the_fastest_of_each_direction(tried: list[tuple[Tensor,
     assert all(torch.equal(a, b) for a, b in zip(before, (net.flat, *net.buffers()), strict=True))
 
 
+def test_the_convolutions_of_residual_branches_are_tried_at_their_strides(tried: list[tuple[Tensor, ...]]) -> None:
+    config = make_config(0, model={"name": ModelName.resnet, "depth": 8, "width": 2})
+    net = build_network([config], 1, 20, 4, dtype=torch.float64)
+    chosen = choose_convolutions(net, IMAGES[:, :1], Precision.fp64)
+    assert [words.split()[0] for words in chosen.split(", ")] == [f"conv{i}" for i in range(1, 8)]
+    gradients = [call[0].shape[1:] for call in tried if len(call) == 3]
+    assert set(gradients) == {(2, 20, 20), (4, 10, 10), (8, 5, 5)}
+
+
 def test_what_is_tried_is_what_the_layer_will_be_given(tried: list[tuple[Tensor, ...]]) -> None:
     net = network().eval()
     choose_convolutions(net, IMAGES, Precision.fp64)
