@@ -58,7 +58,8 @@ class StepMetrics:
     Args:
         run_id: the run.
         values: step number, counted from 1 -> metric -> value. The metrics are ``train/step_loss`` if ``train.log_every`` asks
-            for it, and ``val/*`` of the validations that ``train.evals_per_epoch`` puts before the end of the epoch.
+            for it, ``val/*`` of the validations that ``train.evals_per_epoch`` puts before the end of the epoch, and at the
+            steps that probes measure their values, with ``train/loss`` as the mean loss of the steps since the one before.
     """
 
     run_id: str

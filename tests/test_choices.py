@@ -13,7 +13,7 @@ from bnexp.config.keys import PROBE_METRICS, schema_keys
 from bnexp.config.options import ModelName, NormKind, OptimName
 from bnexp.model.norms import LAYERS
 from bnexp.training.optim import OPTIMISERS
-from bnexp.training.probes import AT_END, AT_EPOCHS, AT_STEPS
+from bnexp.training.probes import AT_END, AT_EPOCHS, AT_START, AT_STEPS
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -53,6 +53,8 @@ def test_every_probe_is_measured_and_says_what_it_records() -> None:
     switches = {
         info.name.removeprefix("probe.") for info in schema_keys() if info.name.startswith("probe.") and info.type is bool
     }
-    measured = [*AT_STEPS, *AT_EPOCHS, *AT_END]
+    measured = [*AT_START, *AT_STEPS, *AT_EPOCHS, *AT_END]
     assert not switches - PROBE_METRICS.keys(), "records=... is missing at the key in ProbeConfig, bnexp/config/schema.py"
-    assert sorted(measured) == sorted(switches), "AT_STEPS, AT_EPOCHS, AT_END in bnexp/training/probes/__init__.py, once each"
+    assert sorted(measured) == sorted(switches), (
+        "AT_START, AT_STEPS, AT_EPOCHS, AT_END in bnexp/training/probes/__init__.py, once each"
+    )

@@ -38,6 +38,9 @@ PROBE_METRICS: dict[str, tuple[str, ...]] = {
     item.name: item.metadata["records"] for item in fields(ProbeConfig) if item.metadata["records"]
 }
 
+# Probes that measure inside epochs, ``probe.per_epoch`` times in each, and record every measurement with its step.
+STEP_PROBES = ("activations", "gradients", "covariate_shift", "landscape", "oscillation", "decoupling", "similar")
+
 # What every run records for each part of the data, and whether larger or smaller values are better.
 SPLITS = ("train", "val", "test")
 OF_SPLIT = {"loss": "min", "accuracy": "max"}

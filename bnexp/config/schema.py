@@ -299,15 +299,23 @@ class ProbeConfig:
         False, "percentiles of pre-activations; fraction of dead units", records=("activations/dead", "activations/drift")
     )
     gradients: bool = key(False, "norm of each layer's gradient", records=("gradients/log_ratio",))
+    initial_gradients: bool = key(
+        False, "norm of each layer's gradient before the first update", records=("initial_gradients/log_ratio",)
+    )
     covariate_shift: bool = key(
         False,
         "change of a layer's gradient after the update of the layers before it",
-        records=("covariate_shift/l2", "covariate_shift/cosine"),
+        records=("covariate_shift/l2", "covariate_shift/relative_l2", "covariate_shift/cosine"),
     )
     landscape: bool = key(
         False,
         "loss range, gradient change and smoothness along the gradient",
-        records=("landscape/loss_range", "landscape/gradient_change", "landscape/beta"),
+        records=(
+            "landscape/loss_range",
+            "landscape/gradient_change",
+            "landscape/relative_gradient_change",
+            "landscape/beta",
+        ),
     )
     oscillation: bool = key(False, "deviation of the step losses from their trend", records=("oscillation/loss",))
     decoupling: bool = key(
@@ -341,7 +349,7 @@ class ProbeConfig:
         "loss and accuracy on training images in evaluation mode",
         records=("train_eval/loss", "train_eval/accuracy", "gap/loss", "gap/accuracy", "gap/mode_accuracy"),
     )
-    every: int = key(0, "steps between two measurements; 0: once per epoch, at its end", low=0)
+    per_epoch: int = key(1, "measurements at single steps per epoch, evenly spaced; each is recorded with its step", low=1)
     images: int = key(256, "number of images in the fixed batch that measurements use", low=2)
     jitter: float = key(0.01, "similar: standard deviation of the difference between images", low=0.0)
 

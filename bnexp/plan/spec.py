@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnexp.config.keys import schema_keys
+from bnexp.config.keys import STEP_PROBES, schema_keys
 from bnexp.config.options import InitScheme, ModelName, NormKind, OptimName, Order, Placement, ResidualInit, Schedule
 from bnexp.config.schema import RunConfig
 
@@ -125,6 +125,8 @@ def _unused(config: RunConfig) -> set[str]:
         unused |= {"optim.step_epochs", "optim.step_gamma"}
     if not any(value is True for value in vars(probe).values()):
         unused |= {f"probe.{name}" for name in vars(probe)}
+    if not any(getattr(probe, name) for name in STEP_PROBES):
+        unused |= {"probe.per_epoch"}
     if not probe.similar:
         unused |= {"probe.jitter"}
     return unused

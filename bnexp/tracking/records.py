@@ -300,7 +300,7 @@ class RecordedRun:
 
 def _is_step_loss(line: str) -> bool:
     """Whether a line of ``metrics.jsonl`` holds nothing but ``train/step_loss``, told without parsing it."""
-    return '"train/step_loss"' in line and '"epoch"' not in line and '"val/' not in line
+    return '"train/step_loss"' in line and line.count('":') == 2  # "step" is the other name
 
 
 def _row(path: Path, line: str, what: str) -> dict[str, float]:

@@ -22,7 +22,7 @@ from bnexp.training.evaluate import Evaluation, Split, SplitScores, evaluate
 from bnexp.training.loop import EpochLoop
 from bnexp.training.optim import build_optimiser, learning_rates
 from bnexp.training.precision import compute_dtype, configure_precision, device_name
-from bnexp.training.probes import build_probes
+from bnexp.training.probes import Measured, build_probes
 from bnexp.training.statistics import by_precise_statistics
 from bnexp.training.step import EpochTotals, TrainStep
 from bnexp.training.transfer import hold, prepare_start
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 def fit(specs: Sequence[RunSpec], data: DeviceData) -> Iterator[Record]:
     """Train the runs of one cohort and yield their records as they come.
 
-    Each run yields ``RunStarted``; in each epoch ``EpochMetrics``, and before it ``StepMetrics`` if ``train.log_every`` or
-    ``train.evals_per_epoch`` asks for them; and ``RunFinished`` after the last epoch. ``train/*`` are running values over the
-    epoch, in training mode. Test images are looked at once, at the end.
+    Each run yields ``RunStarted``; in each epoch ``EpochMetrics``, and before it ``StepMetrics`` if ``train.log_every``,
+    ``train.evals_per_epoch`` or a probe asks for them; and ``RunFinished`` after the last epoch. ``train/*`` are running values
+    over the epoch, in training mode. Test images are looked at once, at the end.
 
     A run whose loss is not finite finishes with that epoch, at chance accuracy, without losses (they are not numbers) and
     without predictions. The other runs are not touched. The cohort stops when no run is left.
@@ -63,7 +63,7 @@ class _Epoch:
         totals: what its steps gave.
         validations: step after which it was made -> validation; the last one is at the end of the epoch.
         test: the evaluation on test images, in the last epoch.
-        probes: metrics of each run's probes; empty if none is on.
+        probes: what the probes of each run measured; empty if none is on.
     """
 
     number: int
@@ -72,7 +72,7 @@ class _Epoch:
     totals: EpochTotals
     validations: dict[int, Evaluation]
     test: Evaluation | None
-    probes: list[dict[str, float]]
+    probes: list[Measured]
 
     def diverged_at(self, run: int) -> int | None:
         """The first step of this epoch with a loss that is not finite; the step of an evaluation if only that shows it."""
@@ -227,9 +227,13 @@ class _Cohort:
         return 1 / self.data.num_classes
 
     def _step_metrics(self, run: int, epoch: _Epoch) -> dict[int, dict[str, float]]:
-        """By step number from 1: the finite losses of every ``train.log_every``-th step, and validations inside the epoch."""
+        """By step number from 1: what the epoch recorded at single steps, of those that are finite.
+
+        These are the losses of every ``train.log_every``-th step, validations inside the epoch, and what probes measured.
+        """
         every, losses = self.train.log_every, epoch.totals.losses[:, run]
         first = epoch.step - len(losses) + 1
+        measured = epoch.probes[run].steps if epoch.probes and epoch.diverged_at(run) is None else {}
         values: dict[int, dict[str, float]] = {}
         for step, loss in enumerate(losses.tolist(), first):
             if every and step % every == 0 and math.isfinite(loss):
@@ -237,6 +241,8 @@ class _Cohort:
             result = epoch.validations.get(step)
             if result is not None and step < epoch.step and math.isfinite(result.loss[run]):
                 values[step] = values.get(step, {}) | _named("val", result, run)
+            if step in measured:
+                values[step] = values.get(step, {}) | measured[step]
         return values
 
     def _metrics(self, run: int, epoch: _Epoch, diverged: bool) -> dict[str, float]:
@@ -247,7 +253,7 @@ class _Cohort:
             elif result is not None:
                 metrics |= _named(name, result, run)
         if epoch.probes and not diverged:
-            metrics |= epoch.probes[run]
+            metrics |= epoch.probes[run].epoch
         return metrics | {
             "learning_rate": float(self.rates[run][epoch.step - 1]),
             "time/epoch_seconds": epoch.seconds,

@@ -60,7 +60,7 @@ OTHER: dict[str, Any] = {
     "optim.step_epochs": 2.0,
     "optim.step_gamma": 0.5,
     "train.norm_statistics": NormStatistics.recomputed,
-    "probe.every": 1,
+    "probe.per_epoch": 2,
     "probe.images": 5,
     "probe.jitter": 0.5,
 }

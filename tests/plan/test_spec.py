@@ -150,7 +150,7 @@ ADAM = changed(SGD, {"optim.name": OptimName.adam})
             True,
             False,
         ),
-        (changed(SGD, {"probe.similar": True}), {"probe.jitter": 0.5, "probe.images": 9, "probe.every": 1}, True, False),
+        (changed(SGD, {"probe.similar": True}), {"probe.jitter": 0.5, "probe.images": 9, "probe.per_epoch": 2}, True, False),
         (
             SGD,
             {

@@ -331,7 +331,7 @@ def test_an_epochs_seconds_are_those_of_its_steps_alone(monkeypatch: pytest.Monk
     for module in (engine, probes):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
     train = {"evals_per_epoch": 3, "batch_size": 11}  # 4 steps, of which the second and the last are measured
-    spec = make_spec(0, train=train, probe={"gradients": True, "every": 2})
+    spec = make_spec(0, train=train, probe={"gradients": True, "per_epoch": 2})
     found = records([spec])[spec.run_id]
     times = [
         (r.metrics["time/epoch_seconds"], r.metrics["time/images_per_second"]) for r in found if isinstance(r, EpochMetrics)

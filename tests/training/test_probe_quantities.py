@@ -117,8 +117,9 @@ def test_covariate_shift_is_the_gradients_change_by_the_preceding_layers_update(
             _, new = plain.loss_and_gradients(mixed(before[run], after[run], LAYERS[: LAYERS.index(layer)]))
             g, h = old[f"{layer}.weight"].flatten(), new[f"{layer}.weight"].flatten()
             values[f"covariate_shift/{layer}/l2"] = (h - g).norm()
+            values[f"covariate_shift/{layer}/relative_l2"] = (h - g).norm() / g.norm()
             values[f"covariate_shift/{layer}/cosine"] = torch.dot(g, h) / g.norm() / h.norm()
-        for kind in ("l2", "cosine"):
+        for kind in ("l2", "relative_l2", "cosine"):
             values[f"covariate_shift/{kind}"] = sum(values[f"covariate_shift/{layer}/{kind}"] for layer in WEIGHTS[1:]) / 4
         expected.append(values)
     assert_values(covariate_shift(step), expected)
@@ -144,6 +145,7 @@ def test_landscape_follows_the_gradient_at_multiples_of_the_learning_rate(norm: 
             {
                 "landscape/loss_range": max(losses) - min(losses),
                 "landscape/gradient_change": max(changes),
+                "landscape/relative_gradient_change": max(changes) / sum((g[n] ** 2).sum().item() for n in g) ** 0.5,
                 "landscape/beta": max(betas),
             }
         )

@@ -13,14 +13,14 @@ import pytest
 import torch
 from fake_data import FakeData, make_spec
 
-from bnexp.config.keys import PROBE_METRICS, final_metrics
+from bnexp.config.keys import PROBE_METRICS, STEP_PROBES, final_metrics
 from bnexp.config.options import ModelName, NormKind, OptimName, ResidualInit, Statistics
 from bnexp.config.schema import InitConfig
 from bnexp.metrics import EpochMetrics, Record, RunFinished, StepMetrics
 from bnexp.model.networks import build_network
 from bnexp.plan.spec import RunSpec
 from bnexp.training.engine import fit
-from bnexp.training.probes import build_probes
+from bnexp.training.probes import AT_STEPS, build_probes
 from bnexp.training.probes.images import chosen
 from bnexp.training.probes.similar import SimilarImages
 
@@ -55,6 +55,13 @@ def others(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not is_probed(name) and not name.startswith("time/")}
 
 
+def not_probed(record: StepMetrics) -> dict[int, dict[str, float]]:
+    """What is recorded at single steps without probes; they add the training loss."""
+    rows = {step: others(row) for step, row in record.values.items()}
+    rows = {step: {name: value for name, value in row.items() if name != "train/loss"} for step, row in rows.items()}
+    return {step: row for step, row in rows.items() if row}
+
+
 def with_probes(spec: RunSpec, probe: dict[str, Any]) -> RunSpec:
     return RunSpec(replace(spec.config, probe=replace(spec.config.probe, **probe)))
 
@@ -82,9 +89,10 @@ SPECS = {
 def test_probes_change_no_weight_no_buffer_and_no_metric(name: str) -> None:
     spec = SPECS[name]
     (plain,) = records([spec])
-    (found,) = records([with_probes(spec, (ALL if name == "noise" else BUT_COST) | {"every": 2})])
-    assert [type(record) for record in plain] == [type(record) for record in found]
-    for a, b in zip(plain, found, strict=True):
+    (found,) = records([with_probes(spec, (ALL if name == "noise" else BUT_COST) | {"per_epoch": 2})])
+    recorded = [r for r in found if not isinstance(r, StepMetrics) or not_probed(r)]
+    assert [type(record) for record in plain] == [type(record) for record in recorded]
+    for a, b in zip(plain, recorded, strict=True):
         if isinstance(a, EpochMetrics | RunFinished):
             assert isinstance(b, EpochMetrics | RunFinished)
             assert others(a.metrics) == others(b.metrics)
@@ -92,7 +100,7 @@ def test_probes_change_no_weight_no_buffer_and_no_metric(name: str) -> None:
             assert not probed(a.metrics)
         if isinstance(a, StepMetrics):
             assert isinstance(b, StepMetrics)
-            assert a.values == b.values
+            assert a.values == not_probed(b)
     a, b = finished(plain), finished(found)
     assert a.weights.keys() == b.weights.keys()
     assert all(np.array_equal(a.weights[name], b.weights[name]) for name in a.weights)
@@ -123,7 +131,7 @@ def test_a_finished_run_has_the_means_of_its_epochs() -> None:
     for metric in (
         m for probe, metrics in PROBE_METRICS.items() if probe not in ("cost", "statistics", "gap") for m in metrics
     ):
-        assert end[metric] == pytest.approx(np.mean([metrics[metric] for metrics in epochs])), metric
+        assert end[metric] == pytest.approx(np.mean([metrics[metric] for metrics in epochs if metric in metrics])), metric
     assert not [name for name in epochs[0] | epochs[1] if name.startswith("statistics/")]
     assert {n: v for n, v in end.items() if n.startswith("statistics/")} == {
         n: v for n, v in epochs[2].items() if n.startswith("statistics/")
@@ -158,11 +166,13 @@ def test_a_diverged_run_gives_no_values_and_leaves_those_of_the_others() -> None
 
 
 @pytest.mark.parametrize(
-    ("every", "measured"), [(0, [2, 6]), (1, [0, 1, 2, 4, 5, 6]), (2, [1, 5]), (3, [2, 6]), (100, [2, 6])], ids=str
+    ("per_epoch", "measured"),
+    [(1, [2, 6]), (2, [1, 2, 5, 6]), (3, [0, 1, 2, 4, 5, 6]), (100, [0, 1, 2, 4, 5, 6])],
+    ids=str,
 )
-def test_steps_are_measured_at_the_same_places_of_each_epoch(every: int, measured: list[int]) -> None:
+def test_steps_are_measured_at_the_same_places_of_each_epoch(per_epoch: int, measured: list[int]) -> None:
     """44 images in batches of 12: three full steps and one of 8 images, which is not measured."""
-    config = make_spec(0, probe={"gradients": True, "every": every}).config
+    config = make_spec(0, probe={"gradients": True, "per_epoch": per_epoch}).config
     network = build_network([config], DATA.in_channels, DATA.size, DATA.num_classes)
     probes = build_probes([config], network, DATA)
     assert probes is not None
@@ -170,10 +180,46 @@ def test_steps_are_measured_at_the_same_places_of_each_epoch(every: int, measure
 
 
 def test_with_a_number_of_updates_all_of_them_can_be_measured() -> None:
-    config = make_spec(0, probe={"gradients": True, "every": 2}, train={"steps_per_epoch": 5}).config
+    config = make_spec(0, probe={"gradients": True, "per_epoch": 3}, train={"steps_per_epoch": 5}).config
     probes = build_probes([config], build_network([config], DATA.in_channels, DATA.size, DATA.num_classes), DATA)
     assert probes is not None
-    assert [t for t in range(10) if probes.is_measured(t)] == [1, 3, 6, 8]
+    assert [t for t in range(10) if probes.is_measured(t)] == [1, 2, 4, 6, 7, 9]
+
+
+def test_every_measurement_is_recorded_at_its_step_with_the_loss_since_the_one_before() -> None:
+    probe = BUT_COST | {"per_epoch": 2, "gap": False, "statistics": False}
+    found = records([make_spec(0, {}, probe=probe, train={"epochs": 2, "batch_size": 6, "log_every": 1})])[0]
+    rows = {step: row for record in found if isinstance(record, StepMetrics) for step, row in record.values.items()}
+    losses = [rows[step]["train/step_loss"] for step in range(1, 17)]  # 44 images: 7 batches of 6 and one of 2
+    measured = {step: row for step, row in rows.items() if "train/loss" in row}
+    assert list(measured) == [4, 7, 12, 15]
+    for step, since in zip(measured, (0, 4, 8, 12), strict=True):
+        assert measured[step]["train/loss"] == pytest.approx(np.mean(losses[since:step]))
+    middle = abs(losses[5] - np.mean(losses[4:7]))  # the one step with a whole window of three
+    assert measured[7]["oscillation/loss"] == pytest.approx(middle / math.sqrt(2 / 3))
+    epochs = [record.metrics for record in found if isinstance(record, EpochMetrics)]
+    for metric in (m for name in STEP_PROBES if name != "oscillation" for m in PROBE_METRICS[name]):
+        values = [row[metric] for row in measured.values()]
+        assert len(set(values)) > 1, metric
+        assert [epoch[metric] for epoch in epochs] == pytest.approx([np.mean(values[:2]), np.mean(values[2:])])
+
+
+def test_initial_gradients_are_those_before_any_update() -> None:
+    spec = make_spec(0, {}, probe={"initial_gradients": True, "gradients": True, "per_epoch": 100})
+    found = records([spec])[0]
+    rows = {step: row for record in found if isinstance(record, StepMetrics) for step, row in record.values.items()}
+    first, second = (record.metrics for record in found if isinstance(record, EpochMetrics))
+    measured = {name: value for name, value in first.items() if name.startswith("initial_gradients/")}
+    assert measured == {f"initial_{name}": value for name, value in rows[1].items() if name.startswith("gradients/")}
+    assert "initial_gradients/conv1/norm" in measured
+    assert not any(name.startswith("initial_gradients/") for name in second)
+    assert finished(found).metrics["initial_gradients/log_ratio"] == measured["initial_gradients/log_ratio"]
+    alone = finished(records([with_probes(spec, {"gradients": False})])[0]).metrics
+    assert alone["initial_gradients/log_ratio"] == measured["initial_gradients/log_ratio"]
+
+
+def test_the_probes_that_measure_at_single_steps_are_named() -> None:
+    assert set(STEP_PROBES) == {*AT_STEPS, "oscillation"}
 
 
 def test_where_a_batch_holds_all_images_every_step_is_measured() -> None:

@@ -2,10 +2,12 @@
 
 ``Probes.around`` copies the state of the network before and after a step. Everything else happens in ``Twin``, which shares
 nothing with the network and draws no random number. A new probe has a key in ``ProbeConfig``, which names what it records; a
-function or class here; and a line in ``AT_STEPS``, ``AT_EPOCHS`` or ``AT_END`` below. Formulas, units and sources are in:
+function or class here; and a line in ``AT_START``, ``AT_STEPS``, ``AT_EPOCHS`` or ``AT_END`` below. Formulas, units and
+sources are in:
 
 ``activations``                                                  ``activations.py``
 ``gradients`` ``covariate_shift`` ``landscape`` ``decoupling``   ``steps.py``
+``initial_gradients``                                            ``steps.py``
 ``similar``                                                      ``similar.py``
 ``oscillation`` ``gap``                                          ``losses.py``
 ``statistics``                                                   ``readings.py``
@@ -17,7 +19,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +41,15 @@ from bnexp.training.probes.images import chosen
 from bnexp.training.probes.losses import EvaluationGap, oscillation
 from bnexp.training.probes.readings import Readings
 from bnexp.training.probes.similar import SimilarImages
-from bnexp.training.probes.steps import Step, Values, covariate_shift, decoupling, gradients, landscape
+from bnexp.training.probes.steps import (
+    Step,
+    Values,
+    covariate_shift,
+    decoupling,
+    gradients,
+    initial_gradients,
+    landscape,
+)
 from bnexp.training.probes.twin import State, Twin
 from bnexp.training.step import EpochTotals
 
@@ -58,11 +70,26 @@ def build_probes(configs: Sequence[RunConfig], network: Network, data: DeviceDat
     return Probes(configs, network, data) if any(getattr(configs[0].probe, name) for name in PROBE_METRICS) else None
 
 
-class Probes:
-    """The measurements of a cohort: at single steps, at the end of each epoch, at the end of training.
+@dataclass(frozen=True)
+class Measured:
+    """What the probes of one run measured in an epoch.
 
-    A step is measured every ``probe.every`` steps of an epoch. With 0, or if the epoch is shorter, one step is measured: the
-    last one with a full batch. So the measured steps are the same in each epoch, and there is at least one. ``seconds`` is the
+    Args:
+        epoch: metric -> value of the epoch: the mean over its measured steps, or what is measured at its end.
+        steps: step number, counted from 1 over the whole training -> metric -> value at that measured step. ``train/loss`` is
+            the mean loss of the steps since the measured step before, or since the epoch began: the loss of a single batch is
+            too noisy to match anything by.
+    """
+
+    epoch: dict[str, float]
+    steps: dict[int, dict[str, float]]
+
+
+class Probes:
+    """The measurements of a cohort: at the first step, at single steps, at the end of each epoch, at the end of training.
+
+    ``probe.per_epoch`` steps with a full batch are measured in an epoch, evenly spaced, the last of them included. If there are
+    fewer, each is measured. So the measured steps are the same in each epoch, and there is at least one. ``seconds`` is the
     time that measuring steps of the current epoch has taken. Arguments as for ``build_probes``.
     """
 
@@ -74,11 +101,15 @@ class Probes:
         rates = [learning_rates(c.optim, self.train.epochs, self.steps_per_epoch) for c in configs]
         self.rates = torch.as_tensor(np.stack(rates, axis=1), dtype=network.flat.dtype).to(data.device)
         self.twin: Twin = Twin(network, self.train.precision)
+        count = self.probe.per_epoch
+        self.positions = sorted({max(1, round(k * self.num_full / count)) for k in range(1, count + 1)})  # in an epoch, from 1
+        self.at_start = [measure for name, measure in AT_START.items() if getattr(self.probe, name)]
         self.at_steps = [build(self) for name, build in AT_STEPS.items() if getattr(self.probe, name)]
         self.at_epochs = [build(self) for name, build in AT_EPOCHS.items() if getattr(self.probe, name)]
         self.at_end = [build(self) for name, build in AT_END.items() if getattr(self.probe, name)]
         self.seconds = 0.0
-        self.found: dict[str, list[Tensor]] = {}
+        self.found: dict[int, Values] = {}  # by step, counted from 0
+        self.initial: Values = {}
         self.epochs: list[dict[str, Float64]] = []
 
     @cached_property
@@ -88,8 +119,10 @@ class Probes:
 
     def is_measured(self, t: int) -> bool:
         """Whether step ``t``, counted from 0 over the whole training, is measured."""
-        position, every = t % self.steps_per_epoch + 1, min(self.probe.every or self.num_full, self.num_full)
-        return bool(self.at_steps) and position <= self.num_full and position % every == 0
+        return bool(self.at_start and t == 0) or self._is_due(t)
+
+    def _is_due(self, t: int) -> bool:
+        return bool(self.at_steps) and t % self.steps_per_epoch + 1 in self.positions
 
     @contextmanager
     def around(self, x: Tensor, labels: Tensor, t: int) -> Iterator[None]:
@@ -105,14 +138,15 @@ class Probes:
         synchronise(self.data.device)
         begin = time.perf_counter()
         step = Step(self.twin, before, State.of(self.network), x, labels, self.rates[t])
-        for measure in self.at_steps:
-            for name, value in measure(step).items():
-                self.found.setdefault(name, []).append(value)
+        for measure in self.at_start if t == 0 else ():
+            self.initial |= measure(step)
+        if self._is_due(t):
+            self.found[t] = {name: value for measure in self.at_steps for name, value in measure(step).items()}
         synchronise(self.data.device)
         self.seconds += time.perf_counter() - begin
 
-    def read(self, totals: EpochTotals, validation: Evaluation | None) -> list[dict[str, float]]:
-        """The metrics of the epoch that has ended, for each run: means over its measured steps.
+    def read(self, totals: EpochTotals, validation: Evaluation | None) -> list[Measured]:
+        """What was measured in the epoch that has ended, for each run.
 
         Values that are not finite, such as those of a run that has diverged, are left out.
 
@@ -120,8 +154,12 @@ class Probes:
             totals: what the steps of the epoch gave.
             validation: the validation at its end; None: there are no validation images.
         """
-        epoch = {name: finite_mean(torch.stack(values).cpu().double().numpy()) for name, values in self.found.items()}
-        self.found, self.seconds = {}, 0.0
+        found = {t: _arrays(values) for t, values in self.found.items()}
+        names = dict.fromkeys(name for values in found.values() for name in values)
+        epoch = {name: finite_mean(np.stack([values[name] for values in found.values()])) for name in names}
+        epoch |= _arrays(self.initial)
+        steps = self._steps(found, totals)
+        self.found, self.initial, self.seconds = {}, {}, 0.0
         state = State.of(self.network)
         for measure in self.at_epochs:
             epoch |= measure(state, totals, validation)
@@ -129,7 +167,24 @@ class Probes:
         if len(self.epochs) == self.train.epochs:  # test images are looked at only now
             for reading in self.at_end:
                 epoch |= reading(state)
-        return self._by_run(epoch)
+        by_step = {step: self._by_run(values) for step, values in steps.items()}
+        return [
+            Measured(metrics, {step: values[run] for step, values in by_step.items()})
+            for run, metrics in enumerate(self._by_run(epoch))
+        ]
+
+    def _steps(self, found: dict[int, dict[str, Float64]], totals: EpochTotals) -> dict[int, dict[str, Float64]]:
+        """Step number from 1 -> metric -> (R,), of the measured steps; none if no probe measures inside an epoch."""
+        rows: dict[int, dict[str, Float64]] = {}
+        if not (self.at_steps or self.probe.oscillation):
+            return rows
+        start = len(self.epochs) * self.steps_per_epoch
+        for begin, end in pairwise([0, *self.positions]):
+            since = totals.losses[begin:end]
+            rows[start + end] = {"train/loss": since.mean(0)} | found.get(start + end - 1, {})
+            if self.probe.oscillation:
+                rows[start + end] |= {"oscillation/loss": oscillation(since)}
+        return rows
 
     def summary(self) -> list[dict[str, float]]:
         """For each run the mean over its epochs of each metric of ``PROBE_METRICS``, without those of ``gap``."""
@@ -143,6 +198,10 @@ class Probes:
 
     def _by_run(self, values: dict[str, Float64]) -> list[dict[str, float]]:
         return [{n: float(v[run]) for n, v in values.items() if np.isfinite(v[run])} for run in range(len(self.configs))]
+
+
+def _arrays(values: Values) -> dict[str, Float64]:
+    return {name: value.cpu().double().numpy() for name, value in values.items()}
 
 
 def finite_mean(values: Float64) -> Float64:
@@ -172,8 +231,10 @@ def _cost(probes: Probes) -> AtEnd:
     return lambda _: {n: np.full(num_runs, value) for n, value in measure_cost(probes.configs[0], probes.data).items()}
 
 
-# Probe -> what measures it, in the order in which it is measured. Each is built from the ``Probes`` that will call it, when
-# training is about to start: ``AT_STEPS`` are called at single steps, ``AT_EPOCHS`` at the end of each epoch, ``AT_END`` once.
+# Probe -> what measures it, in the order in which it is measured. ``AT_START`` are called at the first step. The others are
+# built from the ``Probes`` that will call them, when training is about to start: ``AT_STEPS`` are called at single steps,
+# ``AT_EPOCHS`` at the end of each epoch, ``AT_END`` once.
+AT_START: dict[str, Callable[[Step], Values]] = {"initial_gradients": initial_gradients}
 AT_STEPS: dict[str, Callable[[Probes], Callable[[Step], Values]]] = {
     "gradients": lambda _: gradients,
     "covariate_shift": lambda _: covariate_shift,

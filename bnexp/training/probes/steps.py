@@ -73,14 +73,24 @@ def gradients(step: Step) -> Values:
     return {f"gradients/{name}/norm": norm for name, norm in norms.items()} | {"gradients/log_ratio": (first / last).log10()}
 
 
+def initial_gradients(step: Step) -> Values:
+    """``gradients`` of the first step, before any update: ``initial_gradients/log_ratio``, ``initial_gradients/conv1/norm``.
+
+    Batch norm is in training mode, so it normalises by the first batch. Source: Yang et al. 2019, arXiv:1902.08129, who find
+    that batch norm itself makes gradients explode with depth at initialisation.
+    """
+    return {f"initial_{name}": value for name, value in gradients(step).items()}
+
+
 def covariate_shift(step: Step) -> Values:
     """Internal covariate shift: how the gradient of a layer's weights changes when the layers before it have made the step.
 
     For layer i with weights W_i, loss L of the same batch: ``G = dL/dW_i (W_1, ..., W_k)`` before the step and
     ``G' = dL/dW_i (W_1', ..., W_{i-1}', W_i, ..., W_k)`` with the preceding layers (biases and norm parameters too) updated by
-    the optimiser. ``l2 = ||G - G'||`` and ``cosine = <G, G'> / (||G|| ||G'||)``; without a shift they are 0 and 1. Both are
-    given for each layer but the first, which has no preceding layer, and as a mean over these. Source: Santurkar et al. 2018,
-    arXiv:1805.11604, definition 2.1.
+    the optimiser. ``l2 = ||G - G'||``, ``relative_l2 = ||G - G'|| / ||G||`` and ``cosine = <G, G'> / (||G|| ||G'||)``; without
+    a shift they are 0, 0 and 1. All are given for each layer but the first, which has no preceding layer, and as a mean over
+    these. Source: Santurkar et al. 2018, arXiv:1805.11604, definition 2.1 and figure 3, which show ``l2`` and the angle.
+    ``relative_l2`` is ours: a norm layer changes the size of all gradients, and with it ``l2``.
     """
     _, gradient = step.base
     values: Values = {}
@@ -88,9 +98,11 @@ def covariate_shift(step: Step) -> Values:
     for layer in layers:
         old = gradient[:, layer.weight]
         new = step.gradient_at(step.moved(slice(0, layer.block.start)))[1][:, layer.weight]
-        values[f"covariate_shift/{layer.name}/l2"] = (new - old).norm(dim=1)
-        values[f"covariate_shift/{layer.name}/cosine"] = (new * old).sum(1) / (new.norm(dim=1) * old.norm(dim=1))
-    for name in ("l2", "cosine"):
+        change, size = (new - old).norm(dim=1), old.norm(dim=1)
+        values[f"covariate_shift/{layer.name}/l2"] = change
+        values[f"covariate_shift/{layer.name}/relative_l2"] = change / size
+        values[f"covariate_shift/{layer.name}/cosine"] = (new * old).sum(1) / (new.norm(dim=1) * size)
+    for name in ("l2", "relative_l2", "cosine"):
         each = [values[f"covariate_shift/{layer.name}/{name}"] for layer in layers]
         values[f"covariate_shift/{name}"] = torch.stack(each).mean(0)
     return values
@@ -101,9 +113,11 @@ def landscape(step: Step) -> Values:
 
     ``loss_range``       largest minus smallest loss, nats
     ``gradient_change``  largest ``||grad L(W - a lr g) - g||``; small if the gradient predicts well ("predictiveness")
+    ``relative_gradient_change``  the same divided by ``||g||``
     ``beta``             largest ``||grad L(W - a lr g) - g|| / (a lr ||g||)``: effective beta-smoothness
     The direction is the gradient alone, without momentum or weight decay, over all parameters. Source: Santurkar et al. 2018,
-    arXiv:1805.11604, section 3.1 and figure 4.
+    arXiv:1805.11604, section 3.1 and figure 4, which shows all but the relative change. That is ours: a norm layer changes the
+    size of all gradients, and with it that of their changes.
     """
     _, gradient = step.base
     losses, changes, betas = [], [], []
@@ -114,10 +128,11 @@ def landscape(step: Step) -> Values:
         losses.append(loss)
         changes.append(change)
         betas.append(change / move.norm(dim=1))
-    course = torch.stack(losses)
+    course, change = torch.stack(losses), torch.stack(changes).amax(0)
     return {
         "landscape/loss_range": course.amax(0) - course.amin(0),
-        "landscape/gradient_change": torch.stack(changes).amax(0),
+        "landscape/gradient_change": change,
+        "landscape/relative_gradient_change": change / gradient.norm(dim=1),
         "landscape/beta": torch.stack(betas).amax(0),
     }
 
