@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bnexp.comparison.interaction import Interaction
 from bnexp.comparison.levels import Levels
-from bnexp.comparison.matched_loss import MatchedLoss
+from bnexp.comparison.matched import Matched
 from bnexp.comparison.method import Method
 from bnexp.comparison.predictions import Predictions
 from bnexp.comparison.sensitivity import Sensitivity
@@ -18,6 +18,6 @@ ANALYSES: dict[Analysis, Method] = {
     Analysis.interaction: Interaction(),
     Analysis.trend: Trend(),
     Analysis.time_to_target: TimeToTarget(),
-    Analysis.matched_loss: MatchedLoss(),
+    Analysis.matched: Matched(),
     Analysis.predictions: Predictions(),
 }

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bnexp.comparison.pairing import Cell, Pairs, Results
 from bnexp.comparison.result import Test
 from bnexp.config.options import Direction
-from bnexp.config.schema import StudyConfig
+from bnexp.config.schema import ConfigError, StudyConfig
 
 ArmPairs = Sequence[tuple[str, str]]  # (arm, baseline)
 History = list[dict[str, float]]  # the lines of ``metrics.jsonl``
@@ -127,6 +127,18 @@ class Questions:
             list(chain.from_iterable(part.notes for part in known)),
             list(chain.from_iterable(part.unpaired for part in known)),
         )
+
+
+def ratio_margin(study: StudyConfig) -> float:
+    """The base-2 logarithm of ``study.margin``; NaN if none is set. Raises ConfigError if it is no ratio above 1."""
+    if study.margin is None:
+        return math.nan
+    if study.margin <= 1:
+        raise ConfigError(
+            f"study.margin={study.margin:g} is no ratio: study.analysis={study.analysis} compares by ratios here, for which "
+            "numbers above 1 are allowed; study.margin=1.25 calls a quarter more too little to matter."
+        )
+    return math.log2(study.margin)
 
 
 def is_finite(row: Mapping[str, float], key: str) -> bool:

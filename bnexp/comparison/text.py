@@ -62,10 +62,10 @@ def interval(low: float, high: float, unit: str) -> str:
 
 
 def effect(value: float, unit: str, low: float = math.nan, high: float = math.nan) -> str:
-    """A difference, with its interval if there is one: ``+0.31 pp [0.27, 0.35]``, ``2.30× [1.90, 2.81] fewer``.
+    """A difference, with its interval if there is one: ``+0.31 pp [0.27, 0.35]``, ``2.30× [1.90, 2.81] less``.
 
     Args:
-        value: the difference; the base-2 logarithm of a ratio is shown as how many times fewer or more.
+        value: the difference; the base-2 logarithm of a ratio is shown as how many times less or more.
         unit: its unit.
         low: lower bound of the interval.
         high: upper bound. A bound of a ratio that is below 1 lies on the other side.
@@ -75,7 +75,7 @@ def effect(value: float, unit: str, low: float = math.nan, high: float = math.na
     sign = -1 if value < 0 else 1
     least, most = sorted((sign * low, sign * high))
     bounds = interval(least, most, unit)
-    return " ".join(part for part in (quantity(sign * value, unit), bounds, "fewer" if value < 0 else "more") if part)
+    return " ".join(part for part in (quantity(sign * value, unit), bounds, "less" if value < 0 else "more") if part)
 
 
 def p_text(p: float) -> str:

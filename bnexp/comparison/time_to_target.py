@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bnexp.comparison.contrast import Contrast, History, Inputs, Questions, is_finite
+from bnexp.comparison.contrast import Contrast, History, Inputs, Questions, is_finite, ratio_margin
 from bnexp.comparison.method import Method
 from bnexp.comparison.pairing import Pairs, place, seed_text
 from bnexp.comparison.result import Comparison
 from bnexp.comparison.stats import Array
 from bnexp.comparison.text import RATIO, factor, number, times
 from bnexp.comparison.words import at_level
-from bnexp.config.schema import ConfigError
 
 ROUNDING = 1e-9  # far less than one image
 
@@ -101,7 +100,7 @@ class TimeToTarget(Method):
     follows_training = True
 
     def ask(self, asked: Inputs) -> Questions:
-        margin = _ratio_margin(asked.study.margin)
+        margin = ratio_margin(asked.study)
         runs = asked.read(lambda run_id: Validations.of(asked.history(run_id)))
         return Questions.joined(
             self._at(asked, margin, runs[arm, level], runs[baseline, level], (arm, baseline, level))
@@ -162,18 +161,6 @@ def _contrasts(where: tuple[str, str, str], times: Mapping[int, tuple[Time, Time
         if pairs.seeds or name == "updates":
             found.append(Contrast(*where, f"{name} to target", RATIO, margin, pairs, key=name, unresolved=unresolved))
     return found
-
-
-def _ratio_margin(margin: float | None) -> float:
-    """The base-2 logarithm of ``study.margin``; NaN if none is set."""
-    if margin is None:
-        return math.nan
-    if margin <= 1:
-        raise ConfigError(
-            f"study.margin={margin:g} is no ratio of times: study.analysis=time_to_target allows numbers above 1; "
-            "study.margin=1.25 calls a quarter more updates too few to matter."
-        )
-    return math.log2(margin)
 
 
 def _notes(

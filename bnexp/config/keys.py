@@ -41,6 +41,23 @@ PROBE_METRICS: dict[str, tuple[str, ...]] = {
 # Probes that measure inside epochs, ``probe.per_epoch`` times in each, and record every measurement with its step.
 STEP_PROBES = ("activations", "gradients", "covariate_shift", "landscape", "oscillation", "decoupling", "similar")
 
+# Splits and probes whose metrics a run records once, at its beginning or end.
+RECORDED_ONCE = ("test", "statistics", "cost", "initial_gradients")
+
+# Positive quantities without a natural scale: a difference between them depends on the network, a ratio says more.
+COMPARED_BY_RATIO = (
+    "activations/drift",
+    "covariate_shift/l2",
+    "covariate_shift/relative_l2",
+    "landscape/loss_range",
+    "landscape/gradient_change",
+    "landscape/relative_gradient_change",
+    "landscape/beta",
+    "oscillation/loss",
+    "similar/output_deviation",
+    "similar/backward_gain",
+)
+
 # What every run records for each part of the data, and whether larger or smaller values are better.
 SPLITS = ("train", "val", "test")
 OF_SPLIT = {"loss": "min", "accuracy": "max"}
@@ -82,6 +99,17 @@ def _undefined(config: RunConfig) -> set[str]:
 def is_accuracy(metric: str) -> bool:
     """Whether a metric is an accuracy or a difference of two, recorded as a fraction."""
     return "accuracy" in metric or metric.startswith("statistics/")
+
+
+def matchable(config: RunConfig) -> list[str]:
+    """The metrics that tell how far a training of ``config`` is, so that others can be compared at the same value of them."""
+    splits = ["train", *(["val"] if config.data.val_fraction > 0 else []), *(["train_eval"] if config.probe.gap else [])]
+    return [f"{split}/{name}" for split in splits for name in OF_SPLIT]
+
+
+def grows_in_training(metric: str) -> bool:
+    """Whether larger values of a metric mean that a training is further: of accuracies, but not of losses."""
+    return OF_SPLIT[metric.rsplit("/", 1)[-1]] == "max"
 
 
 def metric_unit(metric: str) -> str:

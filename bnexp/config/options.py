@@ -247,7 +247,7 @@ class Analysis(StrEnum):
     ``interaction``     how the difference between arms changes from the first factor level to each other one
     ``trend``           whether the difference between arms rises or falls over the ordered levels of one factor
     ``time_to_target``  updates and seconds until an arm reaches the accuracy that the baseline ends with on average
-    ``matched_loss``    validation minus training loss, at the same training loss of the arms
+    ``matched``         the metric where the arms have the same training loss, or the same ``study.match``
     ``predictions``     which test images two arms get right: McNemar
     """
 
@@ -256,7 +256,7 @@ class Analysis(StrEnum):
     interaction = "interaction"
     trend = "trend"
     time_to_target = "time_to_target"
-    matched_loss = "matched_loss"
+    matched = "matched"
     predictions = "predictions"
 
     @property
@@ -298,12 +298,12 @@ class Analysis(StrEnum):
     @property
     def needs_validation(self) -> bool:
         """Whether it reads validation results of each run."""
-        return self in (Analysis.time_to_target, Analysis.matched_loss)
+        return self is Analysis.time_to_target
 
     @property
     def judges_metric(self) -> bool:
         """Whether ``greater`` and ``less`` refer to the metric itself."""
-        return self is Analysis.levels
+        return self in (Analysis.levels, Analysis.matched)
 
 
 class Direction(StrEnum):

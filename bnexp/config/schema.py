@@ -548,9 +548,12 @@ class StudyConfig:
         identity=False,
     )
     analysis: Analysis = key(Analysis.levels, "in what the arms are compared", identity=False)
+    match: str = key(
+        "train/loss", "matched: loss or accuracy at whose equal values the study's metric is compared", identity=False
+    )
     margin: float | None = key(
         None,
-        "equivalence margin in the unit of what is compared (for times: a ratio above 1); null: data.margin for accuracies",
+        "equivalence margin in the unit of what is compared (if by ratios: one above 1); null: data.margin for accuracies",
         above=0.0,
         identity=False,
     )

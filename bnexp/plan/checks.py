@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bnexp.config.keys import did_you_mean, final_metrics, is_accuracy, metric_unit, schema_keys
+from bnexp.config.keys import RECORDED_ONCE, did_you_mean, final_metrics, is_accuracy, matchable, metric_unit, schema_keys
 from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
 from bnexp.config.validate import MAX_RUNS, check_name, resolve_seeds
@@ -181,6 +181,8 @@ def check_runs(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
     if len({(config.data.name, config.data.root) for config in configs}) > 1:
         raise ConfigError(f"{where} varies the data set, but chance and margin go with one; run it once for each: data=NAME.")
     _check_metrics(study, configs)
+    if study.analysis is Analysis.matched:
+        _check_match(study, configs)
     _check_validation(study, configs)
     check_figures(study, configs)
     cells: dict[tuple[str, str], dict[str, str]] = {}
@@ -231,6 +233,22 @@ def _check_metrics(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
                 f"study.metric={metric} is better when it is lower, but the study expects it to be greater; "
                 "add study.direction=less."
             )
+
+
+def _check_match(study: StudyConfig, configs: Sequence[RunConfig]) -> None:
+    """Refuse to compare at equal values of what a run does not record, or what it records only once, at the end."""
+    if study.metrics:
+        raise ConfigError("study.analysis=matched compares one metric; leave out study.metrics.")
+    for config in configs:
+        known = matchable(config)
+        if study.match not in known:
+            hint = did_you_mean(study.match, known)
+            raise ConfigError(f"study.match={study.match} is not recorded in training: allowed are {', '.join(known)}.{hint}")
+    if study.metric.split("/")[0] in RECORDED_ONCE:
+        raise ConfigError(
+            f"study.metric={study.metric} is recorded once, so it has no value at another {study.match}; choose a metric of "
+            "every epoch, or study.analysis=levels."
+        )
 
 
 def _check_validation(study: StudyConfig, configs: Sequence[RunConfig]) -> None:

@@ -12,6 +12,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
+from bnexp.config.options import Analysis
 from bnexp.config.overrides import unescaped
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
 from bnexp.config.validate import resolve_seeds
@@ -29,7 +30,7 @@ LEARNING_RATE = "optim.lr"
 PRESENTED = ("arm", "levels", "id", "show", "theme")  # keys of a study that change neither its question nor its answer
 # Besides the runs, what makes a question: what is read of them. A margin, a direction or a deciding set that is chosen after a
 # look is no new question but another look at the same results.
-ASKED = ("metric", "metrics", "analysis", "pretrain", "tune")
+ASKED = ("metric", "metrics", "analysis", "match", "pretrain", "tune")
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
     run_ids = sorted(spec.run_id for spec in runs.specs)
     definition, margin = _definition(study), study.margin or base.data.margin
     study_id = digest([definition, margin, run_ids], 8)
-    asked = {name: definition[name] for name in ASKED}
+    asked = {name: definition[name] for name in ASKED if name in definition}
     question_id = digest([asked, sorted({_without_seed(spec) for spec in runs.specs})], 8)
     return StudyPlan(study, study_id, question_id, runs.marked(study_id), master, compose, shared, note=note)
 
@@ -237,7 +238,8 @@ def _tuned_by_budget(study: StudyConfig, grid: list[float]) -> str:
 
 def _definition(study: StudyConfig) -> dict[str, Any]:
     """The keys of a study that decide its id: what it asks and how it finds the answer."""
-    given = {name: value for name, value in asdict(study).items() if name not in PRESENTED}
+    unused = () if study.analysis is Analysis.matched else ("match",)
+    given = {name: value for name, value in asdict(study).items() if name not in (*PRESENTED, *unused)}
     del given["tune"]["max_values"]  # the grid says it
     if study.refine.ratio is None:
         del given["refine"]

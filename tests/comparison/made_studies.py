@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bnexp.comparison.record import shared_settings
 from bnexp.comparison.result import Outcome, Status, StudyResult
 from bnexp.comparison.verdict import analyse
-from bnexp.config.keys import metric_unit
+from bnexp.config.keys import COMPARED_BY_RATIO, grows_in_training, metric_unit
 from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import RunConfig, StudyConfig
 from bnexp.config.validate import resolve_seeds
@@ -222,17 +222,21 @@ def by_updates(study: StudyConfig, runs: list[Run]) -> Result:
     return [_outcome(run, 0.98) for run in runs], records
 
 
-def by_gap(study: StudyConfig, runs: list[Run]) -> Result:
-    """``matched_loss``: all arms reach the same training losses; the gap to the validation loss has the shift."""
+def by_course(study: StudyConfig, runs: list[Run]) -> Result:
+    """``matched``: an arm gets the further the larger its shift; the metric has the shift where all are equally far."""
     records = MadeRecords()
     for run in runs:
-        gap = 0.4 + 0.1 * run.shift + 0.03 * _common(run)
-        losses = 2.0 * 0.6 ** np.arange(1, 11)
+        left = 0.6 ** (np.arange(1, 11) * (2 + run.shift / 10))
+        progress = 1 - 0.9 * left if grows_in_training(study.match) else 2.0 * left
+        if study.metric in COMPARED_BY_RATIO:
+            values = 2 ** (run.shift + 0.1 * _common(run)) * (1 + progress)
+        else:
+            values = 0.4 + 0.1 * run.shift + 0.03 * _common(run) + progress
         records.histories[run.id] = [
-            {"epoch": k, "step": 100 * k, "train/loss": float(loss), "val/loss": float(loss) + gap}
-            for k, loss in enumerate(losses, 1)
+            {"step": 100 * k, study.match: float(x), study.metric: float(y)}
+            for k, (x, y) in enumerate(zip(progress, values, strict=True), 1)
         ]
-    return [_outcome(run, records.histories[run.id][-1]["val/loss"]) for run in runs], records
+    return [_outcome(run, records.histories[run.id][-1][study.metric]) for run in runs], records
 
 
 def by_flips(study: StudyConfig, runs: list[Run]) -> Result:
@@ -258,6 +262,6 @@ MAKERS: dict[Analysis, Callable[[StudyConfig, list[Run]], Result]] = {
     Analysis.trend: by_slope,
     Analysis.sensitivity: by_largest_level,
     Analysis.time_to_target: by_updates,
-    Analysis.matched_loss: by_gap,
+    Analysis.matched: by_course,
     Analysis.predictions: by_flips,
 }

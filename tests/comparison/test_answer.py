@@ -20,7 +20,7 @@ from bnexp.comparison.tables import arm_rows, comparison_rows, decided_and_measu
 from bnexp.comparison.text import RATIO, effect, number, p_equals, p_text, quantity, times
 from bnexp.comparison.text import SETTINGS as LABELS
 from bnexp.comparison.words import FACTORS, MEASURES, at, factor_name, measure_name, settings_text
-from bnexp.config.keys import PROBE_METRICS, schema_keys
+from bnexp.config.keys import PROBE_METRICS, SPLITS, schema_keys
 from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import Decides
 
@@ -393,7 +393,7 @@ def test_a_table_shows_a_dash_for_wins_without_pairs_and_the_pairs_needed_if_the
 
 
 def test_ratios_are_told_as_how_many_times_fewer_or_more() -> None:
-    assert effect(-1.0, RATIO, -2.0, 1.0) == "2.00× [0.50, 4.00] fewer"
+    assert effect(-1.0, RATIO, -2.0, 1.0) == "2.00× [0.50, 4.00] less"
     assert effect(1.0, RATIO, -1.0, 2.0) == "2.00× [0.50, 4.00] more"
     assert effect(1.0, RATIO) == "2.00× more"
     assert effect(0.31, "pp", 0.27, 0.35) == "+0.31 pp [0.27, 0.35]"
@@ -473,7 +473,7 @@ def test_settings_and_measures_in_words() -> None:
     assert (factor_name("optim.lr"), factor_name("model.dropout_side")) == ("learning rate", "dropout side")
     assert (measure_name("landscape/beta"), measure_name("own/metric")) == ("effective smoothness constant", "own/metric")
     recorded = {metric for metrics in PROBE_METRICS.values() for metric in metrics}
-    assert {name for name in MEASURES if name.split("/")[0] not in ("train", "val", "test")} <= recorded
+    assert {name for name in MEASURES if name.split("/")[0] not in SPLITS} <= recorded
 
 
 def test_an_anytime_valid_test_shows_equivalence_by_its_95_percent_interval() -> None:

@@ -98,7 +98,7 @@ def test_a_faster_arm_is_told_as_a_ratio() -> None:
     assert updates.differences == pytest.approx([-1.0] * 7 + [math.log2(3 / 4)])
     assert updates.verdict is Verdict.SUPPORTED
     assert updates.p_test == updates.p_sign_flip == 2 / 2**8
-    assert updates.reason.startswith("1.90× fewer, significant, with no margin")
+    assert updates.reason.startswith("1.90× less, significant, with no margin")
     assert comparison_rows(found)[0]["difference"] == "0.53×"
     assert seconds.measure == "seconds to target"  # an epoch takes twice as long, so that nothing is left of the gain
     assert (seconds.decides, seconds.verdict) == (False, None)
@@ -147,7 +147,7 @@ def test_diverged_runs_are_late_as_arm_and_set_no_target_as_baseline() -> None:
 
 
 def test_a_margin_of_times_is_a_ratio() -> None:
-    with pytest.raises(ConfigError, match=r"study.margin=0.2 is no ratio of times"):
+    with pytest.raises(ConfigError, match=r"study.margin=0.2 is no ratio: study.analysis=time_to_target"):
         timed({"none": [epochs([0.5])], "bn": [epochs([0.5])]}, margin=0.2)
 
 

@@ -114,8 +114,9 @@ COSTS = ["cost/step_ms", "cost/step_ratio", "cost/activation_mib", "cost/paramet
 PROBED = {
     "activations": ["activations/dead", "activations/drift"],
     "gradients": ["gradients/log_ratio"],
-    "covariate_shift": ["covariate_shift/l2", "covariate_shift/cosine"],
-    "landscape": ["landscape/loss_range", "landscape/gradient_change", "landscape/beta"],
+    "initial_gradients": ["initial_gradients/log_ratio"],
+    "covariate_shift": [f"covariate_shift/{name}" for name in ("l2", "relative_l2", "cosine")],
+    "landscape": [f"landscape/{name}" for name in ("loss_range", "gradient_change", "relative_gradient_change", "beta")],
     "oscillation": ["oscillation/loss"],
     "decoupling": ["decoupling/gap"],
     "statistics": STATISTICS,

@@ -130,7 +130,7 @@ def test_an_analysis_of_what_a_study_does_not_have_is_refused(keys: dict[str, ob
             ["study.analysis=time_to_target", "data.val_fraction=0"],
             "study.analysis=time_to_target of study batchnorm needs validation images; set data.val_fraction above 0.",
         ),
-        (["study.analysis=matched_loss", "data.val_fraction=0"], "needs validation images"),
+        (["study.analysis=matched"], "study.metric=test/accuracy is recorded once"),
         (["+study.metrics={non:test/loss}"], "study.metrics names non, which is not an arm: allowed are none, after_pool."),
         (["+study.metrics={none:test/acc}"], "study.metrics.none=test/acc is not recorded"),
         (["+study.metrics={none:val/loss}"], "study.metrics compares what has different units: val/loss, test/accuracy"),
