@@ -140,7 +140,7 @@ class NormConfig:
         Statistics.running, "evaluation by running statistics, or precise ones taken over all training images"
     )
     noise: float = key(
-        0.0, "noisy batch norm: spread of the random scale and shift of each channel, new in every step", low=0.0
+        0.0, "noisy batch norm: spread of the random scale and shift of each activation; Santurkar et al. take 0.5", low=0.0
     )
     r_max: float = key(3.0, "batch renorm: largest correction of the scale", low=1.0)
     d_max: float = key(5.0, "batch renorm: largest correction of the mean, in standard deviations", low=0.0)

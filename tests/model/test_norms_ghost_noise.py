@@ -73,12 +73,12 @@ def noisy(seeds: list[int], **more: Any) -> Any:
 
 
 def scale_and_shift(norm: Any, num_images: int) -> tuple[Tensor, Tensor]:
-    """What the noise of one step does to each image and channel: (N, R, C)."""
-    ones = torch.ones(num_images, len(norm.eps), C, 1, dtype=torch.float64)
+    """What the noise of one step does to each image, channel and pixel: (N, R, C, M)."""
+    ones = torch.ones(num_images, len(norm.eps), C, 9, dtype=torch.float64)
     step = norm.noise.step.clone()
     shift = norm.noise(0 * ones)
     norm.noise.step.copy_(step)
-    return (norm.noise(ones) - shift).squeeze(-1), shift.squeeze(-1)
+    return norm.noise(ones) - shift, shift
 
 
 def test_noise_follows_batch_norm_in_training_only() -> None:
@@ -86,7 +86,7 @@ def test_noise_follows_batch_norm_in_training_only() -> None:
     plain.load_state_dict(norm.state_dict())
     scale, shift = scale_and_shift(norm, len(x))
     norm.noise.step.zero_()
-    expected = plain(x).view(len(x), R, C, -1) * scale.unsqueeze(-1) + shift.unsqueeze(-1)
+    expected = plain(x).view(len(x), R, C, -1) * scale + shift
     assert_close(norm(x), expected.view(x.shape))
     assert torch.equal(norm.eval()(x), plain.eval()(x))
     assert norm.noise.step == 1
@@ -106,16 +106,32 @@ def test_noise_is_the_same_alone_and_in_a_cohort_and_new_in_every_step() -> None
 
 def test_noise_has_a_mean_and_a_scale_of_its_own_in_every_step() -> None:
     norm = noisy([0, 1])
-    drawn_steps = [scale_and_shift(norm, 300) for _ in range(200)]
-    scale, shift = (torch.stack(values) for values in zip(*drawn_steps, strict=True))
-    for values, low, high in ((scale, 1, 1 + AMOUNT / 2), (shift, -AMOUNT, AMOUNT)):
-        assert low - AMOUNT / 5 <= values.min() < values.max() <= high + AMOUNT / 5
-        centres = values.mean(1)  # (steps, R, C)
+    drawn_steps = [scale_and_shift(norm, 60) for _ in range(200)]
+    scale, shift = (torch.stack(values) for values in zip(*drawn_steps, strict=True))  # (steps, N, R, C, M)
+    own = AMOUNT / 5
+    for values, low, high, most, spread in (
+        (scale, 1, 1 + AMOUNT / 2, 3.46 * own, own),
+        (shift, -AMOUNT, AMOUNT, own, own / 3**0.5),
+    ):
+        assert low - most <= values.min() < values.max() <= high + most
+        centres = values.mean((1, 4))  # (steps, R, C)
         middle, width = (low + high) / 2, high - low
         torch.testing.assert_close(centres.mean(0), torch.full((2, C), middle).double(), rtol=0, atol=0.1 * width)
         torch.testing.assert_close(centres.std(0), torch.full((2, C), width / 12**0.5).double(), rtol=0.2, atol=0)
-        spread = (values - centres.unsqueeze(1)).std()
-        torch.testing.assert_close(spread, torch.tensor(2 * AMOUNT / 5 / 12**0.5).double(), rtol=0.05, atol=0)
-    channels = torch.cat([scale.mean(1).flatten(1), shift.mean(1).flatten(1)], 1)
+        around = values - centres[:, None, :, :, None]
+        torch.testing.assert_close(around.std(), torch.tensor(spread).double(), rtol=0.01, atol=0)
+        for axis in (1, 4):  # no image and no pixel has noise of its own: all activations draw alone
+            independent = spread * (1 / values.shape[axis] - 1 / (60 * 9)) ** 0.5  # less the mean of all, taken off before
+            assert around.mean(axis).std().item() == pytest.approx(independent, rel=0.02)
+    channels = torch.cat([scale.mean((1, 4)).flatten(1), shift.mean((1, 4)).flatten(1)], 1)
     unrelated = torch.corrcoef(channels.T) - torch.eye(channels.shape[1])
     assert unrelated.abs().max() < 0.3
+
+
+def test_the_scale_of_an_activation_is_about_normal() -> None:
+    scale, _ = scale_and_shift(noisy([0]), 5000)
+    per_channel = scale[:, 0].movedim(1, 0).flatten(1)
+    z = (per_channel - per_channel.mean(1, keepdim=True)) / (AMOUNT / 5)
+    for quantile in (0.025, 0.16, 0.5, 0.84, 0.975):
+        expected = torch.distributions.Normal(0, 1).icdf(torch.tensor(quantile)).item()
+        assert z.quantile(quantile).item() == pytest.approx(expected, abs=0.05)  # of a sum of four numbers

@@ -13,24 +13,31 @@ from torch import Tensor, nn
 
 from bnexp.model.hashing import HASH_MASK, random_bits
 
+BYTE_SUM = (510.0, 147.8)  # mean and standard deviation of the sum of four random bytes: 4 * 127.5, sqrt(4 (256**2 - 1) / 12)
+
 
 class DriftNoise(nn.Module):
-    """Scales and shifts each channel by random numbers whose distribution is itself drawn anew in every step.
+    """Scales and shifts each activation of each image by random numbers whose distribution is itself new in every step.
 
     ``y = s x + m``. In each step every channel of a run draws a centre ``mu ~ U(-a, a)`` and a scale ``sigma ~ U(1, 1 + a/2)``
-    with a = ``amount``. Every image then draws ``m ~ U(mu - a/5, mu + a/5)`` and ``s ~ U(sigma - a/5, sigma + a/5)`` for each
-    channel; they are the same for all its pixels. So the mean is not zero, the variance is not one, and both move from step to
-    step. At a = 0.5, mu lies within 0.5 of zero, sigma between 1 and 1.25, and images differ by up to 0.1 from both.
+    with a = ``amount``. Every activation of every image, so each pixel of a channel too, then draws its own
+    ``m ~ U(mu - a/5, mu + a/5)`` and ``s ~ N(sigma, a/5)``. So a channel's mean is not zero, its variance is not one, and both
+    move from step to step. At a = 0.5 these are the published values: mu within 0.5 of zero, sigma from 1 to 1.25, and 0.1 for
+    the spread of both.
+
+    The normal numbers are sums of four uniform ones, which every device computes bit for bit alike; they end at 3.46 standard
+    deviations.
 
     Shape: ``(N, R, C, M)``, unchanged.
 
     Args:
         amount: a.
-        keys: one integer per run; the numbers are a hash of (key, step, image, channel).
+        keys: one integer per run; the numbers are a hash of (key, step, channel) and of (key, step, image, channel, pixel).
         device: where the buffers live; None: PyTorch's default.
 
     Reference: Santurkar et al., "How does batch normalization help optimization?", NeurIPS 2018, arXiv:1805.11604, section
-    2.2 and appendix A; their s is normal, here it is uniform, which every device computes bit for bit alike.
+    2.2 ("we perturb each activation for each sample in the batch") and appendix A. The pixels of a channel share mu and sigma,
+    because they are what batch norm normalises together.
     """
 
     step: Tensor
@@ -44,12 +51,24 @@ class DriftNoise(nn.Module):
         self.register_buffer("key", torch.tensor([k & HASH_MASK for k in keys], **integers)[:, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        N, R, C, _ = x.shape
+        N, R, C, M = x.shape
         a = self.amount
         self.step += 1
-        bits = random_bits(self.key, self.step, N + 1, 2 * C)
-        uniform = (bits.to(x.dtype) * 2.0**-31 - 1).view(N + 1, R, 2, C, 1)  # in (-1, 1)
-        centre, spread = uniform[:1], uniform[1:] * (a / 5)
-        shift = centre[:, :, 0] * a + spread[:, :, 0]
-        scale = centre[:, :, 1] * (a / 4) + (1 + a / 4) + spread[:, :, 1]
+        bits = random_bits(self.key, self.step, 1, 2 * C + 2 * N * C * M)[0]
+        mu, sigma = _uniform(bits[:, : 2 * C], x.dtype).view(1, R, 2, C, 1).unbind(2)
+        own_shift, own_scale = bits[:, 2 * C :].view(R, 2, N, C, M).transpose(0, 2).unbind(1)
+        shift = a * mu + (a / 5) * _uniform(own_shift, x.dtype)
+        scale = (1 + a / 4) + (a / 4) * sigma + (a / 5) * _normal(own_scale, x.dtype)
         return x * scale + shift
+
+
+def _uniform(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    """Uniform in (-1, 1), from 32 random bits."""
+    return bits.to(dtype) * 2.0**-31 - 1
+
+
+def _normal(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    """About standard normal, from 32 random bits."""
+    mean, deviation = BYTE_SUM
+    total = sum(((bits >> place) & 0xFF for place in (8, 16, 24)), bits & 0xFF)
+    return (total.to(dtype) - mean) / deviation
