@@ -118,14 +118,14 @@ class Matched(Method):
         if c.unit != RATIO:
             return f"{same} {super().equivalent(replace(c, measure=metric))}"
         within = f"within a factor of {factor(c.margin)} ({times(c, c.low90, c.high90)})"
-        return f"{same} the {measure_name(metric)} with {c.arm} is that with {c.baseline}{at_level(c)} {within}"
+        return f"{same} the {measure_name(metric)} is the same with {c.arm} as with {c.baseline}{at_level(c)} {within}"
 
     def different(self, c: Comparison) -> str:
         metric, same = _names(c)
         if c.unit != RATIO:
             return f"{same} {super().different(replace(c, measure=metric))}"
         size = times(c, c.low, c.high)
-        return f"{same} the {measure_name(metric)} with {c.arm} is {size} that with {c.baseline}{at_level(c)}"
+        return f"{same} with {c.arm} the {measure_name(metric)} is {size} what it is with {c.baseline}{at_level(c)}"
 
 
 def _names(c: Comparison) -> tuple[str, str]:

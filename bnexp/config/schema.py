@@ -529,6 +529,12 @@ class StudyConfig:
     )
     limits: dict[str, float] = key(factory=dict, help="factor -> the largest level that a budget allows", identity=False)
     seeds: Any = key(10, "number of seeds, or a list of seeds; a study has at most 100,000 runs", identity=False)
+    least_seeds: int | None = key(
+        None,
+        "fewest seeds with which the study can be settled: a budget with fewer takes so many; null: any number",
+        low=1,
+        identity=False,
+    )
     max_seeds: int | None = key(
         None,
         "add seeds until the study is settled, at most so many; null: train study.seeds",

@@ -27,7 +27,8 @@ from bnexp.plan.study import Choice, Job, as_job, merge, pretraining_job, varied
 from bnexp.plan.study import jobs as study_jobs
 
 LEARNING_RATE = "optim.lr"
-PRESENTED = ("arm", "levels", "id", "show", "theme")  # keys of a study that change neither its question nor its answer
+# Keys of a study that change neither its question nor its answer, or only by way of another key.
+PRESENTED = ("arm", "levels", "id", "show", "theme", "least_seeds")
 # Besides the runs, what makes a question: what is read of them. A margin, a direction or a deciding set that is chosen after a
 # look is no new question but another look at the same results.
 ASKED = ("metric", "metrics", "analysis", "match", "pretrain", "tune")
@@ -207,9 +208,12 @@ def _texts(override: Override) -> list[str]:
 def _fitted(base: RunConfig, swept: dict[str, list[str]], fixed: Collection[str]) -> tuple[StudyConfig, str]:
     """The study with what fits budget and data of its levels and its grid, and a note on the levels left out.
 
-    The keys ``swept`` are among its factors. A grid among the keys that the user has ``fixed`` stays as it is.
+    The keys ``swept`` are among its factors. A grid or a number of seeds among the keys that the user has ``fixed``
+    stays as it is; else there are at least ``study.least_seeds``.
     """
     study = deepcopy(base.study)
+    if study.least_seeds is not None and isinstance(study.seeds, int) and "study.seeds" not in fixed:
+        study.seeds = max(study.seeds, study.least_seeds)
     if study.max_seeds is not None:
         if not isinstance(study.seeds, int):
             raise ConfigError(

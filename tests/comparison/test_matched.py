@@ -119,12 +119,14 @@ def test_what_single_steps_show_is_compared_over_the_whole_common_range_by_ratio
     assert (
         "bn against none: compared at 11 values of train/loss from 1 to 0.5, evenly spaced (mean over 8 seeds)." in found.notes
     )
-    said = "at the same training loss, the effective smoothness constant with bn is 1.97 times [1.83, 2.12] that with none on"
+    said = (
+        "at the same training loss, with bn the effective smoothness constant is 1.97 times [1.83, 2.12] what it is with none"
+    )
     assert said in found.answer
     assert "against the expected direction; larger than the margin of a factor of 1.25" in found.answer
     same = probed([smoothness(fast, 1.0) for _ in range(12)], [smoothness(slow, 1.0) for _ in range(12)], margin=1.25)
     assert same.comparisons[0].shows_equivalence
-    assert "the effective smoothness constant with bn is that with none within a factor of 1.25 (" in same.answer
+    assert "the effective smoothness constant is the same with bn as with none within a factor of 1.25 (" in same.answer
 
 
 def test_the_mean_is_over_levels_and_not_over_steps() -> None:

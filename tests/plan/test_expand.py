@@ -26,6 +26,21 @@ def test_a_study_is_arms_times_levels_times_seeds_side_by_side() -> None:
     assert {spec.config.study.id for spec in specs} == {plan.study_id}
 
 
+@pytest.mark.parametrize(
+    ("overrides", "num_seeds"),
+    [
+        ([], 10),
+        (["budget=quick"], 8),
+        (["budget=quick", "study.seeds=6"], 6),
+        (["budget=smoke"], 2),
+        (["study.seeds=[3,5]"], 2),
+    ],
+    ids=str,
+)
+def test_a_budget_takes_at_least_the_seeds_that_a_study_needs(overrides: list[str], num_seeds: int) -> None:
+    assert len(e.expand_study(["study=convergence", *overrides]).seeds) == num_seeds
+
+
 def test_jobs_compose_to_the_configurations_that_were_planned() -> None:
     plan = e.expand_study(["study=batchnorm", "study.seeds=[3,5]", "data=digits"])
     own = ("study.arm", "study.id", "+study.levels")
