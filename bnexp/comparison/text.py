@@ -53,7 +53,8 @@ def quantity(value: float, unit: str, sign: bool = False) -> str:
         return number(value, unit)
     if unit == RATIO:
         return f"{number(value, unit)}×"
-    return f"{(signed if sign else number)(value, unit)} {unit}".rstrip()
+    named = f"per {unit[1:]}" if unit.startswith("/") else unit  # of a metric without a unit
+    return f"{(signed if sign else number)(value, unit)} {named}".rstrip()
 
 
 def interval(low: float, high: float, unit: str) -> str:

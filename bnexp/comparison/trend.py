@@ -16,10 +16,11 @@ from bnexp.comparison.pairing import Pairs, Results, factor_names, seed_text
 from bnexp.comparison.result import Comparison, Test
 from bnexp.comparison.stats import Array
 from bnexp.comparison.text import difference, interval, margin, quantity
-from bnexp.comparison.words import factor_name
+from bnexp.comparison.words import factor_name, measure_name
 from bnexp.config.schema import ConfigError
 
 MIN_LEVELS = 3  # of Page's test
+TREND, OVER = "trend", " over "
 
 
 class Trend(Factorial):
@@ -42,8 +43,8 @@ class Trend(Factorial):
             arm=arm,
             baseline=baseline,
             level="",
-            measure=f"trend over {factor_name(axis.factor)}",
-            unit=f"{results.scale.unit}/{axis.step}".removeprefix("/"),
+            measure=f"{TREND if results.scale.unit == 'pp' else results.measure}{OVER}{factor_name(axis.factor)}",
+            unit=f"{results.scale.unit}/{axis.step}",
             margin=asked.margin / float(axis.x[-1] - axis.x[0]),
             pairs=Pairs(found.seeds, slopes, np.zeros_like(slopes), found.num_lost),
             test=Test.page,
@@ -58,7 +59,7 @@ class Trend(Factorial):
         return Questions([contrast], notes, unpaired)
 
     def equivalent(self, c: Comparison) -> str:
-        return f"{gain(c)} neither grows nor falls over the {_factor(c)}, within {margin(c)} ({difference(c)})"
+        return f"{_gain(c)} neither grows nor falls over the {_factor(c)}, within {margin(c)} ({difference(c)})"
 
     def different(self, c: Comparison) -> str:
         unit, _, step = c.unit.rpartition("/")
@@ -66,11 +67,17 @@ class Trend(Factorial):
         by = f"{quantity(abs(c.difference), unit)} {interval(low, high, unit)}".rstrip()
         verb = "grows" if c.difference > 0 else "falls"
         each = f"with each doubling of the {_factor(c)}" if step == "doubling" else f"from each {_factor(c)} to the next"
-        return f"{gain(c)} {verb} by {by} {each}"
+        return f"{_gain(c)} {verb} by {by} {each}"
 
 
 def _factor(c: Comparison) -> str:
-    return c.measure.removeprefix("trend over ")
+    return c.measure.rpartition(OVER)[2]
+
+
+def _gain(c: Comparison) -> str:
+    """What is compared, with the name of the metric if it is no accuracy."""
+    metric = c.measure.rpartition(OVER)[0]
+    return gain(c) if metric == TREND else f"{gain(c)} in the {measure_name(metric)}"
 
 
 @dataclass(frozen=True)

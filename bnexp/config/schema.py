@@ -406,6 +406,12 @@ class BudgetConfig:
         low=1,
         identity=False,
     )
+    slow_steps_per_epoch: int = key(
+        5000,  # the 50,000 updates of Ioffe & Szegedy's sigmoids in ten epochs
+        "the train.steps_per_epoch of studies whose networks begin to learn late",
+        low=1,
+        identity=False,
+    )
 
 
 @dataclass
