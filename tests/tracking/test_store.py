@@ -195,9 +195,12 @@ def test_step_losses_stand_beside_the_epochs(store: Store) -> None:
     spec = make_spec()
     start, *rest = make_records(spec)
     with StoreSink(store) as sink:
-        for record in (start, StepMetrics(spec.run_id, {5: {"train/step_loss": 1.5}}), *rest):
+        steps = {5: {"train/step_loss": 1.5}, 6: {"train/step_loss": 1.4, "train/loss": 1.6, "landscape/beta": 2.0}}
+        for record in (start, StepMetrics(spec.run_id, steps), *rest):
             sink.record(spec, record)
     assert RecordedRun(store.run_path(spec)).metrics()[0] == {"step": 5, "train/step_loss": 1.5}
+    first = RecordedRun(store.run_path(spec)).metrics(step_losses=False)[0]  # what a probe measured is no bare loss
+    assert first == {"step": 6, "train/step_loss": 1.4, "train/loss": 1.6, "landscape/beta": 2.0}
 
 
 def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
