@@ -104,12 +104,12 @@ def is_accuracy(metric: str) -> bool:
 def matchable(config: RunConfig) -> list[str]:
     """The metrics that tell how far a training of ``config`` is, so that others can be compared at the same value of them."""
     splits = ["train", *(["val"] if config.data.val_fraction > 0 else []), *(["train_eval"] if config.probe.gap else [])]
-    return [f"{split}/{name}" for split in splits for name in OF_SPLIT]
+    return [f"{split}/{name}" for split in splits for name in ("loss", "accuracy")]
 
 
 def grows_in_training(metric: str) -> bool:
-    """Whether larger values of a metric mean that a training is further: of accuracies, but not of losses."""
-    return OF_SPLIT[metric.rsplit("/", 1)[-1]] == "max"
+    """Whether larger values of a metric of ``matchable`` mean that a training is further: of accuracies, not of losses."""
+    return metric.endswith("/accuracy")
 
 
 def metric_unit(metric: str) -> str:
