@@ -113,6 +113,12 @@ class Matched(Method):
             for level in asked.results.levels
         )
 
+    def statement(self, c: Comparison) -> str:
+        if c.n:
+            return super().statement(c)
+        matched = c.measure.partition(MATCHED)[2]
+        return f"{c.arm} and {c.baseline}{at_level(c)} have no {measure_name(matched)} in common at which both have trained"
+
     def equivalent(self, c: Comparison) -> str:
         metric, same = _names(c)
         if c.unit != RATIO:

@@ -143,6 +143,7 @@ def test_losses_near_that_of_guessing_are_not_matched() -> None:
     early, late = measured([2.3, 1.9, 1.2], [1, 1, 1]), measured([2.3, 1.5, 0.2], [1, 1, 1])
     found = probed([late] * 6, [early] * 6)
     assert found.comparisons[0].n == 0
+    assert "bn and none have no training loss in common at which both have trained on mnist" in found.answer
     assert "bn against none: seeds 0, 1, 2, 3, 4, 5 not compared, for there is no train/loss below 1.151" in found.unpaired[0]
 
 
