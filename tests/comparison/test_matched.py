@@ -207,3 +207,21 @@ def test_a_run_without_losses_is_listed_and_costs_no_other() -> None:
     found = result(study("none", "bn", analysis=Analysis.matched, metric="val/loss"), outcomes, records=records)
     assert found.comparisons[0].n == 6
     assert any("seed 6" in line and "without train/loss and val/loss; not compared." in line for line in found.unpaired)
+
+
+def test_an_epoch_without_a_validation_loss_and_a_run_without_a_partner_cost_nothing_else() -> None:
+    usual = losses([0.9, 0.5, 0.3], [1.0, 0.6, 0.5])
+    outcomes, records = with_histories(
+        {"none": [usual] * 7, "bn": [[*usual[:1], {"epoch": 2, "train/loss": 0.1}, usual[2]]] * 7}
+    )
+    outcomes[0] = replace(outcomes[0], status=Status.failed, value=None)
+    made = study("none", "bn", analysis=Analysis.matched, metric="val/loss")
+    (c,) = result(made, outcomes, records=records).comparisons
+    assert (c.n, c.difference) == (6, pytest.approx(0.0))
+
+
+def test_without_records_there_is_nothing_to_match() -> None:
+    outcomes, _ = with_histories({"none": [[]] * 2, "bn": [[]] * 2})
+    found = result(study("none", "bn", analysis=Analysis.matched, metric="val/loss"), outcomes)
+    assert found.comparisons[0].n == 0
+    assert found.unpaired == ["bn against none: seeds 0, 1 untrained or without train/loss and val/loss; not compared."]
