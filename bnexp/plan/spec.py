@@ -91,6 +91,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
         kept["norm.placement"] = Placement.after_activation
     if config.norm.kind.has_running_statistics and not config.norm.track_running_stats:
         kept["train.eval_batch_size"] = config.train.eval_batch_size  # evaluation normalises by its own batches
+    if kept.get("norm.noise"):
+        kept["norm.noise_of"] = "each activation"  # earlier versions drew one for each channel
     if kept.get("data.root"):
         kept["data.root"] = str(Path(kept["data.root"]).expanduser().resolve())
     return kept
