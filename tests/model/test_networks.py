@@ -12,7 +12,8 @@ from torch import nn
 
 from bnexp.config.options import Activation, DropoutSide, ModelName, NormKind, Placement, Precision
 from bnexp.config.schema import ConfigError, ModelConfig, NormConfig, OptimConfig, RunConfig
-from bnexp.model.networks import Network, build_network, table
+from bnexp.model.networks import Network, build_network
+from bnexp.model.table import table
 from bnexp.training.optim import build_optimiser
 from bnexp.training.step import TrainStep
 

@@ -1,0 +1,103 @@
+"""What a network computes for one image, counted from the table of its layers: no network is built and no torch is needed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from bnexp.config.options import Activation, NormKind, Placement
+from bnexp.config.schema import RunConfig
+from bnexp.model.table import ConvBlock, table
+
+LANES = 8  # output channels that a convolution on a CPU computes together; with fewer, the rest of them idles
+
+
+@dataclass
+class Counts:
+    """The layers of a network by kind, and the work of a forward pass on one image.
+
+    Args:
+        convs: number of convolutions.
+        linears: number of linear layers.
+        norms: number of norm layers.
+        others: number of activations, poolings and dropouts.
+        products: multiply-adds of the convolutions. Channels of the output count in multiples of ``LANES``.
+        linear_products: multiply-adds of the linear layers.
+        norm_values: values that norm layers normalise.
+        other_values: values that activations, poolings and dropouts read.
+        parameters: trainable parameters.
+    """
+
+    convs: int = 0
+    linears: int = 0
+    norms: int = 0
+    others: int = 0
+    products: int = 0
+    linear_products: int = 0
+    norm_values: int = 0
+    other_values: int = 0
+    parameters: int = 0
+
+
+def count(config: RunConfig, in_channels: int, size: int, num_classes: int) -> Counts:
+    """Count the layers of a run's network and their work.
+
+    Args:
+        config: of the run.
+        in_channels: channels of the images.
+        size: side of the square images, pixels.
+        num_classes: number of classes.
+    """
+    found, layers = Counts(), table(config.model)
+    features, side = in_channels, size
+    for row in layers.convs:
+        _add_conv(found, config, row, features, side)
+        features, side = row.num_features, row.side_after(side)
+    if layers.average:
+        _add_others(found, 1, features * side**2)
+    else:
+        features *= side**2
+    for units in layers.hidden:
+        _add_linear(found, features, units)
+        _add_others(found, 1 + (config.model.dropout > 0), units)
+        if config.model.has_linear_norm(config.norm):
+            _add_norms(found, config, units, 1)
+        features = units
+    _add_linear(found, features, num_classes)
+    return found
+
+
+def _add_conv(found: Counts, config: RunConfig, row: ConvBlock, in_channels: int, side: int) -> None:
+    """A convolution block on input maps of this side."""
+    model, norm, out = config.model, config.norm, row.num_features
+    positions, pooled = row.conv_side(side) ** 2, row.side_after(side) ** 2
+    weights = in_channels * row.kernel_size**2
+    found.convs += 1
+    found.products += math.ceil(out / LANES) * LANES * weights * positions
+    found.parameters += out * (weights + model.has_conv_bias(norm))
+    if row.pool:
+        _add_others(found, 1, out * positions)
+    late = norm.placement in (Placement.before_activation, Placement.after_pool) or norm.kind is NormKind.none
+    _add_others(found, 1, out * (pooled if late and model.activation is Activation.relu else positions))
+    if norm.kind is not NormKind.none:
+        _add_norms(found, config, out, pooled if norm.placement is Placement.after_pool else positions)
+
+
+def _add_linear(found: Counts, inputs: int, units: int) -> None:
+    found.linears += 1
+    found.linear_products += inputs * units
+    found.parameters += (inputs + 1) * units
+
+
+def _add_norms(found: Counts, config: RunConfig, features: int, positions: int) -> None:
+    """The norms of a block: one, or with ``norm.placement=both`` two."""
+    number = 1 + (config.norm.placement is Placement.both)
+    found.norms += number
+    found.norm_values += number * features * positions
+    found.parameters += 2 * number * features * config.norm.affine
+
+
+def _add_others(found: Counts, number: int, values: int) -> None:
+    """Layers of this number, each of which reads so many values."""
+    found.others += number
+    found.other_values += number * values
