@@ -107,11 +107,13 @@ def print_plans(overrides: list[str], format: Format) -> None:
     from bnexp.plan.expand import expand_study
     from bnexp.plan.session import session
     from bnexp.run.forecast import duration_text, estimate_seconds, estimate_text
+    from bnexp.run.pace import recorded_pace
     from bnexp.tracking.store import Store
 
     with session(overrides) as hydra:  # refuses at once what no study can run with
         names = hydra.groups.get("study", [])
     store = Store()
+    pace = recorded_pace(store)
     rows: list[Row] = []
     todo: dict[str, RunSpec] = {}
     planned: set[str] = set()
@@ -128,7 +130,7 @@ def print_plans(overrides: list[str], format: Format) -> None:
         finished = store.finished([spec.run_id for spec in specs])
         new = {s.run_id: s for s in specs if s.run_id not in todo and s.run_id not in finished}
         todo |= new
-        seconds = estimate_seconds(list(new.values()), store)
+        seconds = estimate_seconds(list(new.values()), pace)
         time = "unknown" if seconds is None else duration_text(seconds) if new else "-"
         planned |= {spec.run_id for spec in specs}
         row = {"study": name, "runs": len(specs), "to_train": len(new), "estimated_time": time}
@@ -142,4 +144,4 @@ def print_plans(overrides: list[str], format: Format) -> None:
     if any(row["sees_sd"] for row in rows):
         sentence("sees_sd: the difference, in standard deviations over the seeds, that a study finds with 80 % power.")
     message(f"{sum(row['runs'] for row in rows):,} planned runs, of which {len(planned):,} are different")
-    message(f"{len(todo)} runs to train{estimate_text(list(todo.values()), store)}")
+    message(f"{len(todo)} runs to train{estimate_text(list(todo.values()), store, len(rows))}")

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bnexp.cli.output import Format, Row, message, print_rows, sentence, stdout, table_width
 from bnexp.config.options import theme_order
 from bnexp.config.schema import ConfigError, StudyConfig
 from bnexp.config.validate import resolve_seeds
 from bnexp.plan.study import Job, jobs, pretraining_job, trained, tuning_jobs
 
+if TYPE_CHECKING:
+    from bnexp.run.pace import Pace
+
 
 def print_studies(format: Format, overrides: list[str]) -> None:
     """Print one row per study, by theme: its question, runs, data set and estimated time with these overrides."""
     from bnexp.data.download import DataError
     from bnexp.plan.session import groups
+    from bnexp.run.pace import recorded_pace
+    from bnexp.tracking.store import Store
 
     rows: list[Row] = []
+    pace = recorded_pace(Store())
     for name in groups().get("study", []):
         try:
-            rows.append(_row(name, overrides))
+            rows.append(_row(name, overrides, pace))
         except (ConfigError, DataError) as error:
             message(f"study {name} cannot be read: {error}")
     rows.sort(key=lambda row: theme_order(row["theme"]))
@@ -50,18 +58,18 @@ def _fitting(rows: list[Row]) -> list[Row]:
     return found
 
 
-def _row(name: str, overrides: list[str]) -> Row:
+def _row(name: str, overrides: list[str], pace: Pace) -> Row:
     from bnexp.plan.budget import fitting
     from bnexp.plan.compose import compose
     from bnexp.plan.spec import RunSpec
-    from bnexp.run.forecast import changed, duration_text, estimate_seconds
-    from bnexp.tracking.store import Store
+    from bnexp.run.forecast import duration_text, estimate_seconds
+    from bnexp.run.outline import outlined
 
     spec = RunSpec(compose([f"study={name}", *overrides]))
     study = spec.config.study
     study.factors, _ = fitting(study, spec.config.data)
     text, runs = _runs(study)
-    seconds = estimate_seconds([changed(spec, job) for job in runs], Store())
+    seconds = estimate_seconds([outlined(spec, job) for job in runs], pace)
     return {
         "theme": study.theme,
         "study": name,

@@ -9,7 +9,7 @@ from bnexp.config.options import Activation, NormKind, Placement
 from bnexp.config.schema import RunConfig
 from bnexp.model.table import ConvBlock, table
 
-LANES = 8  # output channels that a convolution on a CPU computes together; with fewer, the rest of them idles
+LANES = 16  # output channels that a convolution on a CPU computes together; with fewer, the rest of them idles
 
 
 @dataclass

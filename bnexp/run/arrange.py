@@ -43,17 +43,30 @@ def arrange(specs: Sequence[RunSpec]) -> Arrangement:
     Raises:
         ConfigError: the device of a run does not exist on this machine.
     """
-    executor = specs[0].config.executor
-    on_ray = executor.name is ExecutorName.ray
+    on_ray = specs[0].config.executor.name is ExecutorName.ray
     on_gpu, on_cpu = list[RunSpec](), list[RunSpec]()
     for spec in specs:  # every spec is looked at, because its device may not exist
         accelerated = spec.config.train.device is Device.cuda if on_ray else _on_accelerator(spec)
         (on_gpu if accelerated else on_cpu).append(spec)
-    num_workers = executor.workers or num_cores()
-    if executor.name is ExecutorName.local or (executor.name is ExecutorName.auto and len(specs) > 1 and not on_gpu):
-        return Arrangement(ExecutorName.local, singles(specs), num_workers, bool(on_gpu))
-    place = ExecutorName.ray if on_ray else ExecutorName.inline
-    return Arrangement(place, [*cohorts(on_gpu), *singles(on_cpu)], num_workers if on_ray else 1, bool(on_gpu))
+    place = _place(specs, bool(on_gpu))
+    parts = singles(specs) if place is ExecutorName.local else [*cohorts(on_gpu), *singles(on_cpu)]
+    return Arrangement(place, parts, _workers(specs, place), bool(on_gpu))
+
+
+def cpu_workers(specs: Sequence[RunSpec]) -> int:
+    """How many of the runs, at least one, train at the same time if a CPU trains them."""
+    return min(_workers(specs, _place(specs, False)), len(specs))
+
+
+def _place(specs: Sequence[RunSpec], on_gpu: bool) -> ExecutorName:
+    name = specs[0].config.executor.name
+    if name is not ExecutorName.auto:
+        return name
+    return ExecutorName.local if len(specs) > 1 and not on_gpu else ExecutorName.inline
+
+
+def _workers(specs: Sequence[RunSpec], place: ExecutorName) -> int:
+    return 1 if place is ExecutorName.inline else specs[0].config.executor.workers or num_cores()
 
 
 def _on_accelerator(spec: RunSpec) -> bool:

@@ -10,40 +10,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
-from bnexp.config.schema import DataConfig
-from bnexp.data.amount import num_available
+from bnexp.config.options import NormKind
 from bnexp.plan.spec import RunSpec
+from bnexp.run.cost import run_seconds
 
 Cohort = tuple[RunSpec, ...]
 
-# Fixed cost of one step, in image-equivalents (measured with LeNet on a CPU: 65 µs per image and 1.4 ms per step).
-STEP_IMAGES = 21
 
+def workload(cohort: Cohort) -> float:
+    """The expected time of one run of a cohort as it would be without norm layers.
 
-def num_train_images(data: DataConfig) -> int | None:
-    """Number of training images of a run, without those held out for validation; None if only the user's files tell."""
-    if data.train_size is not None:
-        return data.train_size
-    return None if data.name.own_files else num_available(data)
-
-
-def relative_cost(batch_size: int) -> float:
-    """The time per image in batches of this size, divided by the time per image in large batches."""
-    return 1 + STEP_IMAGES / batch_size
-
-
-def cost(cohort: Cohort) -> float:
-    """The work of one run of a cohort, in images of large batches. All networks count the same."""
-    train, images = cohort[0].config.train, num_train_images(cohort[0].config.data)
-    return train.epochs * train.images_per_epoch(images or 1) * relative_cost(train.batch_size)
-
-
-def workload(cohort: Cohort) -> tuple[object, ...]:
-    """What the time of a run depends on most. Cohorts with equal workloads take about the same time."""
-    model = cohort[0].config.model
-    return cost(cohort), model.name, model.depth, model.width
+    Cohorts with equal workloads take about the same time: norms add a part of it. They are left out so that the arms of a seed
+    train one after another, and an interrupted study can compare the seeds that it has.
+    """
+    config = cohort[0].config
+    return run_seconds(replace(config, norm=replace(config.norm, kind=NormKind.none)))
 
 
 def cohorts(specs: Sequence[RunSpec]) -> list[Cohort]:
@@ -83,5 +67,5 @@ def _by_seed(group: Sequence[RunSpec]) -> Cohort:
 
 
 def _longest_first(groups: list[Cohort]) -> list[Cohort]:
-    """The cohorts by cost; those of equal cost stay in their order."""
-    return sorted(groups, key=cost, reverse=True)
+    """The cohorts by workload; those of equal workload stay in their order."""
+    return sorted(groups, key=workload, reverse=True)

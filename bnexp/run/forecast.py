@@ -5,38 +5,24 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bnexp.config.options import ExecutorName, ModelName
-from bnexp.data.catalogue import CATALOGUE
+from bnexp.config.options import ExecutorName
 from bnexp.plan.spec import RunSpec
-from bnexp.plan.study import Job
-from bnexp.run.arrange import Arrangement, arrange
-from bnexp.run.cohorts import Cohort, cost, num_train_images, relative_cost, split
-from bnexp.run.local import num_cores
+from bnexp.run.arrange import Arrangement, arrange, cpu_workers
+from bnexp.run.cohorts import Cohort, split
+from bnexp.run.cost import START, STUDY, has_known_length, image_channels, num_classes, run_seconds
+from bnexp.run.pace import Pace, recorded_pace
 from bnexp.run.runner import by_data
 from bnexp.tracking.store import Store
 
 if TYPE_CHECKING:
     from bnexp.training.memory import MemoryLine
 
-# Images per second that one process trains in large batches; used if no run is recorded yet.
-IMAGES_PER_SECOND = 11_000
-
-# (data set, network, whether on an accelerator) -> images per second, converted to large batches.
-Speeds = dict[tuple[str, str, bool], float]
-
-# Keys on which the time of a run depends most, apart from the network.
-TIMED = ("data.train_size", "train.batch_size", "train.epochs", "train.steps_per_epoch")
-
 # Memory of Python and torch: shared by all processes, and added by each process (measured with 1, 2 and 4 workers).
 SHARED_BYTES = 280 * 2**20
 PROCESS_BYTES = 95 * 2**20
-
-# What is assumed about the user's own images.
-OWN_CHANNELS = 3
-OWN_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -64,55 +50,38 @@ def forecast(specs: Sequence[RunSpec], store: Store) -> list[Part]:
 
     Args:
         specs: the runs that are going to train.
-        store: recorded runs, from which speeds are taken.
+        store: recorded runs, which tell how fast this machine is.
 
     Returns:
         The parts, in the order of training.
     """
     lines: dict[str, MemoryLine] = {}
-    speeds = _speeds(store)
-    return [part for group in by_data(specs) for part in _parts(arrange(group), speeds, lines)]
+    pace = recorded_pace(store)
+    return [part for group in by_data(specs) for part in _parts(arrange(group), pace, lines)]
 
 
-def _parts(plan: Arrangement, speeds: Speeds, lines: dict[str, MemoryLine]) -> Iterator[Part]:
+def _parts(plan: Arrangement, pace: Pace, lines: dict[str, MemoryLine]) -> Iterator[Part]:
     place = "GPU" if plan.accelerated else "this process" if plan.place is ExecutorName.inline else "processes"
     for cohort in plan.cohorts:
         key = cohort[0].fuse_key
         if key not in lines:
             lines[key] = _memory_line(cohort[0])
         for runs in _fitting(cohort, lines[key]):
-            seconds = _run_seconds(runs[0], plan.accelerated, speeds)
+            seconds = _run_seconds(runs[0], pace.of(plan.accelerated))
             own = 0 if plan.accelerated else SHARED_BYTES + PROCESS_BYTES
             yield Part(runs, place, plan.workers, seconds, own + lines[key].bytes(len(runs)))
 
 
-def _speeds(store: Store) -> Speeds:
-    """The median speeds of the latest recorded runs."""
-    recorded: dict[tuple[str, str, bool], list[float]] = {}
-    for run in store.latest(50):
-        summary = run.summary
-        speed, batch_size = summary.metric("time/images_per_second"), summary.batch_size or 64
-        if 0 < speed < math.inf and batch_size > 0:
-            key = summary.data, summary.model or ModelName.lenet, summary.device != "cpu"
-            recorded.setdefault(key, []).append(speed * relative_cost(batch_size))
-    return {key: statistics.median(values) for key, values in recorded.items()}
-
-
-def _run_seconds(spec: RunSpec, accelerated: bool, speeds: Speeds) -> float | None:
-    """The training time of one run; None if its number of images is not known or, on an accelerator, its speed is not."""
-    config = spec.config
-    speed = speeds.get((config.data.name, config.model.name, accelerated), None if accelerated else IMAGES_PER_SECOND)
-    known = config.train.steps_per_epoch is not None or num_train_images(config.data) is not None
-    return cost((spec,)) / speed if known and speed is not None else None
+def _run_seconds(spec: RunSpec, pace: float | None) -> float | None:
+    """The time of one run; None if its number of images is not known, or how fast its device is."""
+    return run_seconds(spec.config) * pace if pace is not None and has_known_length(spec.config) else None
 
 
 def _memory_line(spec: RunSpec) -> MemoryLine:
     from bnexp.training.memory import estimate
 
     data = spec.config.data
-    known = CATALOGUE[data.name]
-    channels = data.channels or known.channels or OWN_CHANNELS
-    return estimate(spec.config, channels, data.size, known.num_classes or OWN_CLASSES)
+    return estimate(spec.config, image_channels(data), data.size, num_classes(data))
 
 
 def _fitting(cohort: Cohort, line: MemoryLine) -> list[Cohort]:
@@ -161,29 +130,31 @@ def _row(numbers: Sequence[int], parts: Sequence[Part]) -> dict[str, Any]:
     }
 
 
-def changed(spec: RunSpec, job: Job) -> RunSpec:
-    """A run that takes about as long as ``spec`` with the overrides of ``job``, made without the time that composing takes."""
-    config = spec.config
-    for name, value in job.items():
-        if name in TIMED and (value == "null" or value.isdecimal()):
-            group, key = name.split(".")
-            part = replace(getattr(config, group), **{key: None if value == "null" else int(value)})
-            config = replace(config, **{group: part})
-    return RunSpec(config)
+def estimate_seconds(specs: Sequence[RunSpec], pace: Pace, num_studies: int = 1) -> float | None:
+    """Expected wall time on this machine's CPU from the command to the reports, or 0 without runs.
 
+    Args:
+        specs: the runs that are going to train.
+        pace: how fast this machine is.
+        num_studies: how many verdicts and reports follow.
 
-def estimate_seconds(specs: Sequence[RunSpec], store: Store) -> float | None:
-    """Expected wall time of training the specs on this machine's CPU; None if the size of a data set is not known."""
-    speeds = _speeds(store)
-    times = [_run_seconds(spec, False, speeds) for spec in specs]
+    Returns:
+        Seconds; None if the size of a data set is not known.
+    """
+    if not specs:
+        return 0.0
+    times = [_run_seconds(spec, pace.cpu) for spec in specs]
     known = [seconds for seconds in times if seconds is not None]
-    return sum(known) / min(num_cores(), max(len(specs), 1)) if len(known) == len(times) else None
+    if len(known) < len(times):
+        return None
+    return max(sum(known) / cpu_workers(specs), *known) + pace.cpu * (START + STUDY * num_studies)
 
 
-def estimate_text(specs: Sequence[RunSpec], store: Store) -> str:
-    """``estimate_seconds`` as the end of a sentence: ``, about 12 min``. Empty if it is not known."""
-    seconds = estimate_seconds(specs, store)
-    return "" if seconds is None else f", about {duration_text(seconds)}"
+def estimate_text(specs: Sequence[RunSpec], store: Store, num_studies: int = 1) -> str:
+    """``estimate_seconds`` as the end of a sentence: ``, about 12 min until the report``. Empty if it is not known."""
+    seconds = estimate_seconds(specs, recorded_pace(store), num_studies)
+    report = "report" if num_studies == 1 else "reports"
+    return "" if seconds is None or not specs else f", about {duration_text(seconds)} until the {report}"
 
 
 def duration_text(seconds: float) -> str:

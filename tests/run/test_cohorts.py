@@ -9,10 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bnexp.config.options import DataName, ModelName, NormKind
-from bnexp.config.schema import DataConfig, NormConfig, OptimConfig, RunConfig, TrainConfig
+from bnexp.config.schema import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from bnexp.plan.compose import compose
 from bnexp.plan.spec import RunSpec
-from bnexp.run.cohorts import cohorts, cost, num_train_images, relative_cost, singles, split, workload
+from bnexp.run.cohorts import cohorts, singles, split, workload
+from bnexp.run.cost import num_train_images, run_seconds
 from tests.changed import changed
 
 
@@ -46,6 +47,14 @@ def test_small_batches_make_a_run_longer() -> None:
     assert singles([large, small]) == [(small,), (large,)]
 
 
+def test_deep_and_wide_networks_come_first_and_the_arms_of_a_seed_stay_together() -> None:
+    keys = [["model.depth=2"], ["model.depth=16"], ["model.depth=8"], ["model.depth=8", "model.width=32"]]
+    shallow, deepest, deep, wide = (RunSpec(compose(["model=plain", *each])) for each in keys)
+    assert singles([shallow, deepest, deep, wide]) == [(wide,), (deepest,), (deep,), (shallow,)]
+    arms = [RunSpec(compose([f"norm={norm}", f"seed={seed}"])) for seed in (0, 1) for norm in ("none", "batch")]
+    assert singles(arms) == [(arm,) for arm in arms]
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 30))
 @example([0, 0, 0, 1, 2], 3)
 def test_a_split_keeps_every_run_in_order_and_no_part_is_too_large(seeds: list[int], max_runs: int) -> None:
@@ -74,11 +83,11 @@ def test_the_images_of_a_run_are_those_that_it_trains_on() -> None:
 
 
 def test_runs_take_about_as_long_if_images_batches_and_network_are_the_same() -> None:
-    run = RunSpec(RunConfig())
-    same = [RunConfig(seed=1), RunConfig(optim=OptimConfig(lr=0.5)), RunConfig(norm=NormConfig(NormKind.batch))]
-    assert {workload((RunSpec(config),)) for config in same} == {workload((run,))}
+    run = RunSpec(RunConfig(model=ModelConfig(ModelName.plain)))
+    same = [{"seed": 1}, {"optim.lr": 0.5}, {"norm.kind": NormKind.batch}]
+    assert {workload((RunSpec(changed(run.config, values)),)) for values in same} == {workload((run,))}
     for key, value in OTHER_WORK.items():
-        assert workload((RunSpec(changed(RunConfig(), {key: value})),)) != workload((run,)), key
+        assert workload((RunSpec(changed(run.config, {key: value})),)) != workload((run,)), key
 
 
 OTHER_WORK = {
@@ -92,13 +101,9 @@ OTHER_WORK = {
 }
 
 
-def test_small_batches_cost_more_an_image_and_a_step_as_much_as_its_21_images() -> None:
-    assert [relative_cost(size) for size in (1, 7, 21, 42)] == [22, 4, 2, 1.5]
+def test_a_run_of_a_number_of_updates_trains_as_long_however_many_images_there_are() -> None:
+    train = TrainConfig(epochs=3, steps_per_epoch=100, batch_size=64)
+    small, large = (run_seconds(RunConfig(data=DataConfig(train_size=size), train=train)) for size in (200, 20_000))
+    assert small == large
     long, short = (RunSpec(RunConfig(data=DataConfig(DataName.npz), train=TrainConfig(epochs=epochs))) for epochs in (3, 2))
     assert singles([short, long]) == [(long,), (short,)]  # also of images that nobody has counted
-
-
-def test_a_run_of_a_number_of_updates_costs_the_same_however_many_images_there_are() -> None:
-    train = TrainConfig(epochs=3, steps_per_epoch=100, batch_size=64)
-    for data in (DataConfig(), DataConfig(train_size=200), DataConfig(DataName.npz)):
-        assert cost((RunSpec(RunConfig(data=data, train=train)),)) == 3 * 100 * (64 + 21)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from bnexp.config.schema import DataConfig, RunConfig, TrainConfig
 from bnexp.plan.compose import compose
 from bnexp.plan.spec import RunSpec
 from bnexp.run import arrange
+from bnexp.run.cost import START, STUDY, epoch_images, epoch_seconds, run_seconds
 from bnexp.run.forecast import (
     PROCESS_BYTES,
     SHARED_BYTES,
@@ -24,28 +26,40 @@ from bnexp.run.forecast import (
     part_columns,
     part_rows,
 )
+from bnexp.run.outline import outlined
+from bnexp.run.pace import LATEST, Pace, recorded_pace
 from bnexp.tracking.records import Summary
 from bnexp.tracking.store import Store
 from bnexp.training.memory import estimate
 
 
 class MadeStore(Store):
-    """Knows of finished runs that trained so many images a second on these devices, each in order; ``known``: of all."""
+    """Knows of finished runs that took so many times the expected time on these devices, each in order.
 
-    def __init__(self, known: dict[str, Any] | None = None, **speeds: float | list[float]) -> None:
-        self.known = {"model": "lenet", "batch_size": 64} if known is None else known
-        self.speeds = {device: speed if isinstance(speed, list) else [speed] for device, speed in speeds.items()}
+    Args:
+        config: what they trained.
+        ratios: device -> recorded time of an epoch divided by the expected one.
+    """
+
+    def __init__(self, config: RunConfig | None = None, **ratios: float | list[float]) -> None:
+        self.trained = config or compose(["data=mnist"])
+        self.ratios = {device: ratio if isinstance(ratio, list) else [ratio] for device, ratio in ratios.items()}
 
     def latest(self, count: int) -> Any:
         texts = dict.fromkeys(("run_id", "study", "arm", "finished_at"), "")
-        base = texts | {"data": "mnist", "levels": {}, "seed": 0, "status": "finished", "seconds": 1.0} | self.known
-        for device, speed in [(device, speed) for device, speeds in self.speeds.items() for speed in speeds[-count:]]:
-            yield SimpleNamespace(summary=Summary(**base, device=device, metrics={"time/images_per_second": speed}))
+        base = texts | {"data": "mnist", "levels": {}, "seed": 0, "status": "finished", "seconds": 1.0}
+        usual, config = epoch_images(self.trained) / epoch_seconds(self.trained), RunSpec(self.trained).to_dict()
+        for device, ratio in [(device, ratio) for device, ratios in self.ratios.items() for ratio in ratios[-count:]]:
+            summary = Summary(**base, device=device, metrics={"time/images_per_second": usual / ratio})
+            yield SimpleNamespace(summary=summary, config=config, path=Path())
 
 
 def specs(*overrides: str, seeds: int = 3) -> list[RunSpec]:
     base = compose(["data=mnist", "data.train_size=10000", "train.epochs=2", "train.device=cpu", *overrides])
     return [RunSpec(replace(base, seed=seed)) for seed in range(seeds)]
+
+
+SECONDS = run_seconds(specs(seeds=1)[0].config)  # as expected without records
 
 
 @pytest.fixture
@@ -56,8 +70,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_processes_share_the_libraries_and_the_time() -> None:
-    parts = forecast(specs("executor=local", "executor.workers=2"), MadeStore(cpu=1000.0))
-    assert [(len(part.runs), part.seconds) for part in parts] == [(1, 20.0)] * 3
+    parts = forecast(runs := specs("executor=local", "executor.workers=2"), MadeStore(cpu=20 / SECONDS))
+    assert run_seconds(runs[0].config) == pytest.approx(SECONDS)
+    assert [(len(part.runs), part.seconds) for part in parts] == [(1, pytest.approx(20.0))] * 3
     (row,) = part_rows(parts)
     assert row["runs"] == 3
     assert row["where"] == "2 processes"
@@ -67,8 +82,8 @@ def test_processes_share_the_libraries_and_the_time() -> None:
 
 
 def test_runs_in_this_process_train_one_after_another_on_a_cpu() -> None:
-    parts = forecast(specs("executor=inline"), MadeStore(cpu=1000.0))
-    assert [(len(part.runs), part.seconds) for part in parts] == [(1, 20.0)] * 3
+    parts = forecast(specs("executor=inline"), MadeStore(cpu=20 / SECONDS))
+    assert [(len(part.runs), part.seconds) for part in parts] == [(1, pytest.approx(20.0))] * 3
     (row,) = part_rows(parts)
     assert (row["where"], row["runs"], row["time"]) == ("this process", 3, "60 s")
 
@@ -76,7 +91,7 @@ def test_runs_in_this_process_train_one_after_another_on_a_cpu() -> None:
 @pytest.mark.usefixtures("gpu")
 def test_a_gpu_trains_what_fits_at_once_and_its_speed_is_not_that_of_a_cpu() -> None:
     runs = specs(seeds=12)
-    parts = forecast(runs, MadeStore(cpu=1000.0))
+    parts = forecast(runs, MadeStore(cpu=2.0))
     assert [part.seconds for part in parts] == [None] * len(parts)
     assert [(row["cohort"], row["where"], row["time"]) for row in part_rows(parts)][:2] == [
         (1, "GPU", "unknown"),
@@ -88,8 +103,8 @@ def test_a_gpu_trains_what_fits_at_once_and_its_speed_is_not_that_of_a_cpu() -> 
     columns = part_columns(parts)
     assert columns.keys() == {spec.run_id for spec in runs}
     assert {extra["cohort"] for extra in columns.values()} == set(range(1, len(parts) + 1))
-    timed = forecast(runs, MadeStore(cpu=1000.0, cuda=5000.0))
-    assert [part.seconds for part in timed] == [4.0] * len(parts)  # all runs of a cohort at once
+    timed = forecast(runs, MadeStore(cpu=2.0, cuda=4 / SECONDS))
+    assert [part.seconds for part in timed] == [pytest.approx(4.0)] * len(parts)  # all runs of a cohort at once
 
 
 def test_each_data_set_and_network_is_counted_for_itself() -> None:
@@ -99,32 +114,86 @@ def test_each_data_set_and_network_is_counted_for_itself() -> None:
     assert parts[1].bytes > parts[0].bytes
 
 
-def test_small_batches_take_longer_and_other_networks_are_timed_by_their_own_runs() -> None:
-    store = MadeStore(cpu=1000.0)
-    usual, one = (forecast(specs(f"train.batch_size={size}", seeds=1), store)[0].seconds for size in (64, 1))
-    assert usual == 20.0
-    assert one is not None
-    assert one > 10 * usual
-    mlp = specs("model=mlp", seeds=1)
-    assert forecast(mlp, store)[0].seconds == forecast(mlp, MadeStore())[0].seconds
+def seconds(*overrides: str, store: Store | None = None) -> float:
+    (part,) = forecast(specs("executor=inline", *overrides, seeds=1), store or MadeStore())
+    assert part.seconds is not None
+    return part.seconds
 
 
-def test_the_speed_is_the_median_of_the_latest_fifty_runs_and_an_estimate_where_there_is_none() -> None:
-    runs = specs(seeds=1)
-    assert forecast(runs, MadeStore(cpu=[1.0, 500.0, 1000.0, 2000.0, 90_000.0]))[0].seconds == 20.0
-    fifty = [1000.0] * 25 + [3000.0] * 25
-    assert forecast(runs, MadeStore(cpu=[5000.0, *fifty]))[0].seconds == 10.0
-    assert forecast(runs, MadeStore())[0].seconds == pytest.approx(20_000 * (1 + 21 / 64) / 11_000)
-    assert forecast([RunSpec(RunConfig(data=DataConfig(DataName.npz)))], MadeStore(cpu=1000.0))[0].seconds is None
-    counted = RunConfig(data=DataConfig(DataName.npz), train=TrainConfig(epochs=1, steps_per_epoch=100))
-    assert forecast([RunSpec(counted)], MadeStore(cpu=1000.0))[0].seconds == pytest.approx(100 * (64 + 21) / 11_000)
+def test_twice_the_layers_or_epochs_take_about_twice_as_long() -> None:
+    deep = [seconds("model=plain", f"model.depth={depth}", "norm=batch") for depth in (8, 16, 32)]
+    assert 1.8 < deep[1] / deep[0] < 2.5
+    assert 1.8 < deep[2] / deep[1] < 2.2
+    assert 1.7 < seconds("train.epochs=4") / seconds("train.epochs=2") < 2.0
 
 
-def test_records_tell_of_their_network_and_batches_and_old_ones_of_lenet_in_batches_of_64() -> None:
-    assert forecast(specs(seeds=1), MadeStore({}, cpu=1000.0))[0].seconds == 20.0
-    mlp = MadeStore({"model": "mlp", "batch_size": 21}, cpu=1000.0)  # 2000 a second in large batches
-    assert forecast(specs("model=mlp", "train.batch_size=42", seeds=1), mlp)[0].seconds == 15.0
-    assert forecast(specs(seeds=1), mlp) == forecast(specs(seeds=1), MadeStore())
+def test_small_batches_wide_networks_large_images_norms_and_evaluations_take_longer() -> None:
+    assert seconds("train.batch_size=1") > 10 * seconds("train.batch_size=64")
+    assert seconds("model=plain", "model.width=64") > 2 * seconds("model=plain", "model.width=32")
+    assert seconds("model=lenet", "data.size=64") > 3 * seconds("model=lenet")
+    assert seconds("norm=batch") > 1.2 * seconds("norm=none")
+    assert seconds("norm=batch", "norm.placement=both") > seconds("norm=batch")
+    assert seconds("train.evals_per_epoch=20") > seconds()
+    assert seconds("data.train_size=100", "train.epochs=1") > 0.2  # nearly all of it tests 10,000 images
+    assert seconds("norm=batch", "norm.statistics=precise") > seconds("norm=batch")
+    for probe in (
+        "landscape",
+        "covariate_shift",
+        "decoupling",
+        "gradients",
+        "activations",
+        "similar",
+        "gap",
+        "statistics",
+        "cost",
+    ):
+        assert seconds("norm=batch", f"probe.{probe}=true", "probe.every=10") > seconds("norm=batch"), probe
+
+
+def test_a_recorded_network_tells_how_long_others_take() -> None:
+    plain = compose(["data=mnist", "model=plain", "model.depth=8"])
+    for other in (["model=lenet"], ["model=mlp", "train.batch_size=2"], ["model=plain", "model.depth=32"]):
+        assert seconds(*other, store=MadeStore(plain, cpu=3.0)) == pytest.approx(3 * seconds(*other))
+
+
+def test_the_pace_is_the_median_of_the_latest_runs_and_short_epochs_do_not_tell() -> None:
+    assert recorded_pace(MadeStore()) == Pace(1.0, None)
+    assert recorded_pace(MadeStore(cpu=[9.0, 0.5, 1.5, 2.0, 90.0])).cpu == pytest.approx(2.0)
+    latest = [1.0] * (LATEST // 2) + [3.0] * (LATEST // 2)
+    assert recorded_pace(MadeStore(cpu=[50.0, *latest])).cpu == pytest.approx(2.0)
+    short = compose(["budget=smoke"])
+    assert recorded_pace(MadeStore(short, cpu=9.0)) == Pace()
+
+
+@pytest.mark.parametrize("damage", [{"model": {"depth": "many"}}, {"train": None}])
+def test_a_damaged_record_does_not_tell_how_fast_the_machine_is(damage: dict[str, Any]) -> None:
+    store = MadeStore(cpu=9.0)
+    (run,) = store.latest(1)
+    run.config |= damage
+    store.latest = lambda count: [run]  # type: ignore[method-assign]
+    assert recorded_pace(store) == Pace()
+
+
+def test_the_time_of_images_that_nobody_has_counted_is_not_known() -> None:
+    npz = DataConfig(DataName.npz)
+    assert forecast([RunSpec(RunConfig(data=npz))], MadeStore())[0].seconds is None
+    counted = RunConfig(data=npz, train=TrainConfig(epochs=1, steps_per_epoch=100))
+    assert forecast([RunSpec(counted)], MadeStore())[0].seconds is not None
+
+
+def test_an_outline_takes_as_long_as_the_composed_run() -> None:
+    base = RunSpec(compose(["data=mnist"]))
+    job = {
+        "model": "plain",
+        "model.depth": "16",
+        "norm": "batch",
+        "norm.placement": "both",
+        "train.batch_size": "2",
+        "seed": "3",
+    }
+    composed = compose(["data=mnist", *(f"{key}={value}" for key, value in job.items())])
+    assert run_seconds(outlined(base, job).config) == run_seconds(composed) > 10 * run_seconds(base.config)
+    assert outlined(base, {"train.epochs": "unknown", "optim.lr": "0.5"}).config.train == base.config.train
 
 
 def bytes_of(data: DataConfig) -> float:
@@ -189,11 +258,16 @@ def test_columns_say_of_each_run_what_it_trains_with() -> None:
     assert columns[c.run_id] == {"cohort": 2, "cohort_seconds": None, "cohort_bytes": size}
 
 
-def test_the_time_of_all_runs_is_shared_by_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bnexp.run.forecast.num_cores", lambda: 4)
-    store = MadeStore(cpu=1000.0)
-    assert [estimate_seconds(specs(seeds=n), store) for n in (0, 1, 3, 4, 8)] == [0.0, 20.0, 20.0, 20.0, 40.0]
-    assert estimate_seconds([*specs(seeds=2), RunSpec(RunConfig(data=DataConfig(DataName.npz)))], store) is None
+def test_the_time_of_all_runs_is_shared_by_the_processes_and_includes_the_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrange, "num_cores", lambda: 4)
+    pace = Pace(20 / SECONDS)
+    around = pace.cpu * (START + STUDY)
+    found = [estimate_seconds(specs(seeds=n), pace) for n in (1, 3, 4, 8)]
+    assert found == [pytest.approx(20 * turns + around) for turns in (1, 1, 1, 2)]
+    assert estimate_seconds([], pace) == 0
+    inline = estimate_seconds(specs("executor=inline", seeds=4), pace, num_studies=3)
+    assert inline == pytest.approx(80 + around + pace.cpu * 2 * STUDY)
+    assert estimate_seconds([*specs(seeds=2), RunSpec(RunConfig(data=DataConfig(DataName.npz)))], pace) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,51 @@
+"""The counts from the table against the network that is built from it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from bnexp.config.options import ModelName, NormKind, Placement
+from bnexp.config.schema import RunConfig
+from bnexp.model.counts import count
+from bnexp.model.layers import RunConv2d, RunFlatten, RunLinear
+from bnexp.model.networks import build_network
+from bnexp.model.norms import RunNorm
+from bnexp.model.table import table
+from tests.changed import changed
+
+CONFIGS = [
+    changed(RunConfig(), {"model.name": name, "model.depth": 8, "norm.kind": kind, "norm.placement": placement} | other)
+    for name in ModelName
+    for kind, placement in [(NormKind.none, Placement.after_pool), *((NormKind.batch, placement) for placement in Placement)]
+    for other in ({}, {"norm.linear": True, "norm.affine": False, "model.dropout": 0.5, "model.activation": "tanh"})
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_counts_are_those_of_the_layers_of_the_built_network(config: RunConfig) -> None:
+    network = build_network([config], 3, 32, 10).eval()
+    sizes: dict[str, list[tuple[nn.Module, int, int]]] = {"conv": [], "linear": [], "norm": [], "other": []}
+
+    def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        kinds = {RunConv2d: "conv", RunLinear: "linear", RunNorm: "norm"}
+        kind = next((kind for cls, kind in kinds.items() if isinstance(layer, cls)), "other")
+        if not isinstance(layer, RunFlatten):
+            sizes[kind].append((layer, inputs[0].numel(), output.numel()))
+
+    for layer in network.children():
+        layer.register_forward_hook(note)
+    network(torch.zeros(1, 3, 32, 32))
+    found = count(config, 3, 32, 10)
+    assert found.parameters == network.num_parameters
+    assert (found.convs, found.linears) == (len(sizes["conv"]), len(sizes["linear"]))
+    assert (found.norms, found.norm_values) == (len(sizes["norm"]), sum(size for _, size, _ in sizes["norm"]))
+    assert (found.others, found.other_values) == (len(sizes["other"]), sum(size for _, size, _ in sizes["other"]))
+    assert found.linear_products == sum(layer.weight.numel() for layer, _, _ in sizes["linear"])
+
+
+def test_products_count_output_channels_in_lanes_of_sixteen() -> None:
+    config = changed(RunConfig(), {"model.name": ModelName.plain, "model.depth": 1, "model.width": 20})
+    assert len(table(config.model).convs) == 1
+    assert count(config, 3, 32, 10).products == 32 * 3 * 9 * 32**2
