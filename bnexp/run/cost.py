@@ -20,11 +20,12 @@ from bnexp.data.catalogue import CATALOGUE
 from bnexp.model.counts import Counts, count
 
 # Seconds per step, whatever the batch size: of the step itself, and of each layer's forward and backward pass.
-STEP, CONV, NORM, OTHER = 2.0e-4, 3.9e-4, 4.6e-4, 6.6e-5
+STEP, CONV, NORM, OTHER = 4.0e-4, 3.9e-4, 4.6e-4, 6.6e-5
 PARAMETER = {OptimName.sgd: 5.1e-9, OptimName.adam: 2.5e-8}
 
-# Seconds per image and step: of a multiply-add, of a value that a norm normalises, of one that another layer reads.
-CONV_PRODUCT, LINEAR_PRODUCT, OTHER_VALUE = 6.0e-11, 5.3e-11, 6.0e-9
+# Seconds per image and step: of a multiply-add, of a value that a norm normalises, of one that another layer
+# reads, of one of the image itself, which is gathered and normalised.
+CONV_PRODUCT, LINEAR_PRODUCT, OTHER_VALUE, IMAGE_VALUE = 6.0e-11, 5.3e-11, 6.0e-9, 1.2e-9
 NORM_VALUE = {
     NormKind.none: 0.0,
     NormKind.batch: 7.2e-9,
@@ -40,7 +41,7 @@ FORWARD = 0.32
 # Passes of the probes that make several: gradients of landscape, images of gap, tests of statistics, steps of each network of
 # cost. The time of activations as a part of a step on its images (most of it is sorting).
 LANDSCAPE, GAP_IMAGES, READINGS, COST_STEPS = 8, 10_000, len(READING_SIZES) + 4, 44
-ACTIVATIONS = 2.0
+ACTIVATIONS = 6.0
 
 # Seconds per run: its network is built, its first step is slower, its results are written.
 RUN = 0.05
@@ -102,7 +103,8 @@ def image_seconds(config: RunConfig) -> float:
     """What each image adds to a training step."""
     n = network_counts(config)
     products = CONV_PRODUCT * n.products + LINEAR_PRODUCT * n.linear_products
-    return products + NORM_VALUE[config.norm.kind] * n.norm_values + OTHER_VALUE * n.other_values
+    values = NORM_VALUE[config.norm.kind] * n.norm_values + OTHER_VALUE * n.other_values
+    return products + values + IMAGE_VALUE * image_channels(config.data) * config.data.size**2
 
 
 def step_seconds(config: RunConfig, batch_size: int) -> float:
@@ -129,7 +131,7 @@ def run_seconds(config: RunConfig) -> float:
     if config.norm.statistics is Statistics.precise and config.norm.kind.has_running_statistics:
         evaluated += (validations + 1) * num_train
     training = train.epochs * (epoch_seconds(config) + _probes_of_epoch(config, num_train))
-    return RUN + training + FORWARD * image_seconds(config) * evaluated + _probes_at_end(config, num_train, num_test)
+    return RUN + training + FORWARD * image_seconds(config) * evaluated + _probes_around(config, num_train, num_test)
 
 
 def _part_sizes(data: DataConfig) -> tuple[int, int, int]:
@@ -154,9 +156,10 @@ def _probes_of_epoch(config: RunConfig, num_train: int) -> float:
     return measured * seconds + probe.gap * FORWARD * image_seconds(config) * min(num_train, GAP_IMAGES)
 
 
-def _probes_at_end(config: RunConfig, num_train: int, num_test: int) -> float:
-    """What probes add after the last epoch."""
-    probe, seconds = config.probe, 0.0
+def _probes_around(config: RunConfig, num_train: int, num_test: int) -> float:
+    """What probes add before the first epoch and after the last."""
+    probe = config.probe
+    seconds = ACTIVATIONS * probe.activations * step_seconds(config, probe.images)  # before the first step
     if probe.statistics:
         readings = READINGS if config.norm.kind.has_running_statistics else 1
         seconds += FORWARD * image_seconds(config) * (num_train * (readings > 1) + num_test * readings)

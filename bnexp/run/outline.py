@@ -33,7 +33,8 @@ def outlined(spec: RunSpec, job: Job) -> RunSpec:
 
 def _with(part: Any, values: Mapping[str, Any]) -> Any:
     """A part of a configuration with other values, those that fit its keys."""
-    hints, fitting = _hints(type(part)), {}
+    cls: Any = type(part)
+    hints, fitting = _hints(cls), {}
     for key in hints.keys() & values.keys():
         with suppress(DamagedRecord):
             fitting[key] = as_type(hints[key], values[key], Path())
