@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bnexp.config.options import Activation, NormKind, Placement
+from bnexp.config.options import Activation, NormKind, Placement, ResidualInit
 from bnexp.config.schema import RunConfig
 from bnexp.model.table import ConvBlock, table
 
@@ -20,11 +20,11 @@ class Counts:
         convs: number of convolutions.
         linears: number of linear layers.
         norms: number of norm layers.
-        others: number of activations, poolings and dropouts.
+        others: number of activations, poolings, dropouts, added shortcuts and layers of a single scalar.
         products: multiply-adds of the convolutions. Channels of the output count in multiples of ``LANES``.
         linear_products: multiply-adds of the linear layers.
         norm_values: values that norm layers normalise.
-        other_values: values that activations, poolings and dropouts read.
+        other_values: values that these layers read.
         parameters: trainable parameters.
     """
 
@@ -50,7 +50,10 @@ def count(config: RunConfig, in_channels: int, size: int, num_classes: int) -> C
     """
     found, layers = Counts(), table(config.model)
     features, side = in_channels, size
-    for row in layers.convs:
+    fixup = config.model.init.residual is ResidualInit.fixup
+    for i, row in enumerate(layers.convs):
+        if fixup and i:
+            _add_scalar(found, features * side**2)
         _add_conv(found, config, row, features, side)
         features, side = row.num_features, row.side_after(side)
     if layers.average:
@@ -63,6 +66,8 @@ def count(config: RunConfig, in_channels: int, size: int, num_classes: int) -> C
         if config.model.has_linear_norm(config.norm):
             _add_norms(found, config, units, 1)
         features = units
+    if fixup:
+        _add_scalar(found, features)
     _add_linear(found, features, num_classes)
     return found
 
@@ -77,10 +82,29 @@ def _add_conv(found: Counts, config: RunConfig, row: ConvBlock, in_channels: int
     found.parameters += out * (weights + model.has_conv_bias(norm))
     if row.pool:
         _add_others(found, 1, out * positions)
-    late = norm.placement in (Placement.before_activation, Placement.after_pool) or norm.kind is NormKind.none
-    _add_others(found, 1, out * (pooled if late and model.activation is Activation.relu else positions))
+    if row.adds:
+        _add_others(found, 1, out * positions)
+    for _ in range(_num_scalars(config, row)):
+        _add_scalar(found, out * positions)
+    after_pool = norm.placement in (Placement.before_activation, Placement.after_pool) or norm.kind is NormKind.none
+    _add_others(found, 1, out * (pooled if after_pool and model.activation is Activation.relu else positions))
     if norm.kind is not NormKind.none:
         _add_norms(found, config, out, pooled if norm.placement is Placement.after_pool else positions)
+
+
+def _num_scalars(config: RunConfig, row: ConvBlock) -> int:
+    """The scalars that stand before the activation of a convolution block, for the start of residual branches."""
+    residual, norm = config.model.init.residual, config.norm
+    if residual is ResidualInit.fixup:
+        return 1 + bool(row.adds)
+    ends_in_norm = norm.kind is not NormKind.none and norm.affine and norm.follows_conv
+    return int(residual is ResidualInit.zero and bool(row.adds) and not ends_in_norm)
+
+
+def _add_scalar(found: Counts, values: int) -> None:
+    """A layer that adds or multiplies a single learned number."""
+    _add_others(found, 1, values)
+    found.parameters += 1
 
 
 def _add_linear(found: Counts, inputs: int, units: int) -> None:

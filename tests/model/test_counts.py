@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
-from bnexp.config.options import ModelName, NormKind, Placement
+from bnexp.config.options import Activation, ModelName, NormKind, Placement, ResidualInit
 from bnexp.config.schema import RunConfig
 from bnexp.model.counts import count
 from bnexp.model.layers import RunConv2d, RunFlatten, RunLinear
 from bnexp.model.networks import build_network
 from bnexp.model.norms import RunNorm
+from bnexp.model.shortcuts import OpenShortcut
 from bnexp.model.table import table
 from tests.changed import changed
 
@@ -19,7 +22,15 @@ CONFIGS = [
     changed(RunConfig(), {"model.name": name, "model.depth": 8, "norm.kind": kind, "norm.placement": placement} | other)
     for name in ModelName
     for kind, placement in [(NormKind.none, Placement.after_pool), *((NormKind.batch, placement) for placement in Placement)]
-    for other in ({}, {"norm.linear": True, "norm.affine": False, "model.dropout": 0.5, "model.activation": "tanh"})
+    for other in ({}, {"norm.linear": True, "norm.affine": False, "model.dropout": 0.5, "model.activation": Activation.tanh})
+]
+CONFIGS += [
+    changed(RunConfig(), {"model.name": ModelName.resnet, "model.depth": 8, "model.init.residual": residual, "norm.kind": kind})
+    for residual, kind in itertools.product(ResidualInit, (NormKind.none, NormKind.batch))
+    if not (residual is ResidualInit.fixup and kind is NormKind.batch)
+]
+CONFIGS += [
+    changed(CONFIGS[-1], {"norm.placement": Placement.before_activation, "norm.affine": affine}) for affine in (True, False)
 ]
 
 
@@ -31,7 +42,7 @@ def test_counts_are_those_of_the_layers_of_the_built_network(config: RunConfig) 
     def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         kinds = {RunConv2d: "conv", RunLinear: "linear", RunNorm: "norm"}
         kind = next((kind for cls, kind in kinds.items() if isinstance(layer, cls)), "other")
-        if not isinstance(layer, RunFlatten):
+        if not isinstance(layer, RunFlatten | OpenShortcut):
             sizes[kind].append((layer, inputs[0].numel(), output.numel()))
 
     for layer in network.children():
