@@ -3,9 +3,11 @@
 A step takes a fixed time, a fixed time per layer, and a time per image in proportion to the work in the layers
 (``model/counts.py``). All constants are below. ``run/pace.py`` compares them with the runs recorded on this machine.
 
-The constants were fitted to the processor time of real training steps (torch 2.14, one core of a Xeon with AVX-512 at 2.6 GHz,
-median of three) by least squares of the logarithms. The 67 settings are lenet, mlp, plain and resnet of 2 to 32 layers and 8 to
-64 channels, batches of 1 to 256 images of 32 or 64 pixels, all norms and placements. The largest error is a factor of 1.3.
+The constants were fitted to the processor time of real training steps on random images, by least squares of the logarithms:
+torch 2.14, one core of a shared Xeon with AVX-512 at 2.6 GHz, median of three. The 66 settings are lenet, mlp, plain and resnet
+of 2 to 32 layers, plain of 8 to 64 channels, batches of 1 to 256 images of 32 or 64 pixels, all norms and placements. Each was
+measured twice within half an hour. The largest error is a factor of 1.33 of the geometric mean of the two, which differ by up
+to 1.55 themselves: the machine was busy. Of ``STEP``, 2e-4 is the loop around a step (``training/loop.py``) with lenet.
 """
 
 from __future__ import annotations
@@ -20,22 +22,22 @@ from bnexp.data.catalogue import CATALOGUE
 from bnexp.model.counts import Counts, count
 
 # Seconds per step, whatever the batch size: of the step itself, and of each layer's forward and backward pass.
-STEP, CONV, NORM, OTHER = 4.0e-4, 3.9e-4, 4.6e-4, 6.6e-5
-PARAMETER = {OptimName.sgd: 5.1e-9, OptimName.adam: 2.5e-8}
+STEP, CONV, NORM, OTHER = 5.6e-4, 2.7e-4, 3.8e-4, 7.6e-5
+PARAMETER = {OptimName.sgd: 4.7e-9, OptimName.adam: 1.7e-8}
 
 # Seconds per image and step: of a multiply-add, of a value that a norm normalises, of one that another layer
 # reads, of one of the image itself, which is gathered and normalised.
-CONV_PRODUCT, LINEAR_PRODUCT, OTHER_VALUE, IMAGE_VALUE = 6.0e-11, 5.3e-11, 6.0e-9, 1.2e-9
+CONV_PRODUCT, LINEAR_PRODUCT, OTHER_VALUE, IMAGE_VALUE = 5.0e-11, 4.4e-11, 6.0e-9, 1.2e-9
 NORM_VALUE = {
     NormKind.none: 0.0,
-    NormKind.batch: 7.2e-9,
-    NormKind.layer: 1.0e-8,
-    NormKind.instance: 3.2e-9,
-    NormKind.group: 8.8e-9,
-    NormKind.batch_renorm: 2.5e-8,
+    NormKind.batch: 6.9e-9,
+    NormKind.layer: 9.3e-9,
+    NormKind.instance: 4.0e-9,
+    NormKind.group: 9.4e-9,
+    NormKind.batch_renorm: 1.9e-8,
 }
 
-# A forward pass as a part of forward and backward pass (0.22 to 0.38 for the same settings).
+# A forward pass as a part of forward and backward pass (0.22 to 0.41 for the same settings).
 FORWARD = 0.32
 
 # Passes of the probes that make several: gradients of landscape, images of gap, tests of statistics, steps of each network of

@@ -296,7 +296,7 @@ def test_the_list_counts_and_times_what_a_dry_run_does(
     (row,) = json.loads(cli("study", "--budget", budget, "--json").out)
     assert row["runs"] == arithmetic
     assert cli("study", name, "--budget", budget, "--dry-run").err.endswith(
-        f"{runs} runs, {runs} to train, about {row['estimated_time']}\n"
+        f"{runs} runs, {runs} to train, about {row['estimated_time']} until the report\n"
     )
 
 

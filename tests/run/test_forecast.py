@@ -132,7 +132,7 @@ def test_small_batches_wide_networks_large_images_norms_and_evaluations_take_lon
     assert seconds("train.batch_size=1") > 10 * seconds("train.batch_size=64")
     assert seconds("model=plain", "model.width=64") > 2 * seconds("model=plain", "model.width=32")
     assert seconds("model=lenet", "data.size=64") > 3 * seconds("model=lenet")
-    assert seconds("norm=batch") > 1.2 * seconds("norm=none")
+    assert seconds("norm=batch") > seconds("norm=none")
     assert seconds("norm=batch", "norm.placement=both") > seconds("norm=batch")
     assert seconds("train.evals_per_epoch=20") > seconds()
     assert seconds("data.train_size=100", "train.epochs=1") > 0.2  # nearly all of it tests 10,000 images
