@@ -1,15 +1,67 @@
-"""Which levels of a study's factors its budget allows and its data have enough images for."""
+"""Fits a study to its budget and its data: which levels, how many seeds, what is tuned."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
-from bnexp.config.schema import ConfigError, DataConfig, StudyConfig
-from bnexp.data.amount import num_available
+from bnexp.config.schema import ConfigError, DataConfig, RunConfig, StudyConfig
+from bnexp.data.amount import budget_note, num_available
 from bnexp.plan.deciding import levels_that_decide
-from bnexp.plan.study import value_text
+from bnexp.plan.study import value_text, varied_keys
 
 TRAIN_SIZE = "data.train_size"
+LEARNING_RATE = "optim.lr"
+NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+
+def fitted(
+    base: RunConfig, swept: Mapping[str, Sequence[str]] = NOTHING, fixed: Collection[str] = ()
+) -> tuple[StudyConfig, str]:
+    """The study of a configuration, fitted to its budget and data: levels, number of seeds, what is tuned.
+
+    Args:
+        base: the configuration, composed from the study's file and the overrides.
+        swept: keys to which the user gave several values, with these: they become factors.
+        fixed: keys to which the user gave one value: a grid or a number of seeds among them stays as it is.
+
+    Returns:
+        The study, and a note on what the budget left out or could not do; empty if there is nothing to say.
+
+    Raises:
+        ConfigError: no level is left, or seeds are both listed and added one after the other.
+    """
+    study = deepcopy(base.study)
+    if study.least_seeds is not None and isinstance(study.seeds, int) and "study.seeds" not in fixed:
+        study.seeds = max(study.seeds, study.least_seeds)
+    if study.max_seeds is not None:
+        if not isinstance(study.seeds, int):
+            raise ConfigError(
+                f"study.seeds={study.seeds} does not go with study.max_seeds={study.max_seeds}, which adds the seeds 0, 1, 2 "
+                "and so on; leave one of the two out."
+            )
+        study.seeds = study.max_seeds
+    factors, note = (budgeted(study), "") if TRAIN_SIZE in swept else _fitting(study, base.data)
+    study.factors = factors | {key: list(values) for key, values in swept.items()}
+    if "study.tune.grid" not in fixed:
+        study.tune.grid = spread(study.tune.grid, study.tune.max_values)
+    note = note if TRAIN_SIZE in study.factors else budget_note(base)
+    return study, f"{note} {_tuned_by_budget(study, base.budget.tune_lr)}".strip()
+
+
+def _tuned_by_budget(study: StudyConfig, grid: list[float]) -> str:
+    """Tune the learning rate of a study as its budget asks, unless the study has its own way with it; then a note says so."""
+    if not grid:
+        return ""
+    if study.tune.grid:
+        return "The study tunes by itself, so the budget tunes nothing."
+    if LEARNING_RATE in varied_keys(study):
+        return f"{LEARNING_RATE} is what the study varies, so the budget tunes nothing."
+    study.tune = replace(study.tune, setting=LEARNING_RATE, grid=list(grid))
+    return ""
 
 
 def budgeted(study: StudyConfig, available: int | None = None) -> dict[str, Any]:
@@ -39,7 +91,7 @@ def budgeted(study: StudyConfig, available: int | None = None) -> dict[str, Any]
     return factors
 
 
-def fitting(study: StudyConfig, data: DataConfig) -> tuple[dict[str, Any], str]:
+def _fitting(study: StudyConfig, data: DataConfig) -> tuple[dict[str, Any], str]:
     """``budgeted`` for a data set.
 
     Returns:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -16,17 +15,15 @@ from bnexp.config.options import Analysis
 from bnexp.config.overrides import unescaped
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
 from bnexp.config.validate import resolve_seeds
-from bnexp.data.amount import budget_note
-from bnexp.plan.budget import TRAIN_SIZE, budgeted, fitting, spread
+from bnexp.plan.budget import fitted
 from bnexp.plan.checks import check, check_pretraining, check_runs
 from bnexp.plan.compose import Composer, to_config
 from bnexp.plan.grid import as_level
 from bnexp.plan.session import groups, load, session
 from bnexp.plan.spec import RunSpec, digest, plain
-from bnexp.plan.study import Choice, Job, as_job, merge, pretraining_job, varied_keys
+from bnexp.plan.study import Choice, Job, as_job, merge, pretraining_job
 from bnexp.plan.study import jobs as study_jobs
 
-LEARNING_RATE = "optim.lr"
 # Keys of a study that change neither its question nor its answer, or only by way of another key.
 PRESENTED = ("arm", "levels", "id", "show", "theme", "least_seeds")
 # Besides the runs, what makes a question: what is read of them. A margin, a direction or a deciding set that is chosen after a
@@ -171,8 +168,7 @@ def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
         names = groups().get("study", [])
         raise ConfigError(f"no study was chosen: allowed is one of {', '.join(names)}; try bnexp study {names[0]}.")
     fixed_keys = [item.key_or_group for item in fixed]
-    study, note = _fitted(base, swept, fixed_keys)
-    note = f"{note} {_tuned_by_budget(study, base.budget.tune_lr)}".strip()
+    study, note = fitted(base, swept, fixed_keys)
     if study.max_seeds is not None and "study.seeds" in fixed_keys:
         unused = f"study.seeds is not used: seeds are added one after the other, at most {study.max_seeds}."
         note = f"{note} {unused}".strip()
@@ -203,41 +199,6 @@ def _texts(override: Override) -> list[str]:
     if override.is_interval_sweep():
         raise ConfigError(f"{override.input_line} is for a searching sweeper; list the values: {override.key_or_group}=A,B.")
     return list(override.sweep_string_iterator())
-
-
-def _fitted(base: RunConfig, swept: dict[str, list[str]], fixed: Collection[str]) -> tuple[StudyConfig, str]:
-    """The study with what fits budget and data of its levels and its grid, and a note on the levels left out.
-
-    The keys ``swept`` are among its factors. A grid or a number of seeds among the keys that the user has ``fixed``
-    stays as it is; else there are at least ``study.least_seeds``.
-    """
-    study = deepcopy(base.study)
-    if study.least_seeds is not None and isinstance(study.seeds, int) and "study.seeds" not in fixed:
-        study.seeds = max(study.seeds, study.least_seeds)
-    if study.max_seeds is not None:
-        if not isinstance(study.seeds, int):
-            raise ConfigError(
-                f"study.seeds={study.seeds} does not go with study.max_seeds={study.max_seeds}, which adds the seeds 0, 1, 2 "
-                "and so on; leave one of the two out."
-            )
-        study.seeds = study.max_seeds
-    factors, note = (budgeted(study), "") if TRAIN_SIZE in swept else fitting(study, base.data)
-    study.factors = factors | swept
-    if "study.tune.grid" not in fixed:
-        study.tune.grid = spread(study.tune.grid, study.tune.max_values)
-    return study, note if TRAIN_SIZE in study.factors else budget_note(base)
-
-
-def _tuned_by_budget(study: StudyConfig, grid: list[float]) -> str:
-    """Tune the learning rate of a study as its budget asks, unless the study has its own way with it; then a note says so."""
-    if not grid:
-        return ""
-    if study.tune.grid:
-        return "The study tunes by itself, so the budget tunes nothing."
-    if LEARNING_RATE in varied_keys(study):
-        return f"{LEARNING_RATE} is what the study varies, so the budget tunes nothing."
-    study.tune = replace(study.tune, setting=LEARNING_RATE, grid=list(grid))
-    return ""
 
 
 def _definition(study: StudyConfig) -> dict[str, Any]:

@@ -284,7 +284,7 @@ def test_the_list_of_studies_takes_a_budget(cli: Cli, monkeypatch: pytest.Monkey
     ("name", "budget", "arithmetic", "runs"),
     [
         ("running_statistics", "smoke", "5 arms x 2 seeds = 10 readings of 2 runs", 2),
-        ("batch_size", "smoke", "6 arms x 3 train.batch_size x 2 seeds = 36", 36),
+        ("batch_size", "smoke", "5 arms x 3 train.batch_size x 2 seeds = 30, after 30 that tune", 60),
         ("transfer", "standard", "5 arms x 2 shift x 2 data.train_size x 10 seeds = 200, after 10 to start from", 210),
         ("batchnorm", "tuned", "2 arms x 10 seeds = 20, after 36 that tune", 56),
     ],

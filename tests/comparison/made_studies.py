@@ -24,7 +24,7 @@ from bnexp.config.keys import COMPARED_BY_RATIO, grows_in_training, metric_unit
 from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import RunConfig, StudyConfig
 from bnexp.config.validate import resolve_seeds
-from bnexp.plan.budget import fitting
+from bnexp.plan.budget import fitted
 from bnexp.plan.compose import compose
 from bnexp.plan.deciding import Compared, claims_unlike, expected
 from bnexp.plan.study import cells, levels_text, varied_keys
@@ -76,7 +76,7 @@ class Run:
 def composed(name: str) -> RunConfig:
     """The configuration of a study, with the levels of its factors that fit the data. Its runs need not be composed."""
     config = compose([f"study={name}", *OVERRIDES])
-    config.study.factors, _ = fitting(config.study, config.data)
+    config.study, _ = fitted(config)
     return config
 
 
