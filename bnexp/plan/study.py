@@ -9,10 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bnexp.config.keys import PROBE_METRICS
 from bnexp.config.schema import StudyConfig
 from bnexp.config.validate import resolve_seeds
 
 BATCH_SIZE = "train.batch_size"
+PROBES_OFF = {f"probe.{name}": "false" for name in PROBE_METRICS}
 PRETRAINING = "pretraining"  # in place of an arm's name, for runs that others start from
 CellKey = tuple[str, str]  # arm, levels as text
 Level = str | int | float | bool | None  # the value of one factor
@@ -141,10 +143,13 @@ def with_linear_rule(study: StudyConfig, choices: Sequence[Choice]) -> list[Choi
 
 
 def tuning_jobs(study: StudyConfig, grid: Sequence[float]) -> list[Job]:
-    """The overrides of the runs that tune: cell by cell, value by value of the grid, seed by seed."""
+    """The overrides of the runs that tune: cell by cell, value by value of the grid, seed by seed.
+
+    Probes are off: only the validation accuracy is read, and probes change no training.
+    """
     tune = study.tune
     return [
-        cell.job(seed, tune.setting, value, as_level=True)
+        merge(cell.job(seed, tune.setting, value, as_level=True), PROBES_OFF)
         for cell in tuned_cells(study)
         for value in grid
         for seed in tune.seeds

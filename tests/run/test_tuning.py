@@ -108,6 +108,13 @@ def test_a_linear_rule_without_a_value_to_take_is_refused(override: str, said: s
         expand_study([*LINEAR, override])
 
 
+def test_runs_that_tune_measure_nothing_else() -> None:
+    plan = tuned_plan("[0.01,0.02]", "probe.activations=true", "probe.landscape=true")
+    tuning = plan.batch(tuning_jobs(plan.study, [0.01, 0.02])).specs
+    assert not any(spec.config.probe.activations or spec.config.probe.landscape for spec in tuning)
+    assert all(config.probe.activations for config in plan.configs)
+
+
 def test_of_equal_values_the_smaller_is_chosen_and_finished_runs_are_not_trained_again() -> None:
     plan, store = tuned_plan("[0.04,0.01,0.02]", "study.tune.extensions=0"), Store()
     train = Pretended(plan, store, lambda arm, lr: 0.1 if lr == 0.01 else 0.7)
