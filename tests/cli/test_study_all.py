@@ -276,7 +276,7 @@ def test_studies_are_listed_by_theme(cli: Cli, monkeypatch: pytest.MonkeyPatch) 
 def test_the_list_of_studies_takes_a_budget(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "learning_rate", "running_statistics")
     rows = {row["study"]: row for row in json.loads(cli("study", "--budget", "quick", "--json").out)}
-    assert rows["learning_rate"]["runs"] == "2 arms x 5 optim.lr x 6 seeds = 60"
+    assert rows["learning_rate"]["runs"] == "2 arms x 5 optim.lr x 6 seeds = 60, and those at levels that are added"
     assert rows["running_statistics"]["runs"] == "5 arms x 6 seeds = 30 readings of 6 runs"
 
 

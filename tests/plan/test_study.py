@@ -46,7 +46,7 @@ def test_arms_stand_side_by_side_at_each_seed_and_level() -> None:
 
 def test_every_cell_tries_the_same_values_with_the_same_seeds() -> None:
     study = made(factors={"norm.eps": [0.1]}, tune=TuneConfig(grid=[0.5], seeds=[7, 8]))
-    assert texts_of(tuning_jobs(study, [0.5])[1]) == [
+    assert [text for text in texts_of(tuning_jobs(study, [0.5])[1]) if not text.startswith("probe.")] == [
         "norm=none",
         "norm.eps=0.1",
         "optim.lr=0.5",
