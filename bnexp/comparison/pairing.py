@@ -224,7 +224,7 @@ def listed(names: Sequence[str], what: str, num_all: int = 0) -> str:
     """
     if len(names) > 3:
         of = f" of {num_all}" if num_all else ""
-        return f"{len(names)}{of} {what}, {names[0]}, {names[1]} and others,"
+        return f"{len(names)}{of} {what} ({names[0]}, {names[1]} and others)"
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
 

@@ -120,7 +120,7 @@ def test_many_arms_and_levels_take_one_sentence() -> None:
     rising, rates = [[50.0, 70.0, 80.0, 82.0, 82.8]] * 6, (0.001, 0.003, 0.01, 0.03)
     (note,) = said({(arm, rate): rising for rate in rates for arm in ("none", "bn")}, factors={"lr": list(rates)})
     assert (
-        "accuracy of 8 of 8 arms and levels, none at lr=0.001 (+0.80 pp), bn at lr=0.001 (+0.80 pp) and others, gains" in note
+        "accuracy of 8 of 8 arms and levels (none at lr=0.001 (+0.80 pp), bn at lr=0.001 (+0.80 pp) and others) gains" in note
     )
     assert len(note) < 300
 

@@ -118,10 +118,10 @@ def test_a_note_says_why_few_seeds_have_no_interval(num_seeds: int, said: bool) 
 
 def test_many_comparisons_with_ties_or_untrained_pairs_are_counted() -> None:
     tied = (
-        "4 comparisons, bn against none at lr=0.01, bn against none at lr=0.1 and others,: all 6 differences in test/accuracy "
+        "4 comparisons (bn against none at lr=0.01, bn against none at lr=0.1 and others): all 6 differences in test/accuracy "
     )
     assert any(note.startswith(tied) for note in over_rates(0).notes)
-    lost = "4 comparisons, 1 of 6 pairs of bn against none at lr=0.01, 1 of 6 pairs of bn against none at lr=0.1 and others,"
+    lost = "4 comparisons (1 of 6 pairs of bn against none at lr=0.01, 1 of 6 pairs of bn against none at lr=0.1 and others)"
     assert any(note.startswith(f"Neither run trained in {lost}") for note in over_rates(4, stuck="training accuracy").notes)
 
 
@@ -175,8 +175,8 @@ def test_the_smallest_p_of_few_pairs_comes_with_the_pairs_that_a_verdict_needs()
 def test_of_many_names_two_are_told_and_how_many_there_are() -> None:
     assert listed(["a"], "arms") == "a"
     assert listed(["a", "b", "c"], "arms") == "a, b and c"
-    assert listed(list("abcd"), "arms") == "4 arms, a, b and others,"
-    assert listed(list("abcd"), "arms", 9) == "4 of 9 arms, a, b and others,"
+    assert listed(list("abcd"), "arms") == "4 arms (a, b and others)"
+    assert listed(list("abcd"), "arms", 9) == "4 of 9 arms (a, b and others)"
 
 
 @pytest.mark.parametrize("name", ["accuracy", "loss"])
