@@ -186,12 +186,17 @@ def _pair(a: Course, b: Course, span: Span, averaged: bool, scale: float) -> tup
 
 
 def _limit(matched: str, trained: float) -> str:
-    """``below 1.15``, ``above 0.55``."""
-    return f"{'above' if grows_in_training(matched) else 'below'} {number(abs(trained), '')}"
+    """``below 1.151``, ``above 55 %``."""
+    return f"{'above' if grows_in_training(matched) else 'below'} {_level(matched, trained)}"
+
+
+def _level(matched: str, progress: float) -> str:
+    """The value of the matched metric at a progress: ``1.151`` of a loss, ``55 %`` of an accuracy."""
+    return f"{number(100 * progress, '')} %" if grows_in_training(matched) else number(abs(progress), "")
 
 
 def _matched_at(matched: str, spans: list[Span], averaged: bool) -> str:
     """The values of the matched metric at which arms are compared, in the mean over seeds."""
-    first, last = (number(abs(float(np.mean([getattr(span, end) for span in spans]))), "") for end in ("first", "last"))
+    first, last = (_level(matched, float(np.mean([getattr(span, end) for span in spans]))) for end in ("first", "last"))
     many = f"{NUM_VALUES} values of {matched} from {first} to {last}, evenly spaced" if averaged else f"{matched} = {last}"
     return f"compared at {many} (mean over {len(spans)} seed{'s' * (len(spans) != 1)})."

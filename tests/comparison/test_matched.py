@@ -164,7 +164,7 @@ def test_accuracy_can_be_what_is_matched() -> None:
     found = result(made, outcomes, records=records)
     (c,) = found.comparisons
     assert (c.n, c.difference) == (3, pytest.approx(1.1 - 0.4))
-    assert any("seeds 3, 4, 5 not compared, for there is no val/accuracy above 0.55 that both" in s for s in found.unpaired)
+    assert any("seeds 3, 4, 5 not compared, for there is no val/accuracy above 55 % that both" in s for s in found.unpaired)
     assert "at the same validation accuracy, the validation loss is 0.7000 nats higher with bn than with none" in found.answer
 
 
