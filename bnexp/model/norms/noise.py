@@ -36,7 +36,7 @@ class DriftNoise(nn.Module):
         device: where the buffers live; None: PyTorch's default.
 
     Reference: Santurkar et al., "How does batch normalization help optimization?", NeurIPS 2018, arXiv:1805.11604, section
-    2.2 ("we perturb each activation for each sample in the batch") and appendix A. The pixels of a channel share mu and sigma,
+    2.1 ("we perturb each activation for each sample in the batch") and appendix A. The pixels of a channel share mu and sigma,
     because they are what batch norm normalises together.
     """
 

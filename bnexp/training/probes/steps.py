@@ -116,7 +116,7 @@ def landscape(step: Step) -> Values:
     ``relative_gradient_change``  the same divided by ``||g||``
     ``beta``             largest ``||grad L(W - a lr g) - g|| / (a lr ||g||)``: effective beta-smoothness
     The direction is the gradient alone, without momentum or weight decay, over all parameters. Source: Santurkar et al. 2018,
-    arXiv:1805.11604, section 3.1 and figure 4, which shows all but the relative change. That is ours: a norm layer changes the
+    arXiv:1805.11604, section 3.2 and figure 4, which shows all but the relative change. That is ours: a norm layer changes the
     size of all gradients, and with it that of their changes.
     """
     _, gradient = step.base
