@@ -17,7 +17,7 @@ MEASURES = {
     "activations/dead": "share of dead units",
     "activations/drift": "drift of the pre-activations during training",
     "gradients/log_ratio": "decimal logarithm of the ratio of the first to the last layer's gradient norm",
-    "initial_gradients/log_ratio": "decimal logarithm of the ratio of the first to the last layer's gradient norm before training",
+    "initial_gradients/log_ratio": "decimal logarithm of the ratio of the first to the last layer's initial gradient norm",
     "covariate_shift/l2": "change of a layer's gradient when the layers before it are updated",
     "covariate_shift/relative_l2": "relative change of a layer's gradient when the layers before it are updated",
     "covariate_shift/cosine": "cosine of a layer's gradients before and after the layers before it are updated",
