@@ -203,7 +203,7 @@ def test_a_trend_against_the_claim_is_refuted_and_a_flat_one_is_equivalent() -> 
 
 def test_a_trend_of_what_has_no_unit_is_one_for_each_doubling() -> None:
     c = only(trends(noisy(np.random.default_rng(9), [0, 1, 2], 6), [1, 2, 4], metric="landscape/beta"))
-    assert c.unit == "doubling"
+    assert c.unit == "/doubling"
 
 
 def test_a_level_without_a_difference_is_no_change_of_sign() -> None:
