@@ -64,13 +64,38 @@ class Course:
             found.append(self.values[i] - part * (self.values[i] - self.values[before]))
         return np.array(found, float)
 
+    def trained(self, least: float) -> Course | None:
+        """The course from the first line on at which the progress is at least ``least``; None if there is no such line."""
+        there = np.flatnonzero(self.progress >= least)
+        return Course(self.progress[there[0] :], self.values[there[0] :]) if there.size else None
+
+    def smoothed(self) -> Course:
+        """The course with progress that never falls: the least-squares fit of that kind, and the mean metric of each stretch.
+
+        The loss of single batches is noisy. The more of them a run has near some loss, the earlier one of them is below it by
+        chance. So at first crossings the slower of two runs is measured too early.
+
+        Source: Ayer et al. 1955, "An empirical distribution function for sampling with incomplete information".
+        """
+        stretches: list[tuple[float, float, int]] = []  # progress, metric, number of lines
+        for progress, value in zip(self.progress, self.values, strict=True):
+            last = (float(progress), float(value), 1)
+            while stretches and stretches[-1][0] >= last[0]:
+                before = stretches.pop()
+                n = before[2] + last[2]
+                x, y = ((before[k] * before[2] + last[k] * last[2]) / n for k in (0, 1))
+                last = (x, y, n)
+            stretches.append(last)
+        found = np.array(stretches, float)
+        return Course(found[:, 0], found[:, 1])
+
 
 @dataclass(frozen=True)
 class Span:
     """The progress that both runs of a pair cover.
 
     Args:
-        first: where it begins: both runs have begun, and are half way from guessing to perfect.
+        first: where it begins: both runs have begun.
         last: where it ends: the furthest that both runs get.
     """
 
@@ -78,9 +103,9 @@ class Span:
     last: float
 
     @classmethod
-    def of(cls, a: Course, b: Course, trained: float) -> Span | None:
-        """None if there is none. ``trained``: the least progress of a network that counts as trained."""
-        first = max(float(a.progress[0]), float(b.progress[0]), trained)
+    def of(cls, a: Course, b: Course) -> Span | None:
+        """None if there is none."""
+        first = max(float(a.progress[0]), float(b.progress[0]))
         last = min(float(a.progress.max()), float(b.progress.max()))
         return cls(first, last) if first <= last else None
 
@@ -89,10 +114,11 @@ class Matched(Method):
     """``analysis: matched``: the study's metric where both runs of a pair have the same ``study.match``, such as training loss.
 
     Seed by seed, only values of it are used that both runs pass, each at its first crossing, and only of networks that are
-    at least half way from guessing to perfect: losses below half of ln K, accuracies above (1 + 1/K) / 2, for K classes.
+    at least half way from guessing to perfect: losses below half of ln K, accuracies above (1 + 1/K) / 2, for K classes. A run
+    counts from its first line there. Nothing is interpolated from a line before it: a fast run may have none in between.
 
-    - What probes measure at single steps is noisy, and its whole course counts. So it is compared by its mean over 11 values,
-      evenly spaced over the whole common range.
+    - What probes measure at single steps is noisy, and so is the loss there, and the whole course counts. So the course is
+      smoothed first (``Course.smoothed``), and compared by its mean over 11 values, evenly spaced over the whole common range.
     - Anything else is measured on many images and compared at the furthest point that both runs reach. The difference in
       validation loss at the same training loss is also that of the generalisation gap.
 
@@ -153,16 +179,17 @@ def _at(
     metric, matched = asked.study.metric, asked.study.match
     both = sorted(ours.keys() & theirs.keys())
     untrained = {*asked.results.untrained(arm, level), *asked.results.untrained(baseline, level)}
-    runs = {s: (a, b) for s in both if (a := ours[s]) and (b := theirs[s]) and s not in untrained}
-    trained = half_way(matched, asked.chance)
-    known = {s: Span.of(a, b, trained) for s, (a, b) in runs.items()}
-    spans = {s: span for s, span in known.items() if span}
+    known = {s: (a, b) for s in both if (a := ours[s]) and (b := theirs[s]) and s not in untrained}
+    least = half_way(matched, asked.chance)
     averaged = metric.split("/")[0] in STEP_PROBES
+    counted = {s: (_counted(a, least, averaged), _counted(b, least, averaged)) for s, (a, b) in known.items()}
+    runs = {s: (a, b) for s, (a, b) in counted.items() if a and b}
+    spans = {s: span for s, pair in runs.items() if (span := Span.of(*pair))}
     scale = 1.0 if unit == RATIO else Scale.of(metric).factor
     pairs = {s: _pair(*runs[s], span, averaged, scale) for s, span in spans.items()}
     about, unpaired = place(f"{arm} against {baseline}", level), []
     if apart := sorted(known.keys() - spans.keys()):
-        limit = "" if math.isinf(trained) else f" {_limit(matched, trained)}"
+        limit = "" if math.isinf(least) else f" {_limit(matched, least)}"
         unpaired.append(
             f"{about}: {seed_text(apart)} not compared, for there is no {matched}{limit} that both runs pass; train longer."
         )
@@ -178,6 +205,12 @@ def half_way(matched: str, chance: float | None) -> float:
     if chance is None:
         return -math.inf
     return (1 + chance) / 2 if grows_in_training(matched) else math.log(chance) / 2
+
+
+def _counted(run: Course, least: float, averaged: bool) -> Course | None:
+    """The part of a run that counts: trained to ``least``, and smoothed if measurements at single steps are averaged."""
+    trained = run.trained(least)
+    return trained.smoothed() if trained and averaged else trained
 
 
 def _pair(a: Course, b: Course, span: Span, averaged: bool, scale: float) -> tuple[float, float]:

@@ -47,11 +47,47 @@ def test_a_metric_is_interpolated_where_training_loss_first_falls_to_the_level()
 
 def test_a_span_is_what_both_runs_cover_of_trained_territory() -> None:
     slow, fast = course([2.0, 1.0, 0.4, 0.5], [0] * 4), course([0.8, 0.3], [0] * 2)
-    assert Span.of(slow, fast, -math.inf) == Span.of(fast, slow, -1.15) == Span(-0.8, -0.4)
-    assert Span.of(slow, fast, -0.6) == Span(-0.6, -0.4)
-    assert Span.of(slow, fast, -0.4) == Span(-0.4, -0.4)
-    assert Span.of(slow, fast, -0.3) is None
-    assert Span.of(slow, course([0.3, 0.2], [0] * 2), -1.15) is None  # one begins below the lowest of the other
+    assert Span.of(slow, fast) == Span.of(fast, slow) == Span(-0.8, -0.4)
+    assert Span.of(slow, course([0.3, 0.2], [0] * 2)) is None  # one begins below the lowest of the other
+    for least, begins in ((-math.inf, -2.0), (-1.15, -1.0), (-0.6, -0.4), (-0.4, -0.4)):
+        part = slow.trained(least)
+        assert part is not None
+        assert part.progress[0] == begins
+    assert slow.trained(-0.3) is None
+
+
+def test_a_smoothed_course_never_falls_and_keeps_its_means() -> None:
+    smooth = course([2.0, 0.6, 1.0, 0.2, 0.5, 0.3], [1, 2, 4, 8, 2, 5]).smoothed()
+    assert list(-smooth.progress) == pytest.approx([2.0, 0.8, 0.35, 0.3])
+    assert list(smooth.values) == pytest.approx([1, 3, 5, 5])
+    once = course([1.0, 0.5], [3, 4])
+    assert list(once.smoothed().values) == [3, 4]
+
+
+def test_what_single_steps_show_does_not_depend_on_how_fast_an_arm_trains() -> None:
+    """The metric is the same function of the loss. Batch losses are noisy, and the fast arm has few lines at each."""
+    rng = np.random.default_rng(5)
+
+    def run(speed: float) -> History:
+        true = 0.02 + 2.2 * np.exp(-speed * np.linspace(0.1, 5, 40))
+        train, values = true * np.exp(rng.normal(0, 0.5, 40)), true**0.7 * np.exp(rng.normal(0, 0.1, 40))
+        return measured(list(train), list(values))
+
+    differences, wrong = [], 0
+    for _ in range(TRIALS):
+        (c,) = probed([run(4) for _ in range(8)], [run(1) for _ in range(8)]).comparisons
+        differences.append(c.difference)
+        wrong += c.p_adjusted < 0.05
+    assert abs(np.mean(differences)) < 0.05  # octaves; a margin is .32
+    assert wrong / TRIALS <= 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / TRIALS)
+
+
+def test_nothing_is_interpolated_from_before_an_arm_had_trained() -> None:
+    """The fast arm gets from a loss of 2.3 to .6 within one step; between them the metric is no straight line."""
+    slow = measured([2.3, 1.1, 0.9, 0.6, 0.2], [1, 16, 16, 16, 16])
+    fast = measured([2.3, 0.6, 0.2], [1, 16, 16])
+    (c,) = probed([fast] * 6, [slow] * 6).comparisons
+    assert c.difference == 0
 
 
 def test_single_steps_are_read_before_epochs_and_lines_without_a_value_not_at_all() -> None:
