@@ -81,7 +81,7 @@ def test_seconds_are_those_of_the_work_which_goes_on_after_it_was_asked_for(
     for module in (engine, probes):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: cuda.now))
     train = {"evals_per_epoch": 3, "batch_size": 11}  # 4 steps, of which the second and the last are measured
-    found = records([make_spec(0, train=train, probe={"gradients": True, "every": 2})], FakeData(), CUDA)
+    found = records([make_spec(0, train=train, probe={"gradients": True, "per_epoch": 2})], FakeData(), CUDA)
     times = [record.metrics["time/epoch_seconds"] for record in found if isinstance(record, EpochMetrics)]
     assert times == [4, 4]
 
