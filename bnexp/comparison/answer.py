@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from bnexp.comparison.looks import Look
 from bnexp.comparison.method import Method
 from bnexp.comparison.reason import unclear, why
-from bnexp.comparison.result import Comparison, Test, Verdict, leading
+from bnexp.comparison.result import Comparison, Verdict, leading
 from bnexp.comparison.stats import MIN_PAIRS
 from bnexp.comparison.text import SETTINGS, TEST_NAMES, p_equals
 from bnexp.comparison.words import settings_text
@@ -89,8 +89,7 @@ def _evidence(c: Comparison, family: int) -> str:
         return f"{seeds}, and a verdict needs {MIN_PAIRS}"
     corrected = f", corrected for {family} comparisons" if family > 1 else ""
     if c.shows_equivalence:
-        test = "anytime-valid TOST" if c.test in (Test.anytime_t, Test.anytime_sign) else "TOST"
-        return f"{seeds}, {test} {p_equals(c.p_equivalence_adjusted)}{corrected}"
+        return f"{seeds}, {c.equivalence_test} {p_equals(c.p_equivalence_adjusted)}{corrected}"
     if c.shows_difference:
         return f"{seeds}, {TEST_NAMES[c.test]} {p_equals(c.p_adjusted)}{corrected}; {why(c)}"
     if c.measured >= MIN_PAIRS and not c.tolerates:

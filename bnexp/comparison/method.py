@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from bnexp.comparison.contrast import Inputs, Questions
 from bnexp.comparison.result import Comparison
-from bnexp.comparison.text import ACCURACY, difference, magnitude, margin
+from bnexp.comparison.text import ACCURACY, difference, magnitude, margin, quantity
 from bnexp.comparison.words import at_level, measure_name
 
 
@@ -47,8 +47,16 @@ class Method(ABC):
         if not c.measured:
             return f"{self.none_trained.format(arms=f'{c.arm} or {c.baseline}{at_level(c)}')}, so nothing was tested,"
         if c.shows_equivalence:
-            return self.equivalent(c)
+            return self.no_less(c) if c.one_sided else self.equivalent(c)
         return self.different(c)
+
+    def no_less(self, c: Comparison) -> str:
+        """The statement if it is shown that an arm has no less than its baseline, up to the margin."""
+        most = f"at most {quantity(c.margin, c.unit)}"
+        if c.measure in ACCURACY:
+            return f"{c.arm} is {most} less accurate than {c.baseline}{at_level(c)} (difference {difference(c)})"
+        name = measure_name(c.measure)
+        return f"the {name} is {most} lower with {c.arm} than with {c.baseline}{at_level(c)} (difference {difference(c)})"
 
     def equivalent(self, c: Comparison) -> str:
         """The statement if equivalence is shown."""

@@ -37,7 +37,9 @@ def why(c: Comparison) -> str:
     if c.verdict is Verdict.INCONCLUSIVE:
         return _open(c)
     if c.shows_equivalence:
-        return f"within the margin of {quantity(c.margin, c.unit)} (TOST {p_equals(c.p_equivalence_adjusted)})"
+        where = "not below" if c.one_sided else "within"
+        p = p_equals(c.p_equivalence_adjusted)
+        return f"{where} the margin of {quantity(c.margin, c.unit)} ({c.equivalence_test} {p})"
     against = _size(c)
     if c.verdict is Verdict.REFUTED and c.direction != Direction.equivalent:
         against = f"against the expected direction; {against}"
@@ -62,7 +64,8 @@ def needed(c: Comparison) -> str:
     if c.n_needed is not None:
         return f"a new study would need about {c.n_needed:,} pairs for 80 % power at this estimate"
     if c.tolerates:
-        hopeless = abs(c.difference) >= c.margin and not c.both_untrained
+        off = -c.difference if c.one_sided else abs(c.difference)
+        hopeless = off >= c.margin and not c.both_untrained
         return "at this estimate no number of pairs would show equivalence" if hopeless else ""
     if c.difference == 0 or not math.isfinite(c.effect):
         return ""
@@ -116,8 +119,10 @@ def _within(c: Comparison) -> str:
     """How the interval lies to the margin, if equivalence is claimed but not shown."""
     bounds = interval(c.low90, c.high90, c.unit)
     shown = f"the {c.narrow_level} % interval {bounds} is" if bounds else "every difference is"
+    place = "above −{}" if c.one_sided else "inside ±{}"
     if c.p_equivalence < c.alpha:
-        inside = "inside ±{}, but not after Holm's correction"
+        inside = f"{place}, but not after Holm's correction"
     else:
-        inside = f"inside ±{{}}, but p is {_not_below(c)}" if c.p_equivalence < ALPHA else "not inside ±{}"
-    return f"TOST {p_equals(c.p_equivalence_adjusted)}, {shown} {inside.format(quantity(c.margin, c.unit))}"
+        inside = f"{place}, but p is {_not_below(c)}" if c.p_equivalence < ALPHA else f"not {place}"
+    p = p_equals(c.p_equivalence_adjusted)
+    return f"{c.equivalence_test} {p}, {shown} {inside.format(quantity(c.margin, c.unit))}"

@@ -157,7 +157,7 @@ class Comparison:
         p_t: paired t test.
         p_sign_flip: sign-flip permutation test.
         p_adjusted: the test that decides, after Holm's correction over the deciding comparisons.
-        p_equivalence: the larger p of the two one-sided tests at ``margin``.
+        p_equivalence: the larger p of the two one-sided tests at ``margin``; for ``at_least`` that of the lower side alone.
         effect: Hedges-corrected ``d_z``.
         superiority: fraction of the pairs in which the arm has the larger value.
         superiority_low: lower bound of its Wilson interval.
@@ -257,14 +257,25 @@ class Comparison:
 
     @property
     def tolerates(self) -> bool:
-        """Whether the claim tolerates the difference up to the margin: it claims equivalence, or at least as much."""
-        return self.direction == Direction.equivalent or (self.direction == Direction.at_least and self.difference < 0)
+        """Whether the claim tolerates a difference up to the margin: it claims equivalence, or at least as much."""
+        return self.direction == Direction.equivalent or self.one_sided
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether only the lower margin counts, because at least as much is claimed."""
+        return self.direction == Direction.at_least
+
+    @property
+    def equivalence_test(self) -> str:
+        """The name of the test behind ``p_equivalence``."""
+        test = "one-sided t test" if self.one_sided else "TOST"
+        return f"anytime-valid {test}" if self.test in (Test.anytime_t, Test.anytime_sign) else test
 
     @property
     def p_verdict(self) -> float:
         """The adjusted p that the verdict rests on: of equivalence if it is shown or claimed, else of a difference."""
         if self.tolerates and self.shows_difference:
-            return self.p_beyond_adjusted
+            return self.p_adjusted if self.one_sided and self.finding is Finding.above else self.p_beyond_adjusted
         return self.p_equivalence_adjusted if self.shows_equivalence or self.tolerates else self.p_adjusted
 
     @property

@@ -74,8 +74,8 @@ def finding(c: Comparison, p_beyond: float, alpha: float) -> Finding:
     """What a comparison shows.
 
     If the claim tolerates the difference (``Comparison.tolerates``), equivalence is looked at first, and only a difference
-    beyond the margin counts as one. Otherwise equivalence counts only if no difference is shown. For ``at_least`` the two ways
-    to support it (above, equivalent) need no further correction: both imply that the lower bound lies above the margin.
+    beyond the margin counts as one. Otherwise equivalence counts only if no difference is shown. For ``at_least`` equivalence
+    means not below the margin; a clear gain is told as one, which needs no further correction, because it implies the other.
 
     Args:
         c: the comparison, with its adjusted p values.
@@ -84,6 +84,8 @@ def finding(c: Comparison, p_beyond: float, alpha: float) -> Finding:
     """
     if c.measured < MIN_PAIRS:
         return Finding.nothing
+    if c.one_sided and c.difference > 0 and c.p_adjusted < alpha:
+        return Finding.above
     different, equivalent = (p_beyond if c.tolerates else c.p_adjusted) < alpha, c.p_equivalence_adjusted < alpha
     if equivalent and (c.tolerates or not different):
         return Finding.equivalent

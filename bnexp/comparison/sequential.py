@@ -144,6 +144,15 @@ class Rule:
         """
         return max(self._p(d, -margin, (1,)), self._p(d, margin, (-1,)))
 
+    def p_not_below(self, d: ArrayLike, margin: float) -> float:
+        """p that the mean difference lies above ``-margin``, valid at every look: one side of ``p_equivalence``.
+
+        Args:
+            d: (n,) differences.
+            margin: how much less still counts as no less, in the unit of ``d``; NaN gives NaN.
+        """
+        return self._p(d, -margin, (1,))
+
     def p_beyond(self, d: ArrayLike, margin: float) -> float:
         """p that the mean difference lies outside ``±margin``; below alpha exactly if some interval so far lay outside.
 

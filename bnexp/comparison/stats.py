@@ -143,6 +143,16 @@ def equivalence(d: ArrayLike, margin: float) -> float:
     return math.nan if is_constant(d) else max(_p_above(d, -margin), _p_below(d, margin))
 
 
+def not_below(d: ArrayLike, margin: float) -> float:
+    """p of the one-sided t test that the mean difference lies above ``-margin`` (non-inferiority); one side of ``equivalence``.
+
+    Args:
+        d: the differences. If all are the same it is NaN, as for equivalence.
+        margin: how much less still counts as no less, in the unit of ``d``; NaN gives NaN.
+    """
+    return math.nan if is_constant(d) else _p_above(d, -margin)
+
+
 def beyond_margin(d: ArrayLike, margin: float) -> float:
     """Two-sided p that the mean difference lies outside ``±margin``; below .05 exactly if the 95 % interval lies outside.
 

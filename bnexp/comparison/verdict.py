@@ -218,6 +218,9 @@ def _decisive(
 
 
 def _equivalence(contrast: Contrast, d: stats.Array, rule: sequential.Rule | None) -> float:
+    """p that the mean difference lies within the margin, or at least not below it if only that is claimed."""
+    if contrast.direction is Direction.at_least:
+        return stats.not_below(d, contrast.margin) if rule is None else rule.p_not_below(d, contrast.margin)
     return stats.equivalence(d, contrast.margin) if rule is None else rule.p_equivalence(d, contrast.margin)
 
 
@@ -230,18 +233,18 @@ def _beyond(contrast: Contrast, d: stats.Array, look: Look) -> float:
 
 def _pairs_needed(contrast: Contrast, d: stats.Array, look: Look, family: int, test: Test, untestable: bool) -> int | None:
     """Pairs that the test which decides the claim needs, at least the six of any verdict."""
-    claimed = contrast.direction is Direction.equivalent or (
-        contrast.direction is Direction.at_least and d.size > 0 and float(d.mean()) < contrast.margin
-    )
-    if claimed and (d.size < 2 or untestable):
+    claimed, one_sided = contrast.direction is Direction.equivalent, contrast.direction is Direction.at_least
+    if (claimed or one_sided) and (d.size < 2 or untestable):
         return None
+    if one_sided:  # a two-sided test at twice the level against the margin
+        d = d + contrast.margin
 
     def watched(rule: sequential.Rule) -> int | None:
         if test is Test.anytime_sign and not claimed:
             return sequential.signs_needed(d, rule.alpha / family)
         return sequential.seeds_needed(d, rule, contrast.margin if claimed else None, rule.alpha / family)
 
-    alpha = look.alpha / family
+    alpha = look.alpha / family * (2 if one_sided and look.rule is None else 1)
     if look.rule is not None:
         needed = within_plan(look.rule, watched)
     elif claimed:

@@ -54,6 +54,7 @@ def test_each_claim_can_be_supported_and_refuted(claim: Finding, opposite: Findi
         (-0.3, 0.01, 0.90, 0.30, "INCONCLUSIVE"),  # clearly less, maybe within the margin
         (-0.9, 0.01, 0.90, 0.01, "REFUTED"),  # beyond it
         (0.1, 0.30, 0.30, 0.90, "INCONCLUSIVE"),
+        (0.3, 0.30, 0.01, 0.90, "SUPPORTED"),  # maybe more than the margin, surely not less
     ],
 )
 def test_at_least_as_much_is_refuted_beyond_the_margin_only(

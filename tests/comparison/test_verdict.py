@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_outcomes import BASE, GAIN, NOISE, from_values, only, pair, result, study
-from scipy.stats import bootstrap, friedmanchisquare
+from scipy.stats import bootstrap, friedmanchisquare, ttest_1samp
 
 from bnexp.comparison import stats
 from bnexp.comparison.looks import FIRST, Look
@@ -295,3 +295,37 @@ def test_seeds_needed_after_a_further_look_are_those_of_what_is_claimed() -> Non
     assert claimed.verdict is Verdict.INCONCLUSIVE
     assert claimed.n_needed == seeds_needed(claimed.differences, rule, 0.2, 0.01)
     assert claimed.n_needed != seeds_needed(claimed.differences, rule, None, 0.01)
+
+
+def _gains(mean: float, sd: float, n: int) -> list[float]:
+    """Gains in pp of exactly this mean and standard deviation."""
+    raw = np.linspace(-1, 1, n)
+    return list(mean + sd * (raw - raw.mean()) / raw.std(ddof=1))
+
+
+def test_at_least_as_much_needs_no_upper_margin() -> None:
+    gains = _gains(0.13, 0.35, 10)  # neither above 0 nor inside ±0.2, but surely above -0.2
+    found = result(study("none", "after_pool", direction="at_least"), pair(gains))
+    c = only(found)
+    low, high = (ttest_1samp(c.differences, edge, alternative=side).pvalue for edge, side in ((-0.2, "greater"), (0.2, "less")))
+    assert c.p_equivalence == pytest.approx(low)
+    assert low < 0.05 < high
+    assert found.verdict is Verdict.SUPPORTED
+    assert found.answer.startswith(
+        "Yes: after_pool is at most 0.20 pp less accurate than none (difference +0.13 pp, 90 % interval"
+    )
+    assert "one-sided t test p" in found.answer
+    watched = only(result(study("none", "after_pool", direction="at_least"), pair(gains), look=Look(Rule.declared(40))))
+    assert watched.p_equivalence == pytest.approx(Rule.declared(40).p_not_below(watched.differences, 0.2))
+    assert watched.p_equivalence < Rule.declared(40).p_equivalence(watched.differences, 0.2)
+
+
+def test_seeds_that_at_least_as_much_needs_are_those_of_a_test_against_the_lower_margin() -> None:
+    c = only(result(study("none", "after_pool", direction="at_least"), pair(_gains(0.0, 0.5, 10))))
+    assert c.verdict is Verdict.INCONCLUSIVE
+    assert c.reason.endswith("pairs for 80 % power at this estimate")
+    assert c.n_needed is not None
+    away = np.array(c.differences) + 0.2
+    assert c.n_needed == pairs_needed(stats.hedges_dz(away), alpha=0.1) < (pairs_needed_equivalence(0, 0.5, 0.2) or 0)
+    assert "90 % interval" in c.reason
+    assert "is not above −0.20 pp" in c.reason
