@@ -315,7 +315,7 @@ def test_at_least_as_much_needs_no_upper_margin() -> None:
         "Yes: after_pool is at most 0.20 pp less accurate than none (difference +0.13 pp, 90 % interval"
     )
     assert "one-sided t test p" in found.answer
-    watched = only(result(study("none", "after_pool", direction="at_least"), pair(gains), look=Look(Rule.declared(40))))
+    watched = only(result(study("none", "after_pool", direction="at_least"), pair(gains[::-1]), look=Look(Rule.declared(40))))
     assert watched.p_equivalence == pytest.approx(Rule.declared(40).p_not_below(watched.differences, 0.2))
     assert watched.p_equivalence < Rule.declared(40).p_equivalence(watched.differences, 0.2)
 
