@@ -255,6 +255,7 @@ class TrainConfig:
         "updates per epoch, each on a full batch; passes through the images go on from one epoch to the next; null: one pass, "
         "whose last batch takes what is left",
         low=1,
+        high=1_000_000,
     )
     batch_size: int = key(64, "training images per step", low=1)
     eval_batch_size: int = key(500, "images per step in evaluation", low=1, identity=False)
