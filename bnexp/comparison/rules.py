@@ -84,10 +84,9 @@ def finding(c: Comparison, p_beyond: float, alpha: float) -> Finding:
     """
     if c.measured < MIN_PAIRS:
         return Finding.nothing
-    if c.one_sided and c.difference > 0 and c.p_adjusted < alpha:
-        return Finding.above
-    different, equivalent = (p_beyond if c.tolerates else c.p_adjusted) < alpha, c.p_equivalence_adjusted < alpha
-    if equivalent and (c.tolerates or not different):
+    forgiven = c.tolerates and not (c.one_sided and c.difference > 0)
+    different, equivalent = (p_beyond if forgiven else c.p_adjusted) < alpha, c.p_equivalence_adjusted < alpha
+    if equivalent and (forgiven or not different):
         return Finding.equivalent
     if not different:
         return Finding.nothing
