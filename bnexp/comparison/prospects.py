@@ -44,10 +44,10 @@ def settled_at(c: Comparison, look: Look, family: int, optimism: float = 0.0) ->
         ways.append(signs_needed(d, alpha, optimism) if c.by_signs else seeds_needed(away, rule, None, alpha))
     elif abs(away.mean()) > c.margin:
         ways.append(seeds_needed(away - math.copysign(c.margin, away.mean()), rule, None, alpha))
-    if c.one_sided:
-        ways.append(seeds_needed(_moved(d + c.margin, shift), rule, None, alpha))
-    elif not c.unresolved and not c.both_untrained:
-        ways.append(seeds_needed(_moved(d, -shift), rule, c.margin, alpha))
+    if not c.unresolved and not c.both_untrained:
+        one, both = (_moved(d + c.margin, shift), None), (_moved(d, -shift), c.margin)
+        values, margin = one if c.one_sided else both
+        ways.append(seeds_needed(values, rule, margin, alpha))
     return min((max(number, d.size + 1) for number in ways if number is not None), default=None)
 
 

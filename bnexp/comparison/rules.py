@@ -16,6 +16,7 @@ How it is tested:
   the direction of the mean slope, doubled; for times, and values that a grid or ties make coarse, the sign-flip test.
 - Whenever else one looks: an anytime-valid test (``sequential``).
 - Holm corrects over all difference tests of the deciding comparisons, and over all of their equivalence tests.
+- ``at_least`` is tested against the lower margin alone, by one one-sided t test (non-inferiority), among the equivalence tests.
 - Equivalence is not tested without a margin, if the steps of a grid are wider than the margin, if a value lies beyond the end
   of a grid, or if all differences are the same: nothing may look equivalent because it was measured coarsely.
 - Untrained runs stay in, diverged ones at chance. If neither run of a pair trained, their difference was never measured: with

@@ -163,3 +163,15 @@ def test_without_optimism_the_signs_keep_their_shares() -> None:
     assert expected is not None
     assert best is not None
     assert best < expected
+
+
+def test_at_least_as_much_is_settled_by_the_distance_from_the_lower_margin() -> None:
+    rule = Rule.declared(40)
+    d = 1.3 * np.array([0.05, -0.3, 0.25, -0.1, 0.35, -0.2, 0.15, 0.1])
+    least = only(result(study("none", "after_pool", direction="at_least"), pair([*d, 0.0, 0.1]), look=Look(rule)))
+    same = only(result(study("none", "after_pool", direction="equivalent"), pair([*d, 0.0, 0.1]), look=Look(rule)))
+    found = settled_at(least, Look(rule), 1)
+    assert found == seeds_needed(np.array(least.differences) + 0.2, rule, None, 0.05)
+    assert found is not None
+    assert found < (settled_at(same, Look(rule), 1) or 10_000)
+    assert settled_at(replace(least, unresolved="too coarse"), Look(rule), 1) is None
