@@ -22,8 +22,11 @@ INK, QUIET, RULE = "#3d4350", "#6b7280", "#d9dce2"
 
 
 def spec(chart: alt.LayerChart, *, legend: bool = True) -> dict[str, Any]:
-    """The Vega-Lite specification as plain JSON values. ``legend``: False for pages that have a legend of their own."""
-    made = json.loads(json.dumps(chart.to_dict(), allow_nan=False))
+    """The Vega-Lite specification as plain JSON values. ``legend``: False for pages that have a legend of their own.
+
+    It is not validated against Vega-Lite's schema, which takes most of the time; the tests do so for every figure.
+    """
+    made = json.loads(json.dumps(chart.to_dict(validate=False), allow_nan=False))
     if not legend:
         made["config"]["legend"] = {"disable": True}
     return dict(made)

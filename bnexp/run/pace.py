@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bnexp.config.schema import RunConfig
 from bnexp.run.cost import epoch_images, epoch_seconds
@@ -45,8 +46,12 @@ def recorded_pace(store: Store) -> Pace:
     return Pace(1.0 if cpu is None else cpu, accelerator)
 
 
+@lru_cache(4 * LATEST)
 def _ratio(run: RecordedRun) -> float | None:
-    """Recorded time of a run's last epoch divided by the expected one; None if its record does not tell."""
+    """Recorded time of a run's last epoch divided by the expected one; None if its record does not tell.
+
+    A record that is finished no longer changes, and a book of many studies asks for the same ones before each of them.
+    """
     speed = run.summary.metric("time/images_per_second")
     if not 0 < speed < math.inf:
         return None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import made_reports
 import pytest
 import vl_convert
@@ -34,7 +35,11 @@ def marks(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def check_layers(spec: dict[str, Any]) -> None:
-    """Each layer has rows, and in them what it encodes; one without a tooltip may be empty, like a margin that is not set."""
+    """Each layer has rows, and in them what it encodes; one without a tooltip may be empty, like a margin that is not set.
+
+    The whole keeps to Vega-Lite's schema.
+    """
+    alt.LayerChart.validate(spec)
     for layer in spec["layer"]:
         encoding = spec.get("encoding", {}) | layer["encoding"]
         rows = spec["datasets"].get(layer.get("data", spec.get("data"))["name"], [])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +33,15 @@ from bnexp.tracking.store import Store
 from bnexp.training.memory import estimate
 
 
+@dataclass(eq=False)
+class MadeRun:
+    """Stands for a recorded run."""
+
+    summary: Summary
+    config: dict[str, Any]
+    path: Path = Path()
+
+
 class MadeStore(Store):
     """Knows of finished runs that took so many times the expected time on these devices, each in order.
 
@@ -52,7 +60,7 @@ class MadeStore(Store):
         usual, config = epoch_images(self.trained) / epoch_seconds(self.trained), RunSpec(self.trained).to_dict()
         for device, ratio in [(device, ratio) for device, ratios in self.ratios.items() for ratio in ratios[-count:]]:
             summary = Summary(**base, device=device, metrics={"time/images_per_second": usual / ratio})
-            yield SimpleNamespace(summary=summary, config=config, path=Path())
+            yield MadeRun(summary, config)
 
 
 def specs(*overrides: str, seeds: int = 3) -> list[RunSpec]:
