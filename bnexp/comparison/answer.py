@@ -91,7 +91,8 @@ def _evidence(c: Comparison, family: int) -> str:
     if c.shows_equivalence:
         return f"{seeds}, {c.equivalence_test} {p_equals(c.p_equivalence_adjusted)}{corrected}"
     if c.shows_difference:
-        return f"{seeds}, {TEST_NAMES[c.test]} {p_equals(c.p_adjusted)}{corrected}; {why(c)}"
+        test = TEST_NAMES[c.test] + (" against the margin" if c.is_beyond else "")
+        return f"{seeds}, {test} {p_equals(c.p_verdict)}{corrected}; {why(c)}"
     if c.measured >= MIN_PAIRS and not c.tolerates:
         return f"{seeds}, {TEST_NAMES[c.test]} {p_equals(c.p_adjusted)}{corrected}: {unclear(c)}"
     return f"{seeds}, {why(c)}"

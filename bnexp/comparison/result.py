@@ -272,11 +272,18 @@ class Comparison:
         return f"anytime-valid {test}" if self.test in (Test.anytime_t, Test.anytime_sign) else test
 
     @property
+    def is_beyond(self) -> bool:
+        """Whether it shows a difference beyond the margin, because the claim tolerates a smaller one."""
+        tolerated = self.tolerates and not (self.one_sided and self.finding is Finding.above)
+        return tolerated and self.shows_difference
+
+    @property
     def p_verdict(self) -> float:
         """The adjusted p that the verdict rests on: of equivalence if it is shown or claimed, else of a difference."""
-        if self.tolerates and self.shows_difference:
-            return self.p_adjusted if self.one_sided and self.finding is Finding.above else self.p_beyond_adjusted
-        return self.p_equivalence_adjusted if self.shows_equivalence or self.tolerates else self.p_adjusted
+        if self.is_beyond:
+            return self.p_beyond_adjusted
+        equivalence = self.shows_equivalence or (self.tolerates and not self.shows_difference)
+        return self.p_equivalence_adjusted if equivalence else self.p_adjusted
 
     @property
     def shows_claim(self) -> bool:

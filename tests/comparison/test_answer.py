@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -147,6 +148,15 @@ def test_an_open_claim_of_equivalence_tells_how_the_interval_lies() -> None:
         f"(n = 6 paired seeds, TOST {p_equals(c.p_equivalence)}, the 90 % interval [{number(c.low90, 'pp')}, "
         f"{number(c.high90, 'pp')}] is not inside ±0.20 pp)."
     )
+
+
+def test_a_refuted_claim_of_equivalence_quotes_the_p_against_the_margin() -> None:
+    gains = [0.31, 0.18, 0.42, 0.29, 0.35, 0.22, 0.27, 0.38]  # far from 0, near the margin of .2
+    found = result(study("none", "after_pool", direction="equivalent"), pair(gains))
+    against_margin = scipy.stats.ttest_1samp(gains, 0.2, alternative="greater").pvalue
+    assert scipy.stats.ttest_1samp(gains, 0).pvalue < 0.001 < against_margin
+    assert found.verdict is Verdict.REFUTED
+    assert f"paired t test against the margin {p_equals(against_margin)}; larger than the margin of 0.20 pp)" in found.answer
 
 
 def test_a_claim_of_equivalence_of_equal_differences_tells_that_it_is_not_tested() -> None:
