@@ -11,6 +11,7 @@ import typer
 
 import bnexp
 from bnexp.cli import bench, config, data, report, runs, study, train
+from bnexp.cli.meant import refuse_foreign
 from bnexp.cli.output import FAILED, OK, WRONG_USE, LogMessages, message
 from bnexp.config.schema import ConfigError
 from bnexp.config.typed import as_typed
@@ -58,6 +59,7 @@ def run() -> int:
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
+        refuse_foreign(app, sys.argv[1:])
         app()
     except SystemExit as exit:
         return int(exit.code or OK)

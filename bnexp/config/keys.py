@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from bnexp.config.schema import ProbeConfig, RunConfig
+from bnexp.config.synonyms import meant_key, meant_value
 
 # The size of an effect depends on these settings. So a verdict names them if all runs of the study agree in them.
 ALWAYS_NAMED = ("data.name", "model.name", "optim.name", "optim.lr", "optim.momentum", "train.batch_size", "train.epochs")
@@ -201,10 +202,27 @@ def schema_keys(cls: type = RunConfig, prefix: str = "") -> tuple[KeyInfo, ...]:
     return tuple(keys)
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`` Did you mean X?`` for the closest known word, or an empty string."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+def did_you_mean(word: str, known: Sequence[str], key: str = "") -> str:
+    """`` Did you mean X?``, or an empty string: the known word of that meaning, else the one that is spelt alike.
+
+    Args:
+        word: what was typed.
+        known: what it may be.
+        key: the key or config group that ``word`` is a value of; empty if it is itself the name of something.
+    """
+    meant = meant_value(key, word, known) if key else meant_key(word, known)
+    close = [meant] if meant else difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if not close:
         tails = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
         close = [tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.75)]
     return f" Did you mean {close[0]}?" if close else ""
+
+
+def alternatives(hint: str, allowed: str) -> str:
+    """The end of a sentence on a wrong value: what was meant, if that is known, before all that is allowed.
+
+    Args:
+        hint: as ``did_you_mean`` returns it.
+        allowed: like ``are none, batch``.
+    """
+    return f".{hint} Allowed {allowed}." if hint else f": allowed {allowed}."

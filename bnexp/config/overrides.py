@@ -27,13 +27,35 @@ from omegaconf.resolvers import oc
 from yaml import YAMLError
 
 from bnexp.config import schema
-from bnexp.config.keys import did_you_mean, schema_keys
+from bnexp.config.keys import alternatives, did_you_mean, schema_keys
 from bnexp.config.schema import ConfigError
+from bnexp.config.synonyms import meant_value
 from bnexp.config.typed import remember
 from bnexp.config.validate import MAX_RUNS
 
 # Names of variables that hold secrets. PWD alone is the working directory.
 SECRET = re.compile(r"PASSWORD|PASSWD|._PWD$|SECRET|CREDENTIAL|API_?KEY|(^|_)(KEY|TOKEN|PAT|PASS)(_|$)", re.IGNORECASE)
+
+# Launchers and sweepers -> what installs them; empty for those that are always there.
+PLUGINS: Mapping[str, Mapping[str, str]] = {
+    "launcher": {
+        "cohort": "",
+        "basic": "",
+        "joblib": "bnexp[joblib]",
+        "submitit_local": "bnexp[submitit]",
+        "submitit_slurm": "bnexp[submitit]",
+        "ray": "hydra-ray-launcher",
+        "ray_aws": "hydra-ray-launcher",
+        "rq": "hydra-rq-launcher",
+    },
+    "sweeper": {
+        "study": "",
+        "basic": "",
+        "optuna": "hydra-optuna-sweeper",
+        "ax": "hydra-ax-sweeper",
+        "nevergrad": "hydra-nevergrad-sweeper",
+    },
+}
 
 
 def _env(name: str, *default: Any, _node_: Node) -> str | None:
@@ -75,6 +97,7 @@ def parse(
         ConfigError: an override cannot be read, a key or group member does not exist, or there would be too many runs.
     """
     keys = {info.name: info for info in schema_keys()}
+    choices = {name: info.choices for name, info in keys.items()} | dict(known_groups)
     nodes = {name.rsplit(".", depth)[0] for name in keys for depth in range(1, name.count(".") + 1)}
     parser = OverridesParser.create(loader)
     parsed = [_parse(parser, text) for text in overrides]
@@ -90,9 +113,8 @@ def parse(
             _check_choice(override, known_groups[name])
         elif name not in keys and name not in nodes and not _inside_mapping(name, keys):
             known = [*keys, *known_groups]
-            raise ConfigError(
-                f"there is no key {name!r} in the configuration.{did_you_mean(name, known)} See all with bnexp config --keys."
-            )
+            hint = _with_value(did_you_mean(name, known), text or "", choices)
+            raise ConfigError(f"there is no key {name!r} in the configuration.{hint} See all with bnexp config --keys.")
         elif isinstance(override.value(), Glob):
             raise ConfigError(
                 f"{text} finds no value: glob chooses among the files of a group, as norm=glob(*); list the values."
@@ -102,6 +124,14 @@ def parse(
         several = " ".join(text for text, count in numbers.items() if count > 1)
         raise ConfigError(f"{several} makes {number:,} runs: allowed are at most {MAX_RUNS:,}; give fewer values.")
     return parsed
+
+
+def _with_value(hint: str, text: str, choices: Mapping[str, Sequence[str]]) -> str:
+    """A hint at a key with the value that was typed, so that it can be copied: `` Did you mean data=cifar10?``."""
+    name, value = hint.removeprefix(" Did you mean ").removesuffix("?"), text.partition("=")[2]
+    if not hint or not value:
+        return hint
+    return f" Did you mean {name}={meant_value(name, value, choices.get(name, [])) or value}?"
 
 
 def _parse(parser: OverridesParser, text: str) -> Override:
@@ -138,8 +168,9 @@ def _check_choice(override: Override, names: list[str]) -> None:
     for value in _chosen(override, names):
         choice = unescaped(value).strip("'\"")
         if choice not in names and choice != "null":
-            hint = did_you_mean(choice, names)
-            raise ConfigError(f"{override.key_or_group}={choice} does not exist: allowed are {', '.join(names)}.{hint}")
+            group = override.key_or_group
+            hint = did_you_mean(choice, names, group)
+            raise ConfigError(f"{group}={choice} does not exist{alternatives(hint, 'are ' + ', '.join(names))}")
 
 
 def _chosen(override: Override, names: list[str]) -> list[str]:
@@ -187,7 +218,18 @@ def _explain(error: Exception) -> str:
         return f"there is no key {name!r} in the configuration{where}.{did_you_mean(name, [i.name for i in schema_keys()])}"
     if name and isinstance(cause, OmegaConfBaseException):
         return _impossible(name, cause)
+    if missing := re.search(r"Could not find 'hydra/(launcher|sweeper)/([\w.-]+)'", text):
+        return _no_plugin(missing[1], missing[2])
     return f"the configuration cannot be composed: {text.rstrip('.')}."
+
+
+def _no_plugin(kind: str, name: str) -> str:
+    """A sentence on a launcher or sweeper of Hydra's that is not installed, or that nobody knows."""
+    known = PLUGINS[kind]
+    if package := known.get(name):
+        return f"hydra/{kind}={name} needs a plugin that is not installed: pip install '{package}'."
+    hint = did_you_mean(name, list(known))
+    return f"hydra/{kind}={name} does not exist{alternatives(hint, 'are ' + ', '.join(known))}"
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -214,4 +256,5 @@ def _impossible(name: str, cause: OmegaConfBaseException) -> str:
     info = {info.name: info for info in schema_keys()}.get(name)
     if info is None:
         return f"{given} is not possible: {reason}."
-    return f"{given} is not possible: allowed is {info.allowed()} ({info.help}).{did_you_mean(value, info.choices)}"
+    hint = did_you_mean(value, info.choices, name)
+    return f"{given} is not possible{alternatives(hint, f'is {info.allowed()} ({info.help})')}"

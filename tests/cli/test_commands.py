@@ -131,6 +131,12 @@ def test_divergence_is_counted_at_chance_and_flagged(cli: Cli) -> None:
         (["report", "batchnorm"], "no study is recorded"),
         (["config", "--md"], "--md goes with --keys"),
         (["nonsense"], "No such command"),
+        (["list"], "there is no command list. Did you mean bnexp runs? See all with bnexp --help."),
+        (["train", "--lr", "0.1"], "there is no option --lr; settings are written without dashes: optim.lr=0.1."),
+        (["study", "batchnorm", "--seeds", "3"], "settings are written without dashes: study.seeds=3."),
+        (["study", "batchnorm", "--data=digits"], "settings are written without dashes: data=digits."),
+        (["study", "batchnorm", "--norm"], "settings are written without dashes: norm=VALUE."),
+        (["study", "batchnorm", "--max-seed", "3"], "No such option: --max-seed"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_code_two(cli: Cli, arguments: list[str], sentence: str) -> None:

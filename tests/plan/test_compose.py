@@ -22,14 +22,14 @@ def test_groups_and_keys_are_resolved() -> None:
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("optim.lrr=1", "there is no key 'optim.lrr' in the configuration. Did you mean optim.lr?"),
-        ("lr=1", "Did you mean optim.lr?"),
+        ("optim.lrr=1", "there is no key 'optim.lrr' in the configuration. Did you mean optim.lr=1?"),
+        ("lr=1", "Did you mean optim.lr=1?"),
         ("optim.lr=fast", "optim.lr=fast is not possible: allowed is a number above 0"),
         (
             "norm=bach",
-            "norm=bach does not exist: allowed are batch, batch_renorm, group, instance, layer, none. Did you mean batch?",
+            "norm=bach does not exist. Did you mean batch? Allowed are batch, batch_renorm, group, instance, layer, none.",
         ),
-        ("norm.placement=after_pol", "allowed is before_activation, after_activation, after_pool, both"),
+        ("norm.placement=after_pol", "Allowed is before_activation, after_activation, after_pool, both"),
         ("norm.placement=after_pol", "Did you mean after_pool?"),
         ("train.epochs=1.5", "train.epochs=1.5 is not possible: allowed is an integer at least 1"),
         ("train.epochs=0", "train.epochs=0 is out of range: allowed is an integer at least 1"),
