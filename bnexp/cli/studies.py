@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnexp.cli.output import Format, Row, message, print_rows, sentence, stdout, table_width
+from bnexp.cli.output import COLUMN_GAP, Format, Row, message, print_rows, sentence, stdout
 from bnexp.config.options import theme_order
 from bnexp.config.schema import ConfigError, StudyConfig
 from bnexp.config.validate import resolve_seeds
@@ -30,32 +30,34 @@ def print_studies(format: Format, overrides: list[str]) -> None:
             message(f"study {name} cannot be read: {error}")
     rows.sort(key=lambda row: theme_order(row["theme"]))
     if format is Format.table:
-        rows = _fitting(_by_theme(rows))
-    print_rows(rows, format, right=("estimated_time", "time"))
+        _print_list(rows)
+    else:
+        print_rows(rows, format)
     sentence(
         "\nRun one with bnexp study NAME, all with bnexp study --all; add data=digits or budget=quick for a faster answer, "
         "--dry-run to see its runs."
     )
 
 
-def _by_theme(rows: list[Row]) -> list[Row]:
-    """The rows with each theme named once."""
-    themes = [row["theme"] or "other" for row in rows]
-    return [
-        {**row, "theme": theme * (themes.index(theme) == k)} for k, (row, theme) in enumerate(zip(rows, themes, strict=True))
-    ]
+def _print_list(rows: list[Row]) -> None:
+    """The rows for people: one line per study below the name of its theme. A long question is cut to the width."""
+    from itertools import groupby
 
+    from rich.table import Table
+    from rich.text import Text
 
-def _fitting(rows: list[Row]) -> list[Row]:
-    """The rows as the terminal can show them. A narrow one has names below their themes, questions and times."""
-    if not rows or table_width(rows) <= stdout().width:
-        return rows
-    found: list[Row] = []
-    for row in rows:
-        if row["theme"]:
-            found.append({"study": f"{row['theme']}:", "question": "", "time": ""})
-        found.append({"study": row["study"], "question": row["question"], "time": row["estimated_time"]})
-    return found
+    console = stdout()
+    names = [len(row[name]) for row in rows for name in ("study", "theme")]
+    width, times = max(names, default=0), max((len(row["estimated_time"]) for row in rows), default=0)
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, COLUMN_GAP, 0, 0))
+    table.add_column("study", no_wrap=True, min_width=width)
+    table.add_column("question", no_wrap=True, overflow="ellipsis", max_width=console.width - width - times - 2 * COLUMN_GAP)
+    table.add_column("time", no_wrap=True, justify="right", min_width=times)
+    for theme, studies in groupby(rows, key=lambda row: row["theme"] or "other"):
+        table.add_row(Text(f"\n{theme}", style="bold"))
+        for row in studies:
+            table.add_row(*(Text(row[name]) for name in ("study", "question", "estimated_time")))
+    console.print(table)
 
 
 def _row(name: str, overrides: list[str], pace: Pace) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -74,6 +75,18 @@ class StudyRecord(Content):
     def concluded(self) -> bool:
         """Whether the study has reached a verdict before."""
         return (self.folder / VERDICT).exists()
+
+    @property
+    def saved(self) -> bool:
+        """Whether ``study.json`` is there."""
+        return (self.folder / STUDY).exists()
+
+    def forget(self) -> None:
+        """Remove ``study.json``, and its folder unless there is more in it: the study could not begin to train."""
+        (self.folder / STUDY).unlink(missing_ok=True)
+        for folder in (self.folder, self.folder.parent):
+            with suppress(OSError):  # of a folder that is not empty
+                folder.rmdir()
 
     def save_verdict(self, result: StudyResult) -> None:
         """Write that the question was looked at, then ``verdict.json``, unless the files may only be read.

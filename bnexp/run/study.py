@@ -10,7 +10,8 @@ from bnexp.comparison.looks import look_at
 from bnexp.comparison.prospects import standing
 from bnexp.comparison.record import StudyRecord, from_plan
 from bnexp.comparison.result import Status, StudyResult
-from bnexp.config.schema import WandbConfig, refuse_text
+from bnexp.config.schema import ConfigError, WandbConfig, refuse_text
+from bnexp.data.download import DataError
 from bnexp.data.shown import Prepared
 from bnexp.plan.expand import Batch, StudyPlan, expand
 from bnexp.plan.session import Session, session
@@ -214,7 +215,7 @@ class _Running:
     def _train(self, plan: StudyPlan) -> StudyRecord:
         """Record the study with these runs, and train those that have no record yet."""
         record = from_plan(plan, self._overrides, self._store)
-        was_concluded = record.concluded
+        was_concluded, is_first = record.concluded, not record.saved
         record.save()
         todo = runner.unfinished([spec for phase in plan.runs.phases for spec in phase.specs], self._store, self._prepared)
         self._is_new = self._is_new or bool(todo) or not was_concluded
@@ -226,6 +227,10 @@ class _Running:
             result = _concluded(record, self._store)
             if any(outcome.status is not Status.missing for outcome in result.outcomes):
                 self._listener.concluded(result)
+            raise
+        except (ConfigError, DataError):
+            if is_first:
+                record.forget()
             raise
         return record
 

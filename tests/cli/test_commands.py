@@ -114,6 +114,16 @@ def test_divergence_is_counted_at_chance_and_flagged(cli: Cli) -> None:
     assert arms[0]["mean"] == pytest.approx(10.0)
 
 
+def test_a_study_whose_data_is_out_of_reach_leaves_no_trace(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNEXP_RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("BNEXP_DATA_DIR", str(tmp_path / "raw"))
+    monkeypatch.setenv("BNEXP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("BNEXP_DATA_MIRROR", "http://127.0.0.1:9")
+    result = cli("study", "batchnorm", "data=kmnist")
+    assert (result.code, result.err.count("Could not download")) == (1, 1)
+    assert [path for path in (tmp_path / "runs").rglob("*") if ".locks" not in path.parts] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -197,7 +197,7 @@ def test_a_narrow_terminal_leaves_out_the_spread_and_folds_no_level(
     assert not any(" sd " in line for line in lines)
 
 
-def test_a_narrow_terminal_lists_the_studies_by_whole_names(
+def test_a_narrow_terminal_lists_each_study_on_one_line_below_its_theme(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = session.groups() | {"study": ["gradient_predictiveness", "placement"]}
@@ -205,11 +205,14 @@ def test_a_narrow_terminal_lists_the_studies_by_whole_names(
     for module in ("studies", "output"):
         monkeypatch.setattr(f"bnexp.cli.{module}.stdout", lambda: Console(width=80, highlight=False))
     print_studies(Format.table, [])
-    names = [line.split("  ")[0].strip() for line in capsys.readouterr().out.splitlines()]
-    assert [name for name in names if name] == [
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert [line.split("  ")[0] for line in lines if line] == [
         "study",
-        "layer design:",
+        "layer design",
         "placement",
-        "training dynamics:",
+        "training dynamics",
         "gradient_predictiveness",
     ]
+    cut = next(line for line in lines if line.startswith("placement"))
+    assert re.fullmatch(r"placement +Does the place of batch norm in a .*… +[\d.]+ (s|min|h)", cut)
+    assert len(cut) <= 80
