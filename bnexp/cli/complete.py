@@ -1,27 +1,63 @@
-"""Shell completion of overrides: ``norm=<TAB>`` offers the group's files, ``optim.<TAB>`` the keys."""
+"""Shell completion: config groups, keys and their values (``norm=<TAB>``), studies, and what is recorded."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bnexp.config.keys import schema_keys
 
+Offers = list[tuple[str, str]]  # what can be typed, each with a short help text
 
-def overrides(incomplete: str) -> list[tuple[str, str]]:
-    """Completions of one override, each with a short help text."""
+
+def overrides(incomplete: str) -> Offers:
+    """Completions of one override, each with a short help text.
+
+    Bash takes ``=`` as a word of its own. There only what follows it is completed.
+    """
+    typed, before = _split_by_bash(incomplete)
+    offers = _offers(typed)
+    return [(offer.removeprefix(before), text) for offer, text in offers]
+
+
+def _split_by_bash(incomplete: str) -> tuple[str, str]:
+    """The override as typed so far, and the part of it that the shell keeps and does not complete."""
+    if not os.environ.get("_BNEXP_COMPLETE", "").endswith("_bash"):
+        return incomplete, ""
+    words = os.environ.get("COMP_WORDS", "").split("\n")[: int(os.environ.get("COMP_CWORD", "0")) + 1]
+    start = words[::-1].index("=") if "=" in words[-2:] else None
+    if start is None or len(words) < start + 2:
+        return incomplete, ""
+    before = f"{words[-start - 2]}="
+    return before + (words[-1] if start else ""), before
+
+
+def _offers(typed: str) -> Offers:
+    """What an override can go on as. A single key is offered with a value: no shell then puts a blank behind the ``=``."""
     from bnexp.plan.session import groups
 
-    name, equals, value = incomplete.partition("=")
-    files = groups()
-    keys = {info.name: info for info in schema_keys()}
+    files, keys = groups(), {info.name: info for info in schema_keys()}
+    name, equals, value = typed.partition("=")
     if equals:
         choices = files.get(name) or (keys[name].choices if name in keys else [])
-        return [(f"{name}={choice}", "") for choice in choices if choice.startswith(value)]
-    offers = [(f"{group}=", "config group") for group in files if group.startswith(name)]
-    return offers + [(f"{key}=", info.help) for key, info in keys.items() if key.startswith(name)]
+        several = value[: value.rfind(",") + 1]
+        return [(f"{name}={several}{choice}", "") for choice in choices if f"{several}{choice}".startswith(value)]
+    found = [(group, "config group") for group in files if group.startswith(name)]
+    found += [(key, info.help) for key, info in keys.items() if key.startswith(name)]
+    if len(found) > 1:
+        return [(f"{key}=", text) for key, text in found]
+    return [offer for key, text in found for offer in _offers(f"{key}=") or [(f"{key}=", text), _with_default(key)]]
+
+
+def _with_default(key: str) -> tuple[str, str]:
+    from bnexp.config.schema import RunConfig
+    from bnexp.plan.spec import flatten
+
+    value: Any = flatten(RunConfig()).get(key)
+    return f"{key}={'null' if value is None else value}", "the default"
 
 
 Overrides = Annotated[
@@ -43,3 +79,24 @@ def files(group: str) -> Callable[[str], list[str]]:
         return [name for name in groups().get(group, []) if name.startswith(incomplete)]
 
     return complete
+
+
+def recorded(incomplete: str) -> Offers:
+    """Completions of what is recorded: studies by their name, runs by their id, each with where it lies."""
+    return [*studies(incomplete), *runs(incomplete)]
+
+
+def studies(incomplete: str) -> Offers:
+    """Completions of a recorded study, by its name."""
+    from bnexp.tracking.store import Store
+
+    names = sorted({path.parent.parent.name for path in Store().root.glob("[!.]*/study-*/study.json")})
+    return [(name, "study") for name in names if name.startswith(incomplete)]
+
+
+def runs(incomplete: str) -> Offers:
+    """Completions of a recorded run, by its id."""
+    from bnexp.tracking.store import Store
+
+    found = (run for run in Store().folders() if run.run_id.startswith(incomplete))
+    return [(run.run_id, f"run of {run.path.parent.name}") for run in found]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from bnexp.cli import complete
 from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format
 from bnexp.cli.result import print_result
 from bnexp.config.keys import did_you_mean
@@ -23,7 +24,10 @@ T = TypeVar("T")
 
 
 def report(
-    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Study name or name-id; default: the latest.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="STUDY", help="Study name or name-id; default: the latest.", autocompletion=complete.studies),
+    ] = None,
     book: Annotated[
         bool,
         typer.Option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bnexp.cli import complete
 from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, rounded, stdout
 from bnexp.config.schema import ConfigError
 from bnexp.plan.study import levels_text
@@ -44,7 +45,7 @@ def runs(json: JsonFlag = False, csv: CsvFlag = False, md: MdFlag = False) -> No
 
 
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, or the beginning of one.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, or the beginning of one.", autocompletion=complete.runs)],
     json: JsonFlag = False,
 ) -> None:
     """Show everything recorded of one run: summary, configuration, metrics. Of a failed or damaged run, what can be read."""
