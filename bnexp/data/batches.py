@@ -105,6 +105,24 @@ def input_scale(config: DataConfig, mean: Float64, std: Float64) -> tuple[Float6
     return config.contrast / (255 * std), ((0.5 - 0.5 * config.contrast + config.brightness) - mean) / std
 
 
+def network_input(images: Tensor, scale: Tensor, shift: Tensor, in_channels: int, dtype: torch.dtype) -> Tensor:
+    """Images as the network takes them.
+
+    Args:
+        images: pixels 0..255, (M, C, S, S) uint8.
+        scale: factor of each channel, (C, 1, 1), as ``input_scale`` gives it; in the number format of the computation.
+        shift: what is added after that, likewise.
+        in_channels: channels of the network's input; grey images are repeated.
+        dtype: number format of the result.
+
+    Returns:
+        (M, in_channels, S, S), contiguous.
+    """
+    # Two plain operations: a fused one may round differently in the vectorised part and in the rest of a batch.
+    x = images.to(scale.dtype).mul_(scale).add_(shift)
+    return x.to(dtype).expand(-1, in_channels, -1, -1).contiguous()
+
+
 def epoch_augmentation(seed: int, epoch: int, n: int, augment: Augment) -> Tensor:
     """Random changes of the images of an epoch.
 
@@ -283,6 +301,4 @@ class DeviceData:
 
     def _normalised(self, images: Tensor) -> Tensor:
         """(M, C, S, S) uint8 -> (M, in_channels, S, S) of ``dtype``, contiguous, grey repeated."""
-        # Two plain operations: a fused one may round differently in the vectorised part and in the rest of a batch.
-        x = images.to(self._work_dtype).mul_(self._scale).add_(self._shift)
-        return x.to(self.dtype).expand(-1, self.in_channels, -1, -1).contiguous()
+        return network_input(images, self._scale, self._shift, self.in_channels, self.dtype)

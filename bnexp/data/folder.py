@@ -19,13 +19,12 @@ import numpy as np
 
 from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError, DataConfig
+from bnexp.data.decoding import decode, shown
 from bnexp.data.download import DataError, Progress, cache_dir, cache_errors
 from bnexp.data.images import MAX_CLASSES, FileState, Int64, RawData, UInt8, square
 from bnexp.data.splits import split_off_test
 
 CHUNK_IMAGES = 64
-GREY_MODES = ("1", "L", "LA")
-DEEP_MODES = ("I", "F")  # how their names start; Pillow would clip them at 255
 SMALL_FILE_BYTES = 16 * 1024
 MAX_VISITS = 10  # of one directory; links may lead to it from several places, or from inside itself without end
 
@@ -56,7 +55,7 @@ def scan(root: Path) -> list[ImageFile]:
             about = os.stat(directory)
             visits[about.st_dev, about.st_ino] += 1
             if visits[about.st_dev, about.st_ino] > MAX_VISITS:
-                raise DataError(f"{_shown(directory)} is reached again and again through links: remove the links.")
+                raise DataError(f"{shown(directory)} is reached again and again through links: remove the links.")
             with os.scandir(directory) as entries:
                 for entry in entries:
                     if entry.name.startswith("."):
@@ -66,18 +65,11 @@ def scan(root: Path) -> list[ImageFile]:
                         continue
                     about = entry.stat()
                     if not stat.S_ISREG(about.st_mode):
-                        raise DataError(f"{_shown(entry.path)} is neither a file nor a folder: remove it.")
+                        raise DataError(f"{shown(entry.path)} is neither a file nor a folder: remove it.")
                     files.append(ImageFile(prefix + entry.name, about.st_size, about.st_mtime_ns))
     except OSError as error:
-        raise DataError(
-            f"{_shown(error.filename)} cannot be read ({error.strerror}): make it readable or remove it."
-        ) from error
+        raise DataError(f"{shown(error.filename)} cannot be read ({error.strerror}): make it readable or remove it.") from error
     return sorted(files, key=lambda file: file.path)
-
-
-def _shown(path: str | Path) -> str:
-    """The path as text that can be printed, even if its bytes are not UTF-8."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def image_root(config: DataConfig) -> Path:
@@ -130,7 +122,7 @@ def find_images(config: DataConfig) -> FoundImages:
         DataError: if the folders cannot be read, or are not arranged as they should be.
     """
     root = image_root(config)
-    files = _images_only(scan(root))
+    files = images_only(scan(root))
     if not files:
         raise DataError(f"No images below {root}: data=image_folder needs one folder per class with image files in it.")
     if _has_test_folder(files):
@@ -152,7 +144,8 @@ def _has_test_folder(files: Iterable[ImageFile]) -> bool:
     return {"train", "test"} <= {file.path.split("/", 1)[0] for file in files if "/" in file.path}
 
 
-def _images_only(files: list[ImageFile]) -> list[ImageFile]:
+def images_only(files: list[ImageFile]) -> list[ImageFile]:
+    """Those whose name ends as that of an image that Pillow reads."""
     from PIL import Image
 
     readable = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
@@ -173,8 +166,8 @@ def _by_class(root: Path, files: list[ImageFile], prefix: str) -> dict[str, list
     classes: dict[str, list[ImageFile]] = {}
     folders = sorted(entry.name for entry in os.scandir(root / prefix) if entry.is_dir() and not entry.name.startswith("."))
     for name in folders:
-        if _shown(name) != name:
-            raise DataError(f"The name of the folder {_shown(root / prefix / name)} is not UTF-8: rename it.")
+        if shown(name) != name:
+            raise DataError(f"The name of the folder {shown(root / prefix / name)} is not UTF-8: rename it.")
         classes[name] = []
     for file in files:
         inside = file.path.removeprefix(prefix)
@@ -240,20 +233,7 @@ def _decode(root: Path, files: list[ImageFile], size: int, path: Path, progress:
 
 def _decode_one(path: Path, out: UInt8) -> bool:
     """Write one image to ``out`` (3, S, S). Returns whether it is grey."""
-    from PIL import Image, ImageOps
-
     size = out.shape[-1]
-    try:
-        with Image.open(path, formats=[name for name in Image.OPEN if name != "EPS"]) as image:  # EPS runs Ghostscript
-            grey = image.mode in GREY_MODES
-            if image.mode.startswith(DEEP_MODES):
-                raise ValueError(f"more than 8 bits per channel, mode {image.mode}")
-            has_clear_colour = image.mode == "P" and "transparency" in image.info
-            image.draft(None, (2 * size, 2 * size))  # the JPEG decoder may skip detail that resizing would drop
-            upright = ImageOps.exif_transpose(image)
-            opaque = upright.convert("RGBA") if has_clear_colour else upright  # else Pillow warns
-            pixels = np.asarray(square(opaque.convert("RGB"), size))
-    except Exception as error:  # Pillow's plugins raise many kinds for a broken file
-        raise DataError(f"{_shown(path)} cannot be read as an image ({error}): repair, convert or remove it.") from error
-    out[:] = pixels.transpose(2, 0, 1)
-    return grey
+    found = decode(path, size)
+    out[:] = np.asarray(square(found.image.convert("RGB"), size)).transpose(2, 0, 1)
+    return found.grey

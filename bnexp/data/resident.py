@@ -59,6 +59,11 @@ class Resident:
         """Hash of images, labels and class names: equal for equal content, wherever the files are."""
         return self.packed.fingerprint
 
+    @property
+    def channels(self) -> int:
+        """Channels of the images; fewer than ``in_channels`` if grey is to be repeated."""
+        return int(self.train_images.shape[1])
+
     @cached_property
     def train_images(self) -> UInt8:
         """(M, C, S, S): all training images of the source, those for validation included."""
@@ -95,9 +100,8 @@ def prepare(config: DataConfig, progress: Progress | None = None) -> Resident:
         DataError: if files cannot be downloaded, read, understood or written.
     """
     data = open_packed(config, progress or (lambda *_: None))
-    labels, moments = data.array("train_labels"), data.array("moments")
-    train_index, val_index = _split(config, labels, data.class_names)
-    mean, std = normalisation(moments[train_index], config.size)
+    train_index, val_index = _split(config, data.array("train_labels"), data.class_names)
+    mean, std = normalisation(data.array("moments")[train_index], config.size)
     channels = len(mean)
     in_channels = config.channels or channels
     if in_channels < channels:
@@ -115,6 +119,12 @@ def prepare(config: DataConfig, progress: Progress | None = None) -> Resident:
         std=np.tile(std, repeat),
         packed=data,
     )
+
+
+def training_normalisation(data: Packed, config: DataConfig) -> tuple[Float64, Float64]:
+    """As ``normalisation``, of those images of a packed data set that ``config`` trains on. Raises as ``prepare``."""
+    train_index, _ = _split(config, data.array("train_labels"), data.class_names)
+    return normalisation(data.array("moments")[train_index], config.size)
 
 
 def normalisation(moments: Int64, size: int) -> tuple[Float64, Float64]:

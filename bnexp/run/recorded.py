@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from bnexp.config.options import Statistics
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.tracking.reading import DamagedRecord, as_type
-from bnexp.tracking.records import CONFIG, WEIGHTS, RecordedRun
+from bnexp.tracking.records import CONFIG, FAILURE, SUMMARY, WEIGHTS, RecordedRun
 from bnexp.tracking.store import Store
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from bnexp.run.predict import Images, Predicted, Predictor
 
 OUTPUT = re.compile(r"fc(\d{1,3})\.weight")  # of linear layers; the last one is the output layer
 
@@ -37,13 +38,65 @@ class TrainedRun(RecordedRun):
             FileNotFoundError: the run has no weights.
             DamagedRecord: a file of the run cannot be used.
         """
+        module = self._module()
+        if self._typed_config.norm.statistics is Statistics.precise:
+            warnings.warn(
+                f"Run {self.run_id} was evaluated by precise statistics, which its weights do not hold.", stacklevel=2
+            )
+        return module
+
+    def predict(self, images: Images) -> Predicted:
+        """Classify images with the recorded network, in evaluation mode, on the CPU.
+
+        Images are prepared as the run's own were: channels, size, margin and normalisation. So an image of the run's test set
+        gets the probabilities that the run recorded, up to rounding. ``data/pictures.py`` says what becomes of an image of
+        another size; transparency is dropped, and of an animation the first image is taken.
+
+        Args:
+            images: an image file, a folder of images, or several of both; or uint8 pixels, (N, H, W) for grey images and
+                (N, H, W, 3) for colour. If an image lies in a folder, directly in the one that is named, whose name is that of
+                a class, its true class is known.
+
+        Returns:
+            Probabilities, classes and names, one per image in the order given; images of a folder are ordered by path.
+
+        Raises:
+            ConfigError: the run has no weights or has diverged, or there is nothing to classify.
+            DataError: an image cannot be read.
+            DamagedRecord: a file of the run cannot be used.
+
+        Example:
+            >>> bnexp.load_run("3f2a").predict("drawings").names
+        """
+        from bnexp.run.predict import predict
+
+        return predict(self.predictor(), images)
+
+    def predictor(self) -> Predictor:
+        """The network ready to be asked about images, many times. Raises as ``predict``."""
+        from bnexp.run.predict import Predictor
+
+        try:
+            module = self._module()
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"the run {self.run_id} cannot predict: {error} is not there. Runs that were imported have no weights."
+            ) from error
+        return Predictor(self, module, self._typed_config)
+
+    @property
+    def _typed_config(self) -> RunConfig:
+        config: RunConfig = as_type(RunConfig, self.config, self.path / CONFIG)
+        return config
+
+    def _module(self) -> nn.Sequential:
         import numpy as np
         import torch
 
         from bnexp.model.export import plain_module
         from bnexp.model.networks import build_network
 
-        config: RunConfig = as_type(RunConfig, self.config, self.path / CONFIG)
+        config = self._typed_config
         weights = self.weights()
         outputs = {int(found[1]): value for name, value in weights.items() if (found := OUTPUT.fullmatch(name))}
         first = weights.get("conv1.weight", weights.get("fc1.weight"))
@@ -57,18 +110,14 @@ class TrainedRun(RecordedRun):
             network.load(0, weights)
         except (ConfigError, TypeError, RuntimeError) as error:
             raise DamagedRecord(self.path / WEIGHTS, f"it does not fit the run's configuration: {error}") from error
-        if config.norm.statistics is Statistics.precise:
-            warnings.warn(
-                f"Run {self.run_id} was evaluated by precise statistics, which its weights do not hold.", stacklevel=2
-            )
         return plain_module(network, 0)
 
 
-def load_run(run_id: str, runs_dir: str | Path | None = None) -> TrainedRun:
+def load_run(run_id: str | Path, runs_dir: str | Path | None = None) -> TrainedRun:
     """Find a finished run.
 
     Args:
-        run_id: its id, or the beginning of it.
+        run_id: its id, the beginning of it, or the path of its directory.
         runs_dir: the directory of the records. None: ``BNEXP_RUNS_DIR`` if the environment has it, else ``./runs``.
 
     Raises:
@@ -77,8 +126,15 @@ def load_run(run_id: str, runs_dir: str | Path | None = None) -> TrainedRun:
     Example:
         >>> network = bnexp.load_run("3f2a").model()
     """
-    run = TrainedRun(Store(Path(runs_dir) if runs_dir is not None else None).named(run_id).path)
+    store = Store(Path(runs_dir) if runs_dir is not None else None)
+    path = Path(run_id).resolve() if is_run_directory(run_id) else store.named(str(run_id)).path
+    run = TrainedRun(path)
     if not run.finished:
         reason = str(run.damage or run.failure or "its training was interrupted").rstrip(".")
         raise ConfigError(f"the run {run.run_id} has not finished: {reason}.")
     return run
+
+
+def is_run_directory(path: str | Path) -> bool:
+    """Whether a run is recorded in this directory."""
+    return any((Path(path) / name).is_file() for name in (SUMMARY, CONFIG, FAILURE))

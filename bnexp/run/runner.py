@@ -175,7 +175,8 @@ def _run_group(
     ready, lost = _with_weights(specs, store)
     records = chain(lost, _execute(ready, resident) if ready else ())
     progress.begin(specs)
-    facts = DataFacts(list(resident.class_names), len(resident.test_labels), resident.fingerprint)
+    constants = [values[: resident.channels].tolist() for values in (resident.mean, resident.std)]
+    facts = DataFacts(list(resident.class_names), len(resident.test_labels), resident.fingerprint, *constants)
     with tidied(), Fanout([StoreSink(store, command_line(), facts), wandb]) as fanout:
         fanout.begin(specs)
         for record in records:

@@ -49,17 +49,21 @@ PREDICTIONS, WEIGHTS = "predictions.parquet", "model.safetensors"
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The facts about a run's test data that a report needs, so that it does not need the data.
+    """The facts about a run's data that reports and predictions need, so that they do not need the data.
 
     Args:
         class_names: the K classes in order of their labels.
         num_test: number of test images.
         fingerprint: hash of images, labels and class names; empty in a record that has none.
+        pixel_mean: mean of each channel of the training images, pixel values scaled to 0..1; empty in a record that has none.
+        pixel_std: their standard deviation, likewise.
     """
 
     class_names: list[str]
     num_test: int
     fingerprint: str = ""
+    pixel_mean: list[float] = field(default_factory=list)
+    pixel_std: list[float] = field(default_factory=list)
 
     @property
     def chance(self) -> float:
@@ -80,6 +84,9 @@ class Summary:
     Args:
         data_fingerprint: hash of images, labels and class names; empty: not recorded.
         num_test: number of test images.
+        pixel_mean: mean of each channel of the training images, 1 value if they are grey, pixel values scaled to 0..1; with
+            ``pixel_std`` it is what other images are normalised by.
+        pixel_std: their standard deviation.
         levels: factor -> its level in this run.
         status: ``diverged`` if a loss was not finite; the run then counts at chance accuracy.
         metrics: metric -> value of the last epoch and of the test set; accuracies are fractions.
@@ -100,6 +107,8 @@ class Summary:
     data_fingerprint: str = ""
     class_names: list[str] = field(default_factory=list)
     num_test: int | None = None
+    pixel_mean: list[float] = field(default_factory=list)
+    pixel_std: list[float] = field(default_factory=list)
     arm: str
     levels: dict[str, Level]
     seed: int
@@ -250,7 +259,8 @@ class RecordedRun:
 
         summary = self.summary
         if summary.class_names and summary.num_test:
-            return DataFacts(summary.class_names, summary.num_test, summary.data_fingerprint)
+            constants = summary.pixel_mean, summary.pixel_std
+            return DataFacts(summary.class_names, summary.num_test, summary.data_fingerprint, *constants)
         if packed := find_packed(summary.data_fingerprint):
             return DataFacts(list(packed.class_names), len(packed.array("test_labels")), packed.fingerprint)
         try:

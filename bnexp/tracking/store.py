@@ -254,6 +254,8 @@ class StoreSink(Sink):
             data_fingerprint=self.facts.fingerprint,
             class_names=self.facts.class_names,
             num_test=self.facts.num_test,
+            pixel_mean=self.facts.pixel_mean,
+            pixel_std=self.facts.pixel_std,
             arm=spec.arm,
             levels=spec.levels,
             seed=spec.seed,
