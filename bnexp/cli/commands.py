@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import bnexp
-from bnexp.cli import bench, config, data, predict, report, runs, study, train
+from bnexp.cli import bench, config, data, doctor, predict, report, runs, study, train
 from bnexp.cli.meant import refuse_foreign
 from bnexp.cli.output import FAILED, OK, WRONG_USE, LogMessages, message
 from bnexp.config.schema import ConfigError
@@ -51,6 +51,7 @@ app.command("show")(runs.show)
 app.command("predict")(predict.predict)
 app.command("data")(data.data)
 app.command("config")(config.config)
+app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 
 
