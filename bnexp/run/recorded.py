@@ -76,13 +76,12 @@ class TrainedRun(RecordedRun):
         """The network ready to be asked about images, many times. Raises as ``predict``."""
         from bnexp.run.predict import Predictor
 
-        try:
-            module = self._module()
-        except FileNotFoundError as error:
+        if not (self.path / WEIGHTS).exists():
             raise ConfigError(
-                f"the run {self.run_id} cannot predict: {error} is not there. Runs that were imported have no weights."
-            ) from error
-        return Predictor(self, module, self._typed_config)
+                f"the run {self.run_id} cannot predict: {self.path / WEIGHTS} is not there. Runs that were imported have no "
+                "weights."
+            )
+        return Predictor(self, self._module(), self._typed_config)
 
     @property
     def _typed_config(self) -> RunConfig:
