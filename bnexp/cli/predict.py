@@ -43,7 +43,7 @@ def predict(
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]... IMAGE...",
+            metavar="IMAGE",
             help="More runs to ask, then image files and folders. Images in subfolders named like classes are also marked.",
         ),
     ] = None,

@@ -282,3 +282,11 @@ def test_a_part_that_breaks_costs_no_other(cli: Cli, imports: Imports, monkeypat
 
 def test_one_format_at_a_time(cli: Cli) -> None:
     assert "--json and --report exclude each other" in cli("doctor", "--json", "--report").err
+
+
+def test_packages_are_imported_by_the_names_that_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "requirements", lambda: dict.fromkeys(["torch", "pillow", "polars", "odd-name"], ""))
+    assert packages.module_groups() == [["torch"], ["torchvision"], ["wandb"], ["PIL", "polars"]]
+    monkeypatch.setattr(packages, "version_of", lambda name: "1.0")
+    (odd,) = [finding for finding in packages.package_findings({}) if finding.name == "odd-name"]
+    assert (odd.state, odd.found) == ("ok", "1.0")

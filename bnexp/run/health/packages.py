@@ -66,12 +66,12 @@ def _parted(requirement: str) -> tuple[str, str]:
 def module_groups() -> list[list[str]]:
     """The packages to import, in groups for ``importing.tried``."""
     names = [module_of(name) for name in requirements() or NEEDED_FOR]
-    return [*([name] for name in ALONE), [name for name in names if name not in ALONE]]
+    return [*([name] for name in ALONE), [name for name in names if name and name not in ALONE]]
 
 
 def module_of(distribution: str) -> str:
-    """The name by which a distribution is imported."""
-    return MODULES.get(distribution, distribution.replace("-", "_"))
+    """The name by which a distribution is imported; empty if it is not known."""
+    return MODULES.get(distribution, "" if "-" in distribution else distribution)
 
 
 def package_findings(imports: Mapping[str, Tried]) -> Iterator[Finding]:
