@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,19 +47,19 @@ class Answers:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def classes(self) -> Int64:
         """What each voice predicts, (V, N)."""
         classes: Int64 = self.probabilities.argmax(2)
         return classes
 
-    @property
+    @cached_property
     def labels(self) -> Int64:
         """The true classes, (N,); -1 if unknown."""
         known = [picture.label(self.class_names) for picture in self.pictures]
         return np.array([-1 if label is None else label for label in known], np.int64)
 
-    @property
+    @cached_property
     def agreed(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Whether all voices predict the same class, (N,)."""
         agreed: np.ndarray[tuple[int], np.dtype[np.bool_]] = (self.classes == self.classes[:1]).all(0)
@@ -69,9 +70,11 @@ class Answers:
 
         The gap is half the sum of the differences of probabilities, 0 to 1. Images on which all agree keep their order.
         """
-        first = self.probabilities[:, None] - self.probabilities[None]
-        gap = np.abs(first).sum(-1).max((0, 1)) / 2
-        return sorted(range(len(self.pictures)), key=lambda i: (bool(self.agreed[i]), 0 if self.agreed[i] else -gap[i]))
+        gap = np.zeros(len(self.pictures))
+        for one in self.probabilities:
+            gap = np.maximum(gap, np.abs(self.probabilities - one).sum(-1).max(0) / 2)
+        gap[self.agreed] = -1
+        return [int(i) for i in np.argsort(-gap, kind="stable")]
 
 
 def ask(voices: Sequence[Voice], images: Sequence[str | Path]) -> Answers:
