@@ -1,0 +1,101 @@
+"""Images that a network is asked about: which files are meant, and that they go the way of the training images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bnexp.config.options import DataName
+from bnexp.config.schema import ConfigError, DataConfig
+from bnexp.data.images import fit
+from bnexp.data.pictures import Picture, as_input, find_pictures, read_picture
+from bnexp.data.resident import prepare
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, shape, np.uint8)
+
+
+def test_an_image_of_mnists_size_gets_its_margin() -> None:
+    pixels = noise(28, 28)
+    found = as_input(Image.fromarray(pixels), DataConfig(name=DataName.mnist), 1)
+    assert found.shape == (1, 32, 32)
+    assert np.array_equal(found[0, 2:30, 2:30], pixels)
+    assert found.sum() == pixels.sum()  # black around
+    assert np.array_equal(found, fit(pixels[None, None], 32, lambda *_: None)[0])
+
+
+def test_a_larger_image_is_brought_to_the_size_of_the_data_set_first() -> None:
+    large = Image.fromarray(np.full((300, 280), 200, np.uint8))
+    found = as_input(large, DataConfig(name=DataName.mnist), 1)
+    assert (found[0, 2:30, 2:30] == 200).all()
+    assert found[0, :2].max() == 0
+    own = as_input(large, DataConfig(name=DataName.image_folder, root="x"), 1)
+    assert own.shape == (1, 32, 32)
+    assert (own == 200).all()  # the user's own images have no margin
+
+
+def test_colour_becomes_grey_and_grey_is_repeated_as_the_run_needs_it() -> None:
+    pixels = noise(32, 32, 3)
+    colour = Image.fromarray(pixels)
+    assert np.array_equal(as_input(colour, DataConfig(name=DataName.cifar10), 3), pixels.transpose(2, 0, 1))
+    assert np.array_equal(as_input(colour, DataConfig(name=DataName.mnist), 1)[0], np.asarray(colour.convert("L")))
+    grey = as_input(Image.fromarray(pixels[..., 0]), DataConfig(name=DataName.cifar10), 3)
+    assert np.array_equal(grey, np.repeat(pixels[None, ..., 0], 3, 0))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_folder_is_read_as_in_training(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNEXP_CACHE_DIR", str(tmp_path / "cache"))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for part, name, shape in (
+        ("train", "a", (20, 30)),
+        ("train", "b", (9, 9)),
+        ("test", "a", (40, 25)),
+        ("test", "b", (16, 16)),
+    ):
+        (tmp_path / part / name).mkdir(parents=True)
+        image = Image.fromarray(noise(*shape, 3)).convert(mode)
+        image.save(tmp_path / part / name / ("x.jpg" if name == "a" else "x.png"), exif=turned)
+    config = DataConfig(name=DataName.image_folder, root=str(tmp_path), size=16, val_fraction=0.0)
+    resident = prepare(config)
+    assert resident.channels == (3 if mode == "RGB" else 1)
+    pictures = find_pictures([tmp_path / "test"])
+    for picture, image, label in zip(pictures, resident.test_images, resident.test_labels, strict=True):
+        assert np.array_equal(read_picture(picture.path, config, resident.channels)[0], image)
+        assert picture.label(resident.class_names) == label
+
+
+def test_each_image_counts_once_and_hidden_files_only_if_they_are_named(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", ".hidden.png", "notes.txt", "cat/2.png", "cat/deep/1.png", "odd name.dat"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    named = [tmp_path / "odd name.dat", tmp_path / "b.png", tmp_path, tmp_path / ".hidden.png"]
+    found = [(str(picture.path.relative_to(tmp_path)), picture.folder) for picture in find_pictures(named)]
+    assert found == [
+        ("odd name.dat", None),
+        ("b.png", None),
+        ("a.JPG", None),
+        ("cat/2.png", "cat"),
+        ("cat/deep/1.png", "cat"),
+        (".hidden.png", None),
+    ]
+    with pytest.raises(ConfigError, match="no images in "):
+        find_pictures([tmp_path / "cat", _empty(tmp_path)])
+
+
+def _empty(root: Path) -> Path:
+    (root / "empty").mkdir()
+    return root / "empty"
+
+
+@pytest.mark.parametrize(
+    ("folder", "label"),
+    [("dog", 1), ("DOG", 1), ("T-shirt_top", 2), ("t shirt top", 2), ("do", None), ("x-y", None), (None, None)],
+)
+def test_a_folder_may_be_named_a_little_unlike_its_class(folder: str | None, label: int | None) -> None:
+    assert Picture(Path("x.png"), folder).label(["cat", "dog", "T-shirt/top", "x y", "x.y"]) == label
