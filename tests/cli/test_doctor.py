@@ -237,7 +237,10 @@ def test_records_are_counted_and_damaged_ones_named(cli: Cli, imports: Imports) 
     assert found["records/cc"]["fix"] == f'mv {Store().root.absolute() / "train/cc"} "$HOME/"'
 
 
-@pytest.mark.parametrize(("shell", "file"), [("bash", ".bash_completions/bnexp.sh"), ("zsh", ".zfunc/_bnexp")])
+@pytest.mark.parametrize(
+    ("shell", "file"),
+    [("bash", ".bash_completions/bnexp.sh"), ("zsh", ".zfunc/_bnexp"), ("fish", ".config/fish/completions/bnexp.fish")],
+)
 def test_completion_is_found(
     cli: Cli, imports: Imports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str, file: str
 ) -> None:
@@ -270,14 +273,60 @@ def test_a_report_names_nobody(cli: Cli, imports: Imports, tmp_path: Path, monke
         assert private not in result.out, private
 
 
-def test_a_part_that_breaks_costs_no_other(cli: Cli, imports: Imports, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> None:
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("carol and carolina", "... and carolina"),  # USER
+        ("dan and his data", "... and his data"),  # LOGNAME, as short as a name can be that is taken out
+        ("of erin", "of ..."),  # the home directory
+        ("of frank", "of ..."),  # the system's name of the user
+        ("on node7.lab: node7", "on ...: ..."),
+        ("of al", "of al"),  # of two letters: more words than names
+        (f"id {'q1' * 16}.", "id ...."),
+        (f"id {'q' * 31}", f"id {'q' * 31}"),
+        ("in /srv/deep/a.so: ~/b, C:\\Users\\x and hydra/launcher", "in .../a.so: .../b, .../x and hydra/launcher"),
+        ("at https://host.example/api", "at https:/.../api"),
+    ],
+)
+def test_names_and_places_are_taken_out(monkeypatch: pytest.MonkeyPatch, text: str, left: str) -> None:
+    for name, value in (("USER", "carol"), ("LOGNAME", "dan"), ("HOME", "/home/erin"), ("MY_KEY", "al")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(getpass, "getuser", lambda: "frank")
+    monkeypatch.setattr(platform, "node", lambda: "node7.lab")
+    assert examine.without_names(text) == left
+
+
+def test_gaps_are_counted_at_the_end(cli: Cli, imports: Imports) -> None:
+    imports(torchvision=Tried("ImportError: x"), wandb=Tried("ImportError: y"))
+    assert cli("doctor").err.splitlines()[-2:] == [
+        "Nothing stands in the way of training.",
+        "2 gaps: torchvision, wandb.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("function", "section"),
+    [
+        ("package_findings", "software"),
+        ("device_findings", "device"),
+        ("wandb_findings", "Weights & Biases"),
+        ("data_findings", "data"),
+        ("directory_findings", "directories"),
+        ("record_findings", "records"),
+        ("completion_finding", "shell"),
+    ],
+)
+def test_a_part_that_breaks_costs_no_other(
+    cli: Cli, imports: Imports, monkeypatch: pytest.MonkeyPatch, function: str, section: str
+) -> None:
+    def broken(*_: object) -> None:
         raise RuntimeError("odd")
 
-    monkeypatch.setattr(examine, "data_findings", broken)
+    monkeypatch.setattr(examine, function, broken)
     found = findings(cli)
-    assert found["data/data"]["found"] == "cannot be looked at (RuntimeError: odd)"
-    assert "directories/runs" in found
+    assert found[f"{section}/{section}"]["found"] == "cannot be looked at (RuntimeError: odd)"
+    assert found[f"{section}/{section}"]["state"] == "gap"
+    assert len({name.split("/")[0] for name in found}) == 7
 
 
 def test_one_format_at_a_time(cli: Cli) -> None:
