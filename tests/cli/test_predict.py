@@ -358,3 +358,24 @@ def test_a_network_that_needs_its_batch_says_so(cli: Cli, shared_cache: Path, pi
 def test_an_array_of_another_kind_is_refused(run: bnexp.TrainedRun, array: np.ndarray) -> None:
     with pytest.raises(bnexp.ConfigError, match=r"allowed are uint8 pixels of shape \(N, H, W\) for grey images"):
         run.predict(array)
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["train.precision=bf16", "data.contrast=0.5", "norm=batch"], ["train.precision=fp64", "data.normalize=false"]]
+)
+def test_a_run_on_own_photographs_says_of_them_what_it_recorded(tmp_path: Path, shared_cache: Path, more: list[str]) -> None:
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 30), ("test", 6)):
+        for label, name in enumerate(("cat", "dog")):
+            for i in range(count):
+                noise = rng.integers(0, 128, (50, 40 + i, 3), np.uint8) + np.uint8(100 * label)
+                save(tmp_path / "photos" / part / name / f"{i}.{'jpg' if i % 2 else 'png'}", noise)
+    data = ["data=image_folder", f"data.root={tmp_path / 'photos'}", "train.batch_size=20", "train.epochs=1"]
+    run = bnexp.train([*data, "track.wandb.mode=disabled", "executor=inline", *more])
+    found = run.predict(tmp_path / "photos/test")
+    frame = pl.read_parquet(run.path / "predictions.parquet").sort("image_id")
+    np.testing.assert_allclose(
+        found.probabilities, frame.select("p0", "p1").to_numpy(), atol=0.01 if "bf16" in str(more) else 1e-5
+    )
+    assert found.labels.tolist() == frame["label"].to_list()
+    assert found.class_names == ["cat", "dog"]
