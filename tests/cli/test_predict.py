@@ -132,7 +132,11 @@ def test_a_record_without_its_normalisation_takes_it_from_the_data(
 
 def test_a_record_without_its_normalisation_and_data_says_how_to_get_them(run: bnexp.TrainedRun, pictures: Path) -> None:
     config = run.path / "config.yaml"
-    config.write_text(config.read_text().replace("name: digits", "name: kmnist"))
+    whole = config.read_text()
+    config.write_text(whole.replace("name: digits", "name: npz"))
+    with pytest.raises(bnexp.ConfigError, match="the images themselves are not in the cache of this machine: train it again"):
+        forget(run, data_fingerprint="ffff").predict(pictures)
+    config.write_text(whole.replace("name: digits", "name: kmnist"))
     with pytest.raises(bnexp.ConfigError, match=r"get the data set first, with bnexp data kmnist data.size=32\.$"):
         forget(run, data_fingerprint="ffff").predict(pictures)
 
@@ -277,6 +281,8 @@ def test_folders_that_are_no_class_are_said(cli: Cli, run: bnexp.TrainedRun, pic
     rows = json.loads(result.out)
     assert {row["correct"] for row in rows if "/three/" in row["image"]} == {None}
     assert f"of {30 - count} right" in result.err
+    header = cli("predict", run.run_id, str(pictures)).out.splitlines()[0]
+    assert header.split()[-2:] == ["truth", "correct"]
 
 
 def test_dark_ink_on_paper_is_told_apart(cli: Cli, run: bnexp.TrainedRun, pictures: Path, tmp_path: Path) -> None:
