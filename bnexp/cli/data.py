@@ -7,9 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from bnexp.cli import complete
-from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format, print_rows, stderr
+from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, pick_format, print_rows, sentence, stderr
 from bnexp.config.options import DataName
+from bnexp.config.schema import DataConfig
 from bnexp.data.catalogue import CATALOGUE
+from bnexp.data.presence import Presence, presence
+
+HERE = {Presence.packed: "packed", Presence.raw: "raw files", Presence.absent: "no"}
 
 
 def data(
@@ -29,9 +33,9 @@ def data(
     format = pick_format(json, csv, md)
     if name is None:
         print_rows([_row(kind) for kind in DataName], format, right=("images",))
-        message(
-            "\nUse one with data=NAME. Images are resized to data.size, by default 32x32. Raw files are looked for in "
-            "BNEXP_DATA_DIR and downloaded once if they are missing."
+        sentence(
+            "\nUse one with data=NAME. Images are resized to data.size, by default 32x32. What is not here is downloaded once; "
+            "raw files are looked for in BNEXP_DATA_DIR. bnexp data NAME fetches one now."
         )
         return
     from bnexp.data.shown import prepare_shown
@@ -57,10 +61,11 @@ def _row(name: DataName) -> dict[str, str]:
     """One row of the list of data sets."""
     known = CATALOGUE[name]
     if name.own_files:
-        return {"data": name.value, "what": known.title, "images": "yours"}
+        return {"data": name.value, "what": known.title, "images": "yours", "here": ""}
     colour = "grey" if known.channels == 1 else "colour"
     return {
         "data": name.value,
         "what": f"{known.title}; {known.size}x{known.size} {colour}",
         "images": f"{known.num_train:,} + {known.num_test:,}",
+        "here": HERE[presence(DataConfig(name))],
     }

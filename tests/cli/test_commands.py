@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bnexp.config.options import DataName
 from bnexp.data import resident
+from bnexp.data.catalogue import CATALOGUE
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli, only
 
@@ -122,6 +124,17 @@ def test_a_study_whose_data_is_out_of_reach_leaves_no_trace(cli: Cli, tmp_path: 
     result = cli("study", "batchnorm", "data=kmnist")
     assert (result.code, result.err.count("Could not download")) == (1, 1)
     assert [path for path in (tmp_path / "runs").rglob("*") if ".locks" not in path.parts] == []
+
+
+def test_the_list_of_data_sets_says_what_is_here(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNEXP_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("BNEXP_CACHE_DIR", str(tmp_path / "cache"))
+    for file in CATALOGUE[DataName.kmnist].files:
+        (tmp_path / file.path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file.path).touch()
+    cli("data", "digits")
+    here = {row["data"]: row["here"] for row in json.loads(cli("data", "--json").out)}
+    assert (here["digits"], here["kmnist"], here["cifar10"], here["npz"]) == ("packed", "raw files", "no", "")
 
 
 @pytest.mark.parametrize(
