@@ -179,7 +179,8 @@ def _command(rung: str, work: Work, folder: Path) -> tuple[list[str], dict[str, 
 def recorded(work: Work, folder: Path) -> RungResult:
     """What the ``bnexp`` command recorded in ``folder``."""
     records = list(Store(folder).runs())
-    runs = [RunResult(record.summary.arm, record.summary.seed, record.summary.metric("test/accuracy")) for record in records]
+    ends = [record.summary for record in records]
+    runs = [RunResult(end.arm, end.seed, end.metric("test/accuracy")) for end in ends if end.seed is not None]
     # The runs of a cohort share their epochs, and so the exact times: each counts once.
     epochs = {tuple(line["time/epoch_seconds"] for line in record.metrics()) for record in records}
     images = sum(line["time/images_per_second"] * line["time/epoch_seconds"] for r in records for line in r.metrics())

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnexp.comparison.columns import FACTS, OWN, source_columns
 from bnexp.comparison.result import Outcome, Status, StudyResult
 from bnexp.comparison.verdict import analyse
 from bnexp.config.keys import ALWAYS_NAMED, did_you_mean, schema_keys
@@ -22,7 +23,6 @@ from bnexp.tracking.store import Store
 if TYPE_CHECKING:
     import polars as pl
 
-FACTS = ("run", "study", "arm", "seed", "status", "finished_at", "seconds", "num_classes", "num_test", "path")
 EXPLORATORY = "These runs were chosen for comparison after they had trained: read the verdicts as exploratory."
 
 
@@ -31,11 +31,14 @@ def load_runs(runs_dir: str | Path | None = None) -> pl.DataFrame:
 
     Columns, in this order:
 
-    - facts: ``run`` (id), ``study``, ``arm``, ``seed``, ``status`` (``finished`` or ``diverged``), ``finished_at``,
-      ``seconds`` (wall time), ``num_classes``, ``num_test`` (test images), ``path`` (the run's folder);
+    - facts: ``run`` (id), ``study``, ``arm``, ``seed``, ``status`` (``finished``, ``diverged`` or, only of imported runs,
+      ``failed``), ``finished_at``, ``seconds`` (wall time), ``num_classes``, ``num_test`` (test images), ``path`` (the run's
+      folder), ``source`` (``bnexp``, or the tool that an imported run comes from);
+    - if runs were imported, more facts about them, such as ``source.name``: see ``columns.SOURCE_FACTS``;
     - one for each configuration key, such as ``optim.lr``; lists are JSON text; keys of the study are left out, but
       ``study.levels``;
-    - one for each metric, such as ``test/accuracy``: value of the last epoch; accuracies are fractions.
+    - one for each metric, such as ``test/accuracy``: value of the last epoch; accuracies are fractions. Metrics of
+      imported runs are as they were recorded.
 
     Args:
         runs_dir: the directory of the records; None for ``BNEXP_RUNS_DIR``, else ``./runs``.
@@ -75,13 +78,14 @@ def _facts(run: RecordedRun) -> dict[str, Any]:
         summary.arm,
         summary.seed,
         summary.status,
-        summary.finished_at,
-        summary.seconds,
+        summary.finished_at or None,
+        summary.seconds if math.isfinite(summary.seconds) else None,
         len(known.class_names) if known else None,
         known.num_test if known else None,
         str(run.path),
+        summary.source.tool if summary.source else OWN,
     )
-    return dict(zip(FACTS, values, strict=True))
+    return dict(zip(FACTS, values, strict=True)) | source_columns(summary)
 
 
 def _settings(run: RecordedRun) -> dict[str, Any]:

@@ -78,8 +78,37 @@ class DataFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where an imported run comes from. Nothing here decides a path.
+
+    Args:
+        tool: what recorded the run.
+        path: the file or folder that it was read from.
+        id: what identifies it there.
+        name: its name for people; empty if it has none.
+        group: the group that it is in; empty for none.
+        job_type: the kind of its work; empty for none.
+        tags: its tags.
+        state: how it ended, in the words of the tool; empty if the tool does not tell.
+        digest: hash of everything that was imported; an import with the same digest changes nothing.
+    """
+
+    tool: Literal["wandb", "csv", "mlflow", "tensorboard"]
+    path: str
+    id: str
+    name: str = ""
+    group: str = ""
+    job_type: str = ""
+    tags: list[str] = field(default_factory=list)
+    state: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """``summary.json``: the result of a run. Not every version has recorded the fields with a default.
+
+    An imported run has a ``source``. Its metrics may have any names, and nobody knows their units. Its ``data`` is empty.
 
     Args:
         data_fingerprint: hash of images, labels and class names; empty: not recorded.
@@ -88,15 +117,18 @@ class Summary:
             ``pixel_std`` it is what other images are normalised by.
         pixel_std: their standard deviation.
         levels: factor -> its level in this run.
-        status: ``diverged`` if a loss was not finite; the run then counts at chance accuracy.
+        seed: None only if the run was imported, and its record does not tell.
+        status: ``diverged`` if a loss was not finite; the run then counts at chance accuracy. ``failed``: an imported run that
+            did not end well, or whose end was not recorded.
         metrics: metric -> value of the last epoch and of the test set; accuracies are fractions.
         diverged_at: the first step, counted from 1, with a loss that is not finite.
-        seconds: wall time of the run.
+        seconds: wall time of the run; NaN only if it was imported, and its record does not tell.
         execution: as in ``metrics.RunStarted``.
         environment: versions and machine.
         command: the command line that trained it.
-        finished_at: date and time with time zone, ISO 8601.
+        finished_at: date and time with time zone, ISO 8601; empty only if the run was imported, and its record does not tell.
         sha256: file name -> hash of the content, for the files that are not text.
+        source: where the run was imported from; None for a run of our own.
     """
 
     run_id: str
@@ -111,8 +143,8 @@ class Summary:
     pixel_std: list[float] = field(default_factory=list)
     arm: str
     levels: dict[str, Level]
-    seed: int
-    status: Literal["finished", "diverged"]
+    seed: int | None
+    status: Literal["finished", "diverged", "failed"]
     diverged_at: int | None = None
     metrics: dict[str, float | None]
     seconds: float
@@ -124,6 +156,7 @@ class Summary:
     command: str = ""
     finished_at: str
     sha256: dict[str, str] = field(default_factory=dict)
+    source: Source | None = None
 
     def metric(self, name: str) -> float:
         """The value of a metric; NaN if it is null or was not recorded."""
@@ -188,12 +221,11 @@ class RecordedRun:
             return None
         except DamagedRecord as damage:
             return damage
-        for name, value in summary.metrics.items():
-            if metric_unit(name) == "pp" and value is not None and 1 < abs(value) < math.inf:
-                return DamagedRecord(path, f"metrics.{name} is {value:g}, and an accuracy is a fraction")
+        if summary.source is None and (problem := _impossible(summary)):
+            return DamagedRecord(path, problem)
         for name, least in LEAST.items():
             number = getattr(summary, name)
-            if number is not None and not least <= number < math.inf:
+            if number is not None and (number < least or number == math.inf):
                 return DamagedRecord(path, f"{name} is {number}, and at least {least} is possible")
         if len(summary.class_names) == 1:
             return DamagedRecord(path, "class_names has a single class")
@@ -225,6 +257,8 @@ class RecordedRun:
     def metrics(self, step_losses: bool = True) -> list[dict[str, float]]:
         """The lines of ``metrics.jsonl``: ``epoch``, ``step`` and metric values, with NaN for null; none without the file.
 
+        In a run of our own, epochs and steps count from 1. In an imported run, steps count from 0, and an epoch is any number;
+        often no line has one.
         A last line that is cut off is left out if the run has not finished. In a finished run it is damage.
 
         Args:
@@ -236,16 +270,17 @@ class RecordedRun:
         except FileNotFoundError:
             return []
         *lines, rest = text.split("\n")
+        imported = self.finished and self.summary.source is not None
         rows = [
-            _row(path, line, f"line {number} is")
+            _row(path, line, f"line {number} is", imported)
             for number, line in enumerate(lines, 1)
             if step_losses or not _is_step_loss(line)
         ]
         if not self.finished:
             with suppress(DamagedRecord):
-                rows.append(_row(path, rest, "the last line is"))
+                rows.append(_row(path, rest, "the last line is", imported))
         elif rest or not rows:
-            rows.append(_row(path, rest, "the last line is"))
+            rows.append(_row(path, rest, "the last line is", imported))
         return rows
 
     @cached_property
@@ -258,6 +293,8 @@ class RecordedRun:
         from bnexp.data.packed import find_packed
 
         summary = self.summary
+        if summary.source is not None:
+            return None
         if summary.class_names and summary.num_test:
             constants = summary.pixel_mean, summary.pixel_std
             return DataFacts(summary.class_names, summary.num_test, summary.data_fingerprint, *constants)
@@ -308,23 +345,39 @@ class RecordedRun:
         return content
 
 
+def _impossible(summary: Summary) -> str:
+    """What is wrong with a run of our own that may be so in an imported one; empty if nothing is."""
+    if summary.seed is None or math.isnan(summary.seconds):
+        return "seed is null, not a whole number" if summary.seed is None else "seconds is nan, and at least 0 is possible"
+    if summary.status == "failed":
+        return "status is 'failed', not one of finished, diverged"
+    for name, value in summary.metrics.items():
+        if metric_unit(name) == "pp" and value is not None and 1 < abs(value) < math.inf:
+            return f"metrics.{name} is {value:g}, and an accuracy is a fraction"
+    return ""
+
+
 def _is_step_loss(line: str) -> bool:
     """Whether a line of ``metrics.jsonl`` holds nothing but ``train/step_loss``, told without parsing it."""
     return '"train/step_loss"' in line and line.count('":') == 2  # "step" is the other name
 
 
-def _row(path: Path, line: str, what: str) -> dict[str, float]:
+def _row(path: Path, line: str, what: str, imported: bool) -> dict[str, float]:
     """One line of ``metrics.jsonl``. ``what`` begins the sentence about a wrong one: ``line 3 is``."""
     row = parse_json(path, line, what)
     if not isinstance(row, dict):
         raise DamagedRecord(path, f"{what} no mapping")
     found = {name: math.nan if value is None else value for name, value in row.items()}
     wrong = [name for name, value in found.items() if not is_number(value)]
-    wrong += [name for name in ("step", "epoch") if not _is_count(found.get(name, 1 if name == "epoch" else None))]
+    least = 0 if imported else 1
+    if not _is_count(found.get("step"), least):
+        wrong.append("step")
+    if "epoch" in found and not imported and not _is_count(found["epoch"], least):
+        wrong.append("epoch")
     if wrong:
-        raise DamagedRecord(path, f"{what} wrong in {wrong[0]}: metrics are numbers, step and epoch count from 1")
+        raise DamagedRecord(path, f"{what} wrong in {wrong[0]}: metrics are numbers, step and epoch count from {least}")
     return found
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 1 <= value < 2**40
+def _is_count(value: Any, least: int) -> bool:
+    return type(value) is int and least <= value < 2**40

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import yaml
 
+from bnexp.comparison.columns import metric_columns, setting_columns, unit_of
 from bnexp.comparison.frame import compare, load_runs
 from bnexp.config.schema import ConfigError
 
@@ -39,12 +40,29 @@ def test_a_row_holds_the_facts_the_settings_and_the_metrics_of_a_run(tmp_path: P
         ("num_classes", 2),
         ("num_test", 40),
         ("path", str(tmp_path / "made" / "aaa")),
+        ("source", "bnexp"),
         ("data.root", None),
         ("model.channels", "[6, 16]"),
         ("optim.lr", 0.1),
         ("study.levels", "lr=0.1"),
         ("test/accuracy", 0.9),
     ]
+
+
+def test_an_imported_run_stands_beside_our_own_and_its_columns_tell_what_they_are(tmp_path: Path) -> None:
+    record(tmp_path, "aaa", {"optim": {"lr": 0.1}, "seed": 3})
+    source = {"tool": "wandb", "path": "x.wandb", "id": "q1", "name": "calm-sun-1", "tags": ["a, b"]}
+    foreign = {"seed": None, "seconds": float("nan"), "finished_at": "", "status": "failed", "levels": {}, "source": source}
+    record(tmp_path, "wandb-q1", {"lr": 0.1, "depth": [1]}, **foreign, metrics={"val_accuracy": 93.4, "loss": None})
+    runs = load_runs(tmp_path)
+    own, imported = runs.to_dicts()
+    assert [imported[name] for name in ("seed", "status", "seconds", "source")] == [None, "failed", None, "wandb"]
+    assert (imported["source.name"], imported["source.tags"], imported["source.group"]) == ("calm-sun-1", '["a, b"]', None)
+    assert (own["source.name"], own["lr"], imported["lr"], imported["val_accuracy"]) == (None, None, 0.1, 93.4)
+    assert metric_columns(runs) == ["test/accuracy", "val_accuracy", "loss"]
+    assert setting_columns(runs) == ["optim.lr", "study.levels", "depth", "lr"]
+    assert [unit_of(runs, name) for name in ("test/accuracy", "val_accuracy", "loss")] == ["pp", "", ""]
+    assert metric_columns(runs.filter(pl.col("source") == "bnexp")) == ["test/accuracy"]
 
 
 def test_what_only_the_last_of_many_runs_has_is_kept(tmp_path: Path) -> None:

@@ -99,6 +99,9 @@ def test_any_value_of_a_summary_is_of_its_type_or_the_file_is_named(run: Recorde
         ({"status": "done\x1b[2J"}, "status is 'done\\x1b[2J', not one of finished, diverged"),
         ({"levels": {"optim.lr": [1]}}, "levels.optim.lr is a list, not text or a whole number"),
         ({"seconds": 1e200}, "seconds is 1e+200, not a number"),
+        ({"seconds": float("nan")}, "seconds is nan, and at least 0 is possible"),
+        ({"seed": None}, "seed is null, not a whole number"),
+        ({"status": "failed"}, "status is 'failed', not one of finished, diverged"),
     ],
 )
 def test_what_is_wrong_with_a_value_is_said(run: RecordedRun, change: dict[str, Any], reason: str) -> None:

@@ -1,0 +1,73 @@
+"""What the columns of a table of recorded runs are: facts, settings or metrics, and in which unit a metric is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import polars as pl
+
+from bnexp.config.keys import OF_TRAINING, metric_unit
+from bnexp.tracking.records import Summary
+
+FACTS = ("run", "study", "arm", "seed", "status", "finished_at", "seconds", "num_classes", "num_test", "path", "source")
+OWN = "bnexp"  # the source of runs that were not imported
+
+# More facts about an imported run, null in others: what it is called in the tool that recorded it, its group, kind of work and
+# tags there, how it ended in the words of the tool, its id, the file or folder that it was read from, and its metrics. Tags and
+# metrics are JSON text.
+SOURCE_FACTS = tuple(f"source.{name}" for name in ("name", "group", "job_type", "tags", "state", "id", "path", "metrics"))
+
+
+def source_columns(summary: Summary) -> dict[str, Any]:
+    """``SOURCE_FACTS`` of a run; empty for a run of our own."""
+    source = summary.source
+    if source is None:
+        return {}
+    tags = json.dumps(source.tags) if source.tags else None
+    texts = (source.name, source.group, source.job_type, tags, source.state, source.id, source.path)
+    values = (*(text or None for text in texts), json.dumps(list(summary.metrics)))
+    return dict(zip(SOURCE_FACTS, values, strict=True))
+
+
+def metric_columns(runs: pl.DataFrame) -> list[str]:
+    """The columns that are metrics, in their order.
+
+    Args:
+        runs: rows of ``load_runs``.
+    """
+    listed = runs["source.metrics"].drop_nulls().unique().to_list() if "source.metrics" in runs.columns else []
+    imported = {name for names in listed for name in json.loads(names)}
+    own = not runs.is_empty() and ("source" not in runs.columns or bool((runs["source"] == OWN).any()))
+    return [name for name in runs.columns if name in imported or (own and _is_own_metric(name))]
+
+
+def setting_columns(runs: pl.DataFrame) -> list[str]:
+    """The columns that are configuration keys, in their order; with ``study.levels``.
+
+    Args:
+        runs: rows of ``load_runs``.
+    """
+    others = {*FACTS, *SOURCE_FACTS, *metric_columns(runs)}
+    return [name for name in runs.columns if name not in others]
+
+
+def _is_own_metric(name: str) -> bool:
+    return name not in FACTS and ("/" in name or name in OF_TRAINING)
+
+
+def unit_of(runs: pl.DataFrame, metric: str) -> str:
+    """The unit of a metric of these runs, as ``metric_unit`` names it; empty if it is not known.
+
+    Imported runs do not tell units. Their accuracies count as fractions if none of these runs has one above 1. Their losses
+    have no known unit.
+
+    Args:
+        runs: rows of ``load_runs``.
+        metric: one of ``metric_columns``.
+    """
+    unit = metric_unit(metric)
+    if "source" not in runs.columns or bool((runs["source"] == OWN).all()):
+        return unit
+    beyond_one = runs[metric].cast(pl.Float64).drop_nans().abs() > 1
+    return unit if unit == "pp" and not beyond_one.any() else ""
