@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import bnexp
-from bnexp.cli import bench, config, data, doctor, predict, report, runs, study, train
+from bnexp.cli import bench, config, data, doctor, imports, predict, report, runs, study, train
 from bnexp.cli.meant import refuse_foreign
 from bnexp.cli.output import FAILED, OK, WRONG_USE, LogMessages, message
 from bnexp.config.schema import ConfigError
@@ -49,6 +49,7 @@ app.command("report")(report.report)
 app.command("runs")(runs.runs)
 app.command("show")(runs.show)
 app.command("predict")(predict.predict)
+app.command("import")(imports.import_)
 app.command("data")(data.data)
 app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
