@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bnexp.cli.output import SOME_FAILED, CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_rows, sentence
+from bnexp.terminal import visible_line
 
 if TYPE_CHECKING:
     from bnexp.tracking.foreign.importing import Import
+    from bnexp.tracking.foreign.recording import Imported
 
+MOST_LISTED = 8  # names in a sentence
 MOST_PROBLEMS = 20  # that are printed
 
 
@@ -64,9 +68,11 @@ def import_(
     names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
     done = import_runs(paths, study=study, metrics=names, seed=seed, run=run, dry_run=dry_run)
     if format is Format.table:
-        print_rows(_by_study(done), format, right=("runs", "new", "updated", "unchanged", "settings"))
+        print_rows(_by_study(done), format, right=("runs", "new", "updated", "unchanged", "own", "seeds"))
+        for line in _taken_for(done):
+            sentence(line)
     else:
-        print_rows([_row(asdict(imported)) for imported in done.runs], format)
+        print_rows([_row(imported, format) for imported in done.runs], format)
     for problem in done.problems[:MOST_PROBLEMS]:
         message(problem)
     if len(done.problems) > MOST_PROBLEMS:
@@ -76,41 +82,64 @@ def import_(
         raise typer.Exit(SOME_FAILED)
 
 
-def _row(run: dict[str, Any]) -> dict[str, Any]:
-    return run | {"metrics": ", ".join(run["metrics"]), "path": str(run["path"]), "notes": " ".join(run["notes"])}
+def _row(imported: Imported, format: Format) -> dict[str, Any]:
+    """One run. JSON has lists; the other formats have texts."""
+    row = asdict(imported) | {"path": str(imported.path)}
+    return row if format is Format.json else {k: ", ".join(v) if isinstance(v, list) else v for k, v in row.items()}
+
+
+def _groups(done: Import) -> dict[tuple[str, str], list[Imported]]:
+    """The runs of each study and tool."""
+    groups: dict[tuple[str, str], list[Imported]] = {}
+    for run in done.runs:
+        groups.setdefault((run.study, run.source), []).append(run)
+    return groups
 
 
 def _by_study(done: Import) -> list[dict[str, Any]]:
-    """One row for each study and tool."""
-    from bnexp.tracking.foreign.recording import Action
-
-    groups: dict[tuple[str, str], list[Any]] = {}
-    for run in done.runs:
-        groups.setdefault((run.study, run.source), []).append(run)
+    """One row for each study and tool, with the actions that there are."""
+    actions = dict.fromkeys(run.action for run in done.runs)
     rows = []
-    for (study, source), runs in groups.items():
+    for (study, source), runs in _groups(done).items():
+        counts = {str(action): sum(run.action is action for run in runs) for action in actions}
         seeds = {run.seed for run in runs if run.seed is not None}
-        names = dict.fromkeys(name for run in runs for name in run.metrics)
-        shown = ", ".join(list(names)[:4]) + (f", and {len(names) - 4} more" if len(names) > 4 else "")
-        counts = {str(action): sum(run.action is action for run in runs) for action in (Action.new, Action.updated)}
-        rows.append(
-            {"study": study, "source": source, "runs": len(runs)}
-            | counts
-            | {"seeds": len(seeds) or "none known", "settings": max(run.settings for run in runs), "metrics": shown}
-        )
+        rows.append({"study": study, "source": source, "runs": len(runs)} | counts | {"seeds": len(seeds)})
     return rows
+
+
+def _taken_for(done: Import) -> list[str]:
+    """For each study one sentence on what was taken for what."""
+    lines = []
+    for (study, _), runs in _groups(done).items():
+        runs = [run for run in runs if run.action != "own"]
+        metrics, settings, seeds = (
+            _listed(dict.fromkeys(name for run in runs for name in names(run)))
+            for names in (lambda run: run.metrics, lambda run: run.settings, lambda run: [run.seed_key] if run.seed_key else [])
+        )
+        in_names = not seeds and any(run.seed is not None for run in runs)
+        seeds = seeds or ("part of the names" if in_names else "not known; name it with --seed, if there is one")
+        if runs:
+            lines.append(f"{study}: metrics: {metrics or 'none'}. Settings: {settings or 'none'}. Seed: {seeds}.")
+    return lines
+
+
+def _listed(names: Iterable[str]) -> str:
+    known = [visible_line(name) for name in names]
+    return ", ".join(known[:MOST_LISTED]) + (f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else "")
 
 
 def _summary(done: Import, dry: bool) -> str:
     """What was done, in one sentence or two, and what to do next."""
     from bnexp.tracking.foreign.recording import Action
 
-    new, updated, unchanged, own = (done.count(action) for action in Action)
-    parts = [f"{new} new"] if new else []
-    parts += [f"{updated} updated"] if updated else []
-    parts += [f"{unchanged} already there"] if unchanged else []
-    parts += [f"{own} of our own, which are recorded"] if own else []
+    words = {
+        Action.new: "new",
+        Action.updated: "updated",
+        Action.unchanged: "already there",
+        Action.own: "bnexp's own, recorded already",
+    }
+    parts = [f"{done.count(action)} {word}" for action, word in words.items() if done.count(action)]
     parts += [f"{done.lost} could not be imported"] if done.lost else []
-    studies = sorted({run.study for run in done.runs})
-    following = f" Compare them: bnexp compare {' '.join(studies[:3])}" if studies and not dry else ""
-    return f"{'Nothing is written. ' if dry else ''}Runs: {', '.join(parts)}.{following}"
+    studies = {run.study for run in done.runs if run.action is not Action.own}
+    following = f" Compare them: bnexp compare {studies.pop()}" if len(studies) == 1 else " See them: bnexp runs"
+    return f"{'Nothing is written. ' if dry else ''}Runs: {', '.join(parts)}.{'' if dry or not done.runs else following}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bnexp.config.options import Statistics
 from bnexp.config.schema import ConfigError, RunConfig
+from bnexp.terminal import visible_line
 from bnexp.tracking.reading import DamagedRecord, as_type
 from bnexp.tracking.records import CONFIG, FAILURE, SUMMARY, WEIGHTS, RecordedRun
 from bnexp.tracking.store import Store
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from bnexp.run.predict import Images, Predicted, Predictor
 
+NO_NETWORK = "it has metrics and settings, but no weights, so that it cannot predict"
 OUTPUT = re.compile(r"fc(\d{1,3})\.weight")  # of linear layers; the last one is the output layer
 
 
@@ -37,6 +39,7 @@ class TrainedRun(RecordedRun):
         Raises:
             FileNotFoundError: the run has no weights.
             DamagedRecord: a file of the run cannot be used.
+            ConfigError: the run was imported, so that it has neither weights nor a configuration of ours.
         """
         module = self._module()
         if self._typed_config.norm.statistics is Statistics.precise:
@@ -76,12 +79,17 @@ class TrainedRun(RecordedRun):
         """The network ready to be asked about images, many times. Raises as ``predict``."""
         from bnexp.run.predict import Predictor
 
+        self._refuse_imported()
         if not (self.path / WEIGHTS).exists():
-            raise ConfigError(
-                f"the run {self.run_id} cannot predict: {self.path / WEIGHTS} is not there. Runs that were imported have no "
-                "weights."
-            )
+            raise ConfigError(f"the run {self.run_id} cannot predict: {self.path / WEIGHTS} is not there.")
         return Predictor(self, self._module(), self._typed_config)
+
+    def _refuse_imported(self) -> None:
+        """Raise ConfigError if another tool recorded the run, because then it has neither weights nor a configuration of ours."""
+        if self.summary.source is not None:
+            raise ConfigError(
+                visible_line(f"the run {self.run_id} was imported from {self.summary.source.path}: {NO_NETWORK}.")
+            )
 
     @property
     def _typed_config(self) -> RunConfig:
@@ -95,6 +103,7 @@ class TrainedRun(RecordedRun):
         from bnexp.model.export import plain_module
         from bnexp.model.networks import build_network
 
+        self._refuse_imported()
         config = self._typed_config
         weights = self.weights()
         outputs = {int(found[1]): value for name, value in weights.items() if (found := OUTPUT.fullmatch(name))}

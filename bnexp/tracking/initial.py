@@ -59,6 +59,8 @@ def starting_run(run_id: str, store: Store) -> RecordedRun:
         why = f"failed ({run.failure})" if run.failure else "has not finished"
         why = f"has a damaged record ({run.damage})" if run.damage else why
         raise ConfigError(f"{KEY}={run_id} names a run that {why}; train it first, or start from another.")
+    if run.summary.source is not None:
+        raise ConfigError(f"{KEY}={run_id} names an imported run, which has no weights; start from one that bnexp trained.")
     if run.summary.status != "finished":
         raise ConfigError(f"{KEY}={run_id} names a run that {run.summary.status}; start from another.")
     return run

@@ -61,7 +61,7 @@ def read_events(folder: Path, files: Sequence[Path], root: Path) -> ForeignRun:
     Args:
         folder: the folder.
         files: its event files, and those of the subfolders in which torch's ``add_hparams`` writes.
-        root: the folder of all runs; the run's name is the path of its folder in it.
+        root: the folder that all runs are in, as an absolute path; the run's name is the path of its folder in it.
 
     Raises:
         DamagedRecord: no file has a scalar or hyperparameter.
@@ -82,12 +82,13 @@ def read_events(folder: Path, files: Sequence[Path], root: Path) -> ForeignRun:
         raise DamagedRecord(folder, problems[0] if problems else "its event files have neither scalars nor hyperparameters")
     first = min((path for path in files if path.parent == folder), default=files[0], key=lambda path: path.name)
     history = [{"step": float(step)} | run.rows[step] for step in sorted(run.rows)]
-    name = folder.relative_to(root).as_posix() if folder != root else folder.name
+    whole = folder.absolute()
+    name = whole.relative_to(root).as_posix() if whole != root else whole.name
     return ForeignRun(
         tool="tensorboard",
         path=folder,
-        id=f"{folder.name}/{first.name}",
-        project=(root if folder != root else folder.absolute().parent).name or "tensorboard",
+        id=f"{whole.name}/{first.name}",
+        project=root.name or "tensorboard",
         name=name,
         group=run.group,
         state=run.state,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,13 +28,13 @@ class Place:
     Args:
         tool: which tool.
         path: the file or folder.
-        root: the folder that all runs are in.
-        files: TensorBoard's event files.
+        root: only of TensorBoard: the folder that all runs are in.
+        files: only of TensorBoard: the event files.
     """
 
     tool: Tool
     path: Path
-    root: Path
+    root: Path = Path()
     files: list[Path] = field(default_factory=list)
 
 
@@ -52,8 +52,7 @@ def find_places(path: Path) -> list[Place]:
         raise ConfigError(
             visible_line(f"{path} does not exist; give a file or folder of W&B, MLflow, TensorBoard, or a CSV file.")
         )
-    root = path.parent if (path / META).exists() and _is_mlflow_run(path) else path
-    found = [*_in_folders(path, root)]
+    found = list(_in_folders(path))
     if not found:
         tables = sorted(path.glob("*.csv"))
         hint = f" Its CSV files are taken if they are named: bnexp import {tables[0]}." if tables else ""
@@ -65,13 +64,13 @@ def find_places(path: Path) -> list[Place]:
 
 def _of_file(path: Path) -> Place:
     if path.suffix == ".wandb":
-        return Place("wandb", path, path.parent)
+        return Place("wandb", path)
     if path.suffix.lower() in (".csv", ".tsv"):
-        return Place("csv", path, path.parent)
+        return Place("csv", path)
     if EVENTS.search(path.name):
-        return Place("tensorboard", path.parent, path.parent, [path])
+        return Place("tensorboard", path.parent, _common([path.parent]), [path])
     if path.name == META and _is_mlflow_run(path.parent):
-        return Place("mlflow", path.parent, path.parent.parent)
+        return Place("mlflow", path.parent)
     raise ConfigError(
         visible_line(
             f"{path} is none of the files that can be imported: *.wandb, *.csv, *.tsv, events.out.tfevents.*, or meta.yaml."
@@ -79,7 +78,7 @@ def _of_file(path: Path) -> Place:
     )
 
 
-def _in_folders(path: Path, root: Path) -> Iterator[Place]:
+def _in_folders(path: Path) -> Iterator[Place]:
     events: dict[Path, list[Path]] = {}
     for count, (parent, folders, names) in enumerate(os.walk(path)):
         folder = Path(parent)
@@ -87,9 +86,9 @@ def _in_folders(path: Path, root: Path) -> Iterator[Place]:
             raise ConfigError(visible_line(f"{path} has more than {MOST_FOLDERS:,} folders; import them in parts."))
         folders.sort()
         logs = sorted(name for name in names if name.endswith(".wandb"))
-        yield from (Place("wandb", folder / name, root) for name in logs)
+        yield from (Place("wandb", folder / name) for name in logs)
         if META in names and _is_mlflow_run(folder):
-            yield Place("mlflow", folder, root)
+            yield Place("mlflow", folder)
             logs = names
         if logs or len(folder.parts) - len(path.parts) >= DEEPEST:  # what lies deeper belongs to that run
             folders.clear()
@@ -97,7 +96,15 @@ def _in_folders(path: Path, root: Path) -> Iterator[Place]:
         if files := sorted(name for name in names if EVENTS.search(name)):
             belongs = HPARAMS_FOLDER.fullmatch(folder.name) and folder.parent in events
             events.setdefault(folder.parent if belongs else folder, []).extend(folder / name for name in files)
-    yield from (Place("tensorboard", folder, root, files) for folder, files in events.items())
+    home = _common(list(events))
+    yield from (Place("tensorboard", folder, home, files) for folder, files in events.items())
+
+
+def _common(folders: Sequence[Path]) -> Path:
+    """The folder that all these are in; of a single one, its parent."""
+    if len(folders) == 1:
+        return folders[0].absolute().parent
+    return Path(os.path.commonpath([folder.absolute() for folder in folders])) if folders else Path()
 
 
 def _is_mlflow_run(folder: Path) -> bool:

@@ -51,7 +51,8 @@ class Imported:
         seed: its seed; None: not known.
         status: how it ended.
         name: what the tool calls it.
-        settings: their number.
+        seed_key: the setting that is the seed; empty if none is.
+        settings: the names of the others.
         metrics: their names.
         path: its folder.
         notes: sentences on what could not be read.
@@ -65,7 +66,8 @@ class Imported:
     seed: int | None
     status: str
     name: str
-    settings: int
+    seed_key: str
+    settings: list[str]
     metrics: list[str]
     path: Path
     notes: list[str] = field(default_factory=list)
@@ -115,12 +117,14 @@ class Recorder:
         return _imported(run, names, action, study, path)
 
     def _own(self, run: ForeignRun) -> Imported | None:
-        """What is said of a run of our own that another tool has a copy of; None if it is no such run, or not recorded."""
+        """What is said of a run or study of our own, of which W&B has a copy; None if it is none, or not recorded here."""
+        if run.tool == "wandb" and run.job_type == "study" and {"question", "verdict"} <= run.config.keys():
+            return Imported(run.id, Action.own, run.tool, run.group, "study", None, run.status, run.name, "", [], [], run.path)
         if not OWN_ID.fullmatch(run.id) or not (record := self._find(run.id)) or not record.finished:
             return None
         summary = record.summary
         facts = summary.study, summary.arm, summary.seed, summary.status, run.name
-        return Imported(run.id, Action.own, run.tool, *facts, len(record.settings), list(summary.metrics), record.path)
+        return Imported(run.id, Action.own, run.tool, *facts, "seed", [], list(summary.metrics), record.path)
 
     def _find(self, run_id: str) -> RecordedRun | None:
         """The record of a run; the store is listed once."""
@@ -237,5 +241,5 @@ def _refuse_another(run: ForeignRun, old: Source, record: RecordedRun) -> None:
 
 
 def _imported(run: ForeignRun, names: Names, action: Action, study: str, path: Path) -> Imported:
-    facts = names.arm, names.seed, run.status, clean(run.name)
-    return Imported(run.run_id, action, run.tool, study, *facts, len(names.settings), list(names.metrics), path, run.notes)
+    facts = names.arm, names.seed, run.status, clean(run.name), names.seed_key
+    return Imported(run.run_id, action, run.tool, study, *facts, list(names.settings), list(names.metrics), path, run.notes)

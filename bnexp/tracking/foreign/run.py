@@ -96,6 +96,7 @@ class Names:
         metrics: name -> last value.
         renamed: metric name -> the name that it has in ``metrics``.
         seed: None if it is not known.
+        seed_key: the setting that the seed was; empty if none was.
         arm: what the run is called in comparisons.
     """
 
@@ -103,6 +104,7 @@ class Names:
     metrics: dict[str, float]
     renamed: dict[str, str]
     seed: int | None
+    seed_key: str
     arm: str
 
 
@@ -113,7 +115,7 @@ def resolve(run: ForeignRun) -> Names:
     ours with another type, gets the prefix ``config.``. A metric that has the name of a fact or of a setting gets ``metric.``.
     """
     flat = flattened(run.config)
-    seed_key = next((key for key in seed_keys(flat, run.seed_key) if as_seed(flat[key]) is not None), None)
+    seed_key = next((key for key in seed_keys(flat, run.seed_key) if as_seed(flat[key]) is not None), "")
     seed = as_seed(flat.pop(seed_key)) if seed_key else None
     if seed is None and run.seed_key is None and (found := _IN_NAME.search(run.name)):
         seed = int(found[1])
@@ -134,7 +136,7 @@ def resolve(run: ForeignRun) -> Names:
         used.add(key)
         renamed[name] = key
     metrics = {renamed.get(name, name): number(value) for name, value in run.metrics.items()}
-    return Names(settings, metrics, renamed, seed, _arm(run, seed))
+    return Names(settings, metrics, renamed, seed, seed_key, _arm(run, seed))
 
 
 def flattened(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -138,16 +138,20 @@ class _Log:
         if about is None or not about.run_id:
             raise DamagedRecord(self.path, self.problem or "it names no run")
         self._config.pop("_wandb", None)  # what W&B notes of itself
+        project, group = about.project or "uncategorized", about.run_group
+        if self._config.get("run_id") == about.run_id:  # bnexp recorded it, see ``tracking.wandb.run_config``
+            own = [self._config.pop(name, "") for name in ("run_id", "study_id", "study", "arm")]
+            project, group = str(own[2]) or project, str(own[3]) or group
         state = {None: "crashed", 0: "finished"}.get(self._exit, "failed")
         started = about.start_time.seconds + about.start_time.nanos / 1e9
         return ForeignRun(
             tool="wandb",
             path=self.path,
             id=about.run_id,
-            project=about.project or "uncategorized",
+            project=project,
             unique=_is_random(about.run_id),
             name=about.display_name,
-            group=about.run_group,
+            group=group,
             job_type=about.job_type,
             tags=list(about.tags),
             state=state,
@@ -183,7 +187,9 @@ class _Log:
         for row in self._history:
             last |= row
         last.pop("step", None)
-        return dict(sorted((last | _numbers(self._summary)).items()))  # W&B writes them in any order
+        last |= _numbers(self._summary)
+        repeated = [name for name in last if name.endswith(".last") and last[name] == last.get(name.removesuffix(".last"))]
+        return {name: last[name] for name in sorted(last) if name not in repeated}  # W&B writes them in any order
 
 
 def _items(items: Iterable[Any]) -> Iterator[tuple[tuple[str, ...], str]]:
