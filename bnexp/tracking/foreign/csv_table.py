@@ -153,7 +153,10 @@ def _table(path: Path) -> pl.DataFrame:
             path, f"it is no table with a line of names and equally long rows ({str(error).splitlines()[0]})"
         ) from error
     table = table.rename({name: name.strip() for name in table.columns if name.strip() not in table.columns})
-    return table.filter(~pl.all_horizontal(pl.all().is_null()))
+    table = table.filter(~pl.all_horizontal(pl.all().is_null()))
+    if table.is_empty():
+        raise DamagedRecord(path, "it has no rows")
+    return table
 
 
 def _roles(path: Path, table: pl.DataFrame, chosen: Columns) -> _Roles:

@@ -142,17 +142,15 @@ def resolve(run: ForeignRun) -> Names:
 def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration as ``{dotted key: plain value}``. A list of plain values stays a list; others become JSON text."""
     flat: dict[str, Any] = {}
-    todo: list[tuple[str, Any]] = [("", config)]
+    todo = [(clean(str(name)), value) for name, value in reversed(list(config.items()))]
     while todo:
         key, value = todo.pop()
         if isinstance(value, Mapping) and value and key.count(".") < LONGEST_NAME:
-            todo += [
-                (f"{key}.{clean(str(name))}" if key else clean(str(name)), item) for name, item in reversed(list(value.items()))
-            ]
-        elif key:
-            while key in flat:
-                key = f"config.{key}"
-            flat[key] = plain_value(value)
+            todo += [(f"{key}.{clean(str(name))}", item) for name, item in reversed(list(value.items()))]
+            continue
+        while key in flat:
+            key = f"config.{key}"
+        flat[key] = plain_value(value)
     return flat
 
 
