@@ -9,6 +9,7 @@ from bnexp.run.runner import RunError as RunError
 from bnexp.run.study import Listener as Listener
 from bnexp.run.study import run_study as run_study
 from bnexp.run.train import train as train
+from bnexp.tracking.foreign.importing import import_runs as import_runs
 
 __version__: str
 __all__: list[str]

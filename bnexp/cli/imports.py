@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bnexp.cli.output import SOME_FAILED, CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_rows, sentence
+from bnexp.cli.output import SOME_FAILED, CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_rows, sentence, stderr
 from bnexp.terminal import visible_line
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ MOST_PROBLEMS = 20  # that are printed
 
 def import_(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Files or folders of W&B, MLflow or TensorBoard, and CSV files.")
+        list[Path], typer.Argument(metavar="PATH", help="Files or folders of W&B, MLflow or TensorBoard, and CSV files.")
     ],
     study: Annotated[
         str | None,
@@ -48,25 +48,44 @@ def import_(
 ) -> None:
     """Take runs of other tools into the local store: bnexp runs, show and compare read them like our own.
 
-    Importing again adds nothing twice: runs that have grown are updated. Names and numbers stay as they are.
+    W&B: offline runs of any project: a folder wandb, or a file run-ID.wandb.
 
-    - W&B: offline runs of any project: a folder wandb, one run in it, or its file run-ID.wandb.
+    MLflow: a file store mlruns, an experiment or a run in it.
 
-    - MLflow: its file store mlruns, one experiment or one run.
+    TensorBoard: a folder; each folder in it with event files is a run.
 
-    - TensorBoard: a folder with events.out.tfevents files; each folder with such files is a run.
+    CSV, one row for each run: such as norm,lr,seed,test_accuracy.
 
-    - CSV: one row for each run, such as norm,lr,seed,test_accuracy; or one row for each epoch: the same with a column epoch or
-    step, and a column run unless settings and seed tell the runs apart. Columns of numbers that sound like a metric (accuracy,
-    val_loss, f1, ...) are metrics, the others are settings. With --dry-run you see what is taken for what.
+    CSV, one row for each epoch: it has a column epoch or step, too.
+    Which rows are a run tells a column run, or else settings and seed.
+
+    Columns of numbers that sound like a metric (accuracy, val_loss, f1, ...)
+    are metrics. All others are settings. --dry-run shows what is taken for what.
+
+    Nothing is added twice; a run that has grown is updated. Names and numbers
+    stay as they are, but config. or metric. is put before a name that bnexp
+    uses for something else.
 
     Example: bnexp import wandb/ results.csv --study baseline
     """
+    from rich.progress import Progress
+
     from bnexp.tracking.foreign.importing import import_runs
 
     format = pick_format(json, csv, md)
     names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
-    done = import_runs(paths, study=study, metrics=names, seed=seed, run=run, dry_run=dry_run)
+    console = stderr()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("importing", total=None)
+        done = import_runs(
+            paths,
+            study=study,
+            metrics=names,
+            seed=seed,
+            run=run,
+            dry_run=dry_run,
+            progress=lambda number, total: bar.update(task, completed=number, total=total),
+        )
     if format is Format.table:
         print_rows(_by_study(done), format, right=("runs", "new", "updated", "unchanged", "own", "seeds"))
         for line in _taken_for(done):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,6 +48,7 @@ def import_runs(
     run: str | None = None,
     dry_run: bool = False,
     runs_dir: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Import:
     """Take runs that W&B, MLflow, TensorBoard or a CSV file hold into the local store.
 
@@ -63,6 +64,7 @@ def import_runs(
         run: column of CSV files that names the run; None: by its name.
         dry_run: whether to write nothing, and only tell what would be done.
         runs_dir: the directory of the records; None for ``BNEXP_RUNS_DIR``, else ``./runs``.
+        progress: called after each file or folder of a run, with the number of those that are done and of all; None: nothing.
 
     Raises:
         ConfigError: a path holds no runs, or a column is not there.
@@ -74,18 +76,18 @@ def import_runs(
         check_name(study, "--study")
         if re.match("study-|book-", study):
             raise ConfigError(f"--study {study} is not possible: names that begin so are folders of bnexp's own.")
-    places = [place for path in dict.fromkeys(map(Path, paths)) for place in find_places(path)]
+    places = list(_unique(place for path in map(Path, paths) for place in find_places(path)))
     if (metrics or run) and not any(place.tool == "csv" for place in places):
         raise ConfigError("--metrics and --run tell the columns of a CSV file, and none is among the paths.")
     recorder = Recorder(Store(Path(runs_dir) if runs_dir is not None else None), study, dry_run)
+    columns = Columns(tuple(metrics), seed, run)
     done: list[Imported] = []
     problems: list[str] = []
     lost = 0
-    columns = Columns(tuple(metrics), seed, run)
-    for place in _unique(places):
+    for number, place in enumerate(places, 1):
         try:
             found = _read(place, columns)
-        except (ConfigError, FileNotFoundError, OSError) as error:
+        except (ConfigError, OSError) as error:
             if len(places) == 1:
                 raise
             problems.append(str(error) if isinstance(error, ConfigError) else visible_line(f"{place.path}: {error}."))
@@ -98,6 +100,8 @@ def import_runs(
             except ConfigError as error:
                 problems.append(str(error))
                 lost += 1
+        if progress:
+            progress(number, len(places))
     return Import(done, problems, lost)
 
 
