@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence, Set
 from typing import Any
 
 import polars as pl
@@ -50,6 +51,27 @@ def setting_columns(runs: pl.DataFrame) -> list[str]:
     """
     others = {*FACTS, *SOURCE_FACTS, *metric_columns(runs)}
     return [name for name in runs.columns if name not in others]
+
+
+def apart(settings: Sequence[dict[str, Any]], metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The settings of some runs, with ``config.`` before those that other runs have a metric of the same name as.
+
+    Only imported runs have such names: ``loss`` may be a setting in one project, and a metric in another.
+
+    Args:
+        settings: key -> value, for each run.
+        metrics: name -> value, for each run.
+    """
+    names = set().union(*metrics)
+    if names.isdisjoint(set().union(*settings)):
+        return list(settings)
+    return [{_free(name, names | row.keys()) if name in names else name: row[name] for name in row} for row in settings]
+
+
+def _free(name: str, taken: Set[str]) -> str:
+    while name in taken:
+        name = f"config.{name}"
+    return name
 
 
 def _is_own_metric(name: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnexp.comparison.columns import FACTS, OWN, source_columns
+from bnexp.comparison.columns import FACTS, OWN, SOURCE_FACTS, apart, source_columns
 from bnexp.comparison.result import Outcome, Status, StudyResult
 from bnexp.comparison.verdict import analyse
 from bnexp.config.keys import ALWAYS_NAMED, did_you_mean, schema_keys
@@ -65,7 +65,7 @@ def load_runs(runs_dir: str | Path | None = None) -> pl.DataFrame:
         facts.append(_facts(run))
         settings.append(own)
         metrics.append(dict(run.summary.metrics))
-    parts = [pl.DataFrame(rows, infer_schema_length=None, strict=False) for rows in (facts, settings, metrics)]
+    parts = [pl.DataFrame(rows, infer_schema_length=None, strict=False) for rows in (facts, apart(settings, metrics), metrics)]
     return pl.concat(parts, how="horizontal") if facts else pl.DataFrame(schema=dict.fromkeys(FACTS, pl.String))
 
 
@@ -94,8 +94,9 @@ def _settings(run: RecordedRun) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DamagedRecord(run.path / CONFIG, "it is not there") from error
     own = {name: value for name, value in settings.items() if name != "seed" and not name.startswith("study.")}
-    taken = {*FACTS, *own, *(info.name for info in schema_keys())}
-    if twice := [*(name for name in own if name in FACTS), *(name for name in run.summary.metrics if name in taken)]:
+    facts = {*FACTS, *SOURCE_FACTS}
+    taken = {*facts, *own, *(info.name for info in schema_keys())}
+    if twice := [*(name for name in own if name in facts), *(name for name in run.summary.metrics if name in taken)]:
         raise DamagedRecord(run.path, f"{twice[0]} stands for two things in it")
     plain = {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in own.items()}
     return plain | {"study.levels": levels_text(run.summary.levels)}

@@ -65,6 +65,16 @@ def test_an_imported_run_stands_beside_our_own_and_its_columns_tell_what_they_ar
     assert metric_columns(runs.filter(pl.col("source") == "bnexp")) == ["test/accuracy"]
 
 
+def test_a_setting_of_one_import_and_a_metric_of_another_get_two_columns(tmp_path: Path) -> None:
+    foreign = {"source": {"tool": "csv", "path": "x.csv", "id": "1"}, "levels": {}}
+    record(tmp_path, "csv-1", {"loss": "ce", "config.loss": 1}, **foreign, metrics={"acc": 1.0})
+    record(tmp_path, "csv-2", {"acc": 2}, **foreign, metrics={"loss": 0.5})
+    runs = load_runs(tmp_path)
+    assert runs.select("config.config.loss", "config.loss", "config.acc").rows() == [("ce", 1, None), (None, None, 2)]
+    assert runs.select("acc", "loss").rows() == [(1.0, None), (None, 0.5)]
+    assert metric_columns(runs) == ["acc", "loss"]
+
+
 def test_what_only_the_last_of_many_runs_has_is_kept(tmp_path: Path) -> None:
     for number in range(109):
         record(tmp_path, f"r{number:03}", {"norm": {"eps": 1}})

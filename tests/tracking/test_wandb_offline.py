@@ -16,11 +16,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import wandb
 from PIL import Image
 
+from bnexp.comparison.frame import load_runs
 from bnexp.config.options import WandbMode
 from bnexp.config.schema import WandbConfig
 from bnexp.metrics import Int64, StepMetrics
+from bnexp.tracking.foreign.importing import import_runs
+from bnexp.tracking.store import Store, StoreSink
 from bnexp.tracking.tables import confusion_matrix, disagreements, prediction_frame, sample_images
 from bnexp.tracking.wandb import WandbSink
 from bnexp.tracking.wandb_session import WandbSession, key_configured
@@ -346,6 +350,7 @@ def test_disabled_does_nothing_and_does_not_import_wandb(wandb_home: Path, by_va
 import os, sys
 if {by_variable}: os.environ["WANDB_MODE"] = "disabled"
 from bnexp.config.schema import WandbConfig
+from bnexp.comparison.frame import load_runs
 from bnexp.config.options import WandbMode
 from tests.tracking.test_wandb_offline import make_sink
 from tests.tracking.records import make_spec, play
@@ -392,6 +397,24 @@ def test_a_study_is_one_more_run(wandb_home: Path) -> None:
     assert set(shown["prediction none"]) <= set(CLASSES)
     assert (run.summary["figures/loss"]["_type"], run.summary["figures/accuracy"]["_type"]) == ("html-file", "image-file")
     assert session.messages[-1].startswith("W&B: 1 run is recorded offline")
+
+
+def test_an_import_recognises_our_own_runs_and_takes_those_of_others(wandb_home: Path, tmp_path: Path) -> None:
+    """Somebody sends the folder ``wandb`` of a study, of which one run is recorded here."""
+    specs = [make_spec(seed) for seed in range(2)]
+    play(make_sink(num_predictions=0), specs[:1])
+    play(make_sink(num_predictions=0), specs[1:], diverged_at=3)
+    store = Store(tmp_path / "runs")
+    play(StoreSink(store), specs[:1])
+    wandb.teardown()
+    done = import_runs([wandb_home], runs_dir=store.root)
+    assert {run.run: str(run.action) for run in done.runs if run.action != "new"} == {specs[0].run_id: "own"}
+    own, theirs = load_runs(store.root).sort("seed").to_dicts()
+    assert (own["run"], own["source"], theirs["source"]) == (specs[0].run_id, "bnexp", "wandb")
+    same = ("study", "arm", "norm.kind", "optim.lr")
+    assert [own[name] for name in same] == [theirs[name] for name in same] == ["demo", "batch", "batch", own["optim.lr"]]
+    assert (theirs["status"], theirs["seed"], theirs["test/accuracy"]) == ("diverged", 1, 0.8)
+    assert set(store.finished([spec.run_id for spec in specs])) == {specs[0].run_id}  # what is imported never counts as trained
 
 
 def test_a_study_without_its_images_is_logged_without_pictures(wandb_home: Path) -> None:

@@ -174,13 +174,14 @@ class _Events:
         if event.wall_time > 0 and math.isfinite(event.wall_time) and event.HasField("summary"):
             self.first, self.last = min(self.first, event.wall_time), max(self.last, event.wall_time)
         for value in event.summary.value:
+            tag = _text(value.tag)
             if value.metadata.plugin_data.plugin_name == PLUGIN:
                 self._take_hparams(value.metadata.plugin_data.content)
             elif (found := _scalar(value)) is not None:
                 self._num_values += 1
                 if self._num_values > MOST_VALUES:
                     raise _Damage(f"it has more than {MOST_VALUES:,} values")
-                self.rows.setdefault(event.step, {})["metric.step" if value.tag == "step" else value.tag] = found
+                self.rows.setdefault(event.step, {})["metric.step" if tag == "step" else tag] = found
 
     def _take_hparams(self, content: bytes) -> None:
         data = self._parse(self._hparams, content)
@@ -188,9 +189,10 @@ class _Events:
             kind = next((field.name for field, _ in entry.value.ListFields()), None)
             number = entry.value.number_value
             whole = kind == "number_value" and abs(number) < 2**53 and number.is_integer()  # the protocol has no integers
-            self.config[entry.key] = None if kind is None else int(number) if whole else getattr(entry.value, kind)
-        if not HASH.fullmatch(data.start.group_name):  # by default it is one of all hyperparameters
-            self.group = data.start.group_name or self.group
+            value: Any = None if kind is None else int(number) if whole else getattr(entry.value, kind)
+            self.config[_text(entry.key)] = _text(value) if kind == "string_value" else value
+        if not HASH.fullmatch(group := _text(data.start.group_name)):  # by default it is one of all hyperparameters
+            self.group = group or self.group
         self.state = STATES.get(data.end.status, self.state)
 
     @staticmethod
@@ -201,6 +203,11 @@ class _Events:
             return message.FromString(content)
         except DecodeError as error:
             raise _Damage("a record in it is no event") from error
+
+
+def _text(value: str | bytes) -> str:
+    """Text of the protocol, which gives bytes if it is not Unicode."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _scalar(value: Any) -> float | None:

@@ -85,7 +85,7 @@ def _in_folders(path: Path) -> Iterator[Place]:
         if count >= MOST_FOLDERS:
             raise ConfigError(visible_line(f"{path} has more than {MOST_FOLDERS:,} folders; import them in parts."))
         folders.sort()
-        logs = sorted(name for name in names if name.endswith(".wandb"))
+        logs = sorted(name for name in names if name.endswith(".wandb") and (folder / name).is_file())
         yield from (Place("wandb", folder / name) for name in logs)
         if META in names and _is_mlflow_run(folder):
             yield Place("mlflow", folder)
@@ -93,7 +93,7 @@ def _in_folders(path: Path) -> Iterator[Place]:
         if logs or len(folder.parts) - len(path.parts) >= DEEPEST:  # what lies deeper belongs to that run
             folders.clear()
             continue
-        if files := sorted(name for name in names if EVENTS.search(name)):
+        if files := sorted(name for name in names if EVENTS.search(name) and (folder / name).is_file()):
             belongs = HPARAMS_FOLDER.fullmatch(folder.name) and folder.parent in events
             events.setdefault(folder.parent if belongs else folder, []).extend(folder / name for name in files)
     home = _common(list(events))

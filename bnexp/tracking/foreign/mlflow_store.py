@@ -31,7 +31,7 @@ def read_mlflow(folder: Path) -> ForeignRun:
     if meta.get("lifecycle_stage") == "deleted":
         raise DamagedRecord(folder, "the run was deleted in MLflow")
     tags = {name: read_text(path, MOST_TEXT) for name, path in _files(folder / "tags")}
-    state = STATES.get(meta.get("status"), str(meta.get("status", "")))  # type: ignore[arg-type]
+    state = next((word for number, word in STATES.items() if meta.get("status") == number), str(meta.get("status", "")))
     start, end = (_seconds(meta.get(name)) for name in ("start_time", "end_time"))
     notes: list[str] = []
     rows = _history(folder / "metrics", notes)

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from bnexp.tracking.foreign.run import ForeignRun, as_number
 from bnexp.tracking.reading import MIB, DamagedRecord
@@ -21,7 +21,7 @@ from bnexp.tracking.reading import MIB, DamagedRecord
 BLOCK, HEADER = 32768, 7
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 MOST_RECORD = 64 * MIB  # the largest record that is read, bytes; larger ones are tables of W&B, not metrics
-MOST_ROWS = 2_000_000
+MOST_VALUES = 5_000_000  # of a run's history
 
 _CRCS = {kind: zlib.crc32(bytes([kind])) for kind in (FULL, FIRST, MIDDLE, LAST)}
 
@@ -113,6 +113,7 @@ class _Log:
         self._config: dict[str, Any] = {}
         self._summary: dict[tuple[str, ...], Any] = {}
         self._history: list[dict[str, float]] = []
+        self._num_values = 0
         self._exit: int | None = None
         self._runtime = self._ended = math.nan
 
@@ -138,11 +139,14 @@ class _Log:
         if about is None or not about.run_id:
             raise DamagedRecord(self.path, self.problem or "it names no run")
         self._config.pop("_wandb", None)  # what W&B notes of itself
+        state = {None: "crashed", 0: "finished"}.get(self._exit, "failed")
+        status: Literal["finished", "diverged", "failed"] = "finished" if state == "finished" else "failed"
         project, group = about.project or "uncategorized", about.run_group
         if self._config.get("run_id") == about.run_id:  # bnexp recorded it, see ``tracking.wandb.run_config``
             own = [self._config.pop(name, "") for name in ("run_id", "study_id", "study", "arm")]
             project, group = str(own[2]) or project, str(own[3]) or group
-        state = {None: "crashed", 0: "finished"}.get(self._exit, "failed")
+            if _parsed(self._summary.get(("status",), "")) == "diverged":
+                status = "diverged"
         started = about.start_time.seconds + about.start_time.nanos / 1e9
         return ForeignRun(
             tool="wandb",
@@ -155,7 +159,7 @@ class _Log:
             job_type=about.job_type,
             tags=list(about.tags),
             state=state,
-            status="finished" if state == "finished" else "failed",
+            status=status,
             config=self._config,
             metrics=self._last_values(),
             history=self._history,
@@ -165,19 +169,20 @@ class _Log:
         )
 
     def _take_history(self, history: Any) -> None:
-        if len(self._history) >= MOST_ROWS:
-            raise _CutOff(f"it has more than {MOST_ROWS:,} rows")
         values = dict(_items(history.item))
         step = _parsed(values.get(("_step",), "null"))
         row = {"step": float(history.step.num if step is None else as_number(step) or 0)}
         self._history.append(row | _numbers(values))
-        self._runtime = _known(values.get(("_runtime",)), self._runtime)
-        self._ended = _known(values.get(("_timestamp",)), self._ended)
+        self._num_values += len(self._history[-1])
+        if self._num_values > MOST_VALUES:
+            raise _CutOff(f"it has more than {MOST_VALUES:,} values")
+        self._runtime = _later(values.get(("_runtime",)), self._runtime)
+        self._ended = _later(values.get(("_timestamp",)), self._ended)
 
     def _take_summary(self, summary: Any) -> None:
         for path, text in _items(summary.update):
             self._summary[path] = text
-            self._runtime = _known(text, self._runtime) if path in (("_runtime",), ("_wandb", "runtime")) else self._runtime
+            self._runtime = _later(text, self._runtime) if path in (("_runtime",), ("_wandb", "runtime")) else self._runtime
         for item in summary.remove:
             self._summary.pop(tuple(item.nested_key) or (item.key,), None)
 
@@ -231,10 +236,10 @@ def _collect(found: dict[str, float], name: str, value: Any) -> None:
         found[name] = as_float
 
 
-def _known(text: str | None, otherwise: float) -> float:
-    """The finite number in a JSON text, else ``otherwise``."""
+def _later(text: str | None, than: float) -> float:
+    """The time in a JSON text if it is a later one, else ``than``; NaN: not known."""
     value = as_number(_parsed(text or "null"))
-    return value if value is not None and math.isfinite(value) else otherwise
+    return than if value is None or not math.isfinite(value) or value < than else value
 
 
 def _parsed(text: str) -> Any:

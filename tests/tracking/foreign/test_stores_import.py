@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,15 @@ def test_of_event_files_that_are_cut_off_or_damaged_the_beginning_is_read(sample
     assert import_runs([path]).problems == [f"{path}: the checksum of a record is wrong; what is before it was read."]
     path.write_bytes(content)
     assert import_runs([path]).runs[0].action == "updated"
+
+
+def test_a_tag_that_is_no_unicode_is_read(samples: Path, runs: Path) -> None:
+    (path,) = samples.glob("tensorboard/x_seed4/*")
+    content = path.read_bytes()
+    data = content[40 + 12 : 82 - 4].replace(b"loss", b"lo\xff\xfe")  # the second record
+    path.write_bytes(content[: 40 + 12] + data + struct.pack("<I", masked_crc32c(data)))
+    assert import_runs([path]).runs[0].metrics == ["lo\ufffd\ufffd"]
+    assert load_runs()["lo\ufffd\ufffd"].to_list() == [1.0]
 
 
 def test_what_torch_s_add_hparams_writes_into_a_subfolder_belongs_to_its_run(samples: Path, runs: Path) -> None:
