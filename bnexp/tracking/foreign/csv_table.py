@@ -146,17 +146,30 @@ def _table(path: Path) -> pl.DataFrame:
     separator = max(",;\t", key=lambda mark: header.count(mark.encode()))
     if header.count(separator.encode()) >= MOST_COLUMNS or b"\0" in content[: 64 * 1024]:
         raise DamagedRecord(path, "it is no table of runs")
+    comma = separator == ";" and re.search(rb"\d,\d", content) is not None and re.search(rb"\d\.\d", content) is None
+    source = io.BytesIO(content)
     try:
-        table = pl.read_csv(io.BytesIO(content), separator=separator, infer_schema_length=None, null_values=NULLS)
+        table = pl.read_csv(source, separator=separator, infer_schema_length=None, null_values=NULLS, decimal_comma=comma)
     except pl.exceptions.PolarsError as error:
         raise DamagedRecord(
             path, f"it is no table with a line of names and equally long rows ({str(error).splitlines()[0]})"
         ) from error
     table = table.rename({name: name.strip() for name in table.columns if name.strip() not in table.columns})
+    table = table.with_columns(map(_numbers_if_all, table.iter_columns()))
     table = table.filter(~pl.all_horizontal(pl.all().is_null()))
     if table.is_empty():
         raise DamagedRecord(path, "it has no rows")
     return table
+
+
+def _numbers_if_all(column: pl.Series) -> pl.Series:
+    """A column of texts as numbers if all are: polars takes ``nan`` and numbers with spaces for text."""
+    import polars as pl
+
+    if column.dtype != pl.String:
+        return column
+    numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
+    return numbers if numbers.null_count() == column.null_count() < len(column) else column
 
 
 def _roles(path: Path, table: pl.DataFrame, chosen: Columns) -> _Roles:

@@ -50,7 +50,7 @@ def find_places(path: Path) -> list[Place]:
         return [_of_file(path)]
     if not path.is_dir():
         raise ConfigError(
-            visible_line(f"{path} does not exist; give a file or folder of W&B, MLflow, TensorBoard, or a CSV file.")
+            visible_line(f"there is no file or folder {path}; give one of W&B, MLflow or TensorBoard, or a CSV file.")
         )
     found = list(_in_folders(path))
     if not found:

@@ -15,6 +15,8 @@ from bnexp.config.schema import ConfigError
 from bnexp.tracking.foreign.csv_table import Columns, read_csv
 from bnexp.tracking.foreign.importing import import_runs
 from bnexp.tracking.records import RecordedRun
+from bnexp.tracking.store import Store, StoreSink
+from tests.tracking.records import make_spec, play
 
 WIDE = """norm,lr,weight_decay,seed,test_accuracy,loss
 batch,0.1,1e-4,0,0.95,0.2
@@ -102,6 +104,20 @@ def test_rows_are_epochs_or_runs(tmp_path: Path, text: str, expected: list[Any])
     assert [(run.config, seed, len(run.history)) for run, seed in zip(found, seeds, strict=True)] == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "metrics"),
+    [
+        ("net,acc\na,nan\nb,-inf\nc, 0.5\nd,1e-3\n", [float("nan"), -float("inf"), 0.5, 1e-3]),
+        ("\ufeffnet;acc\r\na;0,5\r\nb;12\r\n", [0.5, 12]),
+        ("net\tacc\na\tNA\n\nb\t7\n", [None, 7]),
+        ('net,acc\n"a, ""b""\n",7\n', [7]),
+    ],
+)
+def test_numbers_are_read_as_programs_write_them(tmp_path: Path, text: str, metrics: list[float | None]) -> None:
+    found = [run.metrics.get("acc") for run in read(tmp_path / "r.csv", text)]
+    assert found == pytest.approx(metrics, nan_ok=True)
+
+
 def test_the_user_says_what_a_column_is(tmp_path: Path) -> None:
     text = "exp,rep,depth,acc,q\nx,3,18,1,2\ny,4,18,5,6\n"
     first, _ = read(tmp_path / "r.csv", text, metrics=("q", "depth"), seed="rep", run="exp")
@@ -123,6 +139,20 @@ def test_state_time_and_arm_are_facts(tmp_path: Path, runs: Path) -> None:
         ("g", "failed", "crashed", "2026-01-02T03:04:05+0000", 9.0),
         ("g", "finished", "finished", "2026-01-02T03:04:06+0000", None),
     ]
+
+
+def test_a_status_in_words_of_its_own_is_a_setting(tmp_path: Path) -> None:
+    (run, _) = read(tmp_path / "r.csv", "status,acc\nfinished,1\nquick,2\n")
+    assert (run.state, run.status, run.config) == ("", "finished", {"status": "finished"})
+
+
+def test_the_table_of_our_own_runs_adds_nothing(tmp_path: Path, runs: Path) -> None:
+    store = Store()
+    spec = make_spec(3)
+    play(StoreSink(store), [spec])
+    load_runs().write_csv(tmp_path / "runs.csv")
+    assert [(run.run, run.action) for run in import_runs([tmp_path / "runs.csv"]).runs] == [(spec.run_id, "own")]
+    assert len(load_runs()) == 1
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,36 @@ def test_a_tag_that_is_no_unicode_is_read(samples: Path, runs: Path) -> None:
     assert load_runs()["lo\ufffd\ufffd"].to_list() == [1.0]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "content", "expected"),
+    [
+        (1, struct.pack("<f", 0.1), 0.1),
+        (2, struct.pack("<d", 0.1), 0.1),
+        (9, struct.pack("<q", -3), -3),
+        (1, bytes(8), None),
+        (7, b"", None),
+    ],
+)
+def test_scalars_are_tensors_of_one_number_too(
+    tmp_path: Path, runs: Path, dtype: int, content: bytes, expected: float | None
+) -> None:
+    """The bytes of TensorFlow's protocol: event.summary(5).value(1): tag(1), tensor(8): dtype(1), tensor_content(4)."""
+
+    def field(number: int, data: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    tensor = bytes([1 << 3, dtype]) + field(2, b"") + field(4, content)
+    other = field(1, b"other") + bytes([2 << 3 | 5]) + struct.pack("<f", 1)
+    summary = field(1, field(1, b"loss") + field(8, tensor)) + field(1, other)
+    event = bytes([1 << 3 | 1]) + struct.pack("<d", 100.0) + bytes([2 << 3, 7]) + field(5, summary)
+    length = struct.pack("<Q", len(event))
+    record = length + struct.pack("<I", masked_crc32c(length)) + event + struct.pack("<I", masked_crc32c(event))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "events.out.tfevents.100.host").write_bytes(record)
+    (run,) = import_runs([tmp_path / "logs"]).runs
+    assert RecordedRun(run.path).metrics() == [{"step": 7} | ({} if expected is None else {"loss": expected}) | {"other": 1}]
+
+
 def test_what_torch_s_add_hparams_writes_into_a_subfolder_belongs_to_its_run(samples: Path, runs: Path) -> None:
     folder = samples / "tensorboard" / "torch_seed3"
     _, hparams = sorted(folder.iterdir())
@@ -172,7 +202,7 @@ def test_an_imported_run_has_no_network(samples: Path, runs: Path) -> None:
 
 
 def test_what_holds_no_runs_is_refused(tmp_path: Path, runs: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere does not exist"):
+    with pytest.raises(ConfigError, match=r"there is no file or folder .*nowhere; give one of W&B"):
         import_runs([tmp_path / "nowhere"])
     (tmp_path / "a.csv").write_text("acc\n1\n")
     with pytest.raises(
