@@ -211,3 +211,12 @@ def test_ids_that_users_chose_are_told_apart_by_project(tmp_path: Path, runs: Pa
     first, second = import_runs([tmp_path / "one.wandb", tmp_path / "two.wandb"]).runs
     assert first.run != second.run
     assert len(load_runs()) == 2
+
+
+def test_a_run_with_too_many_settings_is_named(tmp_path: Path, runs: Path) -> None:
+    for number in (5_000, 5_001):
+        config = {f"k{k}": k for k in range(number)}
+        write_log(tmp_path / f"{number}.wandb", named_run(config, run_id=f"many{number}"))
+    done = import_runs(sorted(tmp_path.glob("*.wandb")))
+    assert ([run.run for run in done.runs], done.lost) == (["wandb-many5000"], 1)
+    assert done.problems == [f"{tmp_path}/5001.wandb: the run many5001 has more than 5,000 settings or metrics."]
