@@ -85,7 +85,7 @@ class TrainedRun(RecordedRun):
         return Predictor(self, self._module(), self._typed_config)
 
     def _refuse_imported(self) -> None:
-        """Raise ConfigError if another tool recorded the run, because then it has neither weights nor a configuration of ours."""
+        """Raise ConfigError if another tool recorded the run: it has neither weights nor a configuration of ours."""
         if self.summary.source is not None:
             raise ConfigError(
                 visible_line(f"the run {self.run_id} was imported from {self.summary.source.path}: {NO_NETWORK}.")
