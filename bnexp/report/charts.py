@@ -11,23 +11,40 @@ import altair as alt
 import polars as pl
 
 from bnexp.comparison.result import StudyResult
-from bnexp.report import figures
+from bnexp.report import figures, words
+from bnexp.report.axes import Ends
 from bnexp.report.courses import CURVES, summarise
+from bnexp.report.curves import learning_curve, percentiles
 from bnexp.report.factor import Factor, study_factor
 from bnexp.report.predictions import Frames, PredictionSection
-from bnexp.report.reliability import errors, reliability_plot
+from bnexp.report.reliability import errors, overconfidence, reliability_plot
 from bnexp.report.sections import paired_differences
-from bnexp.report.sequence import groups, sequence_plot
+from bnexp.report.sequence import groups, last_bounds, sequence_plot
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart: its id on a page, its name on W&B, and what it shows in words."""
+    """A chart and what it shows in words.
+
+    Args:
+        id: on a page.
+        name: on W&B.
+        chart: what is drawn.
+        description: what it shows, with the numbers.
+        told: level -> description, of a chart that shows one level at a time.
+    """
 
     id: str
     name: str
     chart: alt.LayerChart = field(repr=False)
     description: str
+    told: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def title(self) -> str:
+        """What stands above the chart."""
+        title = self.chart.title
+        return str(title.text if isinstance(title, alt.TitleParams) else title)
 
 
 def curves(summary: pl.DataFrame, metrics: Iterable[str], arms: Sequence[str], level: str) -> list[Figure]:
@@ -41,30 +58,40 @@ def curves(summary: pl.DataFrame, metrics: Iterable[str], arms: Sequence[str], l
     """
     present = set(summary["metric"])
     return [
-        Figure(
+        _by_epoch(
             f"curve-{metric.replace('/', '-')}",
             metric.replace("/", "_"),
-            figures.learning_curve(summary, metric, arms, level),
-            f"{CURVES[metric]} by epoch, a line for each of {', '.join(arms)}.",
+            learning_curve(summary, metric, arms, level),
+            words.courses(summary, metric, CURVES[metric], arms),
+            level,
         )
         for metric in metrics
         if metric in present
     ]
 
 
-def differences(result: StudyResult, arms: Sequence[str]) -> list[Figure]:
-    """The paired differences, one chart per measure, because measures differ in unit."""
+def _by_epoch(id: str, name: str, chart: alt.LayerChart, told: dict[str, str], level: str) -> Figure:
+    return Figure(id, name, chart, told.get(level) or f"{name}: nothing was recorded at {level}.", told)
+
+
+def differences(result: StudyResult, arms: Sequence[str], also: Ends | None = None) -> list[Figure]:
+    """The paired differences, one chart per measure, because measures differ in unit.
+
+    Args:
+        result: the study.
+        arms: all arms of the study, in the order of their colours.
+        also: values that the axis of the first chart covers besides.
+    """
     frame = paired_differences(result)
     order = list(dict.fromkeys(c.measure for c in result.comparisons))
     ordered = sorted(result.comparisons, key=lambda c: order.index(c.measure))
     found = []
-    for k, (measure, group) in enumerate(groupby(ordered, key=lambda c: c.measure)):
+    for k, (_, group) in enumerate(groupby(ordered, key=lambda c: c.measure)):
         comparisons = [c for c in group if math.isfinite(c.difference)]
         if not comparisons:
             continue
-        words = "; ".join(f"{c.arm} minus {c.baseline} {c.level}: {c.difference:+.3g} {c.unit}" for c in comparisons)
-        chart = figures.difference_plot(frame, comparisons, arms)
-        found.append(Figure(f"difference-{k}", "paired_differences", chart, f"Paired differences in {measure}. {words}."))
+        chart = figures.difference_plot(frame, comparisons, arms, also if k == 0 else None)
+        found.append(Figure(f"difference-{k}", "paired_differences", chart, words.differences(comparisons)))
     return found
 
 
@@ -72,26 +99,29 @@ def sequences(result: StudyResult, arms: Sequence[str]) -> list[Figure]:
     """The deciding comparisons as the seeds came, one chart per measure and level."""
     found = []
     for k, comparisons in enumerate(groups(result)):
-        words = "; ".join(f"{c.arm} minus {c.baseline}: {c.difference:+.3g} {c.unit} with {c.n} seeds" for c in comparisons)
-        about = f"{comparisons[0].measure} {comparisons[0].level}".rstrip()
-        description = f"Mean difference in {about} over the number of seeds, with 95 % confidence sequence. {words}."
+        description = words.sequence(comparisons, last_bounds(result, comparisons))
         found.append(Figure(f"sequence-{k}", "confidence_sequence", sequence_plot(result, comparisons, arms), description))
     return found
 
 
-def over_factor(result: StudyResult, factor: Factor | None, arms: Sequence[str]) -> list[Figure]:
-    """The study's metric, or the difference from a baseline, over a factor: one chart per panel; none without a factor."""
+def over_factor(result: StudyResult, factor: Factor | None, arms: Sequence[str], also: Ends | None = None) -> list[Figure]:
+    """The study's metric, or the difference from a baseline, over a factor: one chart per panel; none without a factor.
+
+    Args:
+        result: the study.
+        factor: what is drawn.
+        arms: all arms of the study, in the order of their colours.
+        also: values that the vertical axis covers besides.
+    """
     if factor is None:
         return []
     kind = "advantage" if factor.baseline else "factor"
-    about = f"{result.metric}, difference from {factor.baseline}," if factor.baseline else result.metric
-    series = ", ".join(dict.fromkeys(factor.frame["arm"]))
     return [
         Figure(
             f"{kind}-{k}",
             " ".join([kind, panel]).strip(),
-            figures.factor_plot(factor, panel, arms, result.metric, result.unit),
-            f"{about} over {factor.name}, a series for each of {series}{', ' if panel else ''}{panel}.",
+            figures.factor_plot(factor, panel, arms, result.metric, result.unit, also),
+            words.over_factor(factor, panel, result.metric, result.unit),
         )
         for k, panel in enumerate(factor.panels)
     ]
@@ -112,13 +142,17 @@ def probes(recorded: pl.DataFrame, arms: Sequence[str], level: str) -> list[Figu
     summary = summarise(recorded)
     names = sorted(set(summary["metric"]))
     layers = [name.split("/")[1] for name in names if name.startswith("activations/") and name.endswith("/p50")]
-    drawn = {f"Pre-activations of {layer}": figures.percentiles(summary, layer, arms, level) for layer in layers}
-    whole = [name for name in names if name.count("/") == 1]
-    drawn |= {name: figures.learning_curve(summary, name, arms, level) for name in whole}
-    return [
-        Figure(f"probe-{k}", name, chart, f"{name} by epoch, a line for each of {', '.join(arms)}.")
-        for k, (name, chart) in enumerate(drawn.items())
+    drawn = []
+    for layer in layers:
+        name, median = f"Pre-activations of {layer}", f"activations/{layer}/p50"
+        told = words.courses(summary, median, f"{name}, median", arms)
+        drawn.append((name, percentiles(summary, layer, arms, level), told))
+    drawn += [
+        (name, learning_curve(summary, name, arms, level), words.courses(summary, name, name, arms))
+        for name in names
+        if name.count("/") == 1
     ]
+    return [_by_epoch(f"probe-{k}", name, chart, told, level) for k, (name, chart, told) in enumerate(drawn)]
 
 
 def reliability(frames: Frames, arms: Sequence[str], level: str) -> list[Figure]:
@@ -131,9 +165,7 @@ def reliability(frames: Frames, arms: Sequence[str], level: str) -> list[Figure]
     """
     if not frames:
         return []
-    words = "; ".join(f"{arm}: {100 * ece:.2f} %" for arm, ece in errors(frames).items())
-    about = "Accuracy over confidence in 15 bins, with the diagonal of a network that is as right as it is sure"
-    description = f"{about}{f', at {level}' if level else ''}. Expected calibration error of {words}."
+    description = words.reliability(errors(frames), overconfidence(frames), level)
     return [Figure("reliability", "reliability", reliability_plot(frames, arms), description)]
 
 
@@ -144,7 +176,7 @@ def confusions(section: PredictionSection | None, class_names: Sequence[str]) ->
             f"confusion-{k}",
             arm,
             figures.confusion_heatmap(matrix, class_names, arm),
-            f"Confusion matrix of {arm}: mean counts, true class down, predicted class across.",
+            words.confusion(matrix, class_names, arm),
         )
         for k, (arm, matrix) in enumerate(section.confusions.items() if section else ())
     ]

@@ -5,9 +5,7 @@ Charts with arms have two parameters that a page can set: ``hidden_arms`` (a lis
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -17,102 +15,28 @@ from numpy.typing import NDArray
 
 from bnexp.comparison.result import Comparison
 from bnexp.comparison.text import axis_title, interval, level_unit, quantity
-from bnexp.config.keys import metric_unit
 from bnexp.report import style
-from bnexp.report.courses import CURVES
+from bnexp.report.axes import Ends, Vertical, vertical
 from bnexp.report.factor import Factor
 
 INTERVAL = "95 % interval"
 
 
-def learning_curve(summary: pl.DataFrame, metric: str, arms: Sequence[str], level: str) -> alt.LayerChart:
-    """A recorded metric by epoch: a line for the mean over seeds, a band from the lowest to the highest seed.
-
-    A loss that falls to less than a fifth is on a logarithmic axis.
-
-    Args:
-        summary: of ``courses.summarise``.
-        metric: one of those in ``summary``.
-        arms: all arms of the study, in the order of their colours.
-        level: the level that is shown at first.
-    """
-    frame = summary.filter(pl.col("metric") == metric).drop("metric")
-    least, greatest = style.extent(frame["low"], frame["high"])
-    logarithmic = metric.endswith("loss") and 0 < 5 * least < greatest
-    if metric in CURVES:
-        title = "cross entropy (nats)" if metric.endswith("loss") else "accuracy (%)"
-    else:
-        unit = level_unit(metric, metric_unit(metric))
-        title = f"{metric} ({unit})" if unit else metric
-    return _course(frame, arms, level, CURVES.get(metric, metric), title, ("lowest seed", "highest seed"), logarithmic)
-
-
-def percentiles(summary: pl.DataFrame, layer: str, arms: Sequence[str], level: str) -> alt.LayerChart:
-    """Pre-activations of one layer by epoch: a line for the median, a band from the 15th to the 85th percentile.
-
-    Each is a mean over seeds of ``activations/<layer>/p15``, ``p50``, ``p85``; as Ioffe & Szegedy 2015, figure 1. Arguments as
-    ``learning_curve``.
-    """
-    own = [summary.filter(pl.col("metric") == f"activations/{layer}/{name}") for name in ("p50", "p15", "p85")]
-    keys = ["arm", "level", "epoch"]
-    frame = own[0].select(*keys, "n", "mean")
-    for part, name in zip(own[1:], ("low", "high"), strict=True):
-        frame = frame.join(part.select(*keys, pl.col("mean").alias(name)), on=keys, maintain_order="left")
-    return _course(frame, arms, level, f"Pre-activations of {layer}", "pre-activation", ("15 %", "85 %"), False)
-
-
-def _course(
-    frame: pl.DataFrame,
-    arms: Sequence[str],
-    level: str,
-    name: str,
-    title: str,
-    bounds: tuple[str, str],
-    logarithmic: bool,
+def difference_plot(
+    differences: pl.DataFrame, comparisons: Sequence[Comparison], arms: Sequence[str], also: Ends | None = None
 ) -> alt.LayerChart:
-    """Rows of ``arm level epoch n mean low high`` as lines with bands. ``bounds``: what low and high are."""
-    scale = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=False)
-    hover = alt.selection_point(nearest=True, on="pointerover", fields=["epoch", "arm"], empty=False)
-    axis = alt.Axis(values=style.epoch_ticks(frame["epoch"]), format="d", grid=False)
-    base = alt.Chart(style.data(frame)).encode(alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(nice=False)))
-    base = base.transform_filter("datum.level === level && indexof(hidden_arms, datum.arm) < 0")
-    y = alt.Y("mean:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
-    band = base.mark_area(opacity=0.16).encode(alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q"), style.fill(arms))
-    line = base.mark_line(strokeWidth=2).encode(y, style.stroke(arms), style.dash(arms))
-    points = base.mark_point(filled=True, size=70).encode(
-        y, style.fill(arms), opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=_course_tooltip(title, *bounds)
-    )
-    layers = alt.layer(band, line, points.add_params(hover)).add_params(
-        *style.arm_params(), alt.param(name="level", value=level)
-    )
-    return style.finish(layers, name, 260, symbol="stroke")
-
-
-def _course_tooltip(mean: str, low: str, high: str) -> Any:
-    """What the nearest point shows. The arguments are the titles of its values.
-
-    The pointer meets the Voronoi cell around the point. Vega-Lite 6.4 then reads numbers from the point, but texts like
-    ``arm`` from the cell, which does not have them. Hence an expression.
-    """
-    point = "(datum.datum || datum)"
-    shown = {"arm": f"{point}.arm", "epoch": f"{point}.epoch"}
-    shown |= {title: f"format({point}.{name}, '.4~g')" for title, name in ((mean, "mean"), (low, "low"), (high, "high"))}
-    shown |= {"seeds": f"{point}.n"}
-    return alt.value(alt.ExprRef("{" + ", ".join(f"{json.dumps(title)}: {value}" for title, value in shown.items()) + "}"))
-
-
-def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison], arms: Sequence[str]) -> alt.LayerChart:
     """Paired differences: one dot per seed, mean and 95 % interval, zero and the margin.
 
     Args:
         differences: one row per comparison and seed, of ``sections.paired_differences``.
         comparisons: at least one; all share one measure.
         arms: all arms of the study, in the order of their colours.
+        also: values that the axis covers besides, such as those of a chart beside it.
     """
     first = comparisons[0]
     rows, dots, names = _difference_rows(differences, comparisons)
     band = [{"low": -first.margin, "high": first.margin}] if np.isfinite(first.margin) else []
-    ends = [0.0, *(d["difference"] for d in dots), *(row[key] for row in [*rows, *band] for key in ("low", "high"))]
+    ends = [*difference_ends(comparisons), *(d["difference"] for d in dots), *(also or ())]
     scale = alt.Scale(domain=_padded(style.extent(pl.Series(ends)), 0.06), nice=False, zero=False)
 
     def x(column: str) -> alt.X:
@@ -135,6 +59,12 @@ def difference_plot(differences: pl.DataFrame, comparisons: Sequence[Comparison]
         mean_point.encode(x("mean"), y, fill, shape, tooltip=of_mean),
     )
     return style.finish(layers, f"Paired differences in {first.measure}", 64 * len(rows))
+
+
+def difference_ends(comparisons: Sequence[Comparison]) -> Ends:
+    """The smallest and the largest value that a chart of paired differences shows: 0, margin, intervals and seeds."""
+    values = [0.0, *(value for c in comparisons for value in (c.low, c.high, -c.margin, c.margin, *c.differences))]
+    return style.extent(pl.Series(values, dtype=pl.Float64))
 
 
 def _pair_axis() -> alt.Axis:
@@ -175,11 +105,13 @@ def _difference_rows(
     return rows, dots, list(labels.values())
 
 
-def factor_plot(factor: Factor, panel: str, arms: Sequence[str], metric: str, unit: str) -> alt.LayerChart:
+def factor_plot(
+    factor: Factor, panel: str, arms: Sequence[str], metric: str, unit: str, also: Ends | None = None
+) -> alt.LayerChart:
     """The study's metric over one factor: mean and 95 % interval of each arm.
 
     A numeric factor has lines and bands, others have one interval per level and arm. Differences from a baseline have a rule
-    at zero. An accuracy's axis ends at 0 and 100 %.
+    at zero.
 
     Args:
         factor: the values to draw.
@@ -187,39 +119,39 @@ def factor_plot(factor: Factor, panel: str, arms: Sequence[str], metric: str, un
         arms: all arms of the study, in the order of their colours.
         metric: name of the study's metric.
         unit: unit of the values; accuracies (pp) are drawn in per cent, differences of them in pp.
+        also: values that the vertical axis covers besides, such as those of a chart beside it.
     """
-    shown_unit = unit if factor.baseline else level_unit(metric, unit)
-    limits = (0.0, 100.0) if shown_unit == "%" else (-np.inf, np.inf)
-    zero = [0.0] if factor.baseline else []
-    low, high = _padded(style.extent(*(factor.frame[column] for column in ("mean", "low", "high")), pl.Series(zero)), 0.05)
-    title = f"{'difference in ' if factor.baseline else ''}{metric} ({shown_unit})".removesuffix(" ()")
-    y = _Vertical(title, alt.Scale(domain=[max(limits[0], low), min(limits[1], high)], nice=False, clamp=True))
+    y = _factor_axis(factor, metric, unit, also)
     frame = factor.frame.filter(pl.col("panel") == panel).drop("panel")
     shown = [interval(row["low"], row["high"], unit) or "–" for row in frame.iter_rows(named=True)]
     frame = frame.with_columns(interval=pl.Series(shown, dtype=pl.String))
     layers = (_numeric_layers if factor.numeric else _named_layers)(factor, frame, arms, y)
-    if zero:
+    if factor.baseline:
         rule = alt.Chart(style.data([{"zero": 0.0}])).mark_rule(color=style.QUIET)
         layers.insert(0, rule.encode(y.at("zero")))
     what = f"{metric}, difference from {factor.baseline}," if factor.baseline else metric
     name = f"{what} over {factor.name}" + (f", {panel}" if panel else "")
-    return style.finish(alt.layer(*layers).add_params(*style.arm_params()), name, 300)
+    heading = alt.TitleParams(name, subtitle=y.note) if y.note else name
+    return style.finish(alt.layer(*layers).add_params(*style.arm_params()), heading, 300)
 
 
-@dataclass(frozen=True)
-class _Vertical:
-    """The vertical axis that all layers of a chart share."""
-
-    title: str
-    scale: alt.Scale
-
-    def at(self, column: str) -> alt.Y:
-        return alt.Y(f"{column}:Q", title=self.title, scale=self.scale)
+def factor_ends(factor: Factor) -> Ends:
+    """The smallest and the largest value that charts of a factor show, with their intervals."""
+    zero = pl.Series([0.0] if factor.baseline else [], dtype=pl.Float64)
+    return style.extent(*(factor.frame[column] for column in ("mean", "low", "high")), zero)
 
 
-def _numeric_layers(factor: Factor, frame: pl.DataFrame, arms: Sequence[str], y: _Vertical) -> list[alt.Chart]:
+def _factor_axis(factor: Factor, metric: str, unit: str, also: Ends | None) -> Vertical:
+    shown_unit = unit if factor.baseline else level_unit(metric, unit)
+    title = f"{'difference in ' if factor.baseline else ''}{metric} ({shown_unit})".removesuffix(" ()")
+    own = factor_ends(factor)
+    both = own if also is None else (min(own[0], also[0]), max(own[1], also[1]))
+    return vertical(title, {"": both}, shown_unit)
+
+
+def _numeric_layers(factor: Factor, frame: pl.DataFrame, arms: Sequence[str], y: Vertical) -> list[alt.Chart]:
     """Bands, lines and points over the numbers of a factor."""
-    base = _shown_arms(frame)
+    base = _shown_arms(frame, y)
     axis = alt.Axis(values=sorted(set(frame["x"])), format="~g", grid=False, labelOverlap="greedy")
     x = alt.X("x:Q", title=factor.name, axis=axis, scale=alt.Scale(type="log" if factor.log else "linear", nice=False))
     band = base.mark_area(opacity=0.16)
@@ -227,15 +159,15 @@ def _numeric_layers(factor: Factor, frame: pl.DataFrame, arms: Sequence[str], y:
     point = base.mark_point(filled=True, size=80, opacity=1)
     fill, mean, tooltip = style.fill(arms), y.at("mean"), _factor_tooltip(factor)
     return [
-        band.encode(x, y.at("low"), alt.Y2("high:Q"), fill),
+        band.encode(x, y.at("low"), y.to("high"), fill),
         line.encode(x, mean, style.stroke(arms), style.dash(arms)),
         point.encode(x, mean, fill, style.shape(arms), tooltip=tooltip),
     ]
 
 
-def _named_layers(factor: Factor, frame: pl.DataFrame, arms: Sequence[str], y: _Vertical) -> list[alt.Chart]:
+def _named_layers(factor: Factor, frame: pl.DataFrame, arms: Sequence[str], y: Vertical) -> list[alt.Chart]:
     """Intervals and points, the arms of a level side by side."""
-    base = _shown_arms(frame)
+    base = _shown_arms(frame, y)
     axis, scale = alt.Axis(labelAngle=0, grid=False), alt.Scale(paddingInner=0.4)
     x = alt.X("x:N", title=factor.name, sort=list(dict.fromkeys(frame["x"])), axis=axis, scale=scale)
     offset = alt.XOffset("arm:N", sort=list(arms))
@@ -243,13 +175,14 @@ def _named_layers(factor: Factor, frame: pl.DataFrame, arms: Sequence[str], y: _
     point = base.mark_point(filled=True, size=80, opacity=1)
     tooltip = _factor_tooltip(factor)
     return [
-        bar.encode(x, y.at("low"), alt.Y2("high:Q"), offset, style.stroke(arms), tooltip=tooltip),
+        bar.encode(x, y.at("low"), y.to("high"), offset, style.stroke(arms), tooltip=tooltip),
         point.encode(x, y.at("mean"), offset, style.fill(arms), style.shape(arms), tooltip=tooltip),
     ]
 
 
-def _shown_arms(frame: pl.DataFrame) -> alt.Chart:
-    return alt.Chart(style.data(frame)).transform_filter("indexof(hidden_arms, datum.arm) < 0")
+def _shown_arms(frame: pl.DataFrame, y: Vertical) -> alt.Chart:
+    chart = alt.Chart(style.data(frame)).transform_filter("indexof(hidden_arms, datum.arm) < 0")
+    return y.errors_of(chart, "mean", "low", "high")
 
 
 def _factor_tooltip(factor: Factor) -> list[alt.Tooltip]:

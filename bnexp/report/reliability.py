@@ -45,6 +45,14 @@ def errors(frames: Frames) -> dict[str, float]:
     return {arm: float(np.mean([calibration_error(frame) for frame in by_seed.values()])) for arm, by_seed in frames.items()}
 
 
+def overconfidence(frames: Frames) -> dict[str, float]:
+    """Arm -> mean confidence minus accuracy over all its predictions, -1 to 1."""
+    whole = {arm: pl.concat(frame.select("confidence", "correct") for frame in seeds.values()) for arm, seeds in frames.items()}
+    return {
+        arm: float(frame.select(pl.col("confidence").mean() - pl.col("correct").mean()).item()) for arm, frame in whole.items()
+    }
+
+
 def reliability_plot(frames: Frames, arms: Sequence[str]) -> alt.LayerChart:
     """Accuracy over confidence by bin, a line for each arm, and the diagonal of a network that is as right as it is sure.
 

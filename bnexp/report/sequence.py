@@ -71,6 +71,13 @@ def sequence_plot(result: StudyResult, comparisons: Sequence[Comparison], arms: 
     return style.finish(layers, f"{first.measure}{where}", 240, symbol="stroke")
 
 
+def last_bounds(result: StudyResult, comparisons: Sequence[Comparison]) -> dict[str, tuple[float, float]]:
+    """Pair -> the confidence sequence at its last seed."""
+    rule = rule_of(result)
+    rows = [_rows(c, rule)[-1] for c in comparisons]
+    return {row["pair"]: (row["low"], row["high"]) for row in rows}
+
+
 def _rows(c: Comparison, rule: Rule) -> list[dict[str, Any]]:
     """One row per number of seeds: the mean difference so far with its confidence sequence."""
     rows = []

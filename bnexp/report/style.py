@@ -50,7 +50,7 @@ def _vegalite() -> str:
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
-def finish(chart: Any, title: str, height: int, symbol: str = "circle") -> alt.LayerChart:
+def finish(chart: Any, title: str | alt.TitleParams, height: int, symbol: str = "circle") -> alt.LayerChart:
     axis = alt.AxisConfig(
         labelColor=QUIET,
         titleColor=QUIET,
@@ -68,7 +68,9 @@ def finish(chart: Any, title: str, height: int, symbol: str = "circle") -> alt.L
             view=alt.ViewConfig(stroke=None),
             autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
         )
-        .configure_title(anchor="start", fontSize=13, fontWeight=600, color=INK, offset=12)
+        .configure_title(
+            anchor="start", fontSize=13, fontWeight=600, color=INK, offset=12, subtitleColor=QUIET, subtitleFontSize=11
+        )
         .configure_legend(
             orient="top",
             title=None,

@@ -7,7 +7,9 @@ import html
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import altair as alt
 import made_reports
 import numpy as np
 import polars as pl
@@ -15,10 +17,11 @@ import pytest
 from pages import Page
 
 from bnexp.comparison.result import StudyResult
-from bnexp.report import charts, figures, style
+from bnexp.report import charts, curves, figures, style
 from bnexp.report.claims import tell
 from bnexp.report.configuration import text
 from bnexp.report.courses import summarise
+from bnexp.report.factor import Factor
 from bnexp.report.html import render
 from bnexp.report.predictions import data_uri
 from bnexp.report.reliability import binned, calibration_error
@@ -156,7 +159,7 @@ def test_arms_keep_their_colour_in_every_chart(reports: Get) -> None:
     assert report.factor
     summary = summarise(report.curves)
     drawn = [
-        figures.learning_curve(summary, "val/loss", report.arms, report.focus),
+        curves.learning_curve(summary, "val/loss", report.arms, report.focus),
         figures.factor_plot(report.factor, "", report.arms, "test/accuracy", "pp"),
         figures.difference_plot(paired_differences(report.result), report.result.comparisons, report.arms),
     ]
@@ -184,7 +187,7 @@ def test_loss_is_logarithmic_only_where_it_falls_far() -> None:
     near = pl.DataFrame([row | {"epoch": e, "mean": v, "low": v, "high": v} for e, v in ((1, 2.0), (2, 1.9))])
     far = pl.DataFrame([row | {"epoch": e, "mean": v, "low": v, "high": v} for e, v in ((1, 2.0), (2, 0.1))])
     kinds = [
-        style.spec(figures.learning_curve(f, "val/loss", ["a"], ""))["layer"][1]["encoding"]["y"]["scale"] for f in (near, far)
+        style.spec(curves.learning_curve(f, "val/loss", ["a"], ""))["layer"][1]["encoding"]["y"]["scale"] for f in (near, far)
     ]
     assert kinds[0].get("type") is None
     assert kinds[1]["type"] == "log"
@@ -196,7 +199,7 @@ def test_epoch_ticks_are_distinct_whole_numbers(epochs: int) -> None:
         {"arm": "a", "level": "", "metric": "val/loss", "n": 1, "mean": 1.0, "low": 1.0, "high": 1.0, "epoch": e + 1}
         for e in range(epochs)
     ]
-    chart = style.spec(figures.learning_curve(pl.DataFrame(rows), "val/loss", ["a"], ""))
+    chart = style.spec(curves.learning_curve(pl.DataFrame(rows), "val/loss", ["a"], ""))
     ticks = chart["layer"][0]["encoding"]["x"]["axis"]["values"]
     assert ticks[0] == 1
     assert ticks == sorted({int(t) for t in ticks})
@@ -204,17 +207,66 @@ def test_epoch_ticks_are_distinct_whole_numbers(epochs: int) -> None:
     assert ticks[-1] <= epochs
 
 
-def test_axes_of_accuracies_end_at_0_and_100_percent(reports: Get) -> None:
+def _axis(chart: alt.LayerChart) -> dict[str, Any]:
+    return dict(style.spec(chart)["layer"][0]["encoding"]["y"])
+
+
+def _factor_axis(factor: Factor, low: float, high: float, metric: str, unit: str) -> dict[str, Any]:
+    frame = factor.frame.with_columns(low=pl.lit(low), mean=pl.lit((low + high) / 2), high=pl.lit(high))
+    return _axis(figures.factor_plot(dataclasses.replace(factor, frame=frame), "", ["none", "after_pool"], metric, unit))
+
+
+def test_axes_end_at_round_numbers_close_to_the_data(reports: Get) -> None:
     factor = reports("learning_rate").factor
     assert factor
-    wide = dataclasses.replace(factor, frame=factor.frame.with_columns(low=pl.lit(-60.0), high=pl.lit(140.0)))
-    chart = style.spec(figures.factor_plot(wide, "", ["none", "after_pool"], "test/accuracy", "pp"))
-    assert chart["layer"][0]["encoding"]["y"]["scale"]["domain"] == [0, 100]
-    assert chart["layer"][0]["encoding"]["y"]["title"] == "test/accuracy (%)"
-    gap = style.spec(figures.factor_plot(wide, "", ["none", "after_pool"], "gap/accuracy", "pp"))["layer"][0]["encoding"]["y"]
-    assert (gap["scale"]["domain"], gap["title"]) == ([-70, 150], "gap/accuracy (pp)")  # a gap may be below 0
-    loss = style.spec(figures.factor_plot(wide, "", ["none", "after_pool"], "test/loss", "nats"))
-    assert loss["layer"][0]["encoding"]["y"]["scale"]["domain"] == [-70, 150]
+    near = _factor_axis(factor, 94.1, 97.2, "test/accuracy", "pp")
+    assert (near["scale"]["domain"], near["title"]) == ([94, 97.5], "test/accuracy (%)")
+    assert near["axis"]["values"] == [94, 95, 96, 97]
+    gap = _factor_axis(factor, -60, 140, "gap/accuracy", "pp")
+    assert (gap["scale"]["domain"], gap["title"]) == ([-60, 140], "gap/accuracy (pp)")  # a gap may be below 0
+    assert _factor_axis(factor, 0.9, 3.2, "test/loss", "nats")["scale"]["domain"] == [0.5, 3.5]
+    same = _factor_axis(factor, 100.0, 100.0, "test/accuracy", "pp")["scale"]["domain"]
+    assert same[0] < 100 == same[1]
+
+
+def test_an_axis_that_does_not_begin_at_0_says_so(reports: Get) -> None:
+    factor = reports("conv_bias").factor
+    assert factor
+    title = style.spec(figures.factor_plot(factor, "", ["no_bias", "bias"], "test/accuracy", "pp"))["title"]
+    low = _axis(figures.factor_plot(factor, "", ["no_bias", "bias"], "test/accuracy", "pp"))["scale"]["domain"][0]
+    assert title["subtitle"] == f"The axis begins at {low:g} %, not at 0."
+    frame = factor.frame.with_columns(low=pl.lit(0.0), mean=pl.lit(5.0), high=pl.lit(9.0))
+    whole = figures.factor_plot(dataclasses.replace(factor, frame=frame), "", ["no_bias", "bias"], "test/accuracy", "pp")
+    assert style.spec(whole)["title"] == "test/accuracy over norm"
+
+
+def test_an_accuracy_over_a_wide_range_is_drawn_by_its_error(reports: Get) -> None:
+    """94 and 97 % are far apart although others guess; 100 % has a place; ends of an accuracy are 0 and 100 %."""
+    factor = reports("learning_rate").factor
+    assert factor
+    wide = _factor_axis(factor, 10.0, 98.0, "test/accuracy", "pp")
+    assert (wide["field"], wide["scale"]["type"], wide["scale"]["reverse"]) == ("low_error", "symlog", True)
+    low, high = wide["scale"]["domain"]
+    height = {a: math.log1p((100 - a) / wide["scale"]["constant"]) for a in (94, 97)}
+    whole = math.log1p(high / wide["scale"]["constant"]) - math.log1p(low / wide["scale"]["constant"])
+    assert (height[94] - height[97]) / whole > 0.1 > 3 / 90
+    assert {2, 5, 10, 50, 90} <= set(wide["axis"]["values"])
+    assert all(low <= tick <= high for tick in wide["axis"]["values"])
+    assert _factor_axis(factor, -60.0, 140.0, "test/accuracy", "pp")["scale"]["domain"] == [0, 100]
+
+
+def test_each_level_has_the_axis_of_its_own_curves(reports: Get) -> None:
+    report = reports("learning_rate")
+    summary = summarise(report.curves)
+    chart = style.spec(curves.learning_curve(summary, "val/accuracy", report.arms, report.focus))
+    axes = next(param["value"] for param in chart["params"] if param["name"] == "axes")
+    assert set(axes) == set(summary["level"])
+    for level, axis in axes.items():
+        own = summary.filter(metric="val/accuracy", level=level)
+        assert axis["low"] <= 100 - own["high"].max() <= 100 - own["low"].min() <= axis["high"]  # type: ignore[operator]
+        assert axis["ticks"]
+        assert axis["about"][0] == f"At {level}"
+    assert chart["title"]["subtitle"] == axes[report.focus]["about"]
 
 
 def test_paired_differences_keep_away_from_the_edges_and_the_labels(reports: Get) -> None:
@@ -251,7 +303,7 @@ def test_reliability_is_drawn_for_studies_that_ask_for_it_with_the_error_of_each
     spec = style.spec(figure.chart)
     for k, (arm, frames) in enumerate(report.frames.items()):
         error = np.mean([calibration_error(frame) for frame in frames.values()])
-        assert f"{arm}: {100 * error:.2f} %" in figure.description
+        assert f"{arm} {100 * error:.2f} %, " in figure.description
         names = spec["datasets"][spec["layer"][-1]["data"]["name"]]
         assert names[k]["text"] == f"{arm}: ECE {100 * error:.2f} %"
         points = [row for row in spec["datasets"][spec["layer"][2]["data"]["name"]] if row["arm"] == arm]
@@ -317,12 +369,12 @@ def test_probes_are_drawn_by_epoch(reports: Get) -> None:
     report = reports("batch_size")
     summary = summarise(report.probes)
     assert not set(summary["metric"]) & {"val/loss", "learning_rate", "step"}
-    chart = style.spec(figures.percentiles(summary, "act2", report.arms, report.focus))
+    chart = style.spec(curves.percentiles(summary, "act2", report.arms, report.focus))
     rows = [row for row in next(iter(chart["datasets"].values())) if row["level"] == report.focus and row["epoch"] == 3]
     assert [row["arm"] for row in rows] == report.arms
     for row in rows:  # means over six seeds: .025 above those of seed 0
         assert (row["low"], row["mean"], row["high"]) == pytest.approx((-2 + 0.325, 0.2 + 0.325, 2.4 + 0.325))
-    accuracy = style.spec(figures.learning_curve(summary, "statistics/precise", report.arms, report.focus))
+    accuracy = style.spec(curves.learning_curve(summary, "statistics/precise", report.arms, report.focus))
     assert accuracy["layer"][1]["encoding"]["y"]["title"] == "statistics/precise (%)"
     assert next(iter(accuracy["datasets"].values()))[0]["mean"] == pytest.approx(90)
     page = html.unescape(render(report))

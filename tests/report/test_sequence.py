@@ -29,7 +29,7 @@ def test_the_last_band_is_the_confidence_sequence_at_all_seeds(tmp_path: Path) -
     assert [row["seeds"] for row in rows] == list(range(1, c.n + 1))
     assert (rows[-1]["mean"], rows[-1]["low"], rows[-1]["high"]) == pytest.approx(tuple(interval), rel=1e-4)
     assert rows[4]["low"] is None  # not watched before six seeds
-    assert f"with {c.n} seeds" in figure.description
+    assert f", {c.n} seeds" in figure.description
 
 
 def test_only_what_decides_is_drawn_by_measure_and_level(tmp_path: Path) -> None:

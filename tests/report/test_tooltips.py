@@ -46,7 +46,8 @@ def check_layers(spec: dict[str, Any]) -> None:
         assert rows or "tooltip" not in encoding
         listed = [one for channel in encoding.values() for one in (channel if isinstance(channel, list) else [channel])]
         wanted = {one["field"] for one in listed if "field" in one}
-        assert all(wanted <= set(row) for row in rows)
+        made = {step["as"] for step in layer.get("transform", spec.get("transform", [])) if "calculate" in step}
+        assert all(wanted <= set(row) | made for row in rows)
 
 
 def check_tooltips(spec: dict[str, Any]) -> int:
