@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bnexp.bench.result import Ladder, Row, Spread
 from bnexp.report import figures, style
+from bnexp.report.export import slug
 from bnexp.report.html import Chart, page
 
 TEMPLATE = Path(__file__).parent / "bench.html.jinja"
@@ -32,4 +33,4 @@ def _chart(id: str, rows: list[Row], title: str, unit: str, value: Callable[[Row
     ]
     words = "; ".join(f"{bar['name']} {bar['text']}" for bar in bars)
     chart = style.spec(figures.bar_chart(bars, title, unit))
-    return Chart(id, chart, f"{title}, {unit}: {words}. The table below has the numbers.")
+    return Chart(id, chart, f"{title}, {unit}: {words}. The table below has the numbers.", title, slug(f"bench {title}"), {})

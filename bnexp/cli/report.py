@@ -9,25 +9,42 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from bnexp.cli import complete
-from bnexp.cli.output import CsvFlag, JsonFlag, MdFlag, message, pick_format
+from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format
 from bnexp.cli.result import print_result
-from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError
 from bnexp.tracking.reading import DamagedRecord
 
 if TYPE_CHECKING:
     from bnexp.comparison.record import StudyRecord
     from bnexp.report.book import Book
+    from bnexp.report.export import Pictures
     from bnexp.tracking.store import Store
 
 T = TypeVar("T")
 
 
 def report(
-    study: Annotated[
-        str | None,
-        typer.Argument(metavar="STUDY", help="Study name or name-id; default: the latest.", autocompletion=complete.studies),
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STUDY]...",
+            show_default=False,
+            autocompletion=complete.studies,
+            help="Name, name-id, id, a beginning of one of them, or the path of a study's folder; default: the study concluded "
+            "last. Several studies are compared on one page.",
+        ),
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="Read the study by another recorded metric, such as test/loss. The result is exploratory and goes to a report "
+            "of its own.",
+        ),
+    ] = None,
+    png: Annotated[Path | None, typer.Option("--png", metavar="DIR", help="Also write each figure as a PNG file.")] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="DIR", help="Also write each figure as an SVG file.")] = None,
     book: Annotated[
         bool,
         typer.Option(
@@ -43,43 +60,58 @@ def report(
     csv: CsvFlag = False,
     md: MdFlag = False,
 ) -> None:
-    """Compare a recorded study again and write its report. Nothing is trained."""
-    from bnexp.comparison.conclude import conclude
+    """Compare a recorded study again and write its report, or one page for several studies. Nothing is trained."""
+    from bnexp.report.export import Pictures
     from bnexp.tracking.store import Store
 
-    format = pick_format(json, csv, md)
-    store = Store()
+    format, pictures, store, names = pick_format(json, csv, md), Pictures(png, svg), Store(), studies or []
     if book:
-        from bnexp.cli.book import rebuild
-        from bnexp.run.book import gather
-
-        rebuild(_recorded_book(study, store) if study else gather(store), store, format, reports=reports)
-        return
-    if reports:
+        _write_book(names, store, format, reports=reports, others=metric is not None or pictures.wanted)
+    elif reports:
         raise ConfigError("--reports goes with --book; bnexp report STUDY writes the report of one study.")
-    record = _recorded_study(study, store)
-    result = conclude(record, store)
-    record.save_verdict(result)
+    elif len(names) > 1:
+        from bnexp.cli.side_by_side import report_together
+
+        report_together([_recorded_study(name, store) for name in names], store, format, metric, pictures)
+    else:
+        _report_one(_recorded_study(names[0] if names else None, store), store, format, metric, pictures)
+
+
+def _report_one(record: StudyRecord, store: Store, format: Format, metric: str | None, pictures: Pictures) -> None:
+    from bnexp.comparison.conclude import conclude, conclude_by, read_by
+    from bnexp.comparison.recorded import store_of
+
+    place = store_of(record.folder, store)
+    if metric is None:
+        result = conclude(record, place)
+        record.save_verdict(result, again=True)
+        planned = ""
+    else:
+        result = conclude_by(record, metric, place)
+        record, planned = read_by(record, metric), record.study.metric
     print_result(result, format)
     from bnexp.report.publish import publish
 
-    for line in publish(record, result, store):
+    for line in publish(record, result, place, planned=planned, pictures=pictures):
         message(line)
 
 
-def _recorded_study(name: str | None, store: Store) -> StudyRecord:
-    """The latest recorded study with this name, or name and id; the latest of all if it is None. Raises ConfigError."""
-    from bnexp.comparison.record import load
+def _write_book(names: Sequence[str], store: Store, format: Format, *, reports: bool, others: bool) -> None:
+    """``others``: whether options were given that a book does not take."""
+    if others or len(names) > 1:
+        raise ConfigError("--book takes at most one id, and neither --metric nor --png or --svg; its figures lie beside it.")
+    from bnexp.cli.book import rebuild
+    from bnexp.run.book import gather
 
-    studies = sorted(store.root.glob("[!.]*/study-*/study.json"), key=_age)
-    names = {f"{path.parent.parent.name}-{path.parent.name.removeprefix('study-')}": path.parent for path in studies}
-    if not names:
-        raise ConfigError(f"no study is recorded in {store.root}; run one first: bnexp study batchnorm data=digits.")
-    fitting = [known for known in names if name is None or name in (known, known.rsplit("-", 1)[0])]
-    if not fitting:
-        hint = did_you_mean(name or "", list(names))
-        raise ConfigError(f"{name} is not a recorded study: allowed are {', '.join(names)}.{hint}")
-    return _first_readable(load, [names[known] for known in reversed(fitting)], "the command that made it")
+    rebuild(_recorded_book(names[0], store) if names else gather(store), store, format, reports=reports)
+
+
+def _recorded_study(name: str | None, store: Store) -> StudyRecord:
+    """The recorded study that is meant; the one concluded last if it is None. Raises ConfigError."""
+    from bnexp.comparison.record import load
+    from bnexp.comparison.recorded import find_study
+
+    return _first_readable(load, find_study(name, store), "the command that made it")
 
 
 def _recorded_book(book_id: str, store: Store) -> Book:
@@ -115,9 +147,3 @@ def _first_readable(load: Callable[[Path], T], folders: Sequence[Path], remedy: 
         except DamagedRecord as damage:
             damaged = damage
     raise ConfigError(f"{damaged} Run {remedy} again: finished runs are kept.")
-
-
-def _age(study: Path) -> tuple[bool, float]:
-    """Sort key: studies with a verdict come after those without, and a later one after an earlier one."""
-    verdict = study.with_name("verdict.json")
-    return verdict.exists(), (verdict if verdict.exists() else study).stat().st_mtime

@@ -11,7 +11,55 @@ from bnexp.comparison.result import Status, StudyResult
 from bnexp.comparison.select import StoreRecords, study_facts, study_outcomes
 from bnexp.comparison.tuned import tuning_notes
 from bnexp.comparison.verdict import analyse
+from bnexp.config.keys import metric_unit
+from bnexp.config.options import Analysis, Direction
+from bnexp.config.schema import ConfigError, ShowConfig
+from bnexp.plan.shown import DRAWN
 from bnexp.tracking.store import Store
+
+
+def read_by(record: StudyRecord, metric: str) -> StudyRecord:
+    """The study with its arms compared by another recorded metric, at each level. Nothing is expected of it beforehand.
+
+    What the study was claimed to show is left out, and its margin if the metric has another unit. The record is for reading
+    only: saved, it would be another study.
+
+    Args:
+        record: the recorded study.
+        metric: name of the metric, at the last epoch.
+
+    Raises:
+        ConfigError: the metric is the planned one, or the arms read different metrics of the same runs.
+    """
+    study = record.study
+    if metric == study.metric and not study.metrics:
+        raise ConfigError(f"{metric} is the metric that study {study.name} was planned with: leave out --metric {metric}.")
+    if len({run.run_id for run in record.runs}) < len(record.runs):
+        raise ConfigError(
+            f"study {study.name} compares different metrics of the same runs, so that by {metric} alone each run would be "
+            "compared with itself: choose another study, or leave out --metric."
+        )
+    keeps_margin = study.analysis is Analysis.levels and metric_unit(metric) == metric_unit(study.metric)
+    changed = replace(
+        study,
+        metric=metric,
+        metrics={},
+        analysis=Analysis.levels,
+        direction=Direction.different,
+        decides=[],
+        margin=study.margin if keeps_margin else None,
+        claim="",
+        sources=[],
+        show=ShowConfig(figures=[study.metric, *(name for name in study.show.figures if name in DRAWN)]),
+    )
+    return replace(record, study=changed, question_id="", earlier=[])
+
+
+def conclude_by(record: StudyRecord, metric: str, store: Store) -> StudyResult:
+    """:func:`conclude` by another metric, marked as exploratory. Arguments and errors as of :func:`read_by`."""
+    result = conclude(read_by(record, metric), store)
+    note = f"{metric} was chosen after the fact; the study was planned with {record.study.metric}: read this as exploratory."
+    return replace(result, answer=f"Exploratory, by {metric}: {result.answer}", notes=[note, *result.notes], remedy=None)
 
 
 def conclude(record: StudyRecord, store: Store) -> StudyResult:

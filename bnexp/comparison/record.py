@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -88,11 +89,15 @@ class StudyRecord(Content):
             with suppress(OSError):  # of a folder that is not empty
                 folder.rmdir()
 
-    def save_verdict(self, result: StudyResult) -> None:
+    def save_verdict(self, result: StudyResult, *, again: bool = False) -> None:
         """Write that the question was looked at, then ``verdict.json``, unless the files may only be read.
 
         A look at a part of the planned runs counts: who has seen it may choose another number of seeds. Too few seeds for a
         verdict are no look, because nothing was tested.
+
+        Args:
+            result: what the comparison found.
+            again: whether the study is only shown again. The file then keeps its time, which says when the study was concluded.
         """
         if self.question_id and result.verdict is not Verdict.ESTIMATE:
             path = question_path(self.folder, self.question_id)
@@ -101,7 +106,10 @@ class StudyRecord(Content):
             found = Question.read(path).concluded(self.study_id, len(set(seeds) - lacking), result.verdict, seeds)
             if not write_if_allowed(path, json_text(asdict(found))):
                 return
-        write_if_allowed(self.folder / VERDICT, json_text(result.to_dict()))
+        path = self.folder / VERDICT
+        kept = path.stat() if again and path.is_file() else None
+        if write_if_allowed(path, json_text(result.to_dict())) and kept is not None:
+            os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
 
     def up_to_date(self) -> StudyRecord:
         """The record with the looks at its question since it was written: by other studies, before it was concluded itself."""

@@ -18,6 +18,7 @@ SETTINGS = {
     "train.epochs": "epochs",
     "train.steps_per_epoch": "updates per epoch",
 }
+LABELS = {"data.name": "data", "model.name": "network", "optim.name": "optimiser", **SETTINGS}  # of reports
 TEST_NAMES = {
     Test.paired_t: "paired t test",
     Test.page: "Page's test",
@@ -45,6 +46,11 @@ def signed(value: float, unit: str) -> str:
     if unit == RATIO:
         return text
     return f"+{text}" if value > 0 and math.isfinite(value) and float(text) != 0 else text
+
+
+def label(key: str) -> str:
+    """What reports call a setting: ``learning rate``; the key itself if it has no other name."""
+    return LABELS.get(key, key)
 
 
 def quantity(value: float, unit: str, sign: bool = False) -> str:

@@ -76,13 +76,19 @@ def vertical(title: str, ends: Mapping[str, Ends], unit: str, *, loss: bool = Fa
     if loss and 0 < WIDE * least < greatest:
         note = {name: {"note": "The axis is logarithmic."} for name in ends}
         return Vertical(title, alt.Scale(type="log", nice=False), alt.Axis(tickCount=5), False, note)
-    limits = ACCURACY if unit == "%" else (-math.inf, math.inf)
-    shown = {name: _near(*pair, limits, unit) for name, pair in ends.items()}
+    shown = {name: near(*pair, unit) for name, pair in ends.items()}
     return Vertical(title, _scale(shown, level, zero=False), _ticks(shown, level), False, shown)
 
 
-def _near(low: float, high: float, limits: Ends, unit: str) -> dict[str, Any]:
-    """Round ends close to the data, and ticks at round numbers between."""
+def near(low: float, high: float, unit: str) -> dict[str, Any]:
+    """The ``low`` and ``high`` ends of an axis at round numbers close to the data, ``ticks`` between them, and a ``note``.
+
+    Args:
+        low: the smallest value.
+        high: the largest value.
+        unit: ``%`` for an accuracy, whose axis ends at 0 and 100.
+    """
+    limits = ACCURACY if unit == "%" else (-math.inf, math.inf)
     length = (high - low) or max(abs(high), 1.0) / 10
     step, fine = round_step(length, 5), round_step(length, 10)
     first, last = max(math.floor(low / fine) * fine, limits[0]), min(math.ceil(high / fine) * fine, limits[1])

@@ -11,6 +11,7 @@ import altair as alt
 import polars as pl
 
 from bnexp.comparison.result import StudyResult
+from bnexp.plan.shown import RELIABILITY
 from bnexp.report import figures, words
 from bnexp.report.axes import Ends
 from bnexp.report.courses import CURVES, summarise
@@ -18,7 +19,7 @@ from bnexp.report.curves import learning_curve, percentiles
 from bnexp.report.factor import Factor, study_factor
 from bnexp.report.predictions import Frames, PredictionSection
 from bnexp.report.reliability import errors, overconfidence, reliability_plot
-from bnexp.report.sections import paired_differences
+from bnexp.report.sections import Report, paired_differences
 from bnexp.report.sequence import groups, last_bounds, sequence_plot
 
 
@@ -45,6 +46,26 @@ class Figure:
         """What stands above the chart."""
         title = self.chart.title
         return str(title.text if isinstance(title, alt.TitleParams) else title)
+
+
+def sections(report: Report, summary: pl.DataFrame) -> dict[str, list[Figure]]:
+    """Section of a report -> its figures.
+
+    Args:
+        report: what is drawn.
+        summary: of ``courses.summarise``, of the report's curves.
+    """
+    result, arms, focus = report.result, report.arms, report.focus
+    return {
+        "differences": differences(result, arms),
+        "sequences": sequences(result, arms),
+        "factors": [*over_factor(result, report.factor, arms), *over_factor(result, report.advantage, arms)],
+        "beside": beside(report.beside, arms),
+        "curves": curves(summary, CURVES, arms, focus),
+        "probes": probes(report.probes, arms, focus),
+        "reliability": reliability(report.frames, arms, focus) if RELIABILITY in report.show.figures else [],
+        "confusions": confusions(report.predictions, report.class_names),
+    }
 
 
 def curves(summary: pl.DataFrame, metrics: Iterable[str], arms: Sequence[str], level: str) -> list[Figure]:
@@ -127,9 +148,15 @@ def over_factor(result: StudyResult, factor: Factor | None, arms: Sequence[str],
     ]
 
 
-def main(result: StudyResult, arms: Sequence[str]) -> list[Figure]:
-    """The one figure that tells a study: its metric over its factor, else the paired differences of its first measure."""
-    return over_factor(result, study_factor(result), arms) or differences(result, arms)[:1]
+def main(result: StudyResult, arms: Sequence[str], also: Ends | None = None) -> list[Figure]:
+    """The one figure that tells a study: its metric over its factor, else the paired differences of its first measure.
+
+    Args:
+        result: the study.
+        arms: all arms that have a colour, in the order of their colours.
+        also: values that the axis covers besides.
+    """
+    return over_factor(result, study_factor(result), arms, also) or differences(result, arms, also)[:1]
 
 
 def beside(others: Sequence[StudyResult], arms: Sequence[str]) -> list[Figure]:

@@ -16,7 +16,7 @@ from bnexp.comparison.record import StudyRecord
 from bnexp.comparison.result import Comparison, Outcome, Status, StudyResult
 from bnexp.comparison.select import study_facts
 from bnexp.comparison.tables import comparison_rows
-from bnexp.comparison.text import RATIO, SETTINGS, difference, p_text
+from bnexp.comparison.text import LABELS, RATIO, difference, p_text
 from bnexp.config.options import theme_order
 from bnexp.plan.shown import CURVES, RELIABILITY
 from bnexp.plan.study import varied_keys
@@ -32,8 +32,6 @@ from bnexp.tracking.store import Store
 
 MEASURED = ("arm", "baseline", "level", "measure", "n", "difference", "95 % interval")
 TESTED = (*MEASURED, "p adjusted", "p equivalence", "verdict")
-# Named beside every verdict, varied or not; other settings only if they are not at their default.
-LABELS = {"data.name": "data", "model.name": "network", "optim.name": "optimiser", **SETTINGS}
 COURSES = ("train/loss", "val/accuracy")  # of the learning curves
 
 Row = dict[str, str]
@@ -231,7 +229,7 @@ def _setting(record: StudyRecord, result: StudyResult) -> dict[str, str]:
     shared: Mapping[str, str] = result.settings
     varied = varied_keys(record.study)
     found = {}
-    for key, label in LABELS.items():
+    for key, label in LABELS.items():  # named beside every verdict, varied or not; other settings only if not at their default
         if key in shared:
             found[label] = shared[key]
         elif key in varied or (key.startswith("data") and varied & {key, "data"}):

@@ -42,7 +42,7 @@ def difference_plot(
     def x(column: str) -> alt.X:
         return alt.X(f"{column}:Q", title=axis_title(first.unit), axis=alt.Axis(tickCount=6), scale=scale)
 
-    y = alt.Y("row:N", sort=names, axis=_pair_axis())
+    y = alt.Y("row:N", sort=names, axis=style.line_axis())
     margin = alt.Chart(style.data(band)).mark_rect(color=style.QUIET, opacity=0.12)
     zero = alt.Chart(style.data([{"zero": 0}])).mark_rule(color=style.QUIET)
     spread = alt.Chart(style.data(dots)).mark_point(filled=True, size=34, opacity=0.65, yOffset=-3)
@@ -65,12 +65,6 @@ def difference_ends(comparisons: Sequence[Comparison]) -> Ends:
     """The smallest and the largest value that a chart of paired differences shows: 0, margin, intervals and seeds."""
     values = [0.0, *(value for c in comparisons for value in (c.low, c.high, -c.margin, c.margin, *c.differences))]
     return style.extent(pl.Series(values, dtype=pl.Float64))
-
-
-def _pair_axis() -> alt.Axis:
-    """Arm, baseline and level on a line each, so that the names have room of their own beside the plot, also on a phone."""
-    lines = alt.ExprRef("split(datum.label, '\\n')")
-    return alt.Axis(title=None, domain=False, ticks=False, grid=False, labelLimit=180, labelExpr=lines.expr, labelPadding=10)
 
 
 def _padded(ends: tuple[float, float], share: float) -> list[float]:

@@ -25,12 +25,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import bnexp
-from bnexp.comparison.text import level_unit, number, p_equals, p_equivalence, p_text, quantity, signed
+from bnexp.comparison.text import label, level_unit, number, p_equals, p_equivalence, p_text, quantity, signed
 from bnexp.data.download import cache_dir
-from bnexp.plan.shown import RELIABILITY
 from bnexp.report import charts, style
 from bnexp.report.charts import Figure
 from bnexp.report.courses import CURVES, summarise
+from bnexp.report.export import file_name
 from bnexp.report.published import references, told
 from bnexp.report.sections import Report
 from bnexp.tracking.store import write_atomic, write_if_allowed
@@ -40,11 +40,23 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart on a page: its element id, its specification, and what it shows in words."""
+    """A chart on a page.
+
+    Args:
+        id: of its element.
+        spec: in Vega-Lite.
+        description: what it shows, in words.
+        title: what stands above it.
+        file: name of the file if it is saved, without ending.
+        told: level -> description, if it shows one level of several at a time.
+    """
 
     id: str
     spec: dict[str, Any]
     description: str
+    title: str
+    file: str
+    told: dict[str, str]
 
 
 def write(report: Report, path: Path) -> bool:
@@ -100,6 +112,7 @@ def page(template: Path, own: str = "", /, **content: Any) -> str:
         "count": count,
         "script_json": script_json,
         "embedded": embedded,
+        "label": label,
     }
     parts = ["report", own] if own else ["report"]
     look, program = (
@@ -169,37 +182,33 @@ def last_epochs(summary: pl.DataFrame, report: Report) -> list[dict[str, Any]]:
     return rows
 
 
-def embedded(figure: Figure, more: str = "", *, legend: bool = True) -> Chart:
+def embedded(figure: Figure, prefix: str, more: str = "", *, legend: bool = True) -> Chart:
     """A figure for a page.
 
     Args:
         figure: what is drawn.
+        prefix: how the name of its file begins if it is saved.
         more: what its words say of this page besides, like where the numbers are.
         legend: False if the page has a legend of its own.
     """
-    return Chart(figure.id, style.spec(figure.chart, legend=legend), f"{figure.description} {more}".rstrip())
+    told = {level: f"{text} {more}".rstrip() for level, text in figure.told.items()} if len(figure.told) > 1 else {}
+    described = f"{figure.description} {more}".rstrip()
+    return Chart(figure.id, style.spec(figure.chart, legend=legend), described, figure.title, file_name(prefix, figure), told)
 
 
 def _sections(report: Report, summary: pl.DataFrame) -> dict[str, list[Any]]:
     """Section of a report -> its charts; confusion matrices with their arm."""
-    result, arms, focus = report.result, report.arms, report.focus
-    factors = [*charts.over_factor(result, report.factor, arms), *charts.over_factor(result, report.advantage, arms)]
-    drawn = {
-        "curves": (charts.curves(summary, CURVES, arms, focus), "The table below has the last epoch in numbers."),
-        "differences": (charts.differences(result, arms), ""),
-        "sequences": (charts.sequences(result, arms), ""),
-        "factors": (factors, "Tables or notes on this page have the same numbers."),
-        "beside": (charts.beside(report.beside, arms), ""),
-        "probes": (charts.probes(report.probes, arms, focus), ""),
-        "reliability": (charts.reliability(report.frames, arms, focus) if RELIABILITY in report.show.figures else [], ""),
+    more = {
+        "curves": "The table below has the last epoch in numbers.",
+        "factors": "Tables or notes on this page have the same numbers.",
+        "confusions": "The table below has the numbers.",
     }
     found: dict[str, list[Any]] = {
-        name: [embedded(figure, more, legend=False) for figure in all] for name, (all, more) in drawn.items()
+        name: [embedded(figure, report.title, more.get(name, ""), legend=False) for figure in figures]
+        for name, figures in charts.sections(report, summary).items()
     }
-    confusions = charts.confusions(report.predictions, report.class_names)
-    return found | {
-        "confusions": [(figure.name, embedded(figure, "The table below has the numbers.")) for figure in confusions]
-    }
+    names = report.predictions.confusions if report.predictions else ()
+    return found | {"confusions": list(zip(names, found["confusions"], strict=True))}
 
 
 def span(low: float, high: float, unit: str, sign: bool = False) -> str:

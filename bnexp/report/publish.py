@@ -11,14 +11,24 @@ from bnexp.config.schema import WandbConfig
 from bnexp.data.images import ImagesById, images_by_id
 from bnexp.data.packed import find_packed
 from bnexp.interrupt import tidied
-from bnexp.report import html, sections, wandb_run
+from bnexp.report import charts, html, sections, wandb_run
+from bnexp.report.courses import summarise
+from bnexp.report.export import NO_PICTURES, Pictures, slug
 from bnexp.report.sections import Report
 from bnexp.tracking.records import DataFacts
 from bnexp.tracking.store import Store
 from bnexp.tracking.wandb_session import WandbSession
 
 
-def publish(record: StudyRecord, result: StudyResult, store: Store, wandb: WandbConfig | None = None) -> list[str]:
+def publish(
+    record: StudyRecord,
+    result: StudyResult,
+    store: Store,
+    wandb: WandbConfig | None = None,
+    *,
+    planned: str = "",
+    pictures: Pictures = NO_PICTURES,
+) -> list[str]:
     """Write ``report.html`` beside the study's record, then log the study to W&B.
 
     Everything but the pictures of test images comes from the records. The pictures come from the packed data in the cache,
@@ -29,13 +39,16 @@ def publish(record: StudyRecord, result: StudyResult, store: Store, wandb: Wandb
         result: what its comparison found.
         store: where its runs are recorded.
         wandb: how to log it; None does not.
+        planned: the metric that the study was planned with, if ``record`` reads it by another one. The report then has the
+            name ``report-<metric>.html``, beside the study's own.
+        pictures: where the figures are written as files of their own.
 
     Returns:
         What the user should know: pictures that are missing, where W&B has the study, and where the report lies.
     """
     facts = study_facts(record.runs, store)
     images = _test_images(facts)
-    report = sections.build(record, result, store, facts=facts, images=images)
+    report = sections.build(record, result, store, facts=facts, images=images, planned=planned)
     told = []
     if images is None and report.predictions is not None:
         told = [
@@ -43,8 +56,11 @@ def publish(record: StudyRecord, result: StudyResult, store: Store, wandb: Wandb
             f"them, run bnexp data {record.data.name} with the overrides of the study, then bnexp report."
         ]
         report = replace(report, notes=[*report.notes, *told])
-    path = record.folder / "report.html"
+    path = record.folder / (f"report-{slug(result.metric)}.html" if planned else "report.html")
     written = [f"\nReport: {path}"] if html.write(report, path) else []
+    prefix = f"{report.title} {result.metric}" if planned else report.title
+    figures = [figure for group in charts.sections(report, summarise(report.curves)).values() for figure in group]
+    written += pictures.write(figures, prefix) if pictures.wanted else []
     with tidied():
         return [*told, *_logged(report, images, wandb), *written]
 

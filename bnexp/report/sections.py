@@ -5,7 +5,10 @@ HTML, PNG and W&B draw from the same ``Report``. Nothing here knows of markup or
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -78,6 +81,9 @@ class Report:
         notes: those of the result, then figures that are missing and damaged files.
         configuration: how the arms differ.
         environment: where the runs trained.
+        trained: the day on which the runs finished, or the first and the last day; empty if none did.
+        num_test: number of test images; None if it is not known.
+        planned: the metric that the study was planned with, if it is read by another one; else empty.
         command: the command that runs exactly this study again.
     """
 
@@ -100,11 +106,20 @@ class Report:
     notes: list[str]
     configuration: Configuration
     environment: dict[str, list[str]]
+    trained: str
+    num_test: int | None
+    planned: str
     command: str
 
 
 def build(
-    record: StudyRecord, result: StudyResult, store: Store, *, facts: DataFacts | None, images: ImagesById | None
+    record: StudyRecord,
+    result: StudyResult,
+    store: Store,
+    *,
+    facts: DataFacts | None,
+    images: ImagesById | None,
+    planned: str = "",
 ) -> Report:
     """Gather every section of the report from the records in ``store``.
 
@@ -116,6 +131,7 @@ def build(
         store: where the runs are recorded.
         facts: what the runs were tested on; None leaves the predictions out.
         images: test image ids (N,) -> pixels (N, H, W, C) as uint8 with C 1 or 3; None leaves the gallery without pictures.
+        planned: the metric that the study was planned with, if ``record`` reads it by another one.
     """
     runs = store.records([outcome.run_id for outcome in result.outcomes])
     finished = [(outcome, runs[outcome.run_id]) for outcome in result.outcomes if outcome.status is Status.finished]
@@ -153,8 +169,24 @@ def build(
         notes=[*result.notes, *notes],
         configuration=configuration,
         environment=environments([run for run in runs.values() if run.finished]),
+        trained=days([run.summary.finished_at for run in runs.values() if run.finished]),
+        num_test=facts.num_test if facts else None,
+        planned=planned,
         command=record.command,
     )
+
+
+def days(times: Iterable[str | None]) -> str:
+    """``21 November 2026``, or the first and the last day; empty without a time that can be read.
+
+    Args:
+        times: ISO 8601, as runs record them.
+    """
+    found = set()
+    for time in times:
+        with suppress(ValueError, TypeError):
+            found.add(datetime.fromisoformat(time or "").date())
+    return " to ".join(f"{day.day} {day:%B %Y}" for day in sorted({min(found), max(found)})) if found else ""
 
 
 def _levels(result: StudyResult) -> list[str]:

@@ -68,7 +68,7 @@ def sequence_plot(result: StudyResult, comparisons: Sequence[Comparison], arms: 
         chart(rows).mark_point(filled=True, size=36, opacity=1).encode(y, style.fill(arms), style.shape(arms), tooltip=tooltip),
     ).add_params(*style.arm_params())
     where = f" at {first.level}" if first.level else ""
-    return style.finish(layers, f"{first.measure}{where}", 240, symbol="stroke")
+    return style.finish(layers, f"{first.measure}{where} as the seeds came", 240, symbol="stroke")
 
 
 def last_bounds(result: StudyResult, comparisons: Sequence[Comparison]) -> dict[str, tuple[float, float]]:

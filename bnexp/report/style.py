@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import altair as alt
@@ -42,8 +43,26 @@ def png(chart: alt.LayerChart, *, width: int = 640, scale: float = 2.0) -> bytes
     """
     import vl_convert
 
-    fixed = spec(chart) | {"width": width, "background": "white"}
-    return bytes(vl_convert.vegalite_to_png(fixed, vl_version=_vegalite(), scale=scale))
+    return bytes(vl_convert.vegalite_to_png(_alone(chart, width), vl_version=_vegalite(), scale=scale))
+
+
+def svg(chart: alt.LayerChart, description: str, *, width: int = 640) -> str:
+    """The chart as an SVG on white, drawn without a browser or a network.
+
+    Args:
+        chart: what is drawn.
+        description: what it shows, for readers that do not see it.
+        width: in pixels.
+    """
+    import vl_convert
+
+    drawn = str(vl_convert.vegalite_to_svg(_alone(chart, width), vl_version=_vegalite()))
+    start, inside = drawn.split(">", 1)
+    return f'{start} role="img"><title>{escape(description)}</title>{inside}'
+
+
+def _alone(chart: alt.LayerChart, width: int) -> dict[str, Any]:
+    return spec(chart) | {"width": width, "background": "white"}
 
 
 def _vegalite() -> str:
@@ -129,6 +148,12 @@ def epoch_ticks(epochs: pl.Series) -> list[int]:
     first, last = int(epochs.min()), int(epochs.max())  # type: ignore[arg-type]
     step = next(size for power in range(12) for k in (1, 2, 5) if (size := k * 10**power) * 10 >= last - first)
     return [first, *range((first // step + 1) * step, last + 1, step)]
+
+
+def line_axis() -> alt.Axis:
+    """The axis of rows whose names have several lines, so that they have room of their own beside the plot, also on a phone."""
+    lines = alt.ExprRef("split(datum.label, '\\n')")
+    return alt.Axis(title=None, domain=False, ticks=False, grid=False, labelLimit=180, labelExpr=lines.expr, labelPadding=10)
 
 
 def extent(*columns: pl.Series) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from time import monotonic
 from bnexp.comparison.conclude import conclude
 from bnexp.comparison.record import STUDY, VERDICT, StudyRecord
 from bnexp.comparison.record import load as load_record
+from bnexp.comparison.recorded import label
 from bnexp.comparison.result import StudyResult
 from bnexp.comparison.stats import MIN_PAIRS
 from bnexp.config.schema import ConfigError
@@ -152,10 +153,10 @@ def gather(store: Store) -> Book:
     left: dict[str, str] = {}
     for folder in sorted(folders, key=lambda folder: (folder / STUDY).stat().st_mtime):
         if problem := _problem(folder):
-            left[_label(folder)] = problem
+            left[label(folder)] = problem
             continue
         if older := latest.get(folder.parent.name):
-            left[_label(older)] = f"{_label(folder)} was run later."
+            left[label(older)] = f"{label(folder)} was run later."
         latest[folder.parent.name] = folder
     if not latest and left:
         reasons = " ".join(f"{study}: {why}" for study, why in left.items())
@@ -165,12 +166,7 @@ def gather(store: Store) -> Book:
             f"no study is concluded in {store.root}; run one first, as with bnexp study batchnorm data=digits, "
             "or all of them: bnexp study --all --budget smoke."
         )
-    return recorded([_label(latest[name]) for name in sorted(latest)], dict(sorted(left.items())), store)
-
-
-def _label(folder: Path) -> str:
-    """``name-id`` of the study in a folder."""
-    return f"{folder.parent.name}-{folder.name.removeprefix('study-')}"
+    return recorded([label(latest[name]) for name in sorted(latest)], dict(sorted(left.items())), store)
 
 
 def _problem(folder: Path) -> str:
@@ -202,7 +198,7 @@ def compare_again(book: Book, store: Store, listener: BookListener) -> Concluded
         try:
             record = load_record(store.study_path(*study.rsplit("-", 1)))
             result = conclude(record, store)
-            record.save_verdict(result)
+            record.save_verdict(result, again=True)
             found.add(record, result)
         except ConfigError as error:
             found.leave_out(study, str(error))
