@@ -34,15 +34,16 @@ def courses(summary: pl.DataFrame, metric: str, name: str, arms: Sequence[str]) 
 def _course(own: pl.DataFrame, name: str, unit: str, level: str, arms: Sequence[str]) -> str:
     rows = {arm: own.filter(pl.col("arm") == arm).sort("epoch").to_dicts() for arm in arms}
     known = {arm: (found[0], found[-1]) for arm, found in rows.items() if found}
-    epochs = f"from epoch {own['epoch'].min()} to {own['epoch'].max()}"
+    epochs = [row["epoch"] for found in rows.values() for row in found]
     parts = []
     for arm, (first, last) in known.items():
-        spread = f" (seeds {_span(last['low'], last['high'], unit)})" if last["n"] > 1 else ""
+        spread = f" (seeds {_range(last['low'], last['high'], unit)})" if last["n"] > 1 else ""
         went = f"{number(first['mean'], unit)} to {quantity(last['mean'], unit)}"
         parts.append(f"{arm} {went if last is not first else quantity(last['mean'], unit)}{spread}")
     ends = {arm: last["mean"] for arm, (_, last) in known.items()}
     trend = f" {max(ends, key=ends.__getitem__)} ends highest." if len(set(ends.values())) > 1 else ""
-    return f"{name} {epochs}{f', at {level}' if level else ''}, mean over seeds: {'; '.join(parts)}.{trend}"
+    span = f"from epoch {min(epochs)} to {max(epochs)}"
+    return f"{name} {span}{f', at {level}' if level else ''}, mean over seeds: {'; '.join(parts)}.{trend}"
 
 
 def differences(comparisons: Sequence[Comparison]) -> str:
@@ -123,5 +124,5 @@ def _estimate(value: float, low: float, high: float, unit: str, sign: bool) -> s
     return f"{quantity(value, unit, sign)} {interval(low, high, unit)}".rstrip()
 
 
-def _span(low: float, high: float, unit: str) -> str:
+def _range(low: float, high: float, unit: str) -> str:
     return f"{number(low, unit)} to {number(high, unit)}"
