@@ -42,14 +42,14 @@ def find_study(text: str | None, store: Store) -> list[Path]:
         return _at(Path(text))
     folders = recorded_studies(store)[::-1]
     if not folders:
-        if text is not None and Path(text).is_dir():
+        if text and Path(text).is_dir():
             return _at(Path(text))
         raise ConfigError(f"no study is recorded in {store.root}; run one first: bnexp study batchnorm data=digits.")
     if text is None:
         return folders
     whole = [folder for folder in folders if text in _names(folder)]
     found = whole or [folder for folder in folders if text and any(name.startswith(text) for name in _names(folder))]
-    if not found and Path(text).is_dir():
+    if not found and text and Path(text).is_dir():
         return _at(Path(text))
     if not found:
         known = [label(folder) for folder in folders]

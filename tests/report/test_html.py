@@ -13,9 +13,10 @@ import made_reports
 import pytest
 from pages import HOSTILE, Page, browse, drawn, hostile_study, needs_browser
 
+import bnexp
 from bnexp.comparison.result import Status
 from bnexp.report.html import render, script_json, write
-from bnexp.report.sections import Report
+from bnexp.report.sections import Report, days
 
 Get = Callable[[str], Report]
 
@@ -78,12 +79,34 @@ def test_is_accessible_in_structure(reports: Get) -> None:
     assert all(a.get("scope") in ("col", "row") for a in page.all("th"))
     assert all(a.get("alt") for a in page.all("img"))
     assert all(a.get("aria-label") for t, a in page.elements if t == "div" and "data-spec" in a)
+    for chart in (a for _, a in page.elements if "data-spec" in a):
+        assert re.search(r"\d[.,]\d", chart["aria-label"] or ""), "a chart is described without numbers"
+    regions = [a["aria-label"] for _, a in page.elements if a.get("role") == "region"]
+    assert len(regions) == len(set(regions))
     assert page.all("a", href="#main")
     assert page.all("p", aria_live="polite")
     ids = [a["id"] for _, a in page.elements if a.get("id")]
     assert len(ids) == len(set(ids))
     levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h[1-6]", tag)]
     assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_the_head_says_when_on_what_and_with_which_version(reports: Get) -> None:
+    report = reports("batchnorm")
+    html = render(report)
+    text = " ".join(Page(html).text.split("Verdict")[0].split())
+    assert f"trained {report.trained} with bnexp {bnexp.__version__}" in text
+    assert re.fullmatch(r"\d+ [A-Z][a-z]+ \d{4}", report.trained)
+    for name, value in (("data", "mnist"), ("learning rate", "0.01"), ("test images", "400"), ("metric", "test/accuracy")):
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in html
+    assert "optim.lr" not in text
+
+
+def test_days_are_told_once_or_from_first_to_last() -> None:
+    times = ["2026-11-22T23:59:00+0000", "2026-11-03T00:01:00+0100", "2026-11-10T00:00:00+0000"]
+    assert days(times) == "3 November 2026 to 22 November 2026"
+    assert days(times[:1]) == "22 November 2026"
+    assert days([None, "", "yesterday"]) == ""
 
 
 def test_a_right_prediction_has_the_colour_of_what_is_good(reports: Get) -> None:
@@ -131,7 +154,7 @@ def test_report_without_results_still_says_so(tmp_path: Path) -> None:
     page = Page(render(report))
     assert report.predictions is None
     assert "20 planned, 0 finished, 20 failed" in page.text
-    assert "Learning curves" not in page.text
+    assert page.text.count("No run has finished yet. The command at the end of this page") == 2  # no curves, no predictions
 
 
 def test_one_arm_one_seed(tmp_path: Path) -> None:
@@ -147,6 +170,9 @@ def test_one_arm_one_seed(tmp_path: Path) -> None:
 def test_hostile_page_draws_without_errors_or_network(hostile: str, tmp_path: Path) -> None:
     page = drawn(hostile, tmp_path)
     assert len(page.all("svg", **{"class": "marks"})) >= 8
+    charts = [a for a in page.all("div") if "data-spec" in a]
+    assert {(a["role"], bool(a["aria-label"])) for a in charts} == {("img", True)}
+    assert all(a.get("aria-hidden") == "true" for a in page.all("svg", **{"class": "marks"})), "marks are told one by one"
     assert not [a for a in page.all("g") if "role-legend" in (a.get("class") or "")], "the page has its own legend"
 
 
@@ -161,10 +187,16 @@ setTimeout(() => {
   const set = (name, value) => { form.elements[name].value = value; form.dispatchEvent(new Event("change")); };
   set("outcome", "disagree"); out.disagree = shown(); out.status = document.getElementById("shown").textContent;
   set("outcome", "wrong"); set("truth", "3"); out.wrong3 = shown();
+  out.saved = [];
+  HTMLAnchorElement.prototype.click = function () { out.saved.push([this.download, this.href.slice(0, 22)]); };
+  document.querySelectorAll("#curves .menu button").forEach((button, k) => k < 2 && button.click());
   const level = document.getElementById("level");
+  const label = () => document.querySelector("#curves .chart").getAttribute("aria-label");
+  out.told = [label()];
   const before = document.querySelector("#curves .mark-line path").getAttribute("d");
   level.value = level.options[0].value; level.dispatchEvent(new Event("change"));
   setTimeout(() => {
+    out.told.push(label());
     out.moved = before !== document.querySelector("#curves .mark-line path").getAttribute("d");
     document.querySelector("#curves .legend button").click();
     setTimeout(() => {
@@ -198,5 +230,11 @@ def test_controls_work(reports: Get, tmp_path: Path) -> None:
     assert (len(right), len(wrong)) == (1, 1)
     assert right == supported != wrong
     assert out["moved"]
+    assert sorted(out["saved"]) == [
+        ["conv_bias-training-loss.png", "data:image/png;base64,"],
+        ["conv_bias-training-loss.svg", "data:image/svg+xml,%3C"],
+    ]
+    for level, told in zip((report.focus, report.levels[0]), out["told"], strict=True):
+        assert f"at {level}, mean over seeds" in told
     assert (out["lines"], out["hidden"]) == (8, 4)
     assert out["pressed"] == 2
