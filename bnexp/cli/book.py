@@ -114,6 +114,7 @@ def print_plans(overrides: list[str], format: Format) -> None:
         names = hydra.groups.get("study", [])
     store = Store()
     pace = recorded_pace(store)
+    sees = "sees_sd" if format in (Format.json, Format.csv) else "sees (sd)"
     rows: list[Row] = []
     todo: dict[str, RunSpec] = {}
     planned: set[str] = set()
@@ -135,13 +136,13 @@ def print_plans(overrides: list[str], format: Format) -> None:
         planned |= {spec.run_id for spec in specs}
         row = {"study": name, "runs": len(specs), "to_train": len(new), "estimated_time": time}
         effect = None if plan.study.max_seeds is not None else visible_effect(plan.study, len(plan.seeds))
-        rows.append(row | {"sees_sd": effect if format is Format.json or effect is None else f"{effect:.2f}"})
+        rows.append(row | {sees: effect if format is Format.json or effect is None else f"{effect:.2f}"})
     if not rows:
         raise ConfigError("no study can run with these overrides, for the reasons above.")
-    print_rows(rows, format, right=("runs", "to_train", "estimated_time", "sees_sd"))
+    print_rows(rows, format, right=("runs", "to_train", "estimated_time", sees))
     for note in notes:
         message(note)
-    if any(row["sees_sd"] for row in rows):
-        sentence("sees_sd: the difference, in standard deviations over the seeds, that a study finds with 80 % power.")
+    if any(row[sees] for row in rows):
+        sentence(f"{sees}: the difference, in standard deviations over the seeds, that a study finds with 80 % power.")
     message(f"{sum(row['runs'] for row in rows):,} planned runs, of which {len(planned):,} are different")
     message(f"{len(todo)} runs to train{estimate_text(list(todo.values()), store, len(rows))}")

@@ -172,26 +172,19 @@ def _all_arms(sides: Sequence[Side]) -> Figure | None:
     """Mean and 95 % interval of every arm of all studies; of many levels the best of each arm."""
     few = sum(len(side.result.arms) for side in sides) <= MOST_ROWS
     unit, metric = sides[0].result.unit, sides[0].result.metric
-    rows = [
-        {
-            "study": side.name,
-            "row": f"{_cell(s.arm, s.level)}\n{side.name}",
-            "n": s.n,
-            "mean": s.mean,
-            "low": s.low,
-            "high": s.high,
-        }
-        | {"text": quantity(s.mean, level_unit(metric, unit)), "interval": interval(s.low, s.high, unit) or "–"}
-        for side in sides
-        for s in (side.result.arms if few else _best(side.result.arms))
-        if np.isfinite(s.mean)
-    ]
-    if not rows:
+    shown = [(side, s) for side in sides for s in (side.result.arms if few else _best(side.result.arms)) if np.isfinite(s.mean)]
+    if not shown:
         return None
-    words = "; ".join(f"{row['row'].replace(chr(10), ' of ')} {row['text']} {row['interval']}".rstrip(" –") for row in rows)
+    rows = [_arm_row(side.name, s, unit, level_unit(metric, unit)) for side, s in shown]
+    words = "; ".join(f"{row['row']} {row['text']} {row['interval']}".rstrip(" –").replace("\n", " of ") for row in rows)
     kept = "" if few else ", each arm at its best level"
     chart = _arms_chart(rows, [side.name for side in sides], metric, level_unit(metric, unit))
     return Figure("all-arms", "all_arms", chart, f"{metric} of all arms{kept}, mean over seeds with 95 % interval: {words}.")
+
+
+def _arm_row(study: str, s: ArmSummary, unit: str, shown_unit: str) -> dict[str, Any]:
+    known = {"study": study, "row": f"{_cell(s.arm, s.level)}\n{study}", "n": s.n, "mean": s.mean, "low": s.low, "high": s.high}
+    return known | {"text": quantity(s.mean, shown_unit), "interval": interval(s.low, s.high, unit) or "–"}
 
 
 def _best(arms: Sequence[ArmSummary]) -> list[ArmSummary]:
