@@ -57,10 +57,9 @@ def sequence_plot(result: StudyResult, comparisons: Sequence[Comparison], arms: 
         alt.Tooltip("text:N", title="mean difference"),
         alt.Tooltip("interval:N", title="95 % confidence sequence"),
     ]
+    shaded = alt.Chart(style.data(band)).mark_rect(color=style.QUIET, opacity=0.12)
     layers = alt.layer(
-        alt.Chart(style.data(band))
-        .mark_rect(color=style.QUIET, opacity=0.12)
-        .encode(x, alt.X2("last:Q"), alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q")),
+        *([shaded.encode(x, alt.X2("last:Q"), low, high)] if band else []),
         alt.Chart(style.data([{"zero": 0}])).mark_rule(color=style.QUIET).encode(alt.Y("zero:Q", title=title, scale=scale)),
         *([chart(watched).mark_area(opacity=0.16).encode(low, high, style.fill(arms))] if watched else []),
         *([chart(watched).mark_rule(strokeWidth=1.5).encode(low, high, style.stroke(arms))] if watched else []),
