@@ -233,6 +233,16 @@ def test_parts_that_agree_are_counted_at_once(gain: list[float], others: int, sa
     assert found.answer.endswith(f"; {said}.")
 
 
+def test_without_a_claim_comparisons_are_not_said_to_be_as_claimed() -> None:
+    values = {"none": BASE} | {arm: [b + g for b, g in zip(BASE, GAIN, strict=True)] for arm in ("a", "b")}
+    unclaimed = replace(study("none", "a", "b", direction="different"), claim="", decides=[])
+    assert result(unclaimed, from_values(values)).answer.endswith("; both comparisons show a difference.")
+    values["b"] = [b + n for b, n in zip(BASE, NOISE, strict=True)]
+    assert result(unclaimed, from_values(values)).answer.endswith(
+        "; of 2 comparisons 1 shows a difference and 1 shows equivalence."
+    )
+
+
 def test_a_part_that_is_open_leaves_the_question_open() -> None:
     open_part = [0.9, -0.5, 0.4, 0.1, -0.6, 0.8, 0.3, -0.2]
     found = two_parts(GAIN, open_part)
