@@ -20,7 +20,7 @@ _HOMES = {
     "compare": "bnexp.comparison.frame",
     "import_runs": "bnexp.tracking.foreign.importing",
     "load_run": "bnexp.run.recorded",
-    "load_runs": "bnexp.comparison.frame",
+    "load_runs": "bnexp.comparison.loading",
     "run_study": "bnexp.run.study",
     "train": "bnexp.run.train",
 }

@@ -1,5 +1,5 @@
 from bnexp.comparison.frame import compare as compare
-from bnexp.comparison.frame import load_runs as load_runs
+from bnexp.comparison.loading import load_runs as load_runs
 from bnexp.comparison.result import StudyResult as StudyResult
 from bnexp.config.schema import ConfigError as ConfigError
 from bnexp.data.download import DataError as DataError

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import bnexp
-from bnexp.cli import bench, config, data, doctor, imports, predict, report, runs, study, train
+from bnexp.cli import bench, config, data, diff, doctor, imports, predict, report, runs, show, study, train
 from bnexp.cli.meant import refuse_foreign
 from bnexp.cli.output import FAILED, OK, WRONG_USE, LogMessages, message
 from bnexp.config.schema import ConfigError
@@ -47,9 +47,10 @@ app.command("study")(study.study)
 app.command("train")(train.train)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
-app.command("show")(runs.show)
 app.command("predict")(predict.predict)
 app.command("import")(imports.import_)
+app.command("show")(show.show)
+app.command("diff")(diff.diff)
 app.command("data")(data.data)
 app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)

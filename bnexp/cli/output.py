@@ -1,4 +1,4 @@
-"""How commands print: data on stdout, messages on stderr. Data are a table, or JSON, CSV or Markdown if the user asks."""
+"""How commands print: data on stdout, messages on stderr. Data are a table, or JSON, CSV, Markdown or LaTeX if asked."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from bnexp.cli.latex import latex_table
 from bnexp.config.schema import ConfigError
 from bnexp.terminal import SafeConsole, visible_line
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 CsvFlag = Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")]
 MdFlag = Annotated[bool, typer.Option("--md", help="Print Markdown on stdout.")]
+LatexFlag = Annotated[bool, typer.Option("--latex", help="Print a table for a paper on stdout (LaTeX, booktabs).")]
 
 OK, FAILED, WRONG_USE, SOME_FAILED = range(4)  # exit codes; SOME_FAILED: the command went through, but not all runs did
 
@@ -34,11 +37,18 @@ class Format(StrEnum):
     json = "json"
     csv = "csv"
     md = "md"
+    latex = "latex"
+
+    @property
+    def for_programs(self) -> bool:
+        """Whether programs read it, so that columns and values do not depend on the terminal."""
+        return self in (Format.json, Format.csv)
 
 
-def pick_format(json: bool = False, csv: bool = False, md: bool = False) -> Format:
+def pick_format(json: bool = False, csv: bool = False, md: bool = False, latex: bool = False) -> Format:
     """The one format that the flags ask for. Raises ConfigError for more than one."""
-    asked = [name for name, flag in ((Format.json, json), (Format.csv, csv), (Format.md, md)) if flag]
+    flags = {Format.json: json, Format.csv: csv, Format.md: md, Format.latex: latex}
+    asked = [name for name, flag in flags.items() if flag]
     if len(asked) > 1:
         raise ConfigError(f"--{asked[0]} and --{asked[1]} exclude each other; give one.")
     return asked[0] if asked else Format.table
@@ -98,13 +108,17 @@ def rounded(value: float, digits: int) -> float | None:
     return round(value, digits) if math.isfinite(value) else None
 
 
-def print_rows(rows: Sequence[Row], format: Format, *, right: Sequence[str] = ()) -> None:
+def print_rows(
+    rows: Sequence[Row], format: Format, *, right: Sequence[str] = (), caption: str = "", whole: bool = False
+) -> None:
     """Print rows on stdout. Columns have the same names in every format.
 
     Args:
         rows: column -> value, with the same columns in each row.
         format: how they are printed.
         right: the columns that a table aligns right.
+        caption: what a table for a paper says above it, such as units and what was tested; other formats do not have it.
+        whole: print a table as wide as it is; False: fold cells that do not fit into the terminal.
     """
     if format is Format.json:
         print_json(list(rows))
@@ -118,6 +132,10 @@ def print_rows(rows: Sequence[Row], format: Format, *, right: Sequence[str] = ()
         rule = ["---:" if name in right else "---" for name in names]
         escaped = [[cell.replace("|", "\\|") for cell in line] for line in [names, rule, *lines]]
         sys.stdout.write("\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n")
+    elif format is Format.latex:
+        sys.stdout.write(latex_table(names, lines, right, caption))
+    elif whole:
+        _print_whole(names, lines, right)
     else:
         table = Table(box=None, pad_edge=False)
         for name, *cells in zip(names, *lines, strict=True):
@@ -127,6 +145,22 @@ def print_rows(rows: Sequence[Row], format: Format, *, right: Sequence[str] = ()
         for line in lines:
             table.add_row(*(Text(cell, style=VERDICT_STYLES.get(cell, "")) for cell in line))
         stdout().print(table)
+
+
+def _print_whole(names: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[str]) -> None:
+    """Print a table without folding a cell. Ten thousand rows take Rich's own tables seconds, and this one none."""
+    widths = [max(map(cell_len, column)) for column in zip(names, *lines, strict=True)]
+
+    def padded(cells: Sequence[str]) -> str:
+        parts = []
+        for name, cell, width in zip(names, cells, widths, strict=True):
+            space = " " * (width - cell_len(cell))
+            parts.append(space + cell if name in right else cell + space)
+        return (" " * COLUMN_GAP).join(parts).rstrip()
+
+    out = stdout()
+    out.print(Text(padded(names)), style="dim", soft_wrap=True)
+    out.print("\n".join(map(padded, lines)), markup=False, soft_wrap=True)
 
 
 def table_width(rows: Sequence[Row]) -> int:

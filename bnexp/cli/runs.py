@@ -1,95 +1,92 @@
-"""``bnexp runs`` and ``bnexp show``: what is recorded."""
+"""``bnexp runs``: lists recorded runs, or groups of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexp.cli import complete
-from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_json, print_rows, rounded, stdout
-from bnexp.config.schema import ConfigError
-from bnexp.plan.study import levels_text
-from bnexp.tracking.reading import DamagedRecord
+from bnexp.cli.output import (
+    CsvFlag,
+    Format,
+    JsonFlag,
+    LatexFlag,
+    MdFlag,
+    pick_format,
+    print_rows,
+    sentence,
+    stdout,
+)
+from bnexp.cli.selecting import (
+    ColumnsOption,
+    LastOption,
+    MetricOption,
+    SelectArgument,
+    SortByOption,
+    StatusOption,
+    WhereOption,
+    nothing_selected,
+)
 
 if TYPE_CHECKING:
-    from bnexp.tracking.records import RecordedRun
+    from bnexp.comparison.listing import Listing
 
 
-def runs(json: JsonFlag = False, csv: CsvFlag = False, md: MdFlag = False) -> None:
-    """List the recorded runs."""
-    from bnexp.tracking.store import Store
-
-    format = pick_format(json, csv, md)
-    store = Store()
-    rows = []
-    for run in store.runs():
-        summary = run.summary
-        rows.append(
-            {
-                "run": run.run_id,
-                "study": summary.study,
-                "arm": summary.arm,
-                "levels": levels_text(summary.levels),
-                "seed": summary.seed,
-                "test_accuracy": rounded(summary.metric("test/accuracy"), 4),
-                "seconds": rounded(summary.seconds, 1),
-                "status": summary.status,
-                "finished_at": summary.finished_at,
-            }
-        )
-    if not rows and format is Format.table:
-        message(f"No runs are recorded in {store.root}. Start with: bnexp study batchnorm data=digits")
-    print_rows(rows, format, right=("seed", "test_accuracy", "seconds"))
-
-
-def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, or the beginning of one.", autocompletion=complete.runs)],
+def runs(
+    select: SelectArgument = None,
+    where: WhereOption = None,
+    columns: ColumnsOption = None,
+    metric: MetricOption = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by",
+            metavar="A,B",
+            help="One row for each combination of these columns: number of runs, mean, 95 % interval, standard deviation.",
+        ),
+    ] = None,
+    sort_by: SortByOption = None,
+    last: LastOption = None,
+    status: StatusOption = None,
     json: JsonFlag = False,
+    csv: CsvFlag = False,
+    md: MdFlag = False,
+    latex: LatexFlag = False,
 ) -> None:
-    """Show everything recorded of one run: summary, configuration, metrics. Of a failed or damaged run, what can be read."""
-    import yaml
+    """List recorded runs: what differs between them, their result, time and age; the last to finish comes last.
 
+    Columns are facts (run, study, arm, seed, status, finished_at, seconds,
+    num_classes, num_test, path, source), settings such as optim.lr,
+    study.levels, and metrics such as test/accuracy. Accuracies are fractions
+    in conditions, JSON and CSV, and per cent in tables. --json and --csv have
+    all columns, unless --columns names some.
+    """
+    from bnexp.comparison.groups import group_rows, list_groups
+    from bnexp.comparison.listing import list_columns, list_runs
+    from bnexp.comparison.selection import select_runs
+    from bnexp.comparison.varying import pick_columns
     from bnexp.tracking.store import Store
 
-    record = Store().named(run)
-    parts, problems = _readable(record)
-    for problem in problems:
-        message(problem)
-    if not parts:
-        raise ConfigError(f"nothing of the run {record.path} can be read.")
-    if json:
-        print_json(parts)
-        return
-    out = stdout()
-    out.print(f"{record.path}\n", markup=False, style="bold")
-    for name, style in (("summary", None), ("failure", None), ("config", "dim")):
-        if name in parts:
-            shown = parts[name] if isinstance(parts[name], dict) else {name: parts[name]}
-            out.print(yaml.safe_dump(shown, sort_keys=False), markup=False, style=style)
-    epochs = [row for row in parts.get("metrics", []) if "epoch" in row]
-    names = dict.fromkeys(name for row in epochs for name in row)
-    print_rows([{name: f"{row[name]:.4g}" if name in row else "" for name in names} for row in epochs], Format.table)
+    format = pick_format(json, csv, md, latex)
+    store = Store()
+    grouped = group_by is not None
+    found = select_runs(select or (), where=where, last=last, status=status, sort_by=None if grouped else sort_by, store=store)
+    if found.is_empty():
+        nothing_selected(store, format, filtered=bool(select or where or status))
+    elif group_by is not None and format.for_programs:
+        print_rows(group_rows(found, pick_columns(found, group_by), metric, sort_by), format)
+    elif group_by is not None:
+        _print(list_groups(found, pick_columns(found, group_by), metric, sort_by), format)
+    elif format.for_programs:
+        print_rows(found.select(pick_columns(found, columns or "*")).to_dicts(), format)
+    elif columns is not None:
+        _print(list_columns(found, pick_columns(found, columns)), format)
+    else:
+        table = format is Format.table
+        _print(list_runs(found, metric=metric, width=stdout().width if table else None, dated=not table), format)
 
 
-def _readable(record: RecordedRun) -> tuple[dict[str, Any], list[str]]:
-    """The parts of a record that can be read, by name, and a sentence for each part that cannot."""
-    from dataclasses import asdict
-
-    readers: dict[str, Callable[[], Any]] = {
-        "summary": lambda: asdict(record.summary),
-        "config": lambda: record.config,
-        "metrics": record.metrics,
-        "failure": lambda: record.failure,
-    }
-    parts: dict[str, Any] = {}
-    problems = []
-    for name, read in readers.items():
-        try:
-            parts[name] = read()
-        except DamagedRecord as damage:
-            problems.append(str(damage))
-        except FileNotFoundError:
-            continue
-    return {name: part for name, part in parts.items() if part}, problems
+def _print(listing: Listing, format: Format) -> None:
+    print_rows(listing.rows, format, right=listing.right, caption=listing.caption, whole=True)
+    for note in listing.notes:
+        sentence(note)

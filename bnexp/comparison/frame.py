@@ -1,105 +1,23 @@
-"""Recorded runs as a table, and comparisons of any of them: what ``bnexp.load_runs`` and ``bnexp.compare`` do."""
+"""Comparisons of any recorded runs: what ``bnexp.compare`` does."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnexp.comparison.columns import FACTS, OWN, SOURCE_FACTS, apart, source_columns
 from bnexp.comparison.result import Outcome, Status, StudyResult
 from bnexp.comparison.verdict import analyse
 from bnexp.config.keys import ALWAYS_NAMED, did_you_mean, schema_keys
 from bnexp.config.options import Direction
 from bnexp.config.schema import ConfigError, StudyConfig, refuse_text
 from bnexp.plan.study import levels_text
-from bnexp.tracking.reading import DamagedRecord
-from bnexp.tracking.records import CONFIG, RecordedRun
-from bnexp.tracking.store import Store
 
 if TYPE_CHECKING:
     import polars as pl
 
 EXPLORATORY = "These runs were chosen for comparison after they had trained: read the verdicts as exploratory."
-
-
-def load_runs(runs_dir: str | Path | None = None) -> pl.DataFrame:
-    """All finished runs, one row each, in the order of their folders. A damaged record is named in the log and left out.
-
-    Columns, in this order:
-
-    - facts: ``run`` (id), ``study``, ``arm``, ``seed``, ``status`` (``finished``, ``diverged`` or, only of imported runs,
-      ``failed``), ``finished_at``, ``seconds`` (wall time), ``num_classes``, ``num_test`` (test images), ``path`` (the run's
-      folder), ``source`` (``bnexp``, or the tool that an imported run comes from);
-    - if runs were imported, more facts about them, such as ``source.name``: see ``columns.SOURCE_FACTS``;
-    - one for each configuration key, such as ``optim.lr``; lists are JSON text; keys of the study are left out, but
-      ``study.levels``;
-    - one for each metric, such as ``test/accuracy``: value of the last epoch; accuracies are fractions. Metrics of
-      imported runs are as they were recorded.
-
-    Args:
-        runs_dir: the directory of the records; None for ``BNEXP_RUNS_DIR``, else ``./runs``.
-
-    Returns:
-        The table; null in a column that a run does not have.
-
-    Example:
-        >>> runs = bnexp.load_runs()
-        >>> runs.group_by("norm.kind").agg(pl.col("test/accuracy").mean())
-    """
-    import polars as pl
-
-    store = Store(Path(runs_dir) if runs_dir is not None else None)
-    facts: list[dict[str, Any]] = []
-    settings: list[dict[str, Any]] = []
-    metrics: list[dict[str, Any]] = []
-    for run in store.runs():
-        try:
-            own = _settings(run)
-        except DamagedRecord as damage:
-            store.report_damage(damage, "Its run is left out.")
-            continue
-        facts.append(_facts(run))
-        settings.append(own)
-        metrics.append(dict(run.summary.metrics))
-    parts = [pl.DataFrame(rows, infer_schema_length=None, strict=False) for rows in (facts, apart(settings, metrics), metrics)]
-    return pl.concat(parts, how="horizontal") if facts else pl.DataFrame(schema=dict.fromkeys(FACTS, pl.String))
-
-
-def _facts(run: RecordedRun) -> dict[str, Any]:
-    summary = run.summary
-    known = run.facts
-    values = (
-        run.run_id,
-        summary.study,
-        summary.arm,
-        summary.seed,
-        summary.status,
-        summary.finished_at or None,
-        summary.seconds if math.isfinite(summary.seconds) else None,
-        len(known.class_names) if known else None,
-        known.num_test if known else None,
-        str(run.path),
-        summary.source.tool if summary.source else OWN,
-    )
-    return dict(zip(FACTS, values, strict=True)) | source_columns(summary)
-
-
-def _settings(run: RecordedRun) -> dict[str, Any]:
-    try:
-        settings = run.settings
-    except FileNotFoundError as error:
-        raise DamagedRecord(run.path / CONFIG, "it is not there") from error
-    own = {name: value for name, value in settings.items() if name != "seed" and not name.startswith("study.")}
-    facts = {*FACTS, *SOURCE_FACTS}
-    taken = {*facts, *own, *(info.name for info in schema_keys())}
-    if twice := [*(name for name in own if name in facts), *(name for name in run.summary.metrics if name in taken)]:
-        raise DamagedRecord(run.path, f"{twice[0]} stands for two things in it")
-    plain = {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in own.items()}
-    return plain | {"study.levels": levels_text(run.summary.levels)}
 
 
 def compare(
@@ -114,7 +32,7 @@ def compare(
     """Compare recorded runs, arm against arm, with the statistics of a study; runs are paired by their seed.
 
     Args:
-        runs: rows of :func:`load_runs`, filtered as wanted.
+        runs: rows of :func:`bnexp.load_runs`, filtered as wanted.
         arm: the column in which arms differ, such as ``norm.kind``.
         baseline: the arm that the others are compared with; None compares each with each.
         metric: the column that is compared. A run that diverged counts at chance accuracy.

@@ -159,3 +159,28 @@ def magnitude(c: Comparison) -> str:
     """``0.31 pp [0.27, 0.35]``: the difference without its sign, which a word then says."""
     low, high = sorted((c.low, c.high)) if c.difference > 0 else sorted((-c.low, -c.high))
     return f"{quantity(abs(c.difference), c.unit)} {interval(low, high, c.unit)}".rstrip()
+
+
+def elapsed_text(seconds: float, longest: float | None = None) -> str:
+    """How long something took: ``0.15 s``, ``42.1 s``, ``12 min 5 s``, ``3 h 20 min``.
+
+    Args:
+        seconds: how long.
+        longest: the longest time in the same column, whose decimals all of them have; None: this one.
+    """
+    if not math.isfinite(seconds):
+        return "–"
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if max(seconds, longest or 0) < 9.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def age_text(seconds: float) -> str:
+    """How long ago something was: ``40 s``, ``12 min``, ``3 h``, ``5 d``."""
+    if not math.isfinite(seconds):
+        return "–"
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"

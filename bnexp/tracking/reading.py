@@ -183,11 +183,14 @@ def as_type(hint: Any, value: Any, path: Path, name: str = "") -> Any:
 
 def _typed(hint: Any, value: Any, name: str) -> Any:
     """As ``as_type``; raises _WrongValue."""
-    origin, args = get_origin(hint), get_args(hint)
+    origin, args = _parts(hint)
     if origin in (Union, UnionType):
         for choice in args:
-            with suppress(_WrongValue):
-                return _typed(choice, value, name)
+            if _is_plain(choice, value):
+                return float(value) if choice is float else value
+            if choice not in _PLAIN:
+                with suppress(_WrongValue):
+                    return _typed(choice, value, name)
     elif origin is list and isinstance(value, list):
         return [_typed(args[0], item, f"{name}[{number}]") for number, item in enumerate(value)]
     elif origin is dict and isinstance(value, dict):
@@ -212,6 +215,15 @@ def is_number(value: Any) -> bool:
     if type(value) is float and not math.isfinite(value):
         return True
     return type(value) in (int, float) and abs(value) <= LARGEST_NUMBER
+
+
+_PLAIN = (float, int, str, bool, NoneType)
+
+
+@cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """``dict`` and ``(str, float)`` for ``dict[str, float]``; kept, because it is asked for every value of a record."""
+    return get_origin(hint), get_args(hint)
 
 
 def _is_plain(hint: Any, value: Any) -> bool:
@@ -282,7 +294,6 @@ def _unusual(value: Any) -> str:
 def _is_unicode(text: str) -> bool:
     """Whether ``text`` can be written as UTF-8; a lone surrogate, which JSON can spell, cannot."""
     try:
-        text.encode()
+        return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
         return False
-    return True

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from bnexp.config.keys import metric_unit
 from bnexp.plan.spec import flatten
 from bnexp.plan.study import Level
+from bnexp.tracking.parts import flat_settings
 from bnexp.tracking.reading import (
     MIB,
     DamagedRecord,
@@ -241,8 +242,9 @@ class RecordedRun:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The resolved configuration as ``{dotted key: value}``."""
-        return flatten(self.config)
+        """The resolved configuration as ``{dotted key: value}``. Lists in it are shared by runs: only read them."""
+        found = flat_settings(read_text(self.path / CONFIG, MOST_TEXT))
+        return flatten(self.config) if found is None or LAST_PART not in found[0] else found[1]
 
     @property
     def failure(self) -> str | None:

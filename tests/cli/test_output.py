@@ -123,7 +123,7 @@ COMMANDS = (  # each with what it shows
     (("study", "hostile", "--dry-run"), LEVEL),
     (("study", "hostile"), rf"none rate={LEVEL} seed=0"),
     (("report", "hostile", "--md"), LEVEL),
-    (("runs",), LEVEL),
+    (("runs", "--columns", "run,study.levels"), LEVEL),
     (("runs", "--csv"), LEVEL),
 )
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from bnexp.comparison.columns import metric_columns, setting_columns, unit_of
-from bnexp.comparison.frame import compare, load_runs
+from bnexp.comparison.frame import compare
+from bnexp.comparison.loading import load_runs
 from bnexp.config.schema import ConfigError
 
 

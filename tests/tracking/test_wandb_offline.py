@@ -19,7 +19,7 @@ import pytest
 import wandb
 from PIL import Image
 
-from bnexp.comparison.frame import load_runs
+from bnexp.comparison.loading import load_runs
 from bnexp.config.options import WandbMode
 from bnexp.config.schema import WandbConfig
 from bnexp.metrics import Int64, StepMetrics
@@ -350,7 +350,7 @@ def test_disabled_does_nothing_and_does_not_import_wandb(wandb_home: Path, by_va
 import os, sys
 if {by_variable}: os.environ["WANDB_MODE"] = "disabled"
 from bnexp.config.schema import WandbConfig
-from bnexp.comparison.frame import load_runs
+from bnexp.comparison.loading import load_runs
 from bnexp.config.options import WandbMode
 from tests.tracking.test_wandb_offline import make_sink
 from tests.tracking.records import make_spec, play

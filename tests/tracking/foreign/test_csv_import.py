@@ -10,7 +10,7 @@ import pytest
 
 import bnexp
 from bnexp.comparison.columns import metric_columns, setting_columns
-from bnexp.comparison.frame import load_runs
+from bnexp.comparison.loading import load_runs
 from bnexp.config.schema import ConfigError
 from bnexp.tracking.foreign.csv_table import Columns, read_csv
 from bnexp.tracking.foreign.importing import import_runs

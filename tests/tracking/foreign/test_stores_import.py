@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bnexp.comparison.columns import metric_columns, setting_columns
-from bnexp.comparison.frame import load_runs
+from bnexp.comparison.loading import load_runs
 from bnexp.config.schema import ConfigError
 from bnexp.run.recorded import load_run
 from bnexp.tracking.foreign.event_file import masked_crc32c

@@ -13,7 +13,7 @@ import pytest
 from wandb.proto import wandb_internal_pb2
 
 from bnexp.comparison.columns import metric_columns
-from bnexp.comparison.frame import load_runs
+from bnexp.comparison.loading import load_runs
 from bnexp.config.schema import ConfigError
 from bnexp.tracking.foreign.importing import import_runs
 from bnexp.tracking.records import RecordedRun
