@@ -46,7 +46,8 @@ def answer(
     other = _other_part(deciding, lead, verdict)
     rest = f"; {method.statement(other)}" if other else ""
     evidence, others = _evidence(lead, len(deciding)), _others(study, deciding, verdict, [lead, other])
-    sentence = f"{_word(study, verdict)}: {found} ({evidence}){rest}{others}."
+    word = "Too few runs for a verdict" if lead.unpaired and verdict is Verdict.ESTIMATE else _word(study, verdict)
+    sentence = f"{word}: {found} ({evidence}){rest}{others}."
     return " ".join(part for part in (sentence, look.sentence) if part)
 
 
@@ -82,11 +83,11 @@ def _where(settings: Mapping[str, str]) -> str:
 
 def _evidence(c: Comparison, family: int) -> str:
     """``n = 10 seeds, paired t test p = .003; larger than the margin of 0.20 pp``."""
-    seeds = f"n = {c.n} paired seed{'' if c.n == 1 else 's'}"
+    seeds = f"n = {c.counted}, unpaired" if c.unpaired else f"n = {c.n} paired seed{'' if c.n == 1 else 's'}"
     if not c.measured:
         return seeds
     if c.verdict is Verdict.ESTIMATE:
-        return f"{seeds}, and a verdict needs {MIN_PAIRS}"
+        return f"{seeds}, and a verdict needs {MIN_PAIRS}{' each' * bool(c.unpaired)}"
     corrected = f", corrected for {family} comparisons" if family > 1 else ""
     if c.shows_equivalence:
         return f"{seeds}, {c.equivalence_test} {p_equals(c.p_equivalence_adjusted)}{corrected}"

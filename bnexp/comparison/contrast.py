@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
-from bnexp.comparison.pairing import Cell, Pairs, Results
+from bnexp.comparison.pairing import Cell, Groups, Pairs, Results
 from bnexp.comparison.result import Test
 from bnexp.config.options import Direction
 from bnexp.config.schema import ConfigError, StudyConfig
@@ -31,7 +31,7 @@ class Contrast:
         measure: what is compared.
         unit: unit of the differences and of the margin.
         margin: half width of what counts as equivalent; NaN if none is set.
-        pairs: the paired values.
+        pairs: the paired values, or those of two groups that cannot be paired.
         key: short name of the measure, one of ``Analysis.measures``; empty: the first one.
         direction: what the claim predicts; None if the comparison does not decide the study.
         reference: the level that an interaction is measured from.
@@ -49,7 +49,7 @@ class Contrast:
     measure: str
     unit: str
     margin: float
-    pairs: Pairs
+    pairs: Pairs | Groups
     key: str = ""
     direction: Direction | None = None
     reference: str = ""

@@ -43,6 +43,8 @@ class Method(ABC):
     def statement(self, c: Comparison) -> str:
         """Who differs from whom, by how much, with the interval: the heart of the answer, without its first word."""
         if not c.n:
+            if c.unpaired:
+                return f"{c.arm} or {c.baseline}{at_level(c)} has no result"
             return f"{c.arm} and {c.baseline}{at_level(c)} share no seed with a result"
         if not c.measured:
             return f"{self.none_trained.format(arms=f'{c.arm} or {c.baseline}{at_level(c)}')}, so nothing was tested,"

@@ -62,11 +62,30 @@ class Pairs:
         return cls(seeds, arm, baseline, both_untrained)
 
 
+@dataclass(frozen=True)
+class Groups:
+    """The results of an arm and of its baseline that cannot be paired by seed.
+
+    Args:
+        arm: (n1,) values of the arm.
+        baseline: (n2,) values of the baseline.
+        both_untrained: number of pairs that could be made of runs that did not train.
+        why: why they are not paired, as a clause.
+    """
+
+    arm: Array
+    baseline: Array
+    both_untrained: int
+    why: str
+
+
 class Results:
     """The outcomes of a study, arranged by arm, level and seed. Values are in the unit in which the metric is shown.
 
     A stuck run counts at its recorded value, and so does a diverged one. If that of a diverged run is not finite,
     it counts at chance: accuracy ``chance``, loss ``-log(chance)``.
+
+    A run without a seed of its own is kept under a number below 0 that no other run has, so that it has no partner.
 
     Args:
         outcomes: what came of each planned run.
@@ -108,26 +127,29 @@ class Results:
         self._planned: dict[Cell, dict[int, str]] = {}
         self._absent: dict[tuple[Cell, str], list[int]] = {}
         self._repeated: dict[Cell, list[int]] = {}
+        self._num_placed = 0
         for outcome in self.outcomes:
             self._place(outcome)
 
     def _place(self, outcome: Outcome) -> None:
         cell = (outcome.arm, outcome.level)
         planned = self._planned.setdefault(cell, {})
-        if outcome.seed in planned:
-            if planned[outcome.seed] != outcome.run_id:
-                self._repeated.setdefault(cell, []).append(outcome.seed)
+        self._num_placed += 1
+        seed = -self._num_placed if outcome.seed is None else outcome.seed
+        if seed in planned:
+            if planned[seed] != outcome.run_id:
+                self._repeated.setdefault(cell, []).append(seed)
             return
-        planned[outcome.seed] = outcome.run_id
+        planned[seed] = outcome.run_id
         value = self._value(outcome)
         if value is not None:
-            self.values.setdefault(cell, {})[outcome.seed] = value
+            self.values.setdefault(cell, {})[seed] = value
             if outcome.status is Status.diverged:
-                self._diverged.setdefault(cell, []).append(outcome.seed)
+                self._diverged.setdefault(cell, []).append(seed)
             elif outcome.stuck:
-                self._stuck.setdefault(cell, []).append(outcome.seed)
+                self._stuck.setdefault(cell, []).append(seed)
         else:
-            self._absent.setdefault((cell, _why_absent(outcome)), []).append(outcome.seed)
+            self._absent.setdefault((cell, _why_absent(outcome)), []).append(seed)
 
     def _value(self, outcome: Outcome) -> float | None:
         if outcome.status not in (Status.finished, Status.diverged):
@@ -186,12 +208,15 @@ class Results:
         seeds = sorted(set.intersection(*(set(values) for row in cells for values in row)))
         return np.array([[np.mean([values[seed] for values in row]) for row in cells] for seed in seeds], float)
 
-    def problems(self, contrasts: Iterable[tuple[str, str]]) -> list[str]:
-        """One sentence per group of planned runs without a result, without a partner, or recorded twice."""
+    def problems(self, contrasts: Iterable[tuple[str, str, str]]) -> list[str]:
+        """One sentence per group of planned runs without a result, without a partner, or recorded twice.
+
+        Args:
+            contrasts: (arm, baseline, level) of what is compared over paired seeds.
+        """
         found = [f"{place(*cell)}: {seed_text(seeds)} {why}." for (cell, why), seeds in self._absent.items()]
-        for arm, baseline in contrasts:
-            for level in self.levels:
-                found += self._without_partner(arm, baseline, level) + self._without_partner(baseline, arm, level)
+        for arm, baseline, level in contrasts:
+            found += self._without_partner(arm, baseline, level) + self._without_partner(baseline, arm, level)
         for cell, seeds in self._repeated.items():
             found.append(
                 f"{place(*cell)}: {seed_text(seeds)} recorded more than once; only the first run is used. "
@@ -230,7 +255,9 @@ def listed(names: Sequence[str], what: str, num_all: int = 0) -> str:
 
 
 def seed_text(seeds: Sequence[int]) -> str:
-    """``seed 3`` or ``seeds 3, 4, 5``."""
+    """``seed 3`` or ``seeds 3, 4, 5``; ``2 runs`` of runs without seeds, see ``Results``."""
+    if min(seeds) < 0:
+        return f"{len(seeds)} run{'' if len(seeds) == 1 else 's'}"
     return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(str(seed) for seed in sorted(seeds))
 
 

@@ -1,4 +1,4 @@
-"""How many pairs a test needs to find what is there: the power of the paired t test and of TOST."""
+"""How many pairs, or runs per group, a test needs to find what is there: the power of t tests and of TOST."""
 
 from __future__ import annotations
 
@@ -18,9 +18,19 @@ def power_paired_t(effect: float, n: int, alpha: float = 0.05) -> float:
         n: number of pairs.
         alpha: level of the test.
     """
-    bound = special.stdtrit(n - 1, 1 - alpha / 2)
-    shift = abs(effect) * math.sqrt(n)
-    return 1 - _noncentral_t(n - 1, shift, bound) + _noncentral_t(n - 1, shift, -bound)
+    return _power_t(abs(effect) * math.sqrt(n), n - 1, alpha)
+
+
+def power_welch(effect: float, n: int, ratio: float = 2.0, alpha: float = 0.05) -> float:
+    """Power of Welch's two-sided t test with two groups of one size, by the noncentral t distribution.
+
+    Args:
+        effect: the true difference divided by ``sqrt((s1^2 + s2^2) / 2)``.
+        n: number of runs in each group.
+        ratio: ``welch.degrees_ratio``: 2 if both groups have the same spread, 1 if one has none.
+        alpha: level of the test.
+    """
+    return _power_t(abs(effect) * math.sqrt(n / 2), ratio * (n - 1), alpha)
 
 
 def power_equivalence(difference: float, sd: float, margin: float, n: int, alpha: float = 0.05) -> float:
@@ -79,6 +89,23 @@ def pairs_needed_equivalence(
     return _smallest_n(lambda n: power_equivalence(difference, sd, margin, n, alpha) >= power)
 
 
+def runs_needed(effect: float, ratio: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
+    """Smallest number of runs in each of two groups with which Welch's two-sided t test reaches a power.
+
+    Args:
+        effect: the true difference divided by ``sqrt((s1^2 + s2^2) / 2)``.
+        ratio: as for ``power_welch``.
+        power: the power to reach.
+        alpha: level of the test.
+
+    Returns:
+        As for ``pairs_needed``.
+    """
+    if not math.isfinite(effect):
+        return None
+    return _smallest_n(lambda n: power_welch(effect, n, ratio, alpha) >= power)
+
+
 def smallest_effect(n: int, power: float = 0.8, alpha: float = 0.05) -> float:
     """The smallest standardised effect ``d_z`` that a two-sided paired t test finds with a power.
 
@@ -124,7 +151,13 @@ def _smallest_n(enough: Callable[[int], bool]) -> int | None:
     return max(high, 2)
 
 
-def _noncentral_t(degrees: int, shift: float, bound: float) -> float:
+def _power_t(shift: float, degrees: float, alpha: float) -> float:
+    """Power of a two-sided t test whose statistic is shifted by this many standard errors."""
+    bound = special.stdtrit(degrees, 1 - alpha / 2)
+    return 1 - _noncentral_t(degrees, shift, bound) + _noncentral_t(degrees, shift, -bound)
+
+
+def _noncentral_t(degrees: float, shift: float, bound: float) -> float:
     """P(T <= bound). SciPy gives NaN if the probability is too small to resolve, 1e-6 and less: then it is 0."""
     p = float(special.nctdtr(degrees, shift, bound))
     return 0.0 if math.isnan(p) else p

@@ -19,7 +19,7 @@ def reason(c: Comparison, none_trained: str) -> str:
         none_trained: what its analysis says if neither run of any pair trained (``Method.none_trained``).
     """
     if not c.n:
-        return "no seed has a result in both arms"
+        return "an arm has no result" if c.unpaired else "no seed has a result in both arms"
     if not c.decides:
         return f"{effect(c.difference, c.unit)}, also measured"
     if not c.measured:
@@ -32,8 +32,8 @@ def reason(c: Comparison, none_trained: str) -> str:
 def why(c: Comparison) -> str:
     """What the verdict rests on, or what is lacking: the reason without the difference."""
     if c.verdict is Verdict.ESTIMATE:
-        few = "1 pair allows" if c.n == 1 else f"{c.n} pairs allow"
-        return f"{few} no verdict (at least {MIN_PAIRS})"
+        allow = "allows" if c.counted == "1 pair" else "allow"
+        return f"{c.counted} {allow} no verdict (at least {MIN_PAIRS}{' each' * bool(c.unpaired)})"
     if c.verdict is Verdict.INCONCLUSIVE:
         return _open(c)
     if c.shows_equivalence:
@@ -62,7 +62,8 @@ def needed(c: Comparison) -> str:
         what = "equivalence" if c.tolerates else "a difference"
         return f"{what} would be shown at about {c.n_needed:,} seeds, at this estimate"
     if c.n_needed is not None:
-        return f"a new study would need about {c.n_needed:,} pairs for 80 % power at this estimate"
+        what = "runs per group" if c.unpaired else "pairs"
+        return f"a new study would need about {c.n_needed:,} {what} for 80 % power at this estimate"
     if c.tolerates:
         off = -c.difference if c.one_sided else abs(c.difference)
         hopeless = off >= c.margin and not c.both_untrained
@@ -70,7 +71,7 @@ def needed(c: Comparison) -> str:
     if c.difference == 0 or not math.isfinite(c.effect):
         return ""
     power = "" if c.test in (Test.anytime_t, Test.anytime_sign) else " for 80 % power"
-    return f"more than {MAX_PAIRS:,} pairs would be needed{power} at this estimate"
+    return f"more than {MAX_PAIRS:,} {'runs per group' if c.unpaired else 'pairs'} would be needed{power} at this estimate"
 
 
 def unclear(c: Comparison) -> str:
@@ -86,6 +87,8 @@ def _not_below(c: Comparison) -> str:
 
 
 def _lost(c: Comparison) -> str:
+    if c.unpaired and c.both_untrained:
+        return f"at least {c.both_untrained} runs of either group never trained"
     return f"neither run trained in {c.both_untrained} of {c.n} pairs" if c.both_untrained else ""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -54,6 +54,7 @@ class Test(StrEnum):
     page = "Page"
     anytime_t = "anytime t"
     anytime_sign = "anytime sign"
+    welch = "Welch"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Outcome:
         arm: its arm.
         level: its factor levels as one text, ``lr=0.01``; empty without factors.
         levels: the same as key -> value.
-        seed: its seed.
+        seed: its seed; None if it has none, or none of its own among the runs of its arm and level. Only runs that were chosen
+            after they had trained can be so.
         status: what came of it.
         value: the study's metric as recorded, an accuracy as a fraction; None if the run failed, is missing, or has a damaged
             record.
@@ -86,7 +88,7 @@ class Outcome:
     arm: str
     level: str
     levels: dict[str, Any]
-    seed: int
+    seed: int | None
     status: Status
     value: float | None
     run_id: str
@@ -135,7 +137,7 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm against another over paired seeds. Differences are ``arm - baseline``, in ``unit``. A test not made is NaN.
+    """One arm against another over paired seeds, or two groups of runs without a common seed. Differences are ``arm - baseline``, in ``unit``. A test not made is NaN.
 
     Args:
         arm: the arm.
@@ -147,7 +149,7 @@ class Comparison:
             and without a verdict.
         direction: what the claim predicts of it: ``greater``, ``less``, ``different``, ``equivalent`` or ``at_least``.
         margin: half width of what counts as equivalent; NaN if none is set.
-        n: number of pairs.
+        n: number of pairs. Without pairs: of runs in the smaller group.
         difference: mean difference.
         low: lower bound of its 95 % interval; NaN below three pairs, or if all differences are the same.
         high: upper bound.
@@ -186,6 +188,10 @@ class Comparison:
         high_bca: upper bound.
         seeds: the seed of each pair, in order.
         differences: the difference of each pair.
+        unpaired: why the runs could not be paired by seed; empty if they are paired. Without pairs the tests are Welch's,
+            ``effect`` is Hedges' ``g*_s``, ``superiority`` speaks of all pairs of two runs, ``n_needed`` of runs in each group,
+            ``both_untrained`` of pairs that could be made of untrained runs; there is no sign-flip test, no bootstrap.
+        sizes: number of runs of arm and baseline if they are not paired; empty if they are.
     """
 
     arm: str
@@ -229,11 +235,20 @@ class Comparison:
     p_test: float = math.nan
     low_bca: float = math.nan
     high_bca: float = math.nan
+    unpaired: str = ""
+    sizes: list[int] = field(default_factory=list)
 
     @property
     def measured(self) -> int:
         """Number of pairs whose difference means something: at least one run has trained."""
         return self.n - self.both_untrained
+
+    @property
+    def counted(self) -> str:
+        """What was compared, counted: ``8 pairs``; ``8 and 10 runs`` without pairs."""
+        if self.unpaired:
+            return " and ".join(map(str, self.sizes)) + " runs"
+        return f"{self.n} pair{'' if self.n == 1 else 's'}"
 
     @property
     def narrow_level(self) -> int:
@@ -268,7 +283,7 @@ class Comparison:
     @property
     def equivalence_test(self) -> str:
         """The name of the test behind ``p_equivalence``."""
-        test = "one-sided t test" if self.one_sided else "TOST"
+        test = "one-sided t test" if self.one_sided else "Welch's TOST" if self.unpaired else "TOST"
         return f"anytime-valid {test}" if self.test in (Test.anytime_t, Test.anytime_sign) else test
 
     @property

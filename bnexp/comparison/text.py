@@ -25,6 +25,7 @@ TEST_NAMES = {
     Test.sign_flip: "sign-flip test",
     Test.anytime_t: "anytime-valid t test",
     Test.anytime_sign: "anytime-valid sign test",
+    Test.welch: "Welch's t test",
 }
 _DECIMALS = {"pp": 2, "%": 2, "nats": 4, OCTAVES: 2}
 

@@ -10,14 +10,14 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from bnexp.comparison import power, sequential, stats
+from bnexp.comparison import power, sequential, stats, unpaired
 from bnexp.comparison.analyses import ANALYSES
 from bnexp.comparison.answer import NO_RESULT, answer
 from bnexp.comparison.contrast import Contrast, Inputs, Records
 from bnexp.comparison.endings import ending_notes
 from bnexp.comparison.looks import FIRST, Look
 from bnexp.comparison.notes import notes
-from bnexp.comparison.pairing import Pairs, Results
+from bnexp.comparison.pairing import Groups, Pairs, Results
 from bnexp.comparison.prospects import within_plan
 from bnexp.comparison.reason import reason
 from bnexp.comparison.remedy import remedy
@@ -88,11 +88,11 @@ def analyse(
         unit=results.scale.unit,
         margin=margin,
         settings=dict(settings),
-        arms=_summaries(results),
+        arms=summaries(results),
         comparisons=comparisons,
         omnibus_p=None if math.isnan(omnibus) else omnibus,
         outcomes=list(outcomes),
-        unpaired=results.problems(pairs) + found.unpaired,
+        unpaired=results.problems((*pair, level) for pair in pairs for level in results.levels) + found.unpaired,
         notes=notes(study, results, comparisons, num_test) + endings + found.notes,
         rule=look.rule.name if look.rule else "",
         remedy=remedy(study, deciding, verdict, look, settings, overrides) if results.values else None,
@@ -105,13 +105,12 @@ def judge(contrasts: Sequence[Contrast], look: Look = FIRST) -> list[Comparison]
     Returns:
         One comparison per contrast, without a reason. The same contrasts always give the same result.
     """
-    differences = [_tested(c.pairs) for c in contrasts]
     deciding = [i for i, c in enumerate(contrasts) if c.direction is not None]
-    found = [_estimate(c, d, look, len(deciding)) for c, d in zip(contrasts, differences, strict=True)]
+    found = [_estimate(c, look, len(deciding)) for c in contrasts]
     adjusted = stats.holm([found[i].p_test for i in deciding])
     flips = stats.holm([found[i].p_sign_flip for i in deciding])
     equivalence = stats.holm([found[i].p_equivalence for i in deciding])
-    beyond = stats.holm([_beyond(contrasts[i], differences[i], look) for i in deciding])
+    beyond = stats.holm([_beyond(contrasts[i], look) for i in deciding])
     for k, i in enumerate(deciding):
         tested = replace(found[i], p_adjusted=adjusted[k], p_sign_flip_adjusted=flips[k], p_equivalence_adjusted=equivalence[k])
         tested = replace(tested, p_beyond_adjusted=beyond[k], alpha=look.alpha)
@@ -142,16 +141,18 @@ def _tested(pairs: Pairs) -> stats.Array:
     return d[:0] if pairs.both_untrained == d.size else d
 
 
-def _estimate(contrast: Contrast, d: stats.Array, look: Look, family: int) -> Comparison:
+def _estimate(contrast: Contrast, look: Look, family: int) -> Comparison:
     """The comparison with everything but what depends on the rest of its family: adjusted p values, finding and verdict.
 
     Args:
         contrast: what is compared.
-        d: its differences.
         look: how often one has looked; it counts for contrasts that decide.
         family: number of contrasts that decide.
     """
+    if isinstance(contrast.pairs, Groups):
+        return unpaired.estimate(contrast, contrast.pairs, family)
     pairs, rule = contrast.pairs, None if contrast.direction is None else look.rule
+    d = _tested(pairs)
     wide, narrow = stats.mean_interval(d), stats.mean_interval(d, 0.90)
     if rule is not None:
         wide = narrow = rule.interval(d, 0.95)
@@ -224,8 +225,11 @@ def _equivalence(contrast: Contrast, d: stats.Array, rule: sequential.Rule | Non
     return stats.equivalence(d, contrast.margin) if rule is None else rule.p_equivalence(d, contrast.margin)
 
 
-def _beyond(contrast: Contrast, d: stats.Array, look: Look) -> float:
+def _beyond(contrast: Contrast, look: Look) -> float:
     """p that the mean difference lies outside the margin."""
+    if isinstance(contrast.pairs, Groups):
+        return unpaired.beyond(contrast, contrast.pairs)
+    d = _tested(contrast.pairs)
     if look.rule is None:
         return stats.beyond_margin(d, contrast.margin)
     return look.rule.p_beyond(d, contrast.margin)
@@ -255,7 +259,7 @@ def _pairs_needed(contrast: Contrast, d: stats.Array, look: Look, family: int, t
     return None if needed is None else max(needed, least, MIN_PAIRS)
 
 
-def _summaries(results: Results) -> list[ArmSummary]:
+def summaries(results: Results) -> list[ArmSummary]:
     """Every arm at every level at which it was planned, level by level."""
     found = []
     for level in results.levels:

@@ -51,7 +51,7 @@ class Incident:
 
     arm: str
     level: str
-    seed: int
+    seed: int | None
     status: str
     detail: str
     run_id: str
