@@ -1,6 +1,9 @@
+from bnexp.comparison.frame import RunComparison as RunComparison
 from bnexp.comparison.frame import compare as compare
 from bnexp.comparison.loading import load_runs as load_runs
 from bnexp.comparison.result import StudyResult as StudyResult
+from bnexp.comparison.side_by_side import StudiesBeside as StudiesBeside
+from bnexp.comparison.side_by_side import compare_studies as compare_studies
 from bnexp.config.schema import ConfigError as ConfigError
 from bnexp.data.download import DataError as DataError
 from bnexp.run.recorded import TrainedRun as TrainedRun

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import bnexp
-from bnexp.cli import bench, config, data, diff, doctor, imports, predict, report, runs, show, study, train
+from bnexp.cli import bench, compare, config, data, diff, doctor, imports, predict, report, runs, show, study, train
 from bnexp.cli.meant import refuse_foreign
 from bnexp.cli.output import FAILED, OK, WRONG_USE, LogMessages, message
 from bnexp.config.schema import ConfigError
@@ -45,6 +45,7 @@ def _options(
 
 app.command("study")(study.study)
 app.command("train")(train.train)
+app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
 app.command("predict")(predict.predict)

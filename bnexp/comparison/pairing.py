@@ -34,7 +34,11 @@ class Scale:
     @classmethod
     def of(cls, metric: str) -> Scale:
         """Accuracies are shown in per cent, their differences in pp, losses in nats, everything else as recorded."""
-        unit = metric_unit(metric)
+        return cls.in_unit(metric_unit(metric))
+
+    @classmethod
+    def in_unit(cls, unit: str) -> Scale:
+        """The scale of a metric with this unit."""
         return cls(unit, 100.0 if unit == "pp" else 1.0)
 
 
@@ -93,6 +97,7 @@ class Results:
         chance: accuracy of guessing, a fraction; None if it is not known.
         arm_order: arms that come first, in their order; the others follow in order of appearance.
         metrics: arm -> metric, for arms that have one of their own.
+        scale: how the metric is shown; None for that of our own metrics.
 
     Attributes:
         arms: all arms.
@@ -112,11 +117,12 @@ class Results:
         arm_order: Sequence[str] = (),
         *,
         metrics: Mapping[str, str],
+        scale: Scale | None = None,
     ) -> None:
         self.outcomes = list(outcomes)
         self.arms = list(dict.fromkeys([*arm_order, *(outcome.arm for outcome in self.outcomes)]))
         own = list(dict.fromkeys(metrics.get(arm, metric) for arm in self.arms)) or [metric]
-        self.scale = _shared_scale(own)
+        self.scale = scale or _shared_scale(own)
         self.measure = own[0] if len(own) == 1 else _COMMON_NAMES.get(self.scale.unit, "value")
         self._chance = _chance_value(own[0], self.scale, chance)
         self.factors: dict[str, dict[str, Any]] = {outcome.level: outcome.levels for outcome in self.outcomes}
@@ -186,6 +192,10 @@ class Results:
     def both_untrained(self, arm: str, baseline: str, level: str) -> set[int]:
         """Seeds of which neither run trained: their difference says nothing about the arms."""
         return set(self.untrained(arm, level)) & set(self.untrained(baseline, level))
+
+    def was_planned(self, arm: str, level: str) -> bool:
+        """Whether there is any run of an arm at a level, with or without a value."""
+        return (arm, level) in self._planned
 
     def run_ids(self, arm: str, level: str) -> dict[int, str]:
         """Seed -> run id of the runs of one arm at one level that have a value."""

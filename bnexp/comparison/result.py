@@ -137,7 +137,9 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm against another over paired seeds, or two groups of runs without a common seed. Differences are ``arm - baseline``, in ``unit``. A test not made is NaN.
+    """One arm against another over paired seeds, or as two groups of runs that cannot be paired.
+
+    Differences are ``arm - baseline``, in ``unit``. A test not made is NaN.
 
     Args:
         arm: the arm.

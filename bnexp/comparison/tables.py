@@ -41,7 +41,8 @@ def comparison_rows(result: StudyResult) -> list[Row]:
     What is only measured besides has neither p nor verdict: an en dash. If there is such a row, ``decides`` tells them apart.
 
     A time is a ratio: 0.43× means that the arm needs 0.43 times what the baseline needs. The bootstrap interval is for display
-    only. Differences that are all the same have no interval, and then no p of equivalence is shown. Every p has Holm's
+    only. Runs that are not paired have the size of either group as n, and as d_z Hedges' g; there are no signs to flip.
+    Differences that are all the same have no interval, and then no p of equivalence is shown. Every p has Holm's
     correction over the study, so each can be read against .05.
     """
     leveled = any(c.level for c in result.comparisons)
@@ -54,11 +55,11 @@ def comparison_rows(result: StudyResult) -> list[Row]:
             "baseline": c.baseline,
             **({"level": c.level} if leveled else {}),
             **({"measure": c.measure} if measured else {}),
-            "n": str(c.n),
+            "n": "/".join(map(str, c.sizes)) if c.unpaired else str(c.n),
             "difference": quantity(c.difference, c.unit, sign=True),
             "95 % interval": interval(c.low, c.high, c.unit) or "–",
             "95 % BCa": interval(c.low_bca, c.high_bca, c.unit) or "–",
-            **({"test": c.test} if tested else {}),
+            **({"test": f"{c.test}, unpaired" if c.unpaired else c.test} if tested else {}),
             "p adjusted": p_text(c.p_verdict),
             "p sign flip": p_text(c.p_sign_flip_adjusted),
             "p equivalence": p_equivalence(c),

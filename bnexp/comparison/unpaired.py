@@ -3,13 +3,13 @@
 When runs are paired is decided by their seeds alone, never by their results, so it cannot be chosen to suit them:
 
 - A seed that is not recorded, or that several runs of one arm and level have, pairs nothing there.
-- Arms are paired if they share at least six seeds. If the smaller of them has fewer than six runs, half of these must be shared.
-  Otherwise pairing would leave out most of the runs, and could come to no verdict although the runs allow one.
+- Arms are paired if they share at least six seeds. If the smaller of them has fewer than six runs, half of these must be
+  shared. Otherwise pairing would leave out most of the runs, and could come to no verdict although the runs allow one.
 
-Groups are compared by Welch's test, and a verdict needs at least six runs in each. The reason is another than for pairs: the
-exact permutation test of two groups could go below .05 from four runs each. But Welch's test only holds its level if the means
-are about normal, and its error is then estimated from as few values as the groups have: with two or three runs in one group, a
-single odd run decides. One limit for both is also one rule less to know, and makes it no way around the six pairs to drop seeds.
+Groups are compared by Welch's test, and a verdict needs at least six runs in each. The reason is not that of the pairs: an
+exact permutation test of two groups can go below .05 from four runs each. But Welch's test holds its level only if the means
+are about normal, and a group of three or four runs shows neither its spread nor an odd run. With one limit for both, there is
+also nothing to gain from dropping seeds to get around the six pairs.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Spread(NamedTuple):
         )
 
     def p_above(self, bound: float) -> float:
-        """One-sided p of the true difference being at most ``bound``: small if the groups differ by more. NaN without an error."""
+        """One-sided p of the true difference being at most ``bound``: small if they differ by more. NaN without an error."""
         if math.isnan(bound) or math.isnan(self.error):
             return math.nan
         return float(special.stdtr(self.degrees, -(self.difference - bound) / self.error))
