@@ -38,6 +38,7 @@ PAIR_CHOICES = (
     (*_NAMES, "difference", "95 % interval", "verdict"),
     (*_NAMES, "difference", "verdict"),
 )
+MOST_SHOWN = 20  # arms in the terminal if there are too many to compare them
 LEFT = ("arm", "baseline", "level", "test", "verdict", "study", "question", "effect", "data", "settings")
 
 
@@ -190,6 +191,9 @@ def _print_tables(result: RunComparison) -> None:
     arms = arm_rows(result)
     empty = {name for name in ("diverged", "stuck", "missing") if all(row[name] == "0" for row in arms)}
     arms = [{name: text for name, text in row.items() if name not in empty} for row in arms]
+    if len(arms) > MOST_SHOWN and not result.comparisons:
+        out.print(f"The first {MOST_SHOWN} of {len(arms)} arms (--json has all):", style="dim", markup=False)
+        arms = arms[:MOST_SHOWN]
     print_rows(arms, Format.table, right=[name for name in arms[0] if name not in LEFT])
     if rows := _fitting(comparison_rows(result)):
         out.print()

@@ -97,7 +97,7 @@ def compare(
         raise ConfigError(f"margin={margin} is out of range: allowed is a number above 0.")
     metric = metric_of(runs, metric)
     runs, told = measured(runs, metric)
-    settings = deciding_settings(runs)
+    settings = {name: values for name, values in deciding_settings(runs).items() if name != metric}
     grouping = Grouping(named, tuple(by)) if named else grouping_of(runs, settings, tuple(by))
     divided = Divided.of(runs, grouping, settings, metric)
     return _result(divided, arm_meant(divided, baseline), margin, told)
@@ -207,7 +207,9 @@ def _contrasts(study: StudyConfig, results: Results, margin: float, unseeded: Ma
 
 def _omnibus(results: Results, comparisons: Sequence[Comparison]) -> float:
     """Friedman's test over three or more arms whose runs are all paired; NaN if it cannot be made."""
-    blocks = [] if any(c.unpaired for c in comparisons) or not comparisons else results.blocks()
+    if not comparisons or any(c.unpaired for c in comparisons):
+        return math.nan
+    blocks = results.blocks()
     return stats.friedman(blocks) if len(blocks) >= MIN_PAIRS else math.nan
 
 

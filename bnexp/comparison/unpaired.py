@@ -75,9 +75,9 @@ def estimate(contrast: Contrast, groups: Groups, family: int) -> Comparison:
         same = "the runs of either arm are all the same"
     untestable = bool(groups.both_untrained or same)
     effect = welch.hedges_g(arm, baseline)
-    needed = (
-        power.runs_needed(effect, welch.degrees_ratio(arm, baseline), alpha=ALPHA / family) if effect and not same else None
-    )
+    needed = None
+    if effect and math.isfinite(effect):
+        needed = power.runs_needed(effect, welch.degrees_ratio(arm, baseline), alpha=ALPHA / family)
     return Comparison(
         arm=contrast.arm,
         baseline=contrast.baseline,

@@ -96,13 +96,13 @@ def rows(**keys: Any) -> pl.DataFrame:
 
 
 def test_arms_are_compared_by_their_column_with_the_statistics_of_a_study() -> None:
-    found = compare(rows(), baseline="b")
+    found = compare(rows(), arm="arm", baseline="b")
     (c,) = found.comparisons
     assert (c.arm, c.baseline, c.measure, c.n, c.direction, c.decides) == ("a", "b", "test/accuracy", 6, "different", True)
     assert c.difference == pytest.approx(-1 + 0.1 * (55 - 15) / 6)
     assert found.question == "Do runs that differ in arm differ in test/accuracy?"
     assert {"name": "comparison", "arms": {"a": [], "b": []}, "factors": {}, "baseline": "b"}.items() <= found.study.items()
-    assert list(compare(rows(), by=["norm.kind"]).study["factors"].items()) == [("norm.kind", ["a", "b"])]
+    assert list(compare(rows(), arm="arm", by=["norm.kind"]).study["factors"].items()) == [("norm.kind", ["a", "b"])]
 
 
 @pytest.mark.parametrize("margin", [0, -1, float("nan")])
