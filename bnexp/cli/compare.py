@@ -29,14 +29,13 @@ if TYPE_CHECKING:
     from bnexp.comparison.record import StudyRecord
     from bnexp.comparison.side_by_side import StudiesBeside
 
-# The columns of a table: the first of these sets that fits the terminal.
+# The columns of a table: the first of these sets that fits the terminal. Which test was made is there if some runs are unpaired.
 _NAMES = ("level", "arm", "baseline")
 PAIR_CHOICES = (
     (*_NAMES, "n", "difference", "95 % interval", "test", "p adjusted", "n needed", "verdict"),
     (*_NAMES, "n", "difference", "95 % interval", "test", "p adjusted", "verdict"),
-    (*_NAMES, "n", "difference", "95 % interval", "p adjusted", "verdict"),
-    (*_NAMES, "difference", "95 % interval", "verdict"),
-    (*_NAMES, "difference", "verdict"),
+    (*_NAMES, "difference", "95 % interval", "test", "verdict"),
+    (*_NAMES, "difference", "test", "verdict"),
 )
 MOST_SHOWN = 20  # arms in the terminal if there are too many to compare them
 LEFT = ("arm", "baseline", "level", "test", "verdict", "study", "question", "effect", "data", "settings")
