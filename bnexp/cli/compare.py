@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bnexp.comparison.record import StudyRecord
     from bnexp.comparison.side_by_side import StudiesBeside
 
-# The columns of a table: the first of these sets that fits the terminal. Which test was made is there if some runs are unpaired.
+# The columns of a table: the first of these sets that fits the terminal. If some runs are unpaired, each has the test.
 _NAMES = ("level", "arm", "baseline")
 PAIR_CHOICES = (
     (*_NAMES, "n", "difference", "95 % interval", "test", "p adjusted", "n needed", "verdict"),
@@ -80,12 +80,12 @@ def compare(
     Runs are grouped by everything that differs but the seed, and paired by it. Runs that cannot be paired are compared by
     Welch's test, and the output says so. Example: bnexp compare --where "data.name = 'digits'" --by optim.lr
     """
-    from bnexp.comparison.recorded_studies import find_study
+    from bnexp.comparison.selection import one_study, select_runs
     from bnexp.tracking.store import Store
 
     format = pick_format(json, csv, md, latex)
     words, store = list(dict.fromkeys(select or [])), Store()
-    studies = [record for word in words if (record := find_study(word, store)) is not None]
+    studies = [record for word in words if (record := one_study(word, store)) is not None]
     of_runs = [
         option
         for option, value in {
@@ -111,7 +111,6 @@ def compare(
             "only studies, without options, to see their own answers side by side."
         )
     from bnexp.comparison.frame import compare as compare_runs
-    from bnexp.comparison.selection import select_runs
 
     runs = select_runs(words, where=where, last=last, status=status, store=store)
     if runs.is_empty():

@@ -106,7 +106,7 @@ def _others(study: StudyConfig, deciding: Sequence[Comparison], verdict: Verdict
     if verdict is Verdict.ESTIMATE:
         return f"; {len(deciding)} comparisons decide"
     shown, refuted = sum(c.shows_claim for c in deciding), sum(c.refutes_claim for c in deciding)
-    unlike = claims_unlike(vars(study))
+    unlike = claims_unlike(vars(study)) or all(c.direction == Direction.different for c in deciding)
     words = ("differ", "are equivalent", "are open") if unlike else ("are as claimed", "go against the claim", "are open")
     what = "pairs" if unlike else "deciding comparisons"
     if not unlike and not study.claim and not study.decides and study.direction is Direction.different:

@@ -16,9 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from bnexp.comparison.columns import OWN, setting_columns
 from bnexp.config.keys import schema_keys
@@ -26,6 +24,9 @@ from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.plan.spec import identity, plain
 from bnexp.plan.study import value_text
 from bnexp.tracking.reading import as_type
+
+if TYPE_CHECKING:
+    import polars as pl
 
 STUDY_COLUMNS = ("arm", "study.levels")
 MOST_SEARCHED = 20  # columns among which the fewest that tell groups apart are searched; beyond, they are added one by one
@@ -53,13 +54,15 @@ def deciding_settings(runs: pl.DataFrame) -> dict[str, list[Any]]:
 
     A setting that has no effect in a run, or that the run does not have, is None there.
     """
+    import polars
+
     schema = {info.name: info for info in schema_keys()}
     names = [
         name
         for name in setting_columns(runs)
         if not name.startswith("study.")
         and name not in FOLLOW_THE_SEED
-        and runs.schema[name] != pl.Object
+        and runs.schema[name] != polars.Object
         and (name not in schema or schema[name].metadata["identity"])
     ]
     differ = {name: values for name in names if len(set(values := runs[name].to_list())) > 1}

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from bnexp.comparison.columns import metric_columns
 from bnexp.comparison.differing import Grouping, Values, arm_name, arm_order, short_names, usual_grouping
@@ -18,6 +17,9 @@ from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError
 from bnexp.plan.study import levels_text
 from bnexp.tracking.records import RecordedRun
+
+if TYPE_CHECKING:
+    import polars as pl
 
 USUAL_METRIC = "test/accuracy"
 MOST_NAMED = 12  # values that an error lists
@@ -99,6 +101,8 @@ def metric_of(runs: pl.DataFrame, metric: str | None) -> str:
 
 def measured(runs: pl.DataFrame, metric: str) -> tuple[pl.DataFrame, list[str]]:
     """The runs that have the metric, and diverged ones, which count without it; a sentence on the others, if there are any."""
+    import polars as pl
+
     kept = runs.filter(pl.col(metric).is_not_null() | (pl.col("status") == "diverged"))
     lacking = len(runs) - len(kept)
     if kept.is_empty():
@@ -144,6 +148,8 @@ def _stuck(rows: pl.DataFrame) -> dict[str, str]:
     """Run id -> why it is stuck, of the runs that are. Only those that can be are read."""
     if not {"path", "train/accuracy", "num_classes"} <= set(rows.columns):
         return {}
+    import polars as pl
+
     suspects = rows.filter((pl.col("status") == "finished") & (pl.col("train/accuracy") * pl.col("num_classes") <= SUSPECT))
     records = [run for path in suspects["path"] if (run := RecordedRun(Path(path))).finished]
     chances = guessing_accuracy(records)

@@ -1,53 +1,23 @@
-"""Recorded studies, found by what a user calls them, with their verdicts as they were concluded."""
+"""Recorded studies with their verdicts as they were concluded, and their runs as they planned them."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import fields
-from pathlib import Path
-from typing import Any, get_type_hints
-
-import polars as pl
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from bnexp.comparison.conclude import conclude
-from bnexp.comparison.record import MOST, STUDY, VERDICT, StudyRecord, load
+from bnexp.comparison.record import MOST, VERDICT, StudyRecord
 from bnexp.comparison.result import ArmSummary, Comparison, StudyResult
 from bnexp.config.keys import metric_unit
 from bnexp.plan.study import levels_text
 from bnexp.tracking.reading import DamagedRecord, as_type, read_json
 from bnexp.tracking.store import Store
 
+if TYPE_CHECKING:
+    import polars as pl
+
 COMMON = {"pp": "accuracy", "nats": "loss"}  # what metrics of one unit are called together
-
-
-def find_study(word: str, store: Store) -> StudyRecord | None:
-    """The recorded study that a word names: by its name, its id, both, or the path of its folder; None if none is so called.
-
-    Of several with one name it is the one that was concluded last, else the one that was recorded last.
-
-    Args:
-        word: what the user typed.
-        store: where studies are recorded.
-
-    Raises:
-        DamagedRecord: the record of that study cannot be used.
-    """
-    path = Path(word).expanduser()
-    if (path / STUDY).is_file():
-        return load(path)
-    found = [file.parent for file in store.root.glob(f"[!.]*/study-*/{STUDY}") if word in _names(file.parent)]
-    return load(max(found, key=_age)) if found else None
-
-
-def _names(folder: Path) -> tuple[str, str, str]:
-    name, study_id = folder.parent.name, folder.name.removeprefix("study-")
-    return name, study_id, f"{name}-{study_id}"
-
-
-def _age(folder: Path) -> tuple[bool, float]:
-    """Sorts folders of studies: those with a verdict after those without, later ones after earlier ones."""
-    verdict = folder / VERDICT
-    return verdict.exists(), (verdict if verdict.exists() else folder / STUDY).stat().st_mtime
 
 
 def recorded_verdict(record: StudyRecord, store: Store) -> StudyResult:
@@ -95,6 +65,8 @@ def runs_of_study(record: StudyRecord, runs: pl.DataFrame) -> pl.DataFrame:
         record: the study.
         runs: rows of ``load_runs``.
     """
+    import polars as pl
+
     planned = pl.DataFrame(
         [(run.run_id, run.arm, levels_text(run.levels), record.study.name) for run in record.runs],
         schema={"run": pl.String, "arm": pl.String, "study.levels": pl.String, "study": pl.String},
@@ -115,6 +87,8 @@ def metric_of_study(record: StudyRecord) -> str:
 
 def _own_metric(record: StudyRecord, runs: pl.DataFrame) -> pl.Series:
     """For each row, the value of the metric that its arm reads."""
+    import polars as pl
+
     own = record.study.metrics
     return pl.Series(
         [row.get(own.get(row["arm"], record.study.metric)) for row in runs.iter_rows(named=True)], dtype=pl.Float64

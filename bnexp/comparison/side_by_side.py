@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bnexp.comparison.record import StudyRecord
-from bnexp.comparison.recorded_studies import find_study, recorded_verdict
+from bnexp.comparison.recorded_studies import recorded_verdict
 from bnexp.comparison.result import ArmSummary, StudyResult
+from bnexp.comparison.selection import one_study
 from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError, refuse_text
 from bnexp.tracking.store import Store
@@ -156,7 +157,7 @@ def compare_studies(names: Sequence[str], runs_dir: str | Path | None = None) ->
     """Put recorded studies side by side: each with the answer that it concluded, and the arms that they have in common.
 
     Args:
-        names: names of studies, their ids, or the paths of their folders; of a name the study that was concluded last.
+        names: names of studies, their ids, or the paths of their folders; of a name the study that was recorded last.
         runs_dir: the directory of the records; None for ``BNEXP_RUNS_DIR``, else ``./runs``.
 
     Raises:
@@ -169,7 +170,7 @@ def compare_studies(names: Sequence[str], runs_dir: str | Path | None = None) ->
     store = Store(Path(runs_dir) if runs_dir is not None else None)
     found = []
     for name in names:
-        record = find_study(name, store)
+        record = one_study(name, store)
         if record is None:
             known = sorted({path.parent.parent.name for path in store.root.glob("[!.]*/study-*/study.json")})
             raise ConfigError(
