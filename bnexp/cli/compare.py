@@ -75,10 +75,12 @@ def compare(
     md: MdFlag = False,
     latex: LatexFlag = False,
 ) -> None:
-    """Compare recorded runs: means, differences with intervals, verdicts. Several studies are put side by side.
+    """Compare recorded runs, or several studies side by side: differences with intervals, and verdicts.
 
-    Runs are grouped by everything that differs but the seed, and paired by it. Runs that cannot be paired are compared by
-    Welch's test, and the output says so. Example: bnexp compare --where "data.name = 'digits'" --by optim.lr
+    Runs are grouped by everything that differs but the seed, and paired by it.
+    Those that cannot be paired are compared by Welch's test, and it is said.
+
+    Example: bnexp compare --where "data.name = 'digits'" --by optim.lr --plot
     """
     from bnexp.comparison.selection import one_study, select_runs
     from bnexp.tracking.store import Store

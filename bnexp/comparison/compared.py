@@ -140,9 +140,9 @@ def caption(result: RunComparison) -> str:
     if tests:
         count = len(result.comparisons)
         paired = [c for c in result.comparisons if not c.unpaired]
-        over = (
-            "over paired seeds" if len(paired) == count else "of unpaired runs" if not paired else "of paired and unpaired runs"
-        )
+        why = "; ".join(dict.fromkeys(c.unpaired for c in result.comparisons if c.unpaired))
+        unpaired = f"of unpaired runs ({why})"
+        over = "over paired seeds" if len(paired) == count else f"over paired seeds, or {unpaired}" if paired else unpaired
         family = f"Holm's correction over {count} comparisons" if count > 1 else "no correction, a single comparison"
         margin = f" Equivalent: within ±{quantity(result.margin, result.unit)} by TOST." if math.isfinite(result.margin) else ""
         parts.append(

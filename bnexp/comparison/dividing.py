@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,8 +89,8 @@ def metric_of(runs: pl.DataFrame, metric: str | None) -> str:
     if metric is None:
         if USUAL_METRIC in known:
             return USUAL_METRIC
-        if len(known) == 1:
-            return known[0]
+        if len(known) == 1 or (likely := _likely(known)):
+            return known[0] if len(known) == 1 else likely
         some = ", ".join(known[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "")
         raise ConfigError(f"the runs have no {USUAL_METRIC}; name the metric to compare{f', one of {some}' if known else ''}.")
     if metric not in runs.columns:
@@ -97,6 +98,15 @@ def metric_of(runs: pl.DataFrame, metric: str | None) -> str:
     if not runs[metric].dtype.is_numeric():
         raise ConfigError(f"{metric} is no metric: its values are not numbers; give a column like {USUAL_METRIC}.")
     return metric
+
+
+def _likely(known: Sequence[str]) -> str:
+    """The accuracy that imported runs most likely mean: on test, else on validation images; empty unless it is a single one."""
+    accuracies = [name for name in known if re.search(r"(^|[/_. ])(acc|accuracy)($|[/_. ])", name.lower())]
+    for part in ("test", "val"):
+        if fitting := [name for name in accuracies if part in name.lower()]:
+            return fitting[0] if len(fitting) == 1 else ""
+    return accuracies[0] if len(accuracies) == 1 else ""
 
 
 def measured(runs: pl.DataFrame, metric: str) -> tuple[pl.DataFrame, list[str]]:

@@ -72,8 +72,8 @@ def compare(
             have its arms and levels.
         baseline: the arm that the others are compared with, by its name or by a value that only it has; None compares each with
             each, up to 12 arms. More are only estimated.
-        metric: the column that is compared; None for ``test/accuracy``, or for the only metric that there is. A run that
-            diverged counts at chance accuracy.
+        metric: the column that is compared; None for ``test/accuracy``, else for the only metric that there is, or the only
+            accuracy on test or validation images. A run that diverged counts at chance accuracy.
         by: more columns whose values are kept apart: arms are compared at each combination.
         margin: largest difference that counts as none, above 0, in pp for an accuracy, else in the metric's unit; None for the
             margin that the runs' data set has.
