@@ -135,12 +135,16 @@ def grouping_of(runs: pl.DataFrame, settings: Values, by: tuple[str, ...]) -> Gr
 
 def _outcomes(rows: pl.DataFrame, arms: Sequence[str], by: Sequence[str], settings: Values, metric: str) -> list[Outcome]:
     levels = [settings[name] if name in settings else rows[name].to_list() for name in by]
-    stuck = _stuck(rows)
+    stuck, names = _stuck(rows), short_names(by).values()
     found = []
     facts = rows.select("run", "seed", "status", metric).iter_rows()
     for number, ((run_id, seed, status, value), arm) in enumerate(zip(facts, arms, strict=True)):
         own = {name: values[number] for name, values in zip(by, levels, strict=True)}
-        text = str(own["study.levels"]) if list(own) == ["study.levels"] else levels_text(own)
+        text = (
+            str(own["study.levels"])
+            if list(own) == ["study.levels"]
+            else levels_text(dict(zip(names, own.values(), strict=True)))
+        )
         found.append(Outcome(arm, text, own, seed, Status(status), value, run_id, stuck.get(run_id, "")))
     order = {level: n for n, level in enumerate(_in_order(found))}
     return sorted(found, key=lambda outcome: order[outcome.level])

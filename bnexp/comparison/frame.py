@@ -128,9 +128,8 @@ def _result(divided: Divided, baseline: str | None, margin: float | None, told: 
     verdict = study_verdict(comparisons, one_is_enough=baseline is None)
     paired = [(c.arm, c.baseline, c.level) for c in comparisons if not c.unpaired]
     omnibus = _omnibus(results, comparisons)
-    own = [
-        text.replace("set study.margin", "give a margin") for text in notes(study, results, comparisons, fixed.get("num_test"))
-    ]
+    own = notes(study, results, comparisons, fixed.get("num_test")) if comparisons else []
+    own = [text.replace("set study.margin", "give a margin") for text in own]
     sentence = answer(study, method, comparisons, verdict, settings, FIRST) if comparisons else _too_many(divided)
     return RunComparison(
         study=plain(asdict(study)),

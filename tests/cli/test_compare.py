@@ -27,12 +27,17 @@ BASE = (0.900, 0.905, 0.898, 0.902, 0.907, 0.901)
 GAIN = (0.020, 0.025, 0.018, 0.022, 0.021, 0.024)
 
 
-def record(study: str, arm: str, seed: int, value: float, **config: Any) -> str:
+def record(study: str, arm: str, seed: int, value: float, course: tuple[float, ...] = (), **config: Any) -> str:
+    """A finished run. ``course``: its training accuracy by epoch."""
     run_id = f"{study}-{arm}-{seed}"
     path = Path("runs") / study / run_id
     path.mkdir(parents=True)
     summary = {"run_id": run_id, "study": study, "data": "digits", "arm": arm, "levels": {}, "seed": seed}
     summary |= {"status": "finished", "metrics": {"test/accuracy": value, "val/loss": 1 - value}, "seconds": 1.5}
+    if course:
+        summary["metrics"] |= {"train/accuracy": course[-1]}
+        lines = [{"epoch": n, "step": 10 * n, "train/accuracy": part} for n, part in enumerate(course, 1)]
+        (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     summary |= {"finished_at": "2026-01-01T00:00:00+0000", "class_names": ["a", "b"], "num_test": 400}
     (path / "summary.json").write_text(json.dumps(summary))
     settings = {
@@ -117,6 +122,18 @@ def test_runs_without_a_common_seed_are_marked_as_unpaired_everywhere(cli: Cli) 
         ("group", False, "they share no seed"),
     ]
     assert (found["paired"], found["comparisons"][1]["reason"][:8]) == (False, "+1.03 pp")
+
+
+@pytest.mark.usefixtures("runs")
+def test_runs_that_never_trained_are_counted_and_the_margin_is_asked_for(cli: Cli) -> None:
+    for seed in range(6):
+        record("train", "layer", seed, 0.5, course=(0.5, 0.51 if seed else 0.99), train={"batch_size": 10, "epochs": 2})
+    out = cli("compare", "--baseline", "none", "--where", "norm.kind != 'batch'").out
+    assert "layer: seeds 1, 2, 3, 4, 5 never trained: training accuracy stays at what guessing gives; kept." in out
+    (row,) = [line for line in out.splitlines() if line.startswith("layer  6")]
+    assert row.split()[-1] == "5"
+    loss = cli("compare", "--baseline", "none", "--metric", "val/loss").out
+    assert "- No margin is set for val/loss, so equivalence is not tested; give a margin (nats)." in loss
 
 
 @pytest.mark.usefixtures("runs")

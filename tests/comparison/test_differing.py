@@ -10,6 +10,7 @@ import pytest
 
 import bnexp
 from bnexp.comparison.differing import Grouping, deciding_settings, usual_grouping
+from bnexp.comparison.frame import EXPLORATORY
 
 
 def frame(rows: Sequence[Mapping[str, Any]], seeds: int = 6, **shared: Any) -> pl.DataFrame:
@@ -44,6 +45,17 @@ def test_a_rate_at_which_every_norm_was_run_is_a_level() -> None:
     assert found.question == "Do runs that differ in norm.kind differ in test/accuracy at each optim.lr?"
 
 
+def test_what_norms_are_put_into_is_a_level() -> None:
+    runs = frame([{"norm__kind": k, "model__activation": act} for k in ("none", "batch") for act in ("relu", "tanh")])
+    assert grouping(runs) == Grouping(("norm.kind",), ("model.activation",))
+    together = frame(
+        [{"model__activation": "relu", "norm__kind": "none"}, {"model__activation": "tanh", "norm__kind": "batch"}]
+    )
+    assert grouping(together) == Grouping(("norm.kind",))
+    foreign = frame([{"depth": "deep", "use_bn": False}, {"depth": "flat", "use_bn": True}])
+    assert arms(foreign) == ["use_bn=false", "use_bn=true"]
+
+
 def test_a_rate_that_some_norm_lacks_is_a_part_of_the_name() -> None:
     runs = frame([{"norm__kind": "none", "optim__lr": 0.01}, *({"norm__kind": "batch", "optim__lr": lr} for lr in (0.01, 0.1))])
     assert grouping(runs) == Grouping(("norm.kind", "optim.lr"))
@@ -62,7 +74,9 @@ def test_what_has_no_effect_is_no_difference_and_in_no_name() -> None:
 
 
 def test_settings_that_change_together_are_named_by_the_first_and_the_others_are_told() -> None:
-    found = bnexp.compare(frame([{"norm__kind": "none", "optim__lr": 0.01}, {"norm__kind": "batch", "optim__lr": 0.1}]))
+    rows = [{"norm__kind": "none", "optim__lr": 0.01}, {"norm__kind": "batch", "optim__lr": 0.1}]
+    found = bnexp.compare(frame(rows, data__train_size=200, optim__momentum=0.9, optim__weight_decay=0.0))
+    assert found.settings == {"optim.momentum": "0.9", "data.train_size": "200"}  # the others are at their defaults
     assert found.columns == ("norm.kind",)
     assert "Runs that are compared also differ in optim.lr: that may be what made the difference." in found.notes
 
@@ -147,6 +161,7 @@ def test_too_many_arms_are_estimated_and_not_tested() -> None:
     found = bnexp.compare(runs)
     assert (found.comparisons, len(found.arms)) == ([], 13)
     assert found.answer.startswith("Not tested: 13 arms make 78 pairs")
+    assert found.notes == [EXPLORATORY]
     assert len(bnexp.compare(runs, baseline="0.1").comparisons) == 12
 
 

@@ -62,6 +62,7 @@ def test_groups_without_a_spread_have_no_test() -> None:
     assert welch.hedges_g(same, other) == 0
     apart = judged(same, same + 1, margin=0.5)
     assert math.isnan(apart.p_t)
+    assert apart.unresolved == "the runs of either arm are all the same"
     assert (apart.verdict, apart.n_needed) == (Verdict.INCONCLUSIVE, None)
     assert math.isnan(welch.equivalence(same, other, 1.0))
     assert math.isnan(welch.welch_t([1.0], B))
@@ -132,6 +133,15 @@ def test_few_shared_seeds_are_no_pairs_but_all_of_a_small_group_are() -> None:
     assert (few.why, few.arm.size, few.baseline.size) == ("they share only 5 seeds", 10, 10)
     assert isinstance(kind(range(3), range(10)), Pairs)  # all three
     assert isinstance(kind(range(4), range(2, 12)), Pairs)  # two of four
+    lost = Results(
+        [Outcome("a", "", {}, None, Status.diverged, 0.1, f"a{n}") for n in range(6)]
+        + [Outcome("b", "", {}, None, Status.finished, 0.5 + n / 100, f"b{n}") for n in range(6)],
+        "test/accuracy",
+        metrics={},
+    )
+    groups = unpaired.matched(lost, "a", "b", "", {("a", ""): "no seed is recorded for a"})
+    assert isinstance(groups, Groups)
+    assert (groups.both_untrained, groups.why) == (0, "no seed is recorded for a")  # one of each pair has trained
     none = kind(range(4), range(3, 12))
     assert isinstance(none, Groups)
     assert none.why == "they share only 1 seed"
