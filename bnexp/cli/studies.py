@@ -9,6 +9,7 @@ from bnexp.config.options import theme_order
 from bnexp.config.schema import ConfigError, StudyConfig
 from bnexp.config.validate import resolve_seeds
 from bnexp.plan.study import Job, jobs, pretraining_job, trained, tuning_jobs
+from bnexp.terminal import visible_line
 
 if TYPE_CHECKING:
     from bnexp.run.pace import Pace
@@ -54,9 +55,9 @@ def _print_list(rows: list[Row]) -> None:
     table.add_column("question", no_wrap=True, overflow="ellipsis", max_width=console.width - width - times - 2 * COLUMN_GAP)
     table.add_column("time", no_wrap=True, justify="right", min_width=times)
     for theme, studies in groupby(rows, key=lambda row: row["theme"] or "other"):
-        table.add_row(Text(f"\n{theme}", style="bold"))
+        table.add_row(Text(f"\n{visible_line(theme)}", style="bold"))
         for row in studies:
-            table.add_row(*(Text(row[name]) for name in ("study", "question", "estimated_time")))
+            table.add_row(*(Text(visible_line(str(row[name]))) for name in ("study", "question", "estimated_time")))
     console.print(table)
 
 
