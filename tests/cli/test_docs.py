@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from bnexp.cli.commands import app
 from bnexp.config.options import NormKind
@@ -25,8 +26,12 @@ def readme_commands() -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if line.startswith("bnexp ")]
 
 
-def test_every_command_of_the_readme_works(cli: Cli) -> None:
-    cli("study", "batchnorm", "budget=smoke", "study.seeds=1", "train.epochs=1", "executor=inline")  # something to list
+def test_every_command_of_the_readme_works(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drawings").mkdir()
+    Image.new("L", (8, 8), 128).save(tmp_path / "drawings" / "grey.png")
+    (tmp_path / "results.csv").write_text("lr,seed,accuracy\n0.1,0,0.9\n0.2,0,0.8\n")
+    cli("study", "batchnorm", "data=digits", "study.seeds=3", "train.epochs=2", "executor=inline")  # something to list
     commands = readme_commands()
     assert len(commands) > 10
     for arguments in commands:
