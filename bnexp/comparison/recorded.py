@@ -19,6 +19,11 @@ def recorded_studies(store: Store) -> list[Path]:
     return _by_age(store.root.glob(f"[!.]*/study-*/{STUDY}"))
 
 
+def studies_named(text: str, store: Store) -> list[Path]:
+    """The folders of the recorded studies with this name, id, or name and id, the one concluded last at the end."""
+    return [folder for folder in recorded_studies(store) if text in _names(folder)]
+
+
 def label(folder: Path) -> str:
     """``name-id`` of the study in a folder."""
     return f"{folder.parent.name}-{folder.name.removeprefix('study-')}"

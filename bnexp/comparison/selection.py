@@ -11,6 +11,7 @@ import polars as pl
 from bnexp.comparison.condition import matching
 from bnexp.comparison.loading import runs_frame
 from bnexp.comparison.record import STUDY, StudyRecord, load
+from bnexp.comparison.recorded import studies_named
 from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError
 from bnexp.tracking.records import CONFIG, SUMMARY, RecordedRun
@@ -96,20 +97,20 @@ def chosen(select: Sequence[str], store: Store) -> Iterator[RecordedRun]:
 
 
 def one_study(word: str, store: Store) -> StudyRecord | None:
-    """The study of this name, id, name-id or directory, the latest of several; None if the word names no study.
+    """The study of this name, id, name-id or directory; of several the one concluded last. None if the word names no study.
 
     Raises:
         DamagedRecord: its record cannot be used.
     """
     path = Path(word).expanduser()
-    folders = [path] if _is_path(word, store) and (path / STUDY).exists() else _study_folders(word, store)
-    return load(max(folders, key=lambda folder: (folder / STUDY).stat().st_mtime)) if folders else None
+    folders = [path] if _is_path(word, store) and (path / STUDY).exists() else studies_named(word, store)
+    return load(folders[-1]) if folders else None
 
 
 def _named(word: str, store: Store) -> Iterable[RecordedRun]:
     if _is_path(word, store):
         return _of_path(Path(word).expanduser())
-    folders = _study_folders(word, store)
+    folders = studies_named(word, store)
     own = [run for run in store.folders() if run.path.parent.name == word]
     if own or folders:
         return [*own, *_compared(folders)]
@@ -127,21 +128,6 @@ def _is_path(word: str, store: Store) -> bool:
     if "/" in word or word in (".", "..", "~"):
         return True
     return Path(word).is_dir() and not (store.root / word).is_dir()
-
-
-def _study_folders(word: str, store: Store) -> list[Path]:
-    """The folders of the recorded studies of this name, id, or name and id."""
-    return [
-        folder
-        for name, folder in _studies(store.root)
-        for study_id in [folder.name.removeprefix("study-")]
-        if word in (name, study_id, f"{name}-{study_id}")
-    ]
-
-
-def _studies(root: Path) -> list[tuple[str, Path]]:
-    """Name and folder of every recorded study."""
-    return [(path.parent.parent.name, path.parent) for path in sorted(root.glob(f"[!.]*/study-*/{STUDY}"))]
 
 
 def _of_path(path: Path) -> list[RecordedRun]:

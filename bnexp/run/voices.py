@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnexp.comparison.record import STUDY, VERDICT, StudyRecord, load
+from bnexp.comparison.record import StudyRecord
+from bnexp.comparison.selection import one_study
 from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError
 from bnexp.plan.study import levels_text
@@ -51,7 +52,7 @@ def voices_and_images(words: Sequence[str], store: Store | None = None) -> tuple
     for word in words:
         if count and Path(word).expanduser().exists() and not is_run_directory(word):
             break
-        if study := _study(word, store):
+        if study := one_study(word, store):
             found, told = _arms(study, store)
             voices, notes = voices + found, notes + told
         else:
@@ -72,22 +73,6 @@ def _run(word: str, store: Store, first: bool) -> TrainedRun:
     what = "no recorded run or study" if first else "no file or folder, and no recorded run or study"
     names = [*known, *(path.name for path in store.root.glob("[!.]*/"))]
     raise ConfigError(f"{word!r} is {what} (in {store.root}).{did_you_mean(word, names)} See runs with bnexp runs.")
-
-
-def _study(word: str, store: Store) -> StudyRecord | None:
-    """The study that a word means, by name, name-id or path; of several with one name the one concluded last. None: none."""
-    if (Path(word) / STUDY).is_file():
-        return load(Path(word))
-    folders = [path.parent for path in store.root.glob(f"[!.]*/study-*/{STUDY}")]
-    meant = [f for f in folders if word in (f.parent.name, f"{f.parent.name}-{f.name.removeprefix('study-')}")]
-    if not meant:
-        return None
-
-    def age(folder: Path) -> tuple[bool, float]:
-        verdict = folder / VERDICT
-        return verdict.exists(), (verdict if verdict.exists() else folder / STUDY).stat().st_mtime
-
-    return load(max(meant, key=age))
 
 
 def _arms(study: StudyRecord, store: Store) -> tuple[list[Voice], list[str]]:
