@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from bnexp.cli import complete
-from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format
+from bnexp.cli.output import CsvFlag, Format, JsonFlag, LatexFlag, MdFlag, message, pick_format
 from bnexp.cli.result import print_result
 from bnexp.config.schema import ConfigError
 from bnexp.tracking.reading import DamagedRecord
@@ -59,12 +59,13 @@ def report(
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,
+    latex: LatexFlag = False,
 ) -> None:
     """Compare a recorded study again and write its report, or one page for several studies. Nothing is trained."""
     from bnexp.report.export import Pictures
     from bnexp.tracking.store import Store
 
-    format, pictures, store, names = pick_format(json, csv, md), Pictures(png, svg), Store(), studies or []
+    format, pictures, store, names = pick_format(json, csv, md, latex), Pictures(png, svg), Store(), studies or []
     if book:
         _write_book(names, store, format, reports=reports, others=metric is not None or pictures.wanted)
     elif reports:

@@ -17,6 +17,7 @@ TERMINAL_COLUMNS = (
     (*_NAMES, "difference", "95 % interval", "p adjusted", "verdict"),
     (*_NAMES, "difference", "verdict"),
 )
+PAPER_COLUMNS = (*_NAMES, "n", "difference", "95 % interval", "p adjusted", "verdict")
 MEASURED_COLUMNS = ((*_NAMES, "n", "difference", "95 % interval"), (*_NAMES, "difference", "95 % interval"))
 NUMBERS = ("n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z", "n needed")  # aligned right
 
@@ -41,6 +42,10 @@ def print_result(result: StudyResult, format: Format) -> None:
     elif format is Format.md:
         deciding, measured = decided_and_measured(result)
         print_rows(deciding + measured, format)
+    elif format is Format.latex:
+        rows = [row for part in decided_and_measured(result) for row in part]
+        table = [{name: row[name] for name in PAPER_COLUMNS if name in row} for row in rows]
+        print_rows(table, format, right=NUMBERS, caption=result.answer)
     else:
         _print_tables(result)
 

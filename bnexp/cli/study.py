@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bnexp.cli import complete
-from bnexp.cli.output import SOME_FAILED, CsvFlag, JsonFlag, MdFlag, pick_format
+from bnexp.cli.output import SOME_FAILED, CsvFlag, JsonFlag, LatexFlag, MdFlag, pick_format
 from bnexp.cli.result import went_wrong
 from bnexp.config.schema import ConfigError
 
@@ -47,12 +47,13 @@ def study(
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,
+    latex: LatexFlag = False,
 ) -> None:
     """Run a controlled comparison and say what it shows. Finished runs are never repeated.
 
     An override with several values (optim.lr=0.01,0.1) becomes a factor. Example: bnexp study batchnorm data=digits
     """
-    format = pick_format(json, csv, md)
+    format = pick_format(json, csv, md, latex)
     if name is None and not every:
         from bnexp.cli.studies import print_studies
 

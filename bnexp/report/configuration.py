@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bnexp.comparison.result import Outcome
+from bnexp.comparison.varying import setting_text
 from bnexp.config.keys import schema_keys
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import RecordedRun
@@ -67,11 +68,12 @@ def gather(
     known, problems = _settings(outcomes, runs)
     differing, varied, fixed = {}, {}, {}
     for key in dict.fromkeys(key for _, config in known for key in config if key in shown):
-        values = {text(config.get(key)): None for _, config in known}
+        values = {setting_text(config.get(key)): None for _, config in known}
         if len(values) == 1:
             fixed[key] = next(iter(values))
         elif key != "seed" and _arms_differ(key, known):
-            differing[key] = {arm: ", ".join(dict.fromkeys(text(c.get(key)) for o, c in known if o.arm == arm)) for arm in arms}
+            own = {arm: [setting_text(config.get(key)) for outcome, config in known if outcome.arm == arm] for arm in arms}
+            differing[key] = {arm: ", ".join(dict.fromkeys(values)) for arm, values in own.items()}
         else:
             varied[key] = ", ".join(values)
     facts = [
@@ -100,7 +102,7 @@ def _arms_differ(key: str, known: Sequence[tuple[Outcome, dict[str, Any]]]) -> b
     """Whether two arms have different values of ``key`` at the same level."""
     values: dict[str, dict[str, set[str]]] = {}
     for outcome, config in known:
-        values.setdefault(outcome.level, {}).setdefault(outcome.arm, set()).add(text(config.get(key)))
+        values.setdefault(outcome.level, {}).setdefault(outcome.arm, set()).add(setting_text(config.get(key)))
     return any(len({frozenset(found) for found in by_arm.values()}) > 1 for by_arm in values.values())
 
 
@@ -119,16 +121,3 @@ def environments(runs: Sequence[RecordedRun]) -> dict[str, list[str]]:
             if value is not None:
                 found.setdefault(name, {})[value] = None
     return {name: list(values) for name, values in found.items()}
-
-
-def text(value: Any) -> str:
-    """A configuration value as a person types it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(text(item) for item in value) + "]"
-    return str(value)

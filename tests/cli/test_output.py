@@ -216,3 +216,13 @@ def test_a_narrow_terminal_lists_each_study_on_one_line_below_its_theme(
     cut = next(line for line in lines if line.startswith("placement"))
     assert re.fullmatch(r"placement +Does the place of batch norm in a .*… +[\d.]+ (s|min|h)", cut)
     assert len(cut) <= 80
+
+
+def test_a_verdict_becomes_a_table_for_a_paper(capsys: pytest.CaptureFixture[str]) -> None:
+    result = made_result()
+    cli_result.print_result(result, Format.latex)
+    table = capsys.readouterr().out
+    first = result.comparisons[0]
+    assert "arm & baseline & level & n & difference & 95 \\% interval & p adjusted & verdict \\\\\n\\midrule\n" in table
+    assert f"{first.arm} & {first.baseline} & ".replace("_", "\\_") in table
+    assert "\\caption{Not settled: after\\_activation is 0.00 pp" in table

@@ -17,9 +17,9 @@ import pytest
 from pages import Page
 
 from bnexp.comparison.result import StudyResult
+from bnexp.comparison.varying import setting_text
 from bnexp.report import charts, curves, figures, style
 from bnexp.report.claims import tell
-from bnexp.report.configuration import text
 from bnexp.report.courses import summarise
 from bnexp.report.factor import Factor
 from bnexp.report.html import render
@@ -344,7 +344,7 @@ def test_charts_become_png(reports: Get) -> None:
 
 
 def test_configuration_values_read_as_they_are_typed() -> None:
-    assert [text(v) for v in (None, True, 1e-5, 0.1, [1, "a"], "x")] == ["null", "true", "1e-05", "0.1", "[1, a]", "x"]
+    assert [setting_text(v) for v in (None, True, 1e-5, 0.1, [1, "a"], "x")] == ["null", "true", "1e-05", "0.1", "[1, a]", "x"]
 
 
 def test_an_analysis_of_change_shows_the_difference_over_the_factor(reports: Get) -> None:
