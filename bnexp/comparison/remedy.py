@@ -25,6 +25,7 @@ def remedy(
     look: Look,
     settings: Mapping[str, str],
     overrides: Sequence[str] | None,
+    whole: bool = True,
 ) -> Remedy | None:
     """What would settle the study.
 
@@ -35,6 +36,7 @@ def remedy(
         look: how often the question has been looked at.
         settings: dotted key -> text, of what was held fixed.
         overrides: those that it was run with; None if no command can run it.
+        whole: whether every planned run has a result.
 
     Returns:
         None if it is settled.
@@ -44,11 +46,9 @@ def remedy(
         return None
     if look.unfinished:
         return Remedy("Some planned runs are not made yet.", _command(study, overrides, []))
-    if untrained := [c for c in open_ones if c.n >= MIN_PAIRS > c.measured]:
-        first, epochs = untrained[0], settings.get("train.epochs", "")
-        longer = [f"train.epochs={2 * int(epochs)}"] if epochs.isdecimal() else []
-        text = f"Neither {first.arm} nor {first.baseline} trains{at_level(first)}: train longer, or change what is held fixed."
-        return Remedy(text, _command(study, overrides, longer) if longer else "")
+    enough_planned = whole and len(resolve_seeds(study.seeds)) >= MIN_PAIRS
+    if untrained := [c for c in open_ones if c.measured < MIN_PAIRS and (c.n >= MIN_PAIRS or enough_planned)]:
+        return _longer(study, untrained[0], settings, overrides)
     if verdict is Verdict.ESTIMATE:
         most = max(c.n_needed or 0 for c in open_ones)
         if USUAL_SEEDS < most <= MOST_SEEDS:
@@ -61,6 +61,16 @@ def remedy(
     if coarse := [c for c in open_ones if c.resolved_by and c.unresolved]:
         return Remedy("Finer or wider levels would resolve it.", _command(study, overrides, [coarse[0].resolved_by]))
     return _more_seeds(study, open_ones, len(deciding), look, overrides)
+
+
+def _longer(study: StudyConfig, c: Comparison, settings: Mapping[str, str], overrides: Sequence[str] | None) -> Remedy:
+    """Longer training, for a comparison whose runs did not train or are nowhere as far as each other."""
+    lacking = f"Neither {c.arm} nor {c.baseline} trains{at_level(c)}"
+    if c.n < MIN_PAIRS:
+        lacking = f"Too few seeds have runs of {c.arm} and {c.baseline} that trained far enough to be compared{at_level(c)}"
+    epochs = settings.get("train.epochs", "")
+    command = _command(study, overrides, [f"train.epochs={2 * int(epochs)}"]) if epochs.isdecimal() else ""
+    return Remedy(f"{lacking}: train longer, or change what is held fixed.", command)
 
 
 def _more_seeds(

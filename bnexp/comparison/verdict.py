@@ -75,6 +75,7 @@ def analyse(
     endings = ending_notes(study, results, comparisons, margin, settings, records) if records else []
     deciding = [c for c in comparisons if c.decides]
     verdict = study_verdict(deciding, one_is_enough=claims_unlike(vars(study)))
+    whole = all(outcome.status in (Status.finished, Status.diverged) for outcome in outcomes)
     trained = any(outcome.status is Status.finished and not outcome.untrained for outcome in outcomes)
     tested = trained and method.compares_metric and len(blocks := results.blocks()) >= MIN_PAIRS
     omnibus = stats.friedman(blocks) if tested else math.nan
@@ -95,7 +96,7 @@ def analyse(
         unpaired=results.problems((*pair, level) for pair in pairs for level in results.levels) + found.unpaired,
         notes=notes(study, results, comparisons, num_test) + endings + found.notes,
         rule=look.rule.name if look.rule else "",
-        remedy=remedy(study, deciding, verdict, look, settings, overrides) if results.values else None,
+        remedy=remedy(study, deciding, verdict, look, settings, overrides, whole) if results.values else None,
     )
 
 

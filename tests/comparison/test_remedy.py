@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_outcomes import BASE, GAIN, NOISE, from_values, outcome, pair, result, study
+from made_outcomes import BASE, GAIN, NOISE, from_values, only, outcome, pair, result, study
 
 from bnexp.comparison.looks import Look
 from bnexp.comparison.prospects import settled_at
@@ -71,6 +71,25 @@ def test_runs_that_fail_call_for_no_seeds_that_were_planned_anyway() -> None:
         "Too many runs lack a result: mend what fails, then run it again.", "bnexp study made study.max_seeds=40"
     )
     assert why_stop(found, look, 10, 40) == "Stopped with 10 seeds: none of them has results that can be compared."
+
+
+def test_seeds_of_which_neither_run_trained_at_a_level_call_for_longer_training_not_for_more_seeds() -> None:
+    made = study("none", "batch", direction="greater", seeds=6, analysis=Analysis.trend)
+    made.factors = {"train.batch_size": [1, 4, 16]}
+    outcomes = [
+        replace(outcome(arm, seed, (60 + gain * size) / 100, train__batch_size=size), stuck=stuck)
+        for arm, gain in (("none", 0.0), ("batch", 0.5))
+        for size in (1, 4, 16)
+        for seed in range(6)
+        for stuck in ["never left guessing" if size == 1 and seed in (1, 4) else ""]
+    ]
+    found = result(made, outcomes, overrides=["budget=quick"], settings={"train.epochs": "5"})
+    assert (found.verdict, only(found).n) == (Verdict.ESTIMATE, 4)
+    assert remedy_of(found) == Remedy(
+        "Too few seeds have runs of batch and none that trained far enough to be compared: train longer, or change what is "
+        "held fixed.",
+        "bnexp study made budget=quick train.epochs=10",
+    )
 
 
 def test_runs_that_fail_in_a_study_of_the_usual_size_call_for_mending() -> None:
