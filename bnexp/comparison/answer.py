@@ -109,8 +109,6 @@ def _others(study: StudyConfig, deciding: Sequence[Comparison], verdict: Verdict
     unlike = claims_unlike(vars(study)) or all(c.direction == Direction.different for c in deciding)
     words = ("differ", "are equivalent", "are open") if unlike else ("are as claimed", "go against the claim", "are open")
     what = "pairs" if unlike else "deciding comparisons"
-    if not unlike and not study.claim and not study.decides and study.direction is Direction.different:
-        words, what = ("show a difference", "show equivalence", "are open"), "comparisons"
     counts = [(n, word) for n, word in zip((shown, refuted, len(deciding) - shown - refuted), words, strict=True) if n]
     if len(counts) == 1:
         every = "both" if len(deciding) == 2 else f"all {len(deciding)}"
@@ -122,8 +120,6 @@ def _others(study: StudyConfig, deciding: Sequence[Comparison], verdict: Verdict
 _SINGULAR = {
     "differ": "differs",
     "are equivalent": "is equivalent",
-    "show a difference": "shows a difference",
-    "show equivalence": "shows equivalence",
     "are as claimed": "is as claimed",
     "go against the claim": "goes against the claim",
     "are open": "is open",

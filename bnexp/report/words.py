@@ -42,7 +42,7 @@ def _course(own: pl.DataFrame, name: str, unit: str, level: str, arms: Sequence[
         parts.append(f"{arm} {went if last is not first else quantity(last['mean'], unit)}{spread}")
     ends = {arm: last["mean"] for arm, (_, last) in known.items()}
     trend = f" {max(ends, key=ends.__getitem__)} ends highest." if len(set(ends.values())) > 1 else ""
-    span = f"from epoch {min(epochs)} to {max(epochs)}"
+    span = f"from epoch {min(epochs)} to {max(epochs)}" if min(epochs) < max(epochs) else f"after epoch {max(epochs)}"
     return f"{name} {span}{f', at {level}' if level else ''}, mean over seeds: {'; '.join(parts)}.{trend}"
 
 

@@ -236,11 +236,9 @@ def test_parts_that_agree_are_counted_at_once(gain: list[float], others: int, sa
 def test_without_a_claim_comparisons_are_not_said_to_be_as_claimed() -> None:
     values = {"none": BASE} | {arm: [b + g for b, g in zip(BASE, GAIN, strict=True)] for arm in ("a", "b")}
     unclaimed = replace(study("none", "a", "b", direction="different"), claim="", decides=[])
-    assert result(unclaimed, from_values(values)).answer.endswith("; both comparisons show a difference.")
+    assert result(unclaimed, from_values(values)).answer.endswith("; both pairs differ.")
     values["b"] = [b + n for b, n in zip(BASE, NOISE, strict=True)]
-    assert result(unclaimed, from_values(values)).answer.endswith(
-        "; of 2 comparisons 1 shows a difference and 1 shows equivalence."
-    )
+    assert result(unclaimed, from_values(values)).answer.endswith("; of 2 pairs 1 differs and 1 is equivalent.")
 
 
 def test_a_part_that_is_open_leaves_the_question_open() -> None:

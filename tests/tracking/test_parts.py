@@ -14,7 +14,14 @@ from bnexp.plan.spec import RunSpec, flatten
 from bnexp.tracking.parts import flat_settings
 
 CONFIG: dict[str, Any] = RunSpec(RunConfig()).to_dict()
-VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=200) | st.lists(st.text())
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_subnormal=False)
+    | st.text(max_size=200)
+    | st.lists(st.text())
+)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(flatten(CONFIG))), VALUES), st.text(), VALUES)
