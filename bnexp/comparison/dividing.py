@@ -38,6 +38,8 @@ class Divided:
         arms: the names of the arms, in order.
         outcomes: what came of each run.
         unseeded: (arm, level) -> why the seeds of its runs pair nothing.
+        repeated: run id -> seed, of the runs there that have one: those of one seed are no independent runs.
+        num_copies: number of runs left out because another run of their arm and level has the same seed, settings and metrics.
     """
 
     rows: pl.DataFrame
@@ -47,6 +49,8 @@ class Divided:
     arms: list[str]
     outcomes: list[Outcome]
     unseeded: dict[Cell, str]
+    repeated: dict[str, int]
+    num_copies: int
 
     @classmethod
     def of(cls, rows: pl.DataFrame, grouping: Grouping, settings: Values, metric: str) -> Divided:
@@ -61,9 +65,12 @@ class Divided:
             what = ", ".join(grouping.arms)
             raise ConfigError(f"the runs have 1 value of {what}, and comparing takes two; choose other runs or columns.")
         outcomes = _outcomes(rows, [arm_name(names, key) for key in keys], grouping.by, settings, metric)
-        unseeded = _unseeded(outcomes)
-        outcomes = [replace(o, seed=None) if (o.arm, o.level) in unseeded else o for o in outcomes]
-        return cls(rows, grouping, settings, metric, arms, outcomes, unseeded)
+        whole = _without_copies(outcomes, rows, settings)
+        unseeded = _unseeded(whole)
+        repeated = {o.run_id: o.seed for o in whole if (o.arm, o.level) in unseeded and o.seed is not None}
+        kept_seeds = [replace(o, seed=None) if (o.arm, o.level) in unseeded else o for o in whole]
+        copies = len(outcomes) - len(whole)
+        return cls(rows, grouping, settings, metric, arms, kept_seeds, unseeded, repeated, copies)
 
     @property
     def what(self) -> str:
@@ -168,6 +175,27 @@ def _stuck(rows: pl.DataFrame) -> dict[str, str]:
     records = [run for path in suspects["path"] if (run := RecordedRun(Path(path))).finished]
     chances = guessing_accuracy(records)
     return {run.run_id: why for run in records if (why := why_stuck(run, chances.get(data_of(run), math.nan)))}
+
+
+def _without_copies(outcomes: Sequence[Outcome], rows: pl.DataFrame, settings: Values) -> list[Outcome]:
+    """The outcomes without copies of a run, such as one that was imported from two files: they are no further evidence."""
+    alike: dict[tuple[str, str, int, float | None], list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.seed is not None:
+            alike.setdefault((outcome.arm, outcome.level, outcome.seed, outcome.value), []).append(outcome)
+    suspects = {outcome.run_id for group in alike.values() if len(group) > 1 for outcome in group}
+    if not suspects:
+        return list(outcomes)
+    metrics, contents = rows.select(metric_columns(rows)), {}
+    for number, run_id in enumerate(rows["run"]):
+        if run_id in suspects:
+            contents[run_id] = repr(([values[number] for values in settings.values()], metrics.row(number)))
+    seen, kept = set(), []
+    for o in outcomes:
+        content = (o.arm, o.level, o.seed, contents.get(o.run_id, o.run_id))
+        kept += [] if content in seen else [o]
+        seen.add(content)
+    return kept
 
 
 def _unseeded(outcomes: Sequence[Outcome]) -> dict[Cell, str]:

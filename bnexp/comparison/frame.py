@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from bnexp.comparison.differing import Grouping, deciding_settings
 from bnexp.comparison.dividing import Divided, arm_meant, grouping_of, measured, metric_of, refuse_columns
 from bnexp.comparison.looks import FIRST
 from bnexp.comparison.notes import notes
-from bnexp.comparison.pairing import Cell, Results, Scale, listed
+from bnexp.comparison.pairing import Results, Scale, listed
 from bnexp.comparison.reason import reason
 from bnexp.comparison.result import Comparison, StudyResult
 from bnexp.comparison.rules import study_verdict
@@ -121,11 +121,11 @@ def _result(divided: Divided, baseline: str | None, margin: float | None, told: 
     usual = fixed.get("data.margin") if unit == "pp" else None
     half_width = float(margin if margin is not None else usual or math.nan)
     study = _as_study(divided, baseline, margin)
-    contrasts = _contrasts(study, results, half_width, divided.unseeded)
+    contrasts = _contrasts(study, results, half_width, divided)
     method = ANALYSES[Analysis.levels]
     comparisons = [replace(c, reason=reason(c, method.none_trained)) for c in judge(contrasts)]
     settings = {name: text for name, text in map(_named, fixed.items()) if text}
-    verdict = study_verdict(comparisons, one_is_enough=baseline is None)
+    verdict = study_verdict(comparisons, one_is_enough=True)  # nobody claimed that all of them differ
     paired = [(c.arm, c.baseline, c.level) for c in comparisons if not c.unpaired]
     omnibus = _omnibus(results, comparisons)
     own = notes(study, results, comparisons, fixed.get("num_test")) if comparisons else []
@@ -183,7 +183,7 @@ def _at_each(grouping: Grouping) -> str:
     return f" at each {' and '.join(names)}" if names else ""
 
 
-def _contrasts(study: StudyConfig, results: Results, margin: float, unseeded: Mapping[Cell, str]) -> list[Contrast]:
+def _contrasts(study: StudyConfig, results: Results, margin: float, divided: Divided) -> list[Contrast]:
     """What is compared: each pair of arms at each level at which both were run. Nothing if that would be too many pairs."""
     if study.baseline is None and len(results.arms) > MOST_ARMS:
         return []
@@ -195,7 +195,7 @@ def _contrasts(study: StudyConfig, results: Results, margin: float, unseeded: Ma
             measure=results.measure,
             unit=results.scale.unit,
             margin=margin,
-            pairs=matched(results, arm, baseline, level, unseeded),
+            pairs=matched(results, arm, baseline, level, divided.unseeded, divided.repeated),
             direction=Direction.different,
         )
         for level in results.levels
@@ -232,6 +232,12 @@ def _grouping_notes(divided: Divided, comparisons: Sequence[Comparison]) -> list
         f"arms{f' (they differ in {_some(between)})' if between else ''}" if of_study else " and ".join(divided.grouping.arms)
     )
     found = []
+    if divided.num_copies:
+        many = divided.num_copies > 1
+        found.append(
+            f"{divided.num_copies} run{'s are copies of others' if many else ' is a copy of another'} (same seed, settings and "
+            f"results) and {'are' if many else 'is'} left out."
+        )
     if comparisons:
         found.append(f"Compares {what}{_at_each(divided.grouping)}; {_how_paired(comparisons)}.")
     if own := divided.grouping.left_out:

@@ -75,12 +75,14 @@ class Groups:
         baseline: (n2,) values of the baseline.
         both_untrained: number of pairs that could be made of runs that did not train.
         why: why they are not paired, as a clause.
+        num_seeds: number of different seeds in the group that has fewer.
     """
 
     arm: Array
     baseline: Array
     both_untrained: int
     why: str
+    num_seeds: int
 
 
 class Results:

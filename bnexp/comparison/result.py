@@ -151,7 +151,7 @@ class Comparison:
             and without a verdict.
         direction: what the claim predicts of it: ``greater``, ``less``, ``different``, ``equivalent`` or ``at_least``.
         margin: half width of what counts as equivalent; NaN if none is set.
-        n: number of pairs. Without pairs: of runs in the smaller group.
+        n: number of pairs. Without pairs: of different seeds in the group that has fewer; a run without a seed counts as one.
         difference: mean difference.
         low: lower bound of its 95 % interval; NaN below three pairs, or if all differences are the same.
         high: upper bound.
@@ -249,7 +249,8 @@ class Comparison:
     def counted(self) -> str:
         """What was compared, counted: ``8 pairs``; ``8 and 10 runs`` without pairs."""
         if self.unpaired:
-            return " and ".join(map(str, self.sizes)) + " runs"
+            seeds = f" of {self.n} seed{'' if self.n == 1 else 's'}" if self.n < min(self.sizes) else ""
+            return " and ".join(map(str, self.sizes)) + f" runs{seeds}"
         return f"{self.n} pair{'' if self.n == 1 else 's'}"
 
     @property

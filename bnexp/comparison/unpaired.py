@@ -6,7 +6,8 @@ When runs are paired is decided by their seeds alone, never by their results, so
 - Arms are paired if they share at least six seeds. If the smaller of them has fewer than six runs, half of these must be
   shared. Otherwise pairing would leave out most of the runs, and could come to no verdict although the runs allow one.
 
-Groups are compared by Welch's test, and a verdict needs at least six runs in each. The reason is not that of the pairs: an
+Groups are compared by Welch's test, and a verdict needs at least six runs of different seeds in each: a seed that is trained
+twice, or a run that was imported from two files, is no second observation. The reason for six is not that of the pairs: an
 exact permutation test of two groups can go below .05 from four runs each. But Welch's test holds its level only if the means
 are about normal, and a group of three or four runs shows neither its spread nor an odd run. With one limit for both, there is
 also nothing to gain from dropping seeds to get around the six pairs.
@@ -15,7 +16,7 @@ also nothing to gain from dropping seeds to get around the six pairs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from bnexp.comparison import power, welch
 from bnexp.comparison.contrast import Contrast
@@ -25,7 +26,9 @@ from bnexp.comparison.stats import ALPHA, MIN_PAIRS
 from bnexp.config.options import Direction
 
 
-def matched(results: Results, arm: str, baseline: str, level: str, unseeded: Mapping[Cell, str]) -> Pairs | Groups:
+def matched(
+    results: Results, arm: str, baseline: str, level: str, unseeded: Mapping[Cell, str], repeated: Mapping[str, int]
+) -> Pairs | Groups:
     """The results of two arms at a level: pairs if enough seeds are shared, else groups.
 
     Args:
@@ -34,6 +37,7 @@ def matched(results: Results, arm: str, baseline: str, level: str, unseeded: Map
         baseline: what it is compared with.
         level: the level.
         unseeded: (arm, level) -> why the seeds of its runs pair nothing, as a clause.
+        repeated: run id -> seed, of the runs there that have one.
     """
     pairs = results.pair(arm, baseline, level)
     ours, theirs = results.cell(arm, level), results.cell(baseline, level)
@@ -43,13 +47,19 @@ def matched(results: Results, arm: str, baseline: str, level: str, unseeded: Map
     why = unseeded.get((arm, level)) or unseeded.get((baseline, level))
     why = why or (f"they share only {shared} seed{'s' * (shared > 1)}" if shared else "they share no seed")
     untrained = min(len(results.untrained(name, level)) for name in (arm, baseline))
-    return Groups(ours, theirs, untrained, why)
+    seeds = min(_num_seeds(results.run_ids(name, level).values(), repeated) for name in (arm, baseline))
+    return Groups(ours, theirs, untrained, why, seeds)
+
+
+def _num_seeds(run_ids: Iterable[str], repeated: Mapping[str, int]) -> int:
+    """Number of different seeds. A run whose seed is not known, or that no other run has, counts as one."""
+    return len({repeated.get(run_id, run_id) for run_id in run_ids})
 
 
 def tested(groups: Groups) -> Groups:
     """What tests are made of: all values, or none if no pair of runs could be made of which one has trained."""
     if groups.both_untrained and groups.both_untrained == min(groups.arm.size, groups.baseline.size):
-        return Groups(groups.arm[:0], groups.baseline[:0], groups.both_untrained, groups.why)
+        return Groups(groups.arm[:0], groups.baseline[:0], groups.both_untrained, groups.why, groups.num_seeds)
     return groups
 
 
@@ -87,7 +97,7 @@ def estimate(contrast: Contrast, groups: Groups, family: int) -> Comparison:
         direction=(contrast.direction or Direction.different).value,
         decides=contrast.direction is not None,
         margin=contrast.margin,
-        n=min(groups.arm.size, groups.baseline.size),
+        n=groups.num_seeds,
         difference=welch.Spread.of(groups.arm, groups.baseline).difference,
         low=wide.low,
         high=wide.high,

@@ -147,6 +147,41 @@ def test_arms_that_mix_settings_are_compared_as_groups_and_say_so() -> None:
     assert any(note.startswith("Arms mix runs that differ in optim.lr, which widens the intervals.") for note in found.notes)
 
 
+def test_copies_of_three_runs_are_left_out_and_give_no_verdict() -> None:
+    runs = frame([{"norm__kind": "none"}, {"norm__kind": "batch"}], seeds=3)
+    twice = pl.concat([runs, runs.with_columns(("copy-" + pl.col("run")).alias("run"))])
+    found = bnexp.compare(twice)
+    (c,) = found.comparisons
+    assert (c.n, c.unpaired, c.verdict) == (3, "", "ESTIMATE")
+    assert "6 runs are copies of others (same seed, settings and results) and are left out." in found.notes
+
+
+def test_seeds_that_were_trained_twice_are_no_further_seeds() -> None:
+    """Six runs of three seeds must not give a verdict: their noise is that of three."""
+    rows = [{"norm__kind": kind, "optim__lr": lr} for kind in ("none", "batch") for lr in (0.1, 0.01)]
+    found = bnexp.compare(frame(rows, seeds=3), arm="norm.kind")
+    (c,) = found.comparisons
+    assert (c.sizes, c.n, c.verdict) == ([6, 6], 3, "ESTIMATE")
+    assert "(n = 6 and 6 runs of 3 seeds, unpaired, and a verdict needs 6 each)" in found.answer
+    assert bnexp.compare(frame(rows, seeds=6), arm="norm.kind").comparisons[0].verdict == "SUPPORTED"
+
+
+def test_arms_that_differ_answer_the_question_even_if_others_are_equivalent_to_the_baseline() -> None:
+    """Nobody claimed that all arms differ, so one that does not is no "No"."""
+    runs = frame([{"norm__kind": kind} for kind in ("none", "batch", "layer")])
+    same = runs.with_columns(
+        pl.when(pl.col("norm.kind") == "layer")
+        .then(0.8 + 0.0001 * (pl.col("seed") % 2) + 0.001 * ((pl.col("seed") * 2) % 5))
+        .otherwise("test/accuracy")
+        .alias("test/accuracy")
+    )
+    found = bnexp.compare(same, baseline="none", margin=0.5)
+    assert [c.verdict for c in found.comparisons] == ["SUPPORTED", "EQUIVALENT"]
+    assert found.verdict == "SUPPORTED"
+    assert found.answer.startswith("Yes: batch is ")
+    assert "of 2 pairs 1 differs and 1 is equivalent" in found.answer
+
+
 def test_runs_without_a_seed_are_compared_as_groups() -> None:
     runs = frame([{"norm": "bn"}, {"norm": "none"}]).with_columns(pl.lit(None, pl.Int64).alias("seed"))
     found = bnexp.compare(runs, margin=5.0)

@@ -19,7 +19,7 @@ A, B = np.array([3.0, 4.0, 5.0, 6.5, 2.0, 4.5]), np.array([1.0, 2.0, 2.5, 0.5, 1
 
 
 def judged(arm: np.ndarray, baseline: np.ndarray, margin: float = math.nan, untrained: int = 0) -> Comparison:
-    groups = Groups(arm, baseline, untrained, "no seed is recorded")
+    groups = Groups(arm, baseline, untrained, "no seed is recorded", min(len(arm), len(baseline)))
     (found,) = judge([Contrast("a", "b", "", "test/accuracy", "pp", margin, groups, direction=Direction.different)])
     return found
 
@@ -125,7 +125,7 @@ def test_few_shared_seeds_are_no_pairs_but_all_of_a_small_group_are() -> None:
             for arm, seeds in (("a", ours), ("b", theirs))
             for seed in seeds
         ]
-        return unpaired.matched(Results(outcomes, "test/accuracy", metrics={}), "a", "b", "", {})
+        return unpaired.matched(Results(outcomes, "test/accuracy", metrics={}), "a", "b", "", {}, {})
 
     assert isinstance(kind(range(10), range(4, 14)), Pairs)  # six
     few = kind(range(10), range(5, 15))
@@ -139,7 +139,7 @@ def test_few_shared_seeds_are_no_pairs_but_all_of_a_small_group_are() -> None:
         "test/accuracy",
         metrics={},
     )
-    groups = unpaired.matched(lost, "a", "b", "", {("a", ""): "no seed is recorded for a"})
+    groups = unpaired.matched(lost, "a", "b", "", {("a", ""): "no seed is recorded for a"}, {})
     assert isinstance(groups, Groups)
     assert (groups.both_untrained, groups.why) == (0, "no seed is recorded for a")  # one of each pair has trained
     none = kind(range(4), range(3, 12))
