@@ -93,3 +93,25 @@ def unit_of(runs: pl.DataFrame, metric: str) -> str:
         return unit
     beyond_one = runs[metric].cast(pl.Float64).drop_nans().abs() > 1
     return unit if unit == "pp" and not beyond_one.any() else ""
+
+
+def unlike_units(runs: pl.DataFrame, metric: str) -> str:
+    """A warning if some runs seem to have an accuracy as a fraction and others in per cent; empty if not.
+
+    Runs come from one place if they have the same study and source. Those of a place with no value above 1 count as fractions.
+
+    Args:
+        runs: rows of ``load_runs``.
+        metric: one of ``metric_columns``.
+    """
+    if metric_unit(metric) != "pp" or unit_of(runs, metric) == "pp" or not {"study", "source"} <= set(runs.columns):
+        return ""
+    values = pl.col(metric).cast(pl.Float64).fill_nan(None)
+    largest = runs.group_by("study", "source").agg(values.abs().max()).filter(pl.col(metric) > 0).sort("study", "source")
+    fractions, others = largest.filter(pl.col(metric) <= 1), largest.filter(pl.col(metric) > 1)
+    if fractions.is_empty() or others.is_empty():
+        return ""
+    return (
+        f"{metric} seems to be a fraction in {fractions['study'][0]} and in per cent in {others['study'][0]}: if so, these "
+        "runs cannot be compared. Bring them to one unit and import them again."
+    )

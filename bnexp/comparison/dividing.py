@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnexp.comparison.columns import metric_columns
+from bnexp.comparison.columns import FACTS, metric_columns
 from bnexp.comparison.differing import Grouping, Values, arm_name, arm_order, short_names, usual_grouping
 from bnexp.comparison.pairing import Cell, listed, seed_text
 from bnexp.comparison.result import Outcome, Status
@@ -102,8 +102,9 @@ def metric_of(runs: pl.DataFrame, metric: str | None) -> str:
         raise ConfigError(f"the runs have no {USUAL_METRIC}; name the metric to compare{f', one of {some}' if known else ''}.")
     if metric not in runs.columns:
         raise ConfigError(f"{metric} is not a column of these runs.{did_you_mean(metric, known or runs.columns)}")
-    if not runs[metric].dtype.is_numeric():
-        raise ConfigError(f"{metric} is no metric: its values are not numbers; give a column like {USUAL_METRIC}.")
+    if metric in FACTS or not runs[metric].dtype.is_numeric():
+        why = "it is a fact about the run" if metric in FACTS else "its values are not numbers"
+        raise ConfigError(f"{metric} is no metric: {why}; give a column like {USUAL_METRIC}.")
     return metric
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bnexp.comparison import stats
 from bnexp.comparison.analyses import ANALYSES
 from bnexp.comparison.answer import answer
-from bnexp.comparison.columns import unit_of
+from bnexp.comparison.columns import unit_of, unlike_units
 from bnexp.comparison.contrast import Contrast
 from bnexp.comparison.differing import Grouping, deciding_settings
 from bnexp.comparison.dividing import Divided, arm_meant, grouping_of, measured, metric_of, refuse_columns
@@ -93,7 +93,7 @@ def compare(
     named = () if arm is None else (arm,) if isinstance(arm, str) else tuple(arm)
     refuse_text("by", by, str(by))
     refuse_columns(runs, (*named, *by))
-    if margin is not None and not margin > 0:
+    if margin is not None and not 0 < margin < math.inf:
         raise ConfigError(f"margin={margin} is out of range: allowed is a number above 0.")
     metric = metric_of(runs, metric)
     runs, told = measured(runs, metric)
@@ -231,7 +231,7 @@ def _grouping_notes(divided: Divided, comparisons: Sequence[Comparison]) -> list
     what = (
         f"arms{f' (they differ in {_some(between)})' if between else ''}" if of_study else " and ".join(divided.grouping.arms)
     )
-    found = []
+    found = [text] if (text := unlike_units(divided.rows, divided.metric)) else []
     if divided.num_copies:
         many = divided.num_copies > 1
         found.append(

@@ -224,3 +224,24 @@ def test_imported_runs_have_their_own_metrics_and_units() -> None:
         bnexp.ConfigError, match=r"^the runs have no test/accuracy; name the metric to compare, one of recall, f1"
     ):
         bnexp.compare(none)
+
+
+def test_fractions_against_per_cent_are_told() -> None:
+    """A table with 0.92 and one with 92.0 would else differ by 91 "SUPPORTED" points without a word."""
+    runs = frame([{"norm": "bn"}, {"norm": "none"}]).with_columns(
+        pl.lit("csv").alias("source"),
+        pl.lit('["test/accuracy"]').alias("source.metrics"),
+        pl.when(pl.col("norm") == "bn").then(pl.lit("old")).otherwise(pl.lit("new")).alias("study"),
+    )
+    warning = "test/accuracy seems to be a fraction in new and in per cent in old: if so, these runs cannot be compared."
+    of_old = pl.when(pl.col("study") == "old").then(100.0).otherwise(1.0)
+    mixed = runs.with_columns(pl.col("test/accuracy") * of_old)
+    assert any(note.startswith(warning) for note in bnexp.compare(mixed).notes)
+    for factor in (1.0, 100.0):
+        alike = bnexp.compare(runs.with_columns(pl.col("test/accuracy") * factor))
+        assert not any("per cent" in note for note in alike.notes)
+
+
+def test_the_seed_is_no_metric() -> None:
+    with pytest.raises(bnexp.ConfigError, match=r"^seed is no metric: it is a fact about the run; give a column like test/acc"):
+        bnexp.compare(frame([{"norm__kind": "none"}, {"norm__kind": "batch"}]), metric="seed")

@@ -105,7 +105,7 @@ def test_arms_are_compared_by_their_column_with_the_statistics_of_a_study() -> N
     assert list(compare(rows(), arm="arm", by=["norm.kind"]).study["factors"].items()) == [("norm.kind", ["a", "b"])]
 
 
-@pytest.mark.parametrize("margin", [0, -1, float("nan")])
+@pytest.mark.parametrize("margin", [0, -1, float("nan"), float("inf")])
 def test_a_margin_is_above_zero(margin: float) -> None:
     with pytest.raises(ConfigError, match=f"^margin={margin} is out of range: allowed is a number above 0.$"):
         compare(rows(), margin=margin)
