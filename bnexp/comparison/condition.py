@@ -33,6 +33,9 @@ FUNCTIONS = (
 SYMBOLS = frozenset(["(", ")", "<", ">", "<=", ">=", "=", "==", "!=", "<>", "+", "-", "*", "/", "%", ",", "~", "!~", "||"])
 
 
+_TEXTS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+
+
 def matching(runs: pl.DataFrame, condition: str) -> pl.DataFrame:
     """The rows for which a condition is true.
 
@@ -46,6 +49,8 @@ def matching(runs: pl.DataFrame, condition: str) -> pl.DataFrame:
     if len(condition) > LONGEST or condition.count("(") > MOST_BRACKETS:
         raise ConfigError(f"the condition is too long: at most {LONGEST:,} characters and {MOST_BRACKETS} brackets are read.")
     text = " ".join(_quoted(condition, runs))
+    if re.search(r"(?<!<)(?:=|!=|<>) null(?!\w)", _TEXTS.sub("''", text), re.IGNORECASE):
+        raise ConfigError(f"the condition {condition!r} is true for no run: write is null, or is not null.")
     try:
         expression = pl.sql_expr(text)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

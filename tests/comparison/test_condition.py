@@ -127,3 +127,10 @@ def test_no_condition_reads_a_file(tmp_path: Path, query: str) -> None:
         matching(RUNS.drop("select"), query.format(path))
     with pytest.raises(ConfigError):
         matching(RUNS, query.format(path))
+
+
+@pytest.mark.parametrize("condition", ["seed = null", "seed != NULL and norm.kind = 'a'", "norm.kind <> null"])
+def test_comparing_with_null_is_answered_by_how_to_write_it(condition: str) -> None:
+    with pytest.raises(ConfigError, match=r"is true for no run: write is null, or is not null\.$"):
+        matching(RUNS, condition)
+    assert matching(RUNS, "norm.kind = '= null' or seed is null")["run"].to_list() == ["c"]
