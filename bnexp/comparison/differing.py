@@ -61,11 +61,10 @@ def deciding_settings(runs: pl.DataFrame) -> dict[str, list[Any]]:
         name
         for name in setting_columns(runs)
         if not name.startswith("study.")
-        and name not in FOLLOW_THE_SEED
         and runs.schema[name] != polars.Object
         and (name not in schema or schema[name].metadata["identity"])
     ]
-    differ = {name: values for name in names if len(set(values := runs[name].to_list())) > 1}
+    differ = {name: _as_treatment(name, values) for name in names if len(set(values := runs[name].to_list())) > 1}
     ours = [name for name in differ if name in schema]
     if not ours:
         return differ
@@ -80,8 +79,13 @@ def deciding_settings(runs: pl.DataFrame) -> dict[str, list[Any]]:
             effects[key] = _effective(dict(zip(known, row, strict=True)))
         effect = effects[key]
         for name in ours if effect is not None else ():
-            differ[name][number] = effect.get(name)  # type: ignore[union-attr]
+            differ[name][number] = _as_treatment(name, [effect.get(name)])[0]  # type: ignore[union-attr]
     return {name: values for name, values in differ.items() if len(set(values)) > 1}
+
+
+def _as_treatment(name: str, values: list[Any]) -> list[Any]:
+    """The values of a setting; of one that follows the seed only whether there is any: each run has another one."""
+    return [None if value is None else "recorded" for value in values] if name in FOLLOW_THE_SEED else values
 
 
 def _effective(row: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -245,3 +245,13 @@ def test_fractions_against_per_cent_are_told() -> None:
 def test_the_seed_is_no_metric() -> None:
     with pytest.raises(bnexp.ConfigError, match=r"^seed is no metric: it is a fact about the run; give a column like test/acc"):
         bnexp.compare(frame([{"norm__kind": "none"}, {"norm__kind": "batch"}]), metric="seed")
+
+
+def test_pretrained_runs_are_not_mixed_with_runs_from_scratch() -> None:
+    rows = [{"norm__kind": kind, "train__init_from": start} for kind in ("none", "batch") for start in (None, "run")]
+    start = pl.when(pl.col("train.init_from").is_not_null()).then(pl.format("run-{}", "seed"))
+    found = bnexp.compare(frame(rows).with_columns(start.alias("train.init_from")))
+    assert "train.init_from" in (*found.columns, *found.by)
+    assert all(not c.unpaired for c in found.comparisons)
+    pretrained = frame(rows).with_columns(pl.format("run-{}", "seed").alias("train.init_from"))
+    assert bnexp.compare(pretrained).columns == ("norm.kind",)
