@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from bnexp.config.keys import did_you_mean
+from bnexp.comparison.varying import column_hint
 from bnexp.config.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _as_name(column: str) -> str:
 def _unknown(condition: str, name: str, runs: pl.DataFrame) -> ConfigError:
     """What to say of a name that is no column: the nearest one, or that text takes single quotes."""
     texts = [column for column, dtype in runs.schema.items() if dtype == pl.String and name in runs[column]]
-    hint = f" If it is text, write '{name}'." if texts else did_you_mean(name, runs.columns)
+    hint = f" If it is text, write '{name}'." if texts else column_hint(name, runs.columns)
     return ConfigError(f"the condition {condition!r} names {name}, which is not a column of these runs.{hint}")
 
 

@@ -14,6 +14,7 @@ from bnexp.comparison.differing import Grouping, Values, arm_name, arm_order, sh
 from bnexp.comparison.pairing import Cell, listed, seed_text
 from bnexp.comparison.result import Outcome, Status
 from bnexp.comparison.untrained import SUSPECT, data_of, guessing_accuracy, why_stuck
+from bnexp.comparison.varying import LEVELS, column_hint
 from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError
 from bnexp.plan.study import levels_text
@@ -84,7 +85,7 @@ def refuse_columns(runs: pl.DataFrame, named: Sequence[str]) -> None:
         raise ConfigError("there are no runs to compare; filter less of load_runs, or train some.")
     for name in named:
         if name not in runs.columns:
-            raise ConfigError(f"{name} is not a column of these runs.{did_you_mean(name, runs.columns)}")
+            raise ConfigError(f"{name} is not a column of these runs.{column_hint(name, runs.columns)}")
     for name in ("run", "seed", "status"):
         if name not in runs.columns:
             raise ConfigError(f"{name} is not a column of these runs; give whole rows of load_runs.")
@@ -101,7 +102,7 @@ def metric_of(runs: pl.DataFrame, metric: str | None) -> str:
         some = ", ".join(known[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "")
         raise ConfigError(f"the runs have no {USUAL_METRIC}; name the metric to compare{f', one of {some}' if known else ''}.")
     if metric not in runs.columns:
-        raise ConfigError(f"{metric} is not a column of these runs.{did_you_mean(metric, known or runs.columns)}")
+        raise ConfigError(f"{metric} is not a column of these runs.{column_hint(metric, known or runs.columns)}")
     if metric in FACTS or not runs[metric].dtype.is_numeric():
         why = "it is a fact about the run" if metric in FACTS else "its values are not numbers"
         raise ConfigError(f"{metric} is no metric: {why}; give a column like {USUAL_METRIC}.")
@@ -132,6 +133,8 @@ def grouping_of(runs: pl.DataFrame, settings: Values, by: tuple[str, ...]) -> Gr
     """The usual grouping, with more columns kept apart. Raises ConfigError if nothing differs."""
     apart = {name: values for name, values in settings.items() if name not in by}
     found = usual_grouping(runs, apart)
+    if by and LEVELS in found.by and _told_twice(runs, by):
+        found = replace(found, by=tuple(name for name in found.by if name != LEVELS))
     if not found.arms:
         rest = f" but {listed(found.left_out, 'settings')}, each run's own" if found.left_out else ""
         raise ConfigError(
@@ -139,6 +142,11 @@ def grouping_of(runs: pl.DataFrame, settings: Values, by: tuple[str, ...]) -> Gr
             "runs, or group them by a column such as study, arm or finished_at."
         )
     return replace(found, by=tuple(dict.fromkeys((*found.by, *by))))
+
+
+def _told_twice(runs: pl.DataFrame, by: tuple[str, ...]) -> bool:
+    """Whether the levels of a study say no more than the columns that are kept apart."""
+    return runs.select(LEVELS, *by).n_unique() == runs.select(*by).n_unique()
 
 
 def _outcomes(rows: pl.DataFrame, arms: Sequence[str], by: Sequence[str], settings: Values, metric: str) -> list[Outcome]:

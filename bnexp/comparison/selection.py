@@ -12,6 +12,7 @@ from bnexp.comparison.condition import matching
 from bnexp.comparison.loading import runs_frame
 from bnexp.comparison.record import STUDY, StudyRecord, load
 from bnexp.comparison.recorded import studies_named
+from bnexp.comparison.varying import column_hint
 from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError
 from bnexp.tracking.records import CONFIG, SUMMARY, RecordedRun
@@ -117,7 +118,7 @@ def _named(word: str, store: Store) -> Iterable[RecordedRun]:
     try:
         return [store.named(word)]
     except ConfigError as error:
-        names = sorted({path.name for path in store.root.glob("[!.]*/")})
+        names = sorted({path.name for path in store.root.glob("[!.]*/")} - {word})  # the book has a folder, but no runs
         if hint := did_you_mean(word, names):
             raise ConfigError(f"{word!r} is neither a recorded study nor a run in {store.root}.{hint}") from error
         raise
@@ -178,5 +179,5 @@ def finishing_time(text: str | None) -> float:
 def _sorted(frame: pl.DataFrame, sort_by: str) -> pl.DataFrame:
     name = sort_by.removeprefix("-")
     if name not in frame.columns:
-        raise ConfigError(f"{name} is not a column of these runs, to sort them by.{did_you_mean(name, frame.columns)}")
+        raise ConfigError(f"{name} is not a column of these runs, to sort them by.{column_hint(name, frame.columns)}")
     return frame.sort(name, descending=sort_by.startswith("-"), nulls_last=True, maintain_order=True)

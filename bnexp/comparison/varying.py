@@ -88,7 +88,7 @@ def pick_metric(runs: pl.DataFrame, name: str | None) -> str | None:
     if name is None:
         return default_metric(runs)
     if name not in runs.columns:
-        raise unknown_column(runs, name, metric_columns(runs))
+        raise unknown_column(name, metric_columns(runs))
     if not runs[name].dtype.is_numeric():
         raise ConfigError(f"{name} is no metric: its values are not numbers; allowed are {', '.join(metric_columns(runs))}.")
     return name
@@ -108,16 +108,26 @@ def pick_columns(runs: pl.DataFrame, text: str) -> list[str]:
     for name in (part.strip() for part in text.split(",")):
         fitting = [name] if name in runs.columns else fnmatch.filter(runs.columns, name)
         if not fitting:
-            raise unknown_column(runs, name, runs.columns)
+            raise unknown_column(name, runs.columns)
         found |= dict.fromkeys(fitting)
     return list(found)
 
 
-def unknown_column(runs: pl.DataFrame, name: str, known: Sequence[str]) -> ConfigError:
+def unknown_column(name: str, known: Sequence[str]) -> ConfigError:
     """The error about a name that no column has, with the one that was probably meant."""
-    meant = SAID_OTHERWISE.get(name)
-    hint = f" Did you mean {meant}?" if meant in runs.columns else did_you_mean(name, list(known))
+    hint = column_hint(name, known)
     return ConfigError(f"{name!r} is not a column of these runs.{hint} bnexp runs --columns '*' --csv has all of them.")
+
+
+def column_hint(name: str, known: Sequence[str]) -> str:
+    """`` Did you mean X?``: the column that people mean by this name, else the one that is spelt alike; or an empty string.
+
+    Args:
+        name: what was typed.
+        known: the columns that it may be.
+    """
+    meant = SAID_OTHERWISE.get(name)
+    return f" Did you mean {meant}?" if meant in known else did_you_mean(name, known)
 
 
 def setting_text(value: object) -> str:

@@ -56,6 +56,8 @@ def test_a_condition_chooses_rows(condition: str, found: str) -> None:
     [
         ("optim.lrr > 1", "names optim.lrr, which is not a column of these runs. Did you mean optim.lr?"),
         ("test/acuracy > 1", "names test/acuracy, which is not a column of these runs. Did you mean test/accuracy?"),
+        ("norm = 'batch'", "names norm, which is not a column of these runs. Did you mean norm.kind?"),
+        ("accuracy > 0.5", "names accuracy, which is not a column of these runs. Did you mean test/accuracy?"),
         ("norm.kind = batch", "names batch, which is not a column of these runs. If it is text, write 'batch'."),
         ('norm.kind = "batch"', "names batch, which is not a column of these runs. If it is text, write 'batch'."),
         ("norm.kind > 3", "does not fit its columns: norm.kind is text, like 'none'. Compare numbers with numbers"),

@@ -67,13 +67,16 @@ def test_paths_name_runs_studies_and_all_records_of_a_directory(store: Store, mo
     [
         ("a", "fits several recorded runs: a00, a10, a20"),
         ("frist", "'frist' is neither a recorded study nor a run in .* Did you mean first?"),
+        ("book", "'book' is not a recorded run in"),  # its folder holds no run
         ("zzz", "'zzz' is not a recorded run in"),
         ("./zzz", "zzz is no directory"),
     ],
 )
 def test_a_word_that_names_nothing_or_several_is_said(store: Store, word: str, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
+    (store.root / "book").mkdir()
+    with pytest.raises(ConfigError, match=sentence) as error:
         ids(store, word)
+    assert f"Did you mean {word}?" not in str(error.value)
 
 
 def test_the_last_ones_are_those_that_finished_last_whatever_their_time_zone(tmp_path: Path) -> None:
@@ -94,6 +97,8 @@ def test_rows_are_sorted_by_a_column_with_missing_values_last(store: Store) -> N
     assert ids(store, sort_by="-optim.lr", last=3) == ["a20", "b00", "c00"]  # the last three, then sorted
     with pytest.raises(ConfigError, match=r"optim.lrr is not a column .* Did you mean optim.lr?"):
         ids(store, sort_by="optim.lrr")
+    with pytest.raises(ConfigError, match=r"loss is not a column .* Did you mean test/loss?"):
+        ids(store, sort_by="loss")
 
 
 def test_runs_are_chosen_by_how_they_ended(store: Store) -> None:
