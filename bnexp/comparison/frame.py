@@ -219,7 +219,8 @@ def _too_many(divided: Divided) -> str:
         pairs = count * (count - 1) // 2
         return (
             f"Not tested: {count} arms make {pairs:,} pairs, and after correction for so many hardly anything could be shown. "
-            "Name the baseline that the others are compared with, choose fewer runs, or group them by fewer columns."
+            "Name the baseline that the others are compared with (--baseline), choose fewer runs (--where), or group them by "
+            "fewer columns (--group-by)."
         )
     return f"Nothing to compare: no two arms were run at the same {', '.join(divided.grouping.by)}."
 

@@ -255,3 +255,28 @@ def test_pretrained_runs_are_not_mixed_with_runs_from_scratch() -> None:
     assert all(not c.unpaired for c in found.comparisons)
     pretrained = frame(rows).with_columns(pl.format("run-{}", "seed").alias("train.init_from"))
     assert bnexp.compare(pretrained).columns == ("norm.kind",)
+
+
+def test_a_column_that_says_what_the_levels_of_a_study_say_is_not_told_twice() -> None:
+    runs = frame([{"norm__kind": kind, "optim__lr": lr} for kind in ("none", "batch") for lr in (0.1, 0.01)])
+    named = runs.with_columns(
+        pl.lit("rates").alias("study"),
+        pl.col("norm.kind").alias("arm"),
+        pl.format("rate={}", "optim.lr").alias("study.levels"),
+    )
+    found = bnexp.compare(named, by=["optim.lr"])
+    assert [c.level for c in found.comparisons] == ["lr=0.01", "lr=0.1"]
+    kept = bnexp.compare(named, by=["seed"], baseline="none")  # a level that says something else stays
+    assert {c.level.split(",")[0] for c in kept.comparisons} == {"levels=rate=0.1", "levels=rate=0.01"}
+
+
+def test_one_equivalent_pair_is_no_answer_while_others_are_open() -> None:
+    runs = frame([{"norm__kind": kind, "optim__lr": lr} for kind in ("none", "batch") for lr in (0.1, 0.01)], data__margin=1.0)
+    near = pl.col("optim.lr") == 0.1
+    noise = pl.when(near).then(0.0002 * (pl.col("seed") % 3)).otherwise(0.03 * (pl.col("seed") % 2) - 0.01)
+    value = 0.9 + pl.when(pl.col("norm.kind") == "batch").then(noise).otherwise(0.0)
+    found = bnexp.compare(runs.with_columns(value.alias("test/accuracy")), baseline="none")
+    assert {c.verdict for c in found.comparisons} == {"EQUIVALENT", "INCONCLUSIVE"}
+    assert found.verdict == "INCONCLUSIVE"
+    assert found.answer.startswith("Not settled: ")
+    assert found.answer.endswith("; of 2 pairs 1 is equivalent and 1 is open.")
