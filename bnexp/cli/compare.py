@@ -113,14 +113,20 @@ def compare(
             "only studies, without options, to see their own answers side by side."
         )
     from bnexp.comparison.frame import compare as compare_runs
+    from bnexp.comparison.recorded_studies import runs_of_study
 
     runs = select_runs(words, where=where, last=last, status=status, store=store)
     if runs.is_empty():
         raise ConfigError(_no_runs(words, [option for option in of_runs if option in ("--where", "--last", "--status")], store))
     options: dict[str, Any] = {"baseline": baseline, "metric": metric, "margin": margin}
-    if len(studies) == len(words) == 1:
-        runs, options = _as_study(studies[0], runs, options, group_by is None)
+    alone = studies[0] if len(studies) == len(words) == 1 else None
+    if alone is not None and (own := runs_of_study(alone, runs)).is_empty():
+        alone = None
+    elif alone is not None:
+        runs, options = own, _as_in_study(alone, own, options, group_by is None)
     result = compare_runs(runs, arm=_columns(group_by) or None, by=_columns(by), **options)
+    if alone is not None:
+        _tell_own_answer(alone, result, store)
     print_comparison(result, format, plot=plot)
 
 
@@ -136,22 +142,30 @@ def _no_runs(words: Sequence[str], filters: Sequence[str], store: Any) -> str:
     return f"no runs are recorded in {store.root}; start with: bnexp study batchnorm data=digits"
 
 
-def _as_study(record: StudyRecord, runs: Any, options: dict[str, Any], own_arms: bool) -> tuple[Any, dict[str, Any]]:
-    """The runs of a study with its own arms, metric and baseline, unless the user names others."""
-    from bnexp.comparison.recorded_studies import metric_of_study, runs_of_study
+def _as_in_study(record: StudyRecord, own: Any, options: dict[str, Any], own_arms: bool) -> dict[str, Any]:
+    """How the runs of a study are compared: with its metric, baseline and margin, unless the user names others."""
+    from bnexp.comparison.recorded_studies import metric_of_study
+    from bnexp.config.options import Analysis
 
-    own = runs_of_study(record, runs)
-    if own.is_empty():
-        return runs, options
+    study, metric = record.study, options["metric"] or metric_of_study(record)
+    baseline = options["baseline"] or (study.baseline if own_arms and study.baseline in list(own["arm"]) else None)
+    in_its_unit = study.analysis == Analysis.levels and metric == metric_of_study(record)
+    margin = study.margin if options["margin"] is None and in_its_unit else options["margin"]
+    return {"metric": metric, "baseline": baseline, "margin": margin}
+
+
+def _tell_own_answer(record: StudyRecord, result: RunComparison, store: Any) -> None:
+    """Say what the study itself found, because the comparison of its runs need not agree with it."""
+    from bnexp.comparison.recorded_studies import recorded_verdict
+
+    name, own = record.study.name, recorded_verdict(record, store)
+    some = "its runs" if len(result.outcomes) == len(record.runs) else f"{len(result.outcomes)} of its {len(record.runs)} runs"
+    same = own.verdict == result.verdict and own.answer.partition(" (")[0] == result.answer.partition(" (")[0]
     sentence(
-        f"{record.study.name} has an answer of its own, by the comparisons that were to decide it before it ran: bnexp report "
-        f"{record.study.name}"
+        f"The verdict of {name} is {own.verdict}, by the comparisons that were to decide it before it ran (bnexp report {name})."
+        f"{'' if same else f' {own.answer}'}"
+        f" Below, {some} are compared once more, without what it claims."
     )
-    metric = options["metric"] or metric_of_study(record)
-    baseline = options["baseline"] or (
-        record.study.baseline if own_arms and record.study.baseline in list(own["arm"]) else None
-    )
-    return own, options | {"metric": metric, "baseline": baseline}
 
 
 def print_comparison(result: RunComparison, format: Format, *, plot: bool = False) -> None:

@@ -170,6 +170,8 @@ def test_a_plot_fits_its_width_and_shows_zero_and_the_margin() -> None:
         (["--group-by", "data.name"], "Error: the runs have 1 value of data.name, and comparing takes two; choose other runs"),
         (["--group-by", "norm.kid"], "Error: norm.kid is not a column of these runs. Did you mean norm.kind?\n"),
         (["--metric", "val/los"], "Error: val/los is not a column of these runs. Did you mean val/loss?\n"),
+        (["--group-by", "norm"], "Error: norm is not a column of these runs. Did you mean norm.kind?\n"),
+        (["--metric", "accuracy"], "Error: accuracy is not a column of these runs. Did you mean test/accuracy?\n"),
         (["--margin", "0"], "Error: margin=0.0 is out of range: allowed is a number above 0.\n"),
         (["--json", "--csv"], "Error: --json and --csv exclude each other; give one.\n"),
     ],
@@ -261,7 +263,27 @@ def test_a_single_study_has_its_own_arms_and_baseline(cli: Cli) -> None:
     found = json.loads(result.out)
     assert [(c["arm"], c["baseline"], c["n_arm"]) for c in found["comparisons"]] == [("batch", "none", 6)]
     assert found["grouped_by"] == ["arm"]
-    assert "blog has an answer of its own, by the comparisons that were to decide it before it ran" in result.err
+    assert "blog is SUPPORTED, by the comparisons that were to decide it before it ran (bnexp report blog)" in result.err
+
+
+@pytest.mark.usefixtures("studies")
+def test_beside_the_comparison_of_its_runs_stands_what_a_study_found_itself(cli: Cli) -> None:
+    """It claims that layer is better: no. Compared without that claim, the arms do differ: yes."""
+    result = cli("compare", "kinds")
+    assert "The verdict of kinds is REFUTED" in result.err
+    assert "No: layer is 2.25 pp" in result.err
+    assert "Below, its runs are compared once more, without what it claims." in result.err
+    assert result.out.splitlines()[1].startswith("Yes: layer is 2.25 pp")
+    assert "Below, 10 of its 12 runs are compared" in cli("compare", "kinds", "--where", "seed < 5").err
+    assert "The verdict of" not in cli("compare", "kinds", "--metric", "test/acuracy").err  # an error is one sentence
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_study_keeps_the_margin_that_it_set_itself(cli: Cli) -> None:
+    made = study("wide", ["none", "batch"], direction=Direction.greater, margin=5.0)
+    made.save_verdict(conclude(made, Store()))
+    assert json.loads(cli("compare", "wide", "--json").out)["margin"] == 5.0
+    assert json.loads(cli("compare", "wide", "--margin", "3", "--json").out)["margin"] == 3.0
 
 
 @pytest.mark.usefixtures("studies")
