@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -24,16 +24,24 @@ def refuse_foreign(app: typer.Typer, arguments: Sequence[str]) -> None:
     meant = COMMANDS.get(plain(name))
     if name not in commands and meant in commands:
         raise ConfigError(f"there is no command {name}. Did you mean bnexp {meant}? See all with bnexp --help.")
-    known = {option for parameter in commands[name].params for option in parameter.opts} if name in commands else None
-    unknown = (
-        [] if known is None else [a for a in rest if a.startswith("--") and a.partition("=")[0] not in (*known, "--", "--help")]
-    )
-    if unknown:
-        _refuse_options(unknown, rest)
+    if name not in commands:
+        return
+    known = {option for parameter in commands[name].params for option in parameter.opts}
+    unknown = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in (*known, "--", "--help")]
+    if unknown and "--where" in known:
+        _refuse_options(unknown, rest, _condition)
+    elif unknown and any(parameter.name == "overrides" for parameter in commands[name].params):
+        _refuse_options(unknown, rest, _setting)
 
 
-def _refuse_options(unknown: Sequence[str], rest: Sequence[str]) -> None:
-    """Raise ConfigError for the first option that names a setting: those are written without dashes."""
+def _refuse_options(unknown: Sequence[str], rest: Sequence[str], say: Callable[[str, str], str]) -> None:
+    """Raise ConfigError for the first option that names a setting, with what to write instead.
+
+    Args:
+        unknown: the options that the command does not have.
+        rest: what is typed behind the command.
+        say: what to write for a setting and a value; empty if it is of no use here.
+    """
     from bnexp.config.keys import schema_keys
     from bnexp.config.synonyms import meant_key, meant_value
     from bnexp.plan.session import groups
@@ -46,4 +54,20 @@ def _refuse_options(unknown: Sequence[str], rest: Sequence[str]) -> None:
         following = [*rest[rest.index(option) + 1 :], ""][0]
         value = value or ("VALUE" if not following or following.startswith("-") or "=" in following else following)
         value = meant_value(meant, value, choices[meant]) or value
-        raise ConfigError(f"there is no option --{name}; settings are written without dashes: {meant}={value}.")
+        if instead := say(meant, value):
+            raise ConfigError(f"there is no option --{name}; {instead}.")
+
+
+def _setting(key: str, value: str) -> str:
+    return f"settings are written without dashes: {key}={value}"
+
+
+def _condition(key: str, value: str) -> str:
+    """How recorded runs of a setting are chosen. A study's own keys are not among the columns of runs."""
+    from bnexp.comparison.varying import SAID_OTHERWISE
+
+    if key.startswith("study."):
+        return ""
+    is_number = value.replace(".", "", 1).removeprefix("-").isdigit()
+    text = value if is_number else f"'{value}'"
+    return f'runs are chosen by a condition: --where "{SAID_OTHERWISE.get(key, key)} = {text}"'

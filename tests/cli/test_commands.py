@@ -159,6 +159,9 @@ def test_the_list_of_data_sets_says_what_is_here(cli: Cli, tmp_path: Path, monke
         (["study", "batchnorm", "--seeds", "3"], "settings are written without dashes: study.seeds=3."),
         (["study", "batchnorm", "--data=digits"], "settings are written without dashes: data=digits."),
         (["study", "batchnorm", "--norm"], "settings are written without dashes: norm=VALUE."),
+        (["runs", "--lr", "0.1"], 'there is no option --lr; runs are chosen by a condition: --where "optim.lr = 0.1".'),
+        (["compare", "--norm", "bn"], """runs are chosen by a condition: --where "norm.kind = 'batch'".\n"""),
+        (["compare", "--arm", "batch"], "No such option: --arm"),  # a key of studies, not of runs
         (["study", "batchnorm", "--max-seed", "3"], "No such option: --max-seed"),
     ],
 )
