@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bnexp.cli import complete
-from bnexp.cli.output import Format, JsonFlag, message, print_json, print_rows, stdout, table_width
+from bnexp.cli.output import Format, JsonFlag, message, print_json, print_rows, sentence, stdout, table_width
 from bnexp.config.schema import ConfigError
 from bnexp.tracking.reading import DamagedRecord
 
@@ -120,7 +120,7 @@ def _print_course(parts: dict[str, Any], all: bool) -> None:
     rows = [{name: row[name] for name in columns} for row in found.rows]
     print_rows(rows, Format.table, right=columns, whole=True)
     if left_out := [name for name in found.rows[0] if name not in columns]:
-        message(f"Also recorded: {', '.join(left_out)}; --all or --json shows them.")
+        sentence(f"Also recorded: {', '.join(left_out)}; --all or --json shows them.")
     if len(found.rows) < found.num_epochs:
         message(f"{len(found.rows)} of {found.num_epochs:,} epochs; --json has all of them.")
 

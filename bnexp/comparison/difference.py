@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bnexp.comparison.record import StudyRecord
-from bnexp.comparison.shown_run import deciding, default_settings, metric_value
+from bnexp.comparison.shown_run import deciding, default_settings, metric_value, shown_unit
 from bnexp.comparison.text import elapsed_text, quantity
 from bnexp.comparison.varying import setting_text
 from bnexp.config.keys import metric_unit
@@ -59,7 +59,7 @@ class Line:
         )
         if self.kind != RESULT or self.difference is None:
             return first, second, ""
-        unit = metric_unit(self.name) if self.metric else "s" * (self.name == SECONDS)
+        unit = (metric_unit(self.name) or shown_unit(self.name)) if self.metric else "s" * (self.name == SECONDS)
         return first, second, quantity((100 if unit == "pp" else 1) * self.difference, unit, sign=True)
 
     def _text(self, value: Any) -> str:

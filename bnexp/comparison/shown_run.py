@@ -47,10 +47,18 @@ def result_texts(summary: Summary) -> list[str]:
 
 def metric_value(name: str, value: float, *, own: bool = True) -> str:
     """A metric with its unit: ``97.21 %``. Imported runs do not tell units, so their values stay as they are."""
-    unit = level_unit(name, metric_unit(name)) if own else ""
+    unit = shown_unit(name) if own else ""
     if not math.isfinite(value):
         return "–"
-    return f"{number(100 * value if unit in ('%', 'pp') else value, unit)} {unit}".replace(" nats", "").rstrip()
+    return f"{_cell(value, unit)} {unit}".rstrip()
+
+
+def shown_unit(name: str) -> str:
+    """The unit in which a metric of our own is shown; empty if it has none."""
+    return _OF_TIME.get(name) or level_unit(name, metric_unit(name))
+
+
+_OF_TIME = {"time/epoch_seconds": "s", "time/images_per_second": "images/s"}
 
 
 def course(rows: Sequence[dict[str, float]], *, own: bool = True) -> Course:
@@ -64,7 +72,7 @@ def course(rows: Sequence[dict[str, float]], *, own: bool = True) -> Course:
     epochs = [row for row in rows if axis in row]
     names = [name for name in dict.fromkeys(name for row in epochs for name in row) if name not in ("epoch", "step")]
     kept = _some(epochs, MOST_EPOCHS)
-    units = {name: level_unit(name, metric_unit(name)) if own else "" for name in names}
+    units = {name: shown_unit(name) if own else "" for name in names}
     table = [
         {axis: f"{row[axis]:g}", **{_header(name, units[name]): _cell(row.get(name), units[name]) for name in names}}
         for row in kept
@@ -89,13 +97,14 @@ def _some(rows: Sequence[dict[str, float]], most: int) -> list[dict[str, float]]
 
 
 def _header(name: str, unit: str) -> str:
-    unit = "s" if name == "time/epoch_seconds" else unit
     return f"{name} ({unit})" if unit else name
 
 
 def _cell(value: float | None, unit: str) -> str:
     if value is None:
         return ""
+    if unit == "images/s":
+        return f"{value:,.0f}"
     return number(100 * value if unit in ("%", "pp") else value, unit)
 
 

@@ -189,7 +189,7 @@ def test_show_begins_with_the_result_and_ends_with_the_settings(cli: Cli, tmp_pa
     result = cli("show", "ab")
     lines = result.out.splitlines()
     assert lines[0] == "abc  finished"
-    assert lines[1] == "test/accuracy 90.00 %   test/loss 0.2500   time 1.50 s"
+    assert lines[1] == "test/accuracy 90.00 %   test/loss 0.2500 nats   time 1.50 s"
     assert lines[2] == "study made   arm batch   seed 3"
     assert lines[4] == str(path)
     title = lines.index("train/accuracy, val/accuracy (%) by epoch")
@@ -232,7 +232,7 @@ def test_diff_shows_settings_then_results_that_differ(cli: Cli) -> None:
         ["norm.kind", "none", "batch"],
         ["optim.lr", "0.1", "0.2"],
         ["test/accuracy", "90.00", "%", "93.00", "%", "+3.00", "pp"],
-        ["test/loss", "0.1000", "0.0700", "−0.0300", "nats"],
+        ["test/loss", "0.1000", "nats", "0.0700", "nats", "−0.0300", "nats"],
     ]
     rows = json.loads(cli("diff", "none0.10", "none0.11", "--json").out)
     assert [(row["kind"], row["name"], row["a"], row["b"]) for row in rows] == [
