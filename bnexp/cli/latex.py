@@ -30,6 +30,11 @@ def latex_text(text: str) -> str:
     return f"$-${escaped[1:]}" if _NEGATIVE.match(escaped) else escaped
 
 
+def _unbracketed(row: str) -> str:
+    """A row that does not begin like an option of the command before it, such as the space that ``\\\\`` may take."""
+    return f"{{}}{row}" if row.startswith(("[", "*")) else row
+
+
 def latex_table(names: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[str], caption: str = "") -> str:
     """A table with the rules of booktabs; with a caption as a floating one.
 
@@ -40,7 +45,7 @@ def latex_table(names: Sequence[str], lines: Sequence[Sequence[str]], right: Seq
         caption: plain text above the table: what it shows, with the units and what was tested; empty: none.
     """
     columns = "".join("r" if name in right else "l" for name in names)
-    rows = [rf"{' & '.join(map(latex_text, cells))} \\" for cells in (names, *lines)]
+    rows = [rf"{_unbracketed(' & '.join(map(latex_text, cells)))} \\" for cells in (names, *lines)]
     tabular = [
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",

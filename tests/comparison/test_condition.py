@@ -56,8 +56,6 @@ def test_a_condition_chooses_rows(condition: str, found: str) -> None:
     [
         ("optim.lrr > 1", "names optim.lrr, which is not a column of these runs. Did you mean optim.lr?"),
         ("test/acuracy > 1", "names test/acuracy, which is not a column of these runs. Did you mean test/accuracy?"),
-        ("norm = 'batch'", "names norm, which is not a column of these runs. Did you mean norm.kind?"),
-        ("accuracy > 0.5", "names accuracy, which is not a column of these runs. Did you mean test/accuracy?"),
         ("norm.kind = batch", "names batch, which is not a column of these runs. If it is text, write 'batch'."),
         ('norm.kind = "batch"', "names batch, which is not a column of these runs. If it is text, write 'batch'."),
         ("norm.kind > 3", "does not fit its columns: norm.kind is text, like 'none'. Compare numbers with numbers"),
@@ -136,3 +134,10 @@ def test_comparing_with_null_is_answered_by_how_to_write_it(condition: str) -> N
     with pytest.raises(ConfigError, match=r"is true for no run: write is null, or is not null\.$"):
         matching(RUNS, condition)
     assert matching(RUNS, "norm.kind = '= null' or seed is null")["run"].to_list() == ["c"]
+
+
+@pytest.mark.parametrize(("condition", "meant"), [("norm = 'batch'", "norm.kind"), ("accuracy > 0.5", "test/accuracy")])
+def test_the_column_that_people_mean_comes_before_one_that_is_spelt_alike(condition: str, meant: str) -> None:
+    alike = RUNS.with_columns(pl.lit(1e-5).alias("norm.eps"), pl.lit(0.5).alias("val/accuracy"))
+    with pytest.raises(ConfigError, match=rf"is not a column of these runs\. Did you mean {meant}\?"):
+        matching(alike, condition)
