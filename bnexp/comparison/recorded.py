@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bnexp.comparison.record import STUDY, VERDICT
-from bnexp.config.keys import did_you_mean
+from bnexp.config.keys import alternatives, did_you_mean
 from bnexp.config.schema import ConfigError
 from bnexp.tracking.store import Store
 
@@ -60,7 +60,7 @@ def find_study(text: str | None, store: Store) -> list[Path]:
         known = [label(folder) for folder in folders]
         some = ", ".join(known[:MOST_NAMED]) + (f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else "")
         hint = did_you_mean(text, [*dict.fromkeys(folder.parent.name for folder in folders), *known])
-        raise ConfigError(f"{text or 'An empty name'} is not a recorded study: allowed are {some}.{hint}")
+        raise ConfigError(f"{text or 'An empty name'} is not a recorded study{alternatives(hint, f'are {some}')}")
     if len(found) > 1 and len({folder.parent.name for folder in found}) > 1:
         some = ", ".join(label(folder) for folder in found[:MOST_NAMED])
         raise ConfigError(f"{text} fits several recorded studies: {some}. Give more of its name or id.")
