@@ -162,8 +162,8 @@ def _tell_own_answer(record: StudyRecord, result: RunComparison, store: Any) -> 
     some = "its runs" if len(result.outcomes) == len(record.runs) else f"{len(result.outcomes)} of its {len(record.runs)} runs"
     same = own.verdict == result.verdict and own.answer.partition(" (")[0] == result.answer.partition(" (")[0]
     sentence(
-        f"The verdict of {name} is {own.verdict}, by the comparisons that were to decide it before it ran (bnexp report {name})."
-        f"{'' if same else f' {own.answer}'}"
+        f"The verdict of {name} is {own.verdict}, by the comparisons that were to decide it before it ran "
+        f"(bnexp report {name}).{'' if same else f' {own.answer}'}"
         f" Below, {some} are compared once more, without what it claims."
     )
 
@@ -270,7 +270,7 @@ def _print_studies(found: StudiesBeside, format: Format, *, plot: bool) -> None:
             "verdict": row["verdict"],
             "effect": _effect(row),
             "n": row["n"],
-            "data": row["data"],
+            **({"data": row["data"]} if len({other["data"] for other in rows}) > 1 or format is not Format.table else {}),
             **({"settings": row["settings"]} if any(other["settings"] for other in rows) else {}),
         }
         for row in rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,7 +66,14 @@ def _print_long(texts: Sequence[tuple[str, ...]], names: Sequence[str]) -> None:
     for name, first, second, _ in texts:
         out.print(visible_line(name), style="bold", markup=False)
         for label, value in zip(names, (first, second), strict=True):
-            out.print(f"  {label:<{width}}  {visible_line(value)}", markup=False, soft_wrap=True)
+            line = f"  {label:<{width}}  {visible_line(value)}"
+            out.print(_folded(line, width + 4, out.width) if out.is_terminal else line, markup=False, soft_wrap=True)
+
+
+def _folded(line: str, indent: int, width: int) -> str:
+    """A line as several ones, broken between words; a word that is too long stays whole, so that it can be copied."""
+    room = max(width, indent + 20)
+    return textwrap.fill(line, room, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _compared(a: str, b: str, store: Store) -> tuple[tuple[str, str], list[Line]]:

@@ -226,7 +226,7 @@ def test_studies_stand_side_by_side_with_their_own_verdicts(cli: Cli) -> None:
     rows = {line.split()[0]: line.split()[1] for line in lines if line.startswith(("blog  ", "kinds  "))}
     assert rows == {"blog": "SUPPORTED", "kinds": "REFUTED"}
     words = [" ".join(line.split()) for line in lines]
-    assert "blog SUPPORTED batch against none: +2.17 pp [1.90, 2.44] 6 digits optim.lr=0.1" in words
+    assert "blog SUPPORTED batch against none: +2.17 pp [1.90, 2.44] 6 optim.lr=0.1" in words
     assert lines[lines.index("Arms in common") + 2].split() == ["none", "blog", "6", "90.22", "%", "[89.87,", "90.56]", "6"]
     assert "- The studies differ in optim.lr: their effects were not measured under equal settings." in lines
 

@@ -173,6 +173,7 @@ def test_latex_escapes_what_it_would_read_as_commands(capsys: pytest.CaptureFixt
         r"\end{table}",
     ]
     assert "caption" not in latex_table(["a"], [["1"]], [])
+    assert r"{}[2, 3] & 1 \\" in latex_table(["a", "b"], [["[2, 3]", "1"]], [])  # else LaTeX takes it for a distance
 
 
 def metrics_of(path: Path, epochs: int) -> None:
@@ -261,6 +262,39 @@ def test_diff_of_two_studies_shows_their_arms_and_means(cli: Cli, runs: Path) ->
     assert "arm none" not in found
     assert "arm none" in cli("diff", "one", "two", "--all").out
     assert cli("diff", "one", "none0.10").code == 2
+
+
+def test_a_narrow_terminal_folds_a_difference_between_words(cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study_record(runs, "one", "11", ["none0.10", "batch0.10"])
+    study_record(runs, "another_with_a_long_name", "22", ["none0.20", "batch0.20"])
+    console = Console(width=60, force_terminal=True, color_system=None, highlight=False)
+    monkeypatch.setattr("bnexp.cli.diff.stdout", lambda: console)
+    lines = cli("diff", "one", "another_with_a_long_name").out.splitlines()
+    place = next(n for n, line in enumerate(lines) if "Is another_with_a_long_name" in line)
+    assert lines[place].endswith("Is another_with_a_long_name")
+    assert lines[place + 1].strip() == "better?"
+    assert lines[place + 1].index("better?") == lines[place].index("Is another")
+
+
+def test_show_never_breaks_a_name_that_one_may_copy(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = record(tmp_path / "runs", "abc")
+    row = {
+        "epoch": 1,
+        "step": 9,
+        "train/accuracy": 0.5,
+        "val/ece": 0.1,
+        "learning_rate": 0.1,
+        "time/images_per_second": 12345.6,
+    }
+    (path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    console = Console(stderr=True, width=60, force_terminal=True, color_system=None, highlight=False)
+    monkeypatch.setattr("bnexp.cli.output.stderr", lambda: console)
+    narrow(monkeypatch, 60)
+    lines = cli("show", "abc").err.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert "time/images_per_second" in " ".join(lines)
+    narrow(monkeypatch, 200)
+    assert "12,346" in cli("show", "abc").out
 
 
 def test_runs_that_failed_are_listed_when_asked_for(cli: Cli, tmp_path: Path) -> None:
