@@ -280,3 +280,19 @@ def test_one_equivalent_pair_is_no_answer_while_others_are_open() -> None:
     assert found.verdict == "INCONCLUSIVE"
     assert found.answer.startswith("Not settled: ")
     assert found.answer.endswith("; of 2 pairs 1 is equivalent and 1 is open.")
+
+
+def test_a_level_at_which_one_arm_was_not_run_is_not_compared() -> None:
+    rows = [{"norm__kind": "none", "optim__lr": 0.1}, *({"norm__kind": "batch", "optim__lr": lr} for lr in (0.1, 0.01))]
+    for baseline in ("none", "batch"):
+        found = bnexp.compare(frame(rows), arm="norm.kind", by=["optim.lr"], baseline=baseline)
+        assert [c.level for c in found.comparisons] == ["lr=0.1"]
+
+
+def test_a_misspelt_metric_is_answered_by_the_one_that_was_meant() -> None:
+    with pytest.raises(bnexp.ConfigError, match=r"^test/acuracy is not a column of these runs\. Did you mean test/accuracy\?"):
+        bnexp.compare(frame([{"norm__kind": "none"}, {"norm__kind": "batch"}]), metric="test/acuracy")
+
+
+def test_what_is_compared_names_the_seeds_that_are_known() -> None:
+    assert bnexp.compare(frame([{"norm__kind": "none"}, {"norm__kind": "batch"}])).study["seeds"] == list(range(6))

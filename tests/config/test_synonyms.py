@@ -37,6 +37,8 @@ from bnexp.plan.session import groups
         ("data=FashionMNIST", "fashion_mnist"),
         ("data=cifar-10", "cifar10"),
         ("study=bn", "batchnorm"),
+        ("study=bs", "batch_size"),
+        ("study=wd", "weight_decay"),
         ("optim=SGD", "sgd"),
     ],
 )
