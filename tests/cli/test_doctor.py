@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import importlib.util
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -68,6 +71,14 @@ def test_broken_torch_torchvision_and_wandb_are_named_with_their_fix(tmp_path: P
     assert found["mode"]["found"] == "runs are recorded here only, because wandb cannot be imported"
     assert found["polars"]["state"] == "ok"
     assert "Traceback" not in done.stderr
+
+
+def test_what_the_project_asks_for_is_known_by_the_name_it_is_imported_by() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    asked_for = [re.match(r"[\w.-]+", line) for line in project["dependencies"]]
+    modules = [packages.module_of(name[0]) for name in asked_for if name]
+    assert len(modules) > 10
+    assert [name for name in modules if not name or importlib.util.find_spec(name) is None] == []
 
 
 def test_a_healthy_machine_is_ready(cli: Cli, imports: Imports) -> None:

@@ -18,6 +18,7 @@ OLDEST_PYTHON = (3, 11)
 MODULES = {  # distribution -> name as it is imported, if it differs
     "hydra-core": "hydra",
     "pillow": "PIL",
+    "protobuf": "google.protobuf",
     "pyyaml": "yaml",
     "vl-convert-python": "vl_convert",
 }
@@ -25,6 +26,7 @@ NEEDED_FOR = {  # distribution -> what does not work without it; all others are 
     "altair": "reports",
     "jinja2": "reports",
     "markupsafe": "reports",
+    "protobuf": "bnexp import and Weights & Biases",
     "scipy": "verdicts",
     "torchvision": "data=cifar10 and data=cifar100",
     "vl-convert-python": "reports",
