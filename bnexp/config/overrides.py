@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -78,6 +79,7 @@ def _env(name: str, *default: Any, _node_: Node) -> str | None:
 
 
 OmegaConf.register_new_resolver("oc.env", _env, replace=True)
+OmegaConf.register_new_resolver("times", operator.mul, replace=True)
 
 
 def parse(

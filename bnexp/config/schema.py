@@ -115,6 +115,12 @@ class DataConfig:
     )
     brightness: float = key(0.0, "added to pixel values (0 to 1), before normalisation", low=-1.0, high=1.0)
     margin: float = key(1.0, "smallest accuracy difference of practical interest, percentage points", above=0.0, identity=False)
+    effort: int = key(
+        1,
+        "how many times the updates of MNIST a network needs to learn the training images; short budgets multiply by it",
+        low=1,
+        identity=False,
+    )
 
 
 @dataclass
@@ -404,6 +410,12 @@ class BudgetConfig:
     steps_per_epoch: int = key(
         938,  # a pass through the 60,000 images of MNIST in batches of 64
         "the train.steps_per_epoch of studies that fix the number of updates",
+        low=1,
+        identity=False,
+    )
+    trained_steps_per_epoch: int = key(
+        938,
+        "the train.steps_per_epoch of studies that compare networks at a loss or accuracy that all must reach",
         low=1,
         identity=False,
     )

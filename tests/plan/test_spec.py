@@ -70,6 +70,14 @@ def test_what_changes_the_experiment_changes_the_id(other: str) -> None:
     assert run_id(other) != run_id()
 
 
+@pytest.mark.parametrize(("data", "steps"), [("mnist", 100), ("cifar10", 300), ("svhn", 300)])
+def test_a_short_budget_trains_longer_on_photographs_where_networks_must_be_trained(data: str, steps: int) -> None:
+    chosen = ["budget=quick", f"data={data}", "study=landscape"]
+    assert compose(chosen).train.steps_per_epoch == steps
+    assert compose([*chosen, "data.effort=7"]).train.steps_per_epoch == 700
+    assert compose([f"data={data}", "study=landscape"]).train.steps_per_epoch == 938  # long enough for both
+
+
 def test_a_budget_is_its_values_and_on_smaller_data_all_images() -> None:
     rest = ["data.val_fraction=0.02", "train.epochs=5"]
     assert run_id("budget=quick") == run_id("data.train_size=2000", *rest) != run_id(*rest)
