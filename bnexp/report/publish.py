@@ -17,7 +17,7 @@ from bnexp.report.export import NO_PICTURES, Pictures, slug
 from bnexp.report.sections import Report
 from bnexp.tracking.records import DataFacts
 from bnexp.tracking.store import Store
-from bnexp.tracking.wandb_session import WandbSession
+from bnexp.tracking.wandb.session import WandbSession
 
 
 def publish(

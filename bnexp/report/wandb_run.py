@@ -11,12 +11,12 @@ from bnexp.report import charts, style
 from bnexp.report.courses import CURVES, summarise
 from bnexp.report.sections import Report
 from bnexp.tracking.tables import disagreements
-from bnexp.tracking.wandb_study import log_study
+from bnexp.tracking.wandb.study import log_study
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from bnexp.tracking.wandb_session import WandbSession
+    from bnexp.tracking.wandb.session import WandbSession
 
 MAX_DISAGREEMENTS = 128
 

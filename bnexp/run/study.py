@@ -24,7 +24,7 @@ from bnexp.run.seeds import Clock, growing, next_number, parse_time, why_stop
 from bnexp.run.tuning import tune
 from bnexp.tracking.initial import resolve_starts
 from bnexp.tracking.store import Store
-from bnexp.tracking.wandb_session import WandbSession
+from bnexp.tracking.wandb.session import WandbSession
 
 Launch = Callable[[Sequence[Batch]], None]  # trains runs, phase by phase; returns when each is recorded or has failed
 

@@ -12,7 +12,7 @@ from markupsafe import escape
 
 from bnexp.plan import compose, session
 from bnexp.tracking.store import Store
-from bnexp.tracking.wandb_session import WandbSession
+from bnexp.tracking.wandb.session import WandbSession
 from tests.cli.conftest import Cli, only
 from tests.tracking.conftest import wandb_home  # noqa: F401
 

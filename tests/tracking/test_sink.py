@@ -10,8 +10,8 @@ from bnexp.config.options import WandbMode
 from bnexp.config.schema import WandbConfig
 from bnexp.metrics import EpochMetrics, Record
 from bnexp.plan.spec import RunSpec
-from bnexp.tracking.wandb import NUM_LANES, WandbSink
-from bnexp.tracking.wandb_session import WandbSession
+from bnexp.tracking.wandb.session import WandbSession
+from bnexp.tracking.wandb.sink import NUM_LANES, WandbSink
 from tests.tracking.records import CLASSES, images, make_records, make_spec, play
 
 

@@ -26,9 +26,9 @@ from bnexp.metrics import Int64, StepMetrics
 from bnexp.tracking.foreign.importing import import_runs
 from bnexp.tracking.store import Store, StoreSink
 from bnexp.tracking.tables import confusion_matrix, disagreements, prediction_frame, sample_images
-from bnexp.tracking.wandb import WandbSink
-from bnexp.tracking.wandb_session import WandbSession, key_configured
-from bnexp.tracking.wandb_study import log_study
+from bnexp.tracking.wandb.session import WandbSession, key_configured
+from bnexp.tracking.wandb.sink import WandbSink
+from bnexp.tracking.wandb.study import log_study
 from tests.tracking.records import CLASSES, NUM_TEST, PIXELS, failure, images, make_predictions, make_records, make_spec, play
 from tests.tracking.wandb_file import read_all
 

@@ -10,7 +10,7 @@ import pytest
 import wandb
 
 from bnexp.config.schema import WandbConfig
-from bnexp.tracking.wandb import WandbSink
+from bnexp.tracking.wandb.sink import WandbSink
 from tests.tracking.fake_wandb import FakeWandb, fake_wandb
 from tests.tracking.records import CLASSES, images, make_records, make_spec, play
 from tests.tracking.wandb_file import read, read_all

@@ -1,4 +1,4 @@
-"""Weights & Biases: one W&B run for each run; ``wandb_study.py`` adds one for the study.
+"""Weights & Biases: one W&B run for each run; ``study.py`` adds one for the study.
 
 W&B holds a copy of the local record, so nothing here may stop or slow a training: calls are made on threads of their own, a
 server that is away turns the sink offline, and what went wrong is said once, at the end, in ``messages``.
@@ -28,8 +28,8 @@ from bnexp.plan.spec import RunSpec
 from bnexp.tracking.sink import Sink
 from bnexp.tracking.store import pack_weights
 from bnexp.tracking.tables import class_accuracy, confusion_matrix, prediction_frame, select_rows
-from bnexp.tracking.wandb_media import ImageCache, confusion_plot, prediction_table
-from bnexp.tracking.wandb_session import WandbSession, tags
+from bnexp.tracking.wandb.media import ImageCache, confusion_plot, prediction_table
+from bnexp.tracking.wandb.session import WandbSession, tags
 
 if TYPE_CHECKING:
     import wandb

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bnexp.data.images import ImagesById
-from bnexp.tracking.wandb_media import ImageCache, disagreement_table, figure
-from bnexp.tracking.wandb_session import WandbSession, one_line, tags
+from bnexp.tracking.wandb.media import ImageCache, disagreement_table, figure
+from bnexp.tracking.wandb.session import WandbSession, one_line, tags
 
 if TYPE_CHECKING:
     import polars as pl
