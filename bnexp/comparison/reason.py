@@ -6,7 +6,7 @@ import math
 
 from bnexp.comparison.power import MAX_PAIRS
 from bnexp.comparison.result import Comparison, Test, Verdict
-from bnexp.comparison.stats import ALPHA, MIN_PAIRS
+from bnexp.comparison.stats import ALPHA, MIN_PAIRS, sign_flip_floor
 from bnexp.comparison.text import OCTAVES, RATIO, effect, factor, interval, p_equals, quantity
 from bnexp.config.options import Direction
 
@@ -49,9 +49,12 @@ def why(c: Comparison) -> str:
 def _unsure(c: Comparison) -> bool:
     """Whether the sign-flip test, as a check, does not confirm a difference.
 
-    Never if the verdict rests on that test itself. After several looks neither p is valid beside an anytime-valid test.
+    Never if the verdict rests on that test itself. After several looks neither p is valid beside an anytime-valid test. A p as
+    small as the number of pairs allows confirms it, even if a correction lifts it above .05: the notes tell that limit.
     """
-    return c.shows_difference and c.test is Test.paired_t and c.p_sign_flip_adjusted >= ALPHA
+    if not c.shows_difference or c.test is not Test.paired_t:
+        return False
+    return c.p_sign_flip_adjusted >= ALPHA and c.p_sign_flip > sign_flip_floor(c.measured)
 
 
 def needed(c: Comparison) -> str:
