@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnexp.config.keys import final_metrics
 from bnexp.config.options import ExecutorName
 from bnexp.config.schema import ConfigError
 from bnexp.data.images import images_by_id
@@ -93,7 +94,8 @@ def _startable(specs: Sequence[RunSpec]) -> list[RunSpec]:
 def unfinished(specs: Sequence[RunSpec], store: Store, prepared: Prepared | None = None) -> list[RunSpec]:
     """The specs that have no finished record, each once.
 
-    The user's own files may have changed under the same path. A record of their earlier contents does not count.
+    A record does not count if the user's own files have changed under the same path, or if an older bnexp wrote it and did not
+    record the metric that the study compares.
 
     Args:
         specs: the runs.
@@ -107,10 +109,20 @@ def unfinished(specs: Sequence[RunSpec], store: Store, prepared: Prepared | None
     todo = []
     finished = store.finished([spec.run_id for spec in specs])
     for spec in unique(specs):
-        record, data = finished.get(spec.run_id), spec.config.data
-        if record is None or (data.name.own_files and record.summary.data_fingerprint != prepared(data).fingerprint):
+        record = finished.get(spec.run_id)
+        if record is None or _other_images(spec, record, prepared) or _lacks_metric(spec, record):
             todo.append(spec)
     return todo
+
+
+def _other_images(spec: RunSpec, record: RecordedRun, prepared: Prepared) -> bool:
+    data = spec.config.data
+    return bool(data.name.own_files) and record.summary.data_fingerprint != prepared(data).fingerprint
+
+
+def _lacks_metric(spec: RunSpec, record: RecordedRun) -> bool:
+    metric, summary = spec.config.study.metric, record.summary
+    return summary.status == "finished" and metric in final_metrics(spec.config) and metric not in summary.metrics
 
 
 def run_job(tree: DictConfig) -> float:

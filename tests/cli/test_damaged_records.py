@@ -333,6 +333,21 @@ def test_a_damaged_record_is_trained_again(ask: Cli, runs: Path) -> None:
     assert len(list(Store().runs())) == 4
 
 
+def test_a_record_of_an_older_version_without_the_studys_metric_is_trained_again(ask: Cli, runs: Path) -> None:
+    paths = [path / "summary.json" for path in trained(runs)]
+    for path in paths:
+        summary = json.loads(path.read_text())
+        del summary["metrics"]["test/ece"]
+        path.write_text(json.dumps(summary))
+    untouched = [path.read_text() for path in paths]
+    study = ("study", "batchnorm", "budget=smoke", "train.epochs=1", "executor=inline")
+    assert "finished before" in ask(*study).err  # the study compares accuracies
+    assert [path.read_text() for path in paths] == untouched
+    result = ask(*study, "study.metric=test/ece")
+    assert result.code == 0, result.err
+    assert all("test/ece" in json.loads(path.read_text())["metrics"] for path in paths)
+
+
 def test_a_run_cannot_start_from_damaged_weights(ask: Cli, recorded: Path, runs: Path) -> None:
     path = trained(runs)[0]
     quick = ("train", "data=digits", "train.epochs=1", "executor=inline", "data.train_size=100")
