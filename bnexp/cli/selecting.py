@@ -27,7 +27,8 @@ WhereOption = Annotated[
     typer.Option(
         "--where",
         metavar="CONDITION",
-        help="Only runs for which this is true, like \"optim.lr > 0.1 and norm.kind = 'batch'\".",
+        help="Only runs for which this is true, like \"optim.lr > 0.1 and norm.kind = 'batch'\". As in SQL, a value that a "
+        'run lacks is null and equals nothing: it is counted, and kept by "... or optim.momentum is null".',
     ),
 ]
 LastOption = Annotated[int | None, typer.Option("--last", min=1, metavar="N", help="Only the N runs that finished last.")]

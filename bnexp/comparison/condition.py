@@ -7,20 +7,25 @@ no file and nothing that runs long.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from bnexp.comparison.varying import column_hint
+from bnexp.comparison.varying import column_hint, setting_text
 from bnexp.config.schema import ConfigError
+from bnexp.terminal import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+log = logging.getLogger(__name__)
+
 LONGEST = 2000  # characters of a condition
 MOST_BRACKETS = 100
+MOST_VALUES, LONGEST_VALUE = 6, 40  # values of a column that are named, and their characters
 OPERATORS = (
     *("and", "or", "not", "in", "is", "null", "true", "false", "like", "ilike", "between"),
     *("case", "when", "then", "else", "end"),
@@ -38,6 +43,8 @@ _TEXTS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 
 def matching(runs: pl.DataFrame, condition: str) -> pl.DataFrame:
     """The rows for which a condition is true.
+
+    The log names the columns that left out rows by having no value there, and what there is if no row fits.
 
     Args:
         runs: the rows.
@@ -61,13 +68,50 @@ def matching(runs: pl.DataFrame, condition: str) -> pl.DataFrame:
     if not used:
         raise ConfigError(f"the condition {condition!r} names no column, so it is the same for every run.")
     try:
-        return runs.filter(expression)
+        kept = runs.filter(expression)
+        unknown = runs.filter(expression.is_null())
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         held = "; ".join(_held(runs[name]) for name in used)
         raise ConfigError(
             f"the condition {condition!r} does not fit its columns: {held}. Compare numbers with numbers and text with text in "
             "single quotes."
         ) from error
+    if kept.is_empty() and not runs.is_empty():
+        held = "; ".join(_values(runs[name]) for name in used)
+        log.warning("The condition is true for none of %s: %s.", _runs(len(runs)), held)
+    elif len(unknown):
+        _tell_unknown(unknown, used)
+    return kept
+
+
+def _tell_unknown(left_out: pl.DataFrame, used: Sequence[str]) -> None:
+    """Say in the log which rows are left out because a condition is neither true nor false for them, as in SQL."""
+    names = [name for name in used if left_out[name].null_count()]
+    many = len(left_out) > 1
+    log.warning(
+        "%s: %s null in %s, so the condition is neither true nor false. To keep %s, write: (%s or ...)",
+        f"{_runs(len(left_out))} {'are' if many else 'is'} left out",
+        f"{' or '.join(names)} is",
+        *(("them", "them") if many else ("it", "it")),
+        " or ".join(f"{name} is null" for name in names),
+    )
+
+
+def _runs(count: int) -> str:
+    return f"{count:,} run{'s' * (count != 1)}"
+
+
+def _values(column: pl.Series) -> str:
+    """The values of a column, as a clause: ``norm.kind is batch or none``, ``optim.lr is between 0.01 and 3.2``."""
+    values = column.drop_nulls().unique().sort().to_list()
+    lacking = " or null" if column.null_count() and values else ""
+    if not values:
+        return f"{column.name} is null in all of them"
+    if len(values) > MOST_VALUES and column.dtype.is_numeric():
+        return f"{column.name} is between {setting_text(values[0])} and {setting_text(values[-1])}{lacking}"
+    texts = [visible_line(setting_text(value))[:LONGEST_VALUE] for value in values[:MOST_VALUES]]
+    rest = f" or one of {len(values) - MOST_VALUES} more" if len(values) > MOST_VALUES else ""
+    return f"{column.name} is {' or '.join(texts) if not rest else ', '.join(texts)}{rest}{lacking}"
 
 
 def _quoted(condition: str, runs: pl.DataFrame) -> Iterator[str]:

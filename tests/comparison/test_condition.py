@@ -141,3 +141,34 @@ def test_the_column_that_people_mean_comes_before_one_that_is_spelt_alike(condit
     alike = RUNS.with_columns(pl.lit(1e-5).alias("norm.eps"), pl.lit(0.5).alias("val/accuracy"))
     with pytest.raises(ConfigError, match=rf"is not a column of these runs\. Did you mean {meant}\?"):
         matching(alike, condition)
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        (
+            "norm.affine != true",
+            "1 run is left out: norm.affine is null in it, so the condition is neither true nor false. To keep it, write: "
+            "(norm.affine is null or ...)",
+        ),
+        ("norm.affine != true or norm.affine is null", ""),
+        ("norm.kind = 'bacth'", "The condition is true for none of 3 runs: norm.kind is batch or none."),
+        ("seed > 5", "The condition is true for none of 3 runs: seed is 0 or 1 or null."),
+        (
+            "optim.lr > 5 and run = 'a'",
+            "The condition is true for none of 3 runs: optim.lr is 0.01 or 0.1 or 0.2; run is a or b or c.",
+        ),
+    ],
+)
+def test_what_a_condition_leaves_out_is_said(condition: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    matching(RUNS, condition)
+    assert caplog.messages == ([said] if said else [])
+
+
+def test_values_of_which_there_are_many_are_not_all_named(caplog: pytest.LogCaptureFixture) -> None:
+    runs = pl.DataFrame({"rate": [n / 10 for n in range(50)], "name": [f"{n:02}" + 100 * "x" for n in range(50)]})
+    matching(runs, "rate > 9 and name = 'a'")
+    said = caplog.messages[0]
+    assert "rate is between 0 and 4.9; name is 00xx" in said
+    assert "or one of 44 more." in said
+    assert len(said) < 400
