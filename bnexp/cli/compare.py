@@ -127,7 +127,7 @@ def compare(
     result = compare_runs(runs, arm=_columns(group_by) or None, by=_columns(by), **options)
     if alone is not None:
         _tell_own_answer(alone, result, store)
-    print_comparison(result, format, plot=plot)
+    print_comparison(result, format, plot=plot, num_damaged=store.num_damaged)
 
 
 def _columns(text: str | None) -> list[str]:
@@ -168,19 +168,20 @@ def _tell_own_answer(record: StudyRecord, result: RunComparison, store: Any) -> 
     )
 
 
-def print_comparison(result: RunComparison, format: Format, *, plot: bool = False) -> None:
+def print_comparison(result: RunComparison, format: Format, *, plot: bool = False, num_damaged: int = 0) -> None:
     """Print what was found on stdout: answer, tables and notes, or the data behind them.
 
     Args:
         result: the comparison.
         format: how it is printed.
         plot: whether intervals are drawn below the tables.
+        num_damaged: number of damaged records that were left out, which JSON tells; the log names them.
     """
     from bnexp.comparison.compared import as_json, caption, pair_rows, paper_rows
     from bnexp.comparison.tables import comparison_rows
 
     if format is Format.json:
-        print_json(as_json(result))
+        print_json(as_json(result, num_damaged))
     elif format is Format.csv:
         print_rows(pair_rows(result), format)
     elif format is Format.md:

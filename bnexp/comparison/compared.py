@@ -78,8 +78,13 @@ def _pair(c: Comparison) -> tuple[Any, ...]:
     )
 
 
-def as_json(result: RunComparison) -> dict[str, Any]:
-    """What ``bnexp compare --json`` prints."""
+def as_json(result: RunComparison, num_damaged: int = 0) -> dict[str, Any]:
+    """What ``bnexp compare --json`` prints.
+
+    Args:
+        result: the comparison.
+        num_damaged: number of damaged records that were met on the way to it, and left out.
+    """
     return {
         "question": result.question,
         "answer": result.answer,
@@ -96,6 +101,7 @@ def as_json(result: RunComparison) -> dict[str, Any]:
         "groups": group_rows(result),
         "comparisons": pair_rows(result),
         "notes": [*result.unpaired, *result.notes],
+        "damaged": num_damaged,
     }
 
 

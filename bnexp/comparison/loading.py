@@ -91,8 +91,8 @@ def runs_frame(records: Iterable[RecordedRun], store: Store, *, failed: bool = F
 
 def _report(damages: Sequence[DamagedRecord], store: Store) -> None:
     """Name the first damaged records in the log, and count the rest."""
-    for damage in damages[:MOST_NAMED]:
-        store.report_damage(damage, "Its run is left out.")
+    for number, damage in enumerate(damages):
+        store.report_damage(damage, "Its run is left out.", named=number < MOST_NAMED)
     if len(damages) > MOST_NAMED:
         log.warning("%d more records are damaged; their runs are left out.", len(damages) - MOST_NAMED)
 

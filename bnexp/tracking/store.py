@@ -97,7 +97,7 @@ class Store:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or runs_dir()
-        self._named: set[str] = set()
+        self._damaged: set[str] = set()
 
     def named(self, beginning: str) -> RecordedRun:
         """The run whose id begins so, finished or not.
@@ -165,16 +165,23 @@ class Store:
                     places.setdefault(name, []).append(RecordedRun(study / name))
         return places
 
-    def report_damage(self, damage: DamagedRecord, consequence: str) -> None:
+    def report_damage(self, damage: DamagedRecord, consequence: str, *, named: bool = True) -> None:
         """Name a damaged record in the log, once.
 
         Args:
             damage: what is wrong.
             consequence: one sentence on what is done without the record.
+            named: False: only count it in ``num_damaged``, because the log counts it together with others.
         """
-        if str(damage) not in self._named:
-            self._named.add(str(damage))
-            log.warning("%s %s", damage, consequence)
+        if str(damage) not in self._damaged:
+            self._damaged.add(str(damage))
+            if named:
+                log.warning("%s %s", damage, consequence)
+
+    @property
+    def num_damaged(self) -> int:
+        """Number of damaged files of records that have been met so far."""
+        return len(self._damaged)
 
     def _finished(self, records: Iterable[RecordedRun]) -> Iterator[RecordedRun]:
         for run in records:

@@ -81,7 +81,7 @@ def test_columns_for_programs_are_stable(cli: Cli) -> None:
     found = json.loads(cli("compare", "--json", "--metric", "val/loss", "--margin", "0.1").out)
     assert list(found) == [
         "question", "answer", "verdict", "exploratory", "metric", "unit", "better", "margin", "grouped_by", "kept_apart",
-        "paired", "settings", "groups", "comparisons", "notes",
+        "paired", "settings", "groups", "comparisons", "notes", "damaged",
     ]  # fmt: skip
     assert (found["better"], found["margin"], found["grouped_by"], found["paired"]) == ("less", 0.1, ["norm.kind"], True)
     assert [list(row) for row in found["groups"]] == [list(GROUP_COLUMNS)] * 2
@@ -304,3 +304,16 @@ def test_studies_in_python(cli: Cli) -> None:
         bnexp.compare_studies(["blok"])
     with pytest.raises(bnexp.ConfigError, match=r"^names is one text"):
         bnexp.compare_studies("blog")
+
+
+@pytest.mark.usefixtures("runs")
+def test_damaged_records_are_counted_in_json_and_named_beside_every_other_format(
+    cli: Cli, caplog: pytest.LogCaptureFixture
+) -> None:
+    (Path("runs") / "train" / record("train", "batch", 6, 0.9) / "summary.json").write_text("{")
+    found = cli("compare", "--json")
+    assert json.loads(found.out)["damaged"] == 1
+    for format in ("--csv", "--md", "--latex"):
+        caplog.clear()
+        assert cli("compare", format).code == 0
+        assert ["train-batch-6/summary.json is damaged" in line for line in caplog.messages] == [True]
