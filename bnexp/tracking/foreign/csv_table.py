@@ -15,7 +15,6 @@ all settings. A number that changes from epoch to epoch, such as a learning rate
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -27,22 +26,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError
 from bnexp.terminal import visible_line
+from bnexp.tracking.foreign.csv_cells import NOTHING, read_table
 from bnexp.tracking.foreign.run import LONGEST_NAME, ForeignRun, as_number, seed_keys
-from bnexp.tracking.reading import MIB, DamagedRecord, read_bytes
 
 if TYPE_CHECKING:
     import polars as pl
 
 Row = dict[str, Any]
 
-MOST_CSV = 256 * MIB
-MOST_COLUMNS = 5_000
 RUN_NAMES = ("run", "run_id", "run_name", "name", "id", "trial", "experiment")
 GROUP_NAMES = ("arm", "group")
 STATE_NAMES = ("state", "status")
 EPOCH_NAMES = ("epoch",)
 STEP_NAMES = ("step", "global_step", "iteration", "iter")
-NULLS = ["", "NA", "N/A", "null", "None"]
 TIME_NAMES = ("seconds", "runtime")
 DATE_NAMES = ("finished_at", "created_at", "created", "timestamp", "date")
 METRIC_WORDS = {
@@ -87,7 +83,7 @@ def read_csv(path: Path, chosen: Columns | None = None) -> list[ForeignRun]:
         FileNotFoundError: there is no such file.
         ConfigError: it is no such table, has not the chosen columns, or no column of it looks like a metric.
     """
-    table = _table(path)
+    table = read_table(path)
     roles = _roles(path, table, chosen or Columns())
     rows = table.to_dicts()
     return _histories(path, rows, roles) or _single_rows(path, rows, roles)
@@ -135,43 +131,6 @@ class _Roles:
     step: str | None
 
 
-def _table(path: Path) -> pl.DataFrame:
-    """The file as a table with guessed types."""
-    import polars as pl
-
-    content = read_bytes(path, MOST_CSV).removeprefix(b"\xef\xbb\xbf")
-    header = content.split(b"\n", 1)[0]
-    if not header.strip():
-        raise DamagedRecord(path, "it is empty")
-    separator = max(",;\t", key=lambda mark: header.count(mark.encode()))
-    if header.count(separator.encode()) >= MOST_COLUMNS or b"\0" in content[: 64 * 1024]:
-        raise DamagedRecord(path, "it is no table of runs")
-    comma = separator == ";" and re.search(rb"\d,\d", content) is not None and re.search(rb"\d\.\d", content) is None
-    source = io.BytesIO(content)
-    try:
-        table = pl.read_csv(source, separator=separator, infer_schema_length=None, null_values=NULLS, decimal_comma=comma)
-    except pl.exceptions.PolarsError as error:
-        raise DamagedRecord(
-            path, f"it is no table with a line of names and equally long rows ({str(error).splitlines()[0]})"
-        ) from error
-    table = table.rename({name: name.strip() for name in table.columns if name.strip() not in table.columns})
-    table = table.with_columns(map(_numbers_if_all, table.iter_columns()))
-    table = table.filter(~pl.all_horizontal(pl.all().is_null()))
-    if table.is_empty():
-        raise DamagedRecord(path, "it has no rows")
-    return table
-
-
-def _numbers_if_all(column: pl.Series) -> pl.Series:
-    """A column of texts as numbers if all are: polars takes ``nan`` and numbers with spaces for text."""
-    import polars as pl
-
-    if column.dtype != pl.String:
-        return column
-    numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
-    return numbers if numbers.null_count() == column.null_count() < len(column) else column
-
-
 def _roles(path: Path, table: pl.DataFrame, chosen: Columns) -> _Roles:
     """What each column is."""
     import polars as pl
@@ -216,7 +175,7 @@ def _first(names: Sequence[str], wanted: Sequence[str]) -> str | None:
 def _tells_states(column: pl.Series) -> bool:
     import polars as pl
 
-    values = column.drop_nulls().unique().to_list() if column.dtype == pl.String else []
+    values = {*column.drop_nulls().unique()} - {*NOTHING} if column.dtype == pl.String else set()
     return bool(values) and all(value.lower() in STATES for value in values)
 
 
@@ -279,10 +238,10 @@ def _run(path: Path, identity: str, rows: Sequence[Row], roles: _Roles) -> Forei
         group=group,
         state=state.lower(),
         status=STATES.get(state.lower(), "finished"),
-        config={name: last[name] for name in (*roles.settings, roles.seed) if name},
+        config={name: None if last[name] != last[name] else last[name] for name in (*roles.settings, roles.seed) if name},
         metrics=values,
         history=[_history_row(index, row, roles) for index, row in enumerate(rows, 1)] if len(rows) > 1 else [],
-        seconds=as_number(last.get(roles.time or "")) or math.nan,
+        seconds=(as_number(last[roles.time]) if roles.time else None) or math.nan,
         finished=_date(_text(last, roles.date)),
         seed_key=roles.seed,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,29 @@ def test_rows_are_epochs_or_runs(tmp_path: Path, text: str, expected: list[Any])
 def test_numbers_are_read_as_programs_write_them(tmp_path: Path, text: str, metrics: list[float | None]) -> None:
     found = [run.metrics.get("acc") for run in read(tmp_path / "r.csv", text)]
     assert found == pytest.approx(metrics, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (("", "NA", "null", "flip"), [None, "NA", "null", "flip"]),  # written in different ways, so they may differ
+        (("NA", "NA", "flip"), [None, None, "flip"]),
+        (("", "NA", "null", "3"), [None, None, None, 3]),
+        (("NaN", "", "0.5"), [None, None, 0.5]),  # NaN equals nothing, not even another NaN
+    ],
+)
+def test_what_stands_for_nothing_is_null_unless_it_is_written_in_several_ways(
+    tmp_path: Path, cells: tuple[str, ...], values: list[Any]
+) -> None:
+    text = "augment,acc\n" + "".join(f"{cell},{number}\n" for number, cell in enumerate(cells))
+    assert [run.config["augment"] for run in read(tmp_path / "r.csv", text)] == values
+
+
+def test_names_of_columns_are_those_that_are_meant(tmp_path: Path) -> None:
+    text = ',"a""b", lr ,"x, y",acc\n0,1,2,3,4\n1,2,3,4,5\n'
+    first, second = read(tmp_path / "r.csv", text)  # pandas writes an index without a name
+    assert (first.config, first.metrics) == ({'a"b': 1, "lr": 2, "x, y": 3}, {"acc": 4})
+    assert math.isnan(second.seconds)
 
 
 def test_the_user_says_what_a_column_is(tmp_path: Path) -> None:
