@@ -8,9 +8,12 @@ Rules tell what a column is. ``--metrics``, ``--seed`` and ``--run`` of ``bnexp 
 - epoch, step, arm, state, time: columns called like one of ``EPOCH_NAMES``, ``STEP_NAMES``, ``GROUP_NAMES`` and so on;
 - everything else is a setting.
 
+A column called ``metrics.NAME``, as MLflow's tables have it, is a metric in any case.
+
 In a file with an epoch or a step, the rows of one run are its epochs; the last value of each metric is the run's. They are
 found by the run column. If there is none, or several runs have the same in it, they are the rows that agree in the seed and in
-all settings. A number that changes from epoch to epoch, such as a learning rate, is a metric then.
+all settings. A number that changes from epoch to epoch, such as a learning rate, is a metric then. A file with a single run, as
+Keras' ``CSVLogger`` writes it, gives the run its name. Lightning's ``CSVLogger`` keeps the settings beside it, in ``HPARAMS``.
 """
 
 from __future__ import annotations
@@ -28,19 +31,22 @@ from bnexp.config.schema import ConfigError
 from bnexp.terminal import visible_line
 from bnexp.tracking.foreign.csv_cells import NOTHING, read_table
 from bnexp.tracking.foreign.run import LONGEST_NAME, ForeignRun, as_number, seed_keys
+from bnexp.tracking.reading import DamagedRecord, read_yaml
+from bnexp.tracking.records import MOST_TEXT
 
 if TYPE_CHECKING:
     import polars as pl
 
 Row = dict[str, Any]
 
+HPARAMS = "hparams.yaml"
 RUN_NAMES = ("run", "run_id", "run_name", "name", "id", "trial", "experiment")
 GROUP_NAMES = ("arm", "group")
 STATE_NAMES = ("state", "status")
 EPOCH_NAMES = ("epoch",)
 STEP_NAMES = ("step", "global_step", "iteration", "iter")
 TIME_NAMES = ("seconds", "runtime")
-DATE_NAMES = ("finished_at", "created_at", "created", "timestamp", "date")
+DATE_NAMES = ("finished_at", "end_time", "created_at", "created", "timestamp", "date")
 METRIC_WORDS = {
     "acc", "accuracy", "auc", "auroc", "bleu", "correct", "dice", "ece", "elbo", "error", "err", "f1", "fid", "iou", "kl",
     "likelihood", "loss", "mae", "map", "metric", "miou", "mse", "nll", "perplexity", "ppl", "precision", "psnr", "r2",
@@ -86,11 +92,27 @@ def read_csv(path: Path, chosen: Columns | None = None) -> list[ForeignRun]:
     table = read_table(path)
     roles = _roles(path, table, chosen or Columns())
     rows = table.to_dicts()
-    return _histories(path, rows, roles) or _single_rows(path, rows, roles)
+    runs = _histories(path, rows, roles)
+    if len(runs) == 1 and roles.run is None:
+        return [_named_by_file(path, runs[0])]
+    return runs or _single_rows(path, rows, roles)
+
+
+def _named_by_file(path: Path, run: ForeignRun) -> ForeignRun:
+    """The only run of a file, called like the file; one of Lightning's like its folder, with the settings that lie beside it."""
+    if not (path.with_name(HPARAMS)).is_file():
+        return replace(run, name=path.stem)
+    version, notes, settings = path.absolute().parent, [], {}
+    try:
+        settings = read_yaml(path.with_name(HPARAMS), MOST_TEXT)
+    except DamagedRecord as damage:
+        notes.append(f"{damage} The run is imported without the settings in it.")
+    named = replace(run, id=version.name, name=version.name, project=version.parent.name)
+    return replace(named, config=settings | run.config, notes=notes)
 
 
 def _histories(path: Path, rows: Sequence[Row], roles: _Roles) -> list[ForeignRun]:
-    """The runs of which each row is an epoch; none if the rows are none."""
+    """The runs of which each row is an epoch, or one report of an epoch; none if the rows are none."""
     if roles.epoch is None and roles.step is None:
         return []
     tries: list[tuple[_Roles, list[str | None]]] = [(roles, [roles.run])] if roles.run else []
@@ -182,7 +204,7 @@ def _tells_states(column: pl.Series) -> bool:
 def _sounds_like_a_metric(name: str) -> bool:
     words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+\d*|[A-Z]+\d*(?![a-z])", name)}
     words |= {word.lower() for word in re.split(r"[\W_]+", name)}
-    return bool(words & METRIC_WORDS) and not words & OTHER_WORDS
+    return name.startswith("metrics.") or (bool(words & METRIC_WORDS) and not words & OTHER_WORDS)
 
 
 def _grouped(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, list[Row]]:
@@ -209,8 +231,10 @@ def _are_histories(runs: Mapping[str, Sequence[Row]], roles: _Roles, *, sure: bo
         if len(set(values)) < len(values):
             return False
         if not sure:
-            steps = [place[0] for place in places]
-            if None in steps or steps != sorted(steps) or (roles.epoch and steps[0] > 1):
+            if any(all(value is None for value in place) for place in places):
+                return False
+            steps = [place[0] for place in places if place[0] is not None]
+            if steps != sorted(steps) or (roles.epoch and steps and steps[0] > 1):
                 return False
     return any(len(rows) > 1 for rows in runs.values())
 

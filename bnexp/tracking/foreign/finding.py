@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bnexp.config.schema import ConfigError
 from bnexp.terminal import visible_line
+from bnexp.tracking.foreign.csv_table import HPARAMS
 from bnexp.tracking.foreign.mlflow_store import META
 from bnexp.tracking.foreign.run import Tool
 from bnexp.tracking.reading import DamagedRecord, read_text
@@ -18,6 +19,8 @@ from bnexp.tracking.records import MOST_TEXT
 MOST_FOLDERS = 200_000  # under one path
 DEEPEST = 20  # levels of folders
 EVENTS = re.compile(r"events\.out\.tfevents\.")
+LOG = "metrics.csv"
+LIGHTNING = {LOG, HPARAMS}  # what its CSVLogger writes into the folder of a run
 HPARAMS_FOLDER = re.compile(r"\d{9,11}(\.\d+)?")  # torch's ``add_hparams`` writes into a subfolder named by the time
 
 
@@ -41,7 +44,8 @@ class Place:
 def find_places(path: Path) -> list[Place]:
     """The runs of other tools at a path: a file, or whatever lies in a folder.
 
-    CSV files in a folder are not taken, because not every CSV file holds runs. Links to folders are not followed.
+    CSV files in a folder are not taken, because not every CSV file holds runs; but for those of Lightning, which have their
+    settings beside them. Links to folders are not followed.
 
     Raises:
         ConfigError: there is nothing at the path, or no run in it.
@@ -96,6 +100,8 @@ def _in_folders(path: Path) -> Iterator[Place]:
         if files := sorted(name for name in names if EVENTS.search(name) and (folder / name).is_file()):
             belongs = HPARAMS_FOLDER.fullmatch(folder.name) and folder.parent in events
             events.setdefault(folder.parent if belongs else folder, []).extend(folder / name for name in files)
+        elif {*names} >= LIGHTNING:
+            yield Place("csv", folder / LOG)
     home = _common(list(events))
     yield from (Place("tensorboard", folder, home, files) for folder, files in events.items())
 

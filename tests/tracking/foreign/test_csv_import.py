@@ -142,6 +142,56 @@ def test_names_of_columns_are_those_that_are_meant(tmp_path: Path) -> None:
     assert math.isnan(second.seconds)
 
 
+LIGHTNING = """epoch,step,train_loss,val_acc,lr-SGD
+,0,,,0.1
+0,0,1.0,,
+0,1,0.5,,
+0,1,,0.5,
+,2,,,0.05
+1,2,0.4,,
+1,3,0.3,,
+1,3,,0.6,
+"""
+
+
+def test_a_log_of_lightning_is_one_run_with_the_settings_beside_it(tmp_path: Path, runs: Path) -> None:
+    for seed in (0, 1):
+        folder = tmp_path / "logs" / "mnist" / f"version_{seed}"
+        folder.mkdir(parents=True)
+        write(folder / "metrics.csv", LIGHTNING)
+        write(folder / "hparams.yaml", f"norm: batch\nseed: {seed}\n")
+    write(folder / "hparams.yaml", "norm: !!python/name:os.system ''\n")
+    done = import_runs([tmp_path / "logs"])
+    assert [(run.study, run.name, run.seed) for run in done.runs] == [("mnist", "version_0", 0), ("mnist", "version_1", None)]
+    (problem,) = done.problems
+    assert "version_1/hparams.yaml is damaged" in problem
+    row = load_runs().sort("source.name").row(0, named=True)
+    assert [row[name] for name in ("norm", "val_acc", "train_loss", "epoch", "lr-SGD")] == ["batch", 0.6, 0.3, 1.0, 0.05]
+    assert len((runs / "mnist" / row["run"] / "metrics.jsonl").read_text().splitlines()) == 8
+
+
+def test_a_log_of_keras_is_called_like_its_file(tmp_path: Path, runs: Path) -> None:
+    for seed in (0, 1):
+        write(tmp_path / f"batch_seed{seed}.csv", "epoch,accuracy,loss,val_accuracy\n0,0.4,1.1,0.5\n1,0.6,1.0,0.7\n")
+    done = import_runs([tmp_path / "batch_seed0.csv", tmp_path / "batch_seed1.csv"], study="keras")
+    assert [(run.arm, run.seed) for run in done.runs] == [("batch", 0), ("batch", 1)]
+    assert load_runs()["val_accuracy"].to_list() == [0.7, 0.7]
+
+
+def test_a_table_of_mlflow_names_its_metrics_itself(tmp_path: Path) -> None:
+    text = (
+        "run_id,status,end_time,metrics.q,params.seed,params.size_weight\n"
+        "4ce0b84f,FINISHED,2026-11-22 08:40:00.855+00:00,0.72,2,9\n"
+    )
+    (run,) = read(tmp_path / "runs.csv", text)
+    assert (run.metrics, run.seed_key, run.config) == (
+        {"metrics.q": 0.72},
+        "params.seed",
+        {"params.seed": 2} | {"params.size_weight": 9},
+    )
+    assert run.finished == 1795336800.855
+
+
 def test_the_user_says_what_a_column_is(tmp_path: Path) -> None:
     text = "exp,rep,depth,acc,q\nx,3,18,1,2\ny,4,18,5,6\n"
     first, _ = read(tmp_path / "r.csv", text, metrics=("q", "depth"), seed="rep", run="exp")
