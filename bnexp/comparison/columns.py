@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence, Set
 from typing import Any
 
@@ -12,6 +13,7 @@ from bnexp.config.keys import OF_TRAINING, metric_unit
 from bnexp.tracking.records import Summary
 
 FACTS = ("run", "study", "arm", "seed", "status", "finished_at", "seconds", "num_classes", "num_test", "path", "source")
+SHARES = {"acc", "accuracy", "auc", "auroc", "f1", "iou", "precision", "recall", "top1", "top5"}  # parts of metrics' names
 OWN = "bnexp"  # the source of runs that were not imported
 
 # More facts about an imported run, null in others: what it is called in the tool that recorded it, its group, kind of work and
@@ -95,8 +97,14 @@ def unit_of(runs: pl.DataFrame, metric: str) -> str:
     return unit if unit == "pp" and not beyond_one.any() else ""
 
 
+def _is_share(metric: str) -> bool:
+    """Whether the values of a metric lie between 0 and 1, or 0 and 100 %, going by its name."""
+    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+\d*|[A-Z]+\d*", metric)}
+    return metric_unit(metric) == "pp" or bool(words & SHARES)
+
+
 def unlike_units(runs: pl.DataFrame, metric: str) -> str:
-    """A warning if some runs seem to have an accuracy as a fraction and others in per cent; empty if not.
+    """A warning if some runs seem to have a share, such as an accuracy, as a fraction and others in per cent; empty if not.
 
     Runs come from one place if they have the same study and source. Those of a place with no value above 1 count as fractions.
 
@@ -104,7 +112,7 @@ def unlike_units(runs: pl.DataFrame, metric: str) -> str:
         runs: rows of ``load_runs``.
         metric: one of ``metric_columns``.
     """
-    if metric_unit(metric) != "pp" or unit_of(runs, metric) == "pp" or not {"study", "source"} <= set(runs.columns):
+    if not _is_share(metric) or unit_of(runs, metric) == "pp" or not {"study", "source"} <= set(runs.columns):
         return ""
     values = pl.col(metric).cast(pl.Float64).fill_nan(None)
     largest = runs.group_by("study", "source").agg(values.abs().max()).filter(pl.col(metric) > 0).sort("study", "source")

@@ -226,19 +226,21 @@ def test_imported_runs_have_their_own_metrics_and_units() -> None:
         bnexp.compare(none)
 
 
-def test_fractions_against_per_cent_are_told() -> None:
+@pytest.mark.parametrize("metric", ["test/accuracy", "valAcc", "top1", "macro precision", "recall", "F1", "roc_auc"])
+def test_fractions_against_per_cent_are_told(metric: str) -> None:
     """A table with 0.92 and one with 92.0 would else differ by 91 "SUPPORTED" points without a word."""
     runs = frame([{"norm": "bn"}, {"norm": "none"}]).with_columns(
         pl.lit("csv").alias("source"),
-        pl.lit('["test/accuracy"]').alias("source.metrics"),
+        pl.lit(f'["{metric}"]').alias("source.metrics"),
         pl.when(pl.col("norm") == "bn").then(pl.lit("old")).otherwise(pl.lit("new")).alias("study"),
+        pl.col("test/accuracy").alias(metric),
     )
-    warning = "test/accuracy seems to be a fraction in new and in per cent in old: if so, these runs cannot be compared."
+    warning = f"{metric} seems to be a fraction in new and in per cent in old: if so, these runs cannot be compared."
     of_old = pl.when(pl.col("study") == "old").then(100.0).otherwise(1.0)
-    mixed = runs.with_columns(pl.col("test/accuracy") * of_old)
-    assert any(note.startswith(warning) for note in bnexp.compare(mixed).notes)
+    mixed = runs.with_columns(pl.col(metric) * of_old)
+    assert any(note.startswith(warning) for note in bnexp.compare(mixed, metric=metric).notes)
     for factor in (1.0, 100.0):
-        alike = bnexp.compare(runs.with_columns(pl.col("test/accuracy") * factor))
+        alike = bnexp.compare(runs.with_columns(pl.col(metric) * factor), metric=metric)
         assert not any("per cent" in note for note in alike.notes)
 
 

@@ -99,7 +99,7 @@ def read_csv(path: Path, chosen: Columns | None = None) -> list[ForeignRun]:
 
 
 def _named_by_file(path: Path, run: ForeignRun) -> ForeignRun:
-    """The only run of a file, called like the file; one of Lightning's like its folder, with the settings that lie beside it."""
+    """The only run of a file, called like the file; one of Lightning's like its folder, with the settings beside it."""
     if not (path.with_name(HPARAMS)).is_file():
         return replace(run, name=path.stem)
     version, notes, settings = path.absolute().parent, [], {}
