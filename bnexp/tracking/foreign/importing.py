@@ -94,11 +94,11 @@ def import_runs(
             lost += 1
             continue
         for foreign in found:
-            problems += map(visible_line, foreign.notes)
             try:
                 done.append(recorder.record(foreign if seed is None else replace(foreign, seed_key=seed)))
+                problems += map(visible_line, done[-1].notes)
             except ConfigError as error:
-                problems.append(str(error))
+                problems += [*map(visible_line, foreign.notes), str(error)]
                 lost += 1
         if progress:
             progress(number, len(places))

@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ from typing import Any
 from bnexp.config.schema import ConfigError
 from bnexp.terminal import visible_line
 from bnexp.tracking.foreign.run import MOST_NAMES, ForeignRun, Names, clean, number, resolve
-from bnexp.tracking.reading import MIB
+from bnexp.tracking.reading import MIB, DamagedRecord, read_text
 from bnexp.tracking.records import CONFIG, METRICS, MOST_METRICS, MOST_TEXT, SUMMARY, RecordedRun, Source, Summary
 from bnexp.tracking.store import Store, json_text, write_atomic
 
 LONGEST_STUDY = 80  # characters of a folder's name
+LOGS = ("wandb", "mlflow")  # the tools that append to what they wrote, and write that a run has ended
+NOT_ENDED = ("crashed", "running")
 OWN_ID = re.compile("[0-9a-f]{12}")
 
 
@@ -90,7 +92,7 @@ class Recorder:
         self._listed = False
 
     def record(self, run: ForeignRun) -> Imported:
-        """Bring the record of a run up to date.
+        """Bring the record of a run up to date. A copy that holds less than the record does not replace it, and a note says so.
 
         Raises:
             ConfigError: the run is too large, or another run has been imported under its id.
@@ -109,6 +111,10 @@ class Recorder:
         action = Action.new if not old else Action.updated
         if old and old.source and old.source.digest == texts.digest and not moved:
             action = Action.unchanged
+        elif old and known and _is_less(run, texts, known):
+            action, study, path = Action.unchanged, known.path.parent.name, known.path
+            kept = f"{run.path}: it holds no more of the run {run.label} than is recorded, so the record stays as it is."
+            run = replace(run, notes=[*run.notes, kept])
         elif not self.dry:
             texts.write(path)
             if known and moved:
@@ -119,12 +125,13 @@ class Recorder:
     def _own(self, run: ForeignRun) -> Imported | None:
         """What is said of a run or study of our own, of which W&B has a copy; None if it is none, or not recorded here."""
         if run.tool == "wandb" and run.job_type == "study" and {"question", "verdict"} <= run.config.keys():
-            return Imported(run.id, Action.own, run.tool, run.group, "study", None, run.status, run.name, "", [], [], run.path)
+            own = run.group, "study", None, run.status, run.name
+            return Imported(run.id, Action.own, run.tool, *own, "", [], [], run.path, run.notes)
         if not OWN_ID.fullmatch(run.id) or not (record := self._find(run.id)) or not record.finished:
             return None
         summary = record.summary
         facts = summary.study, summary.arm, summary.seed, summary.status, run.name
-        return Imported(run.id, Action.own, run.tool, *facts, "seed", [], list(summary.metrics), record.path)
+        return Imported(run.id, Action.own, run.tool, *facts, "seed", [], list(summary.metrics), record.path, run.notes)
 
     def _find(self, run_id: str) -> RecordedRun | None:
         """The record of a run; the store is listed once."""
@@ -238,6 +245,18 @@ def _refuse_another(run: ForeignRun, old: Source, record: RecordedRun) -> None:
                 f"{record.path}. Rename this file, and import it again."
             )
         )
+
+
+def _is_less(run: ForeignRun, texts: _Texts, known: RecordedRun) -> bool:
+    """Whether a log that has not ended, or cannot be read whole, holds no more of a run than its record: an older copy, say."""
+    if not run.notes and (run.tool not in LOGS or run.state not in NOT_ENDED):
+        return False
+    try:
+        recorded = read_text(known.path / METRICS, MOST_METRICS)
+    except (FileNotFoundError, DamagedRecord):
+        return False
+    more = texts.metrics.count("\n") - recorded.count("\n")
+    return more < 0 or (more == 0 and known.summary.status != "failed")
 
 
 def _imported(run: ForeignRun, names: Names, action: Action, study: str, path: Path) -> Imported:

@@ -114,6 +114,18 @@ def test_of_a_file_that_is_cut_off_anywhere_the_whole_records_are_read(samples: 
     assert (run.action, run.status, run.notes) == ("updated", "finished", [])
 
 
+@pytest.mark.parametrize("cut", [90, 600])  # the end of the run alone is lost; half of the history is
+def test_a_copy_that_holds_less_replaces_no_record(samples: Path, runs: Path, cut: int) -> None:
+    (path,) = samples.glob("wandb/*0000/*.wandb")
+    import_runs([path])
+    before = {file: file.read_bytes() for file in runs.rglob("*.*")}
+    path.write_bytes(path.read_bytes()[:-cut])
+    done = import_runs([path], study="elsewhere")
+    assert [(run.action, run.study) for run in done.runs] == [("unchanged", "my_nets")]
+    assert done.problems[-1] == f"{path}: it holds no more of the run bn s0 than is recorded, so the record stays as it is."
+    assert {file: file.read_bytes() for file in runs.rglob("*.*")} == before
+
+
 def test_a_damaged_record_is_named_and_what_is_before_it_counts(samples: Path, runs: Path) -> None:
     (path,) = samples.glob("wandb/*0000/*.wandb")
     content = bytearray(path.read_bytes())
