@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 import bnexp
 from bnexp.cli import bench, compare, config, data, diff, doctor, imports, predict, report, runs, show, study, train
 from bnexp.cli.meant import refuse_foreign
 from bnexp.cli.output import FAILED, OK, WRONG_USE, LogMessages, message
+from bnexp.cli.usage import usage_sentence
 from bnexp.config.schema import ConfigError
 from bnexp.config.typed import as_typed
 
@@ -65,12 +68,16 @@ def run() -> int:
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         refuse_foreign(app, sys.argv[1:])
-        app()
+        code = app(standalone_mode=False)
+        return code if isinstance(code, int) else OK
     except SystemExit as exit:
         return int(exit.code or OK)
+    except TyperException as error:
+        return _fail(f"Error: {usage_sentence(error)}", WRONG_USE, debug)
     except ConfigError as error:
         return _fail(f"Error: {error}", WRONG_USE, debug)
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more as it ends
         return FAILED
     except OSError as error:
         from bnexp.tracking.store import runs_dir

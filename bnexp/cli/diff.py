@@ -34,6 +34,8 @@ def diff(
 
     Columns of --json and --csv: kind (setting or result), name, a, b, and
     difference (b minus a, of numbers; accuracies are fractions).
+
+    Example: bnexp diff 3f2a 91bc
     """
     from bnexp.tracking.store import Store
 

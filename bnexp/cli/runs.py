@@ -60,6 +60,8 @@ def runs(
     study.levels, and metrics such as test/accuracy. Accuracies are fractions
     in conditions, JSON and CSV, and per cent in tables. --json and --csv have
     all columns, unless --columns names some.
+
+    Example: bnexp runs batchnorm --last 20
     """
     from bnexp.comparison.groups import group_rows, list_groups
     from bnexp.comparison.listing import list_columns, list_runs

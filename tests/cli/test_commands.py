@@ -153,7 +153,14 @@ def test_the_list_of_data_sets_says_what_is_here(cli: Cli, tmp_path: Path, monke
         (["data", "mnst"], "Did you mean mnist?"),
         (["report", "batchnorm"], "no study is recorded"),
         (["config", "--md"], "--md goes with --keys"),
-        (["nonsense"], "No such command"),
+        (["nonsense"], "Error: there is no command nonsense. (see bnexp --help)\n"),
+        (["stdy"], "there is no command stdy. Did you mean study? (see bnexp --help)"),
+        (["diff", "3f2a"], "Error: bnexp diff needs A and B. Example: bnexp diff 3f2a 91bc (see bnexp diff --help)\n"),
+        (["predict"], "bnexp predict needs RUN. Example: bnexp predict 3f2a digit.png (see bnexp predict --help)"),
+        (["import"], "bnexp import needs PATH. Example: bnexp import wandb/ results.csv --study baseline (see"),
+        (["runs", "--last", "0"], "Error: --last should be at least 1. Example: bnexp runs batchnorm --last 20 (see"),
+        (["runs", "--last", "many"], "--last should be a valid integer. Example: bnexp runs"),
+        (["runs", "--where"], "--where needs a value."),
         (["list"], "there is no command list. Did you mean bnexp runs? See all with bnexp --help."),
         (["train", "--lr", "0.1"], "there is no option --lr; settings are written without dashes: optim.lr=0.1."),
         (["study", "batchnorm", "--seeds", "3"], "settings are written without dashes: study.seeds=3."),
@@ -161,14 +168,15 @@ def test_the_list_of_data_sets_says_what_is_here(cli: Cli, tmp_path: Path, monke
         (["study", "batchnorm", "--norm"], "settings are written without dashes: norm=VALUE."),
         (["runs", "--lr", "0.1"], 'there is no option --lr; runs are chosen by a condition: --where "optim.lr = 0.1".'),
         (["compare", "--norm", "bn"], """runs are chosen by a condition: --where "norm.kind = 'batch'".\n"""),
-        (["compare", "--arm", "batch"], "No such option: --arm"),  # a key of studies, not of runs
-        (["study", "batchnorm", "--max-seed", "3"], "No such option: --max-seed"),
+        (["compare", "--arm", "batch"], "there is no option --arm."),  # a key of studies, not of runs
+        (["study", "batchnorm", "--max-seed", "3"], "there is no option --max-seed. Did you mean --max-seeds?"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_code_two(cli: Cli, arguments: list[str], sentence: str) -> None:
     result = cli(*arguments)
     assert sentence in result.err
     assert "Traceback" not in result.err
+    assert "Usage:" not in result.err
     assert result.code == 2
     assert not list(Store().root.glob("*/*/summary.json"))
 
