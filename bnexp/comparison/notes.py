@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -27,7 +28,8 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
         comparisons: what was found.
         num_test: number of test images; None if it is not known.
     """
-    found = _runs(results, results.diverged, "diverged; kept, at chance.")
+    found = _runs(results, results.at_chance, "diverged; kept, at chance.")
+    found += _runs(results, partial(_at_recorded_value, results), "diverged; kept, at the recorded value.")
     found += _runs(results, results.stuck, "never trained: training accuracy stays at what guessing gives; kept.")
     deciding = [c for c in comparisons if c.decides]
     found += _floors(deciding)
@@ -42,6 +44,10 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
         measures = " and ".join(dict.fromkeys(c.measure for c in unset))
         found.append(f"No margin is set for {measures}, so equivalence is not tested; set {hint}.")
     return found + _test_set_error(results, num_test) + (_noise_floor(study, results) if study.noise_floor else [])
+
+
+def _at_recorded_value(results: Results, arm: str, level: str) -> list[int]:
+    return [seed for seed in results.diverged(arm, level) if seed not in results.at_chance(arm, level)]
 
 
 def _runs(results: Results, seeds_of: Callable[[str, str], list[int]], what: str) -> list[str]:

@@ -180,8 +180,13 @@ class Results:
         return Interval(mean.estimate, float(low), float(high))
 
     def diverged(self, arm: str, level: str) -> list[int]:
-        """Seeds of the diverged runs of one arm at one level; they count at chance."""
+        """Seeds of the diverged runs of one arm at one level."""
         return self._diverged.get((arm, level), [])
+
+    def at_chance(self, arm: str, level: str) -> list[int]:
+        """Seeds of the diverged runs of one arm at one level that count at chance; others count at their recorded value."""
+        values = self.values.get((arm, level), {})
+        return [] if self._chance is None else [s for s in self.diverged(arm, level) if math.isclose(values[s], self._chance)]
 
     def stuck(self, arm: str, level: str) -> list[int]:
         """Seeds of the stuck runs of one arm at one level; they keep their measured values."""

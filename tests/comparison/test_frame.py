@@ -102,6 +102,8 @@ def test_arms_are_compared_by_their_column_with_the_statistics_of_a_study() -> N
     assert c.difference == pytest.approx(-1 + 0.1 * (55 - 15) / 6)
     assert found.question == "Do runs that differ in arm differ in test/accuracy?"
     assert {"name": "comparison", "arms": {"a": [], "b": []}, "factors": {}, "baseline": "b"}.items() <= found.study.items()
+    with pytest.raises(ConfigError, match=r"^arm makes the arms, so it cannot be kept apart too: each arm would stand alone"):
+        compare(rows(), arm=["norm.kind", "arm"], by=["arm"])
     assert list(compare(rows(), arm="arm", by=["norm.kind"]).study["factors"].items()) == [("norm.kind", ["a", "b"])]
 
 

@@ -23,6 +23,9 @@ def test_diverged_runs_stay_in_at_chance_and_are_named() -> None:
     assert none.mean == pytest.approx((sum(BASE) - BASE[2] - BASE[4] + 20) / 10)
     assert only(found).n == 10
     assert "none: seeds 2, 4 diverged; kept, at chance." in found.notes
+    outcomes[2] = replace(outcomes[2], value=0.3)  # as other tools record it
+    found = result(study("none", "after_pool", direction="greater"), outcomes)
+    assert {"none: seed 4 diverged; kept, at chance.", "none: seed 2 diverged; kept, at the recorded value."} <= {*found.notes}
     losses = [replace(o, value=None if o.status is Status.diverged else 0.05) for o in outcomes]
     found = result(study("none", "after_pool", metric="test/loss"), losses)
     assert found.arms[0].mean == pytest.approx((8 * 0.05 + 2 * math.log(10)) / 10)
