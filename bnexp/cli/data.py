@@ -13,6 +13,14 @@ from bnexp.config.schema import DataConfig
 from bnexp.data.catalogue import CATALOGUE
 from bnexp.data.presence import Presence, presence
 
+NAMES = {  # of facts, for people
+    "image": "channels x height x width",
+    "train_images": "training images",
+    "validation_images": "validation images",
+    "test_images": "test images",
+    "mean": "mean of each channel",
+    "std": "standard deviation of each channel",
+}
 HERE = {Presence.packed: "packed", Presence.raw: "raw files", Presence.absent: "no"}
 
 
@@ -54,7 +62,8 @@ def data(
         "std": " ".join(f"{value:.4f}" for value in resident.std),
         "fingerprint": resident.fingerprint,
     }
-    print_rows([{"fact": fact, "value": value} for fact, value in facts.items()], format)
+    names = {} if format.for_programs else NAMES
+    print_rows([{"fact": names.get(fact, fact), "value": value} for fact, value in facts.items()], format)
 
 
 def _row(name: DataName) -> dict[str, str]:

@@ -48,7 +48,7 @@ def diff(
         rows = [{"kind": x.kind, "name": x.name, "a": x.a, "b": x.b, "difference": x.difference} for x in shown]
         print_rows(rows, format)
         return
-    texts = [(line.name, *line.texts()) for line in shown]
+    texts = [(line.label, *line.texts()) for line in shown]
     texts = [text for text in texts if all or text[1] != text[2]]  # such as two times that differ by microseconds
     columns = ["", *names, *(["difference"] if any(text[3] for text in texts) else [])]
     rows = [dict(zip(columns, text, strict=False)) for text in texts]

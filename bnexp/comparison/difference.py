@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bnexp.comparison.listing import HEADERS
 from bnexp.comparison.record import StudyRecord
 from bnexp.comparison.shown_run import deciding, default_settings, metric_value, shown_unit
 from bnexp.comparison.text import elapsed_text, quantity
@@ -40,6 +41,11 @@ class Line:
     b: Any
     metric: bool = False
     lacking: tuple[bool, bool] = (False, False)
+
+    @property
+    def label(self) -> str:
+        """The name as tables for people have it."""
+        return HEADERS.get(self.name, self.name) if self.kind == RESULT and not self.metric else self.name
 
     @property
     def differs(self) -> bool:

@@ -209,6 +209,7 @@ def test_studies_and_data_sets_are_listed(cli: Cli) -> None:
     assert {row["study"] for row in rows} >= {"batchnorm", "placement", "conv_bias", "learning_rate"}
     assert all(row["question"].endswith("?") for row in rows)
     assert {row["data"] for row in json.loads(cli("data", "--json").out)} >= {"digits", "mnist", "cifar10", "npz"}
+    assert "training images" in cli("data", "digits").out
     facts = {row["fact"]: row["value"] for row in json.loads(cli("data", "digits", "--json").out)}
     assert "Alpaydin" in facts["source"]
     assert facts["image"] == "1x32x32"

@@ -242,7 +242,10 @@ def test_diff_shows_settings_then_results_that_differ(cli: Cli) -> None:
         ("result", "test/loss", pytest.approx(0.1), pytest.approx(0.09)),
     ]
     assert rows[1]["difference"] == pytest.approx(0.01)
-    assert "data.name" in cli("diff", "none0.10", "none0.11", "--all").out
+    everything = cli("diff", "none0.10", "none0.11", "--all").out
+    assert "data.name" in everything
+    assert "seconds" not in everything  # every table calls it time
+    assert ["time", "1.50", "s", "1.50", "s"] in [line.split()[:5] for line in everything.splitlines()]
     assert "do not differ" in cli("diff", "none0.10", "none0.10").err
 
 
