@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from bnexp.run.answers import Answers
 
 MOST_PROBLEMS = 10  # unreadable images that are named
+MOST_VOICES = 8  # that are shown side by side; of more, such as a study with many levels, the predictions are counted
+MOST_OTHERS = 4  # classes that are named besides the one that most voices predict
 
 
 def predict(
@@ -117,7 +120,8 @@ def _print_people(answers: Answers, top: int, format: Format) -> None:
     if len(answers.voices) == 1:
         rows = [_line(answers, 0, i, top) for i in answers.order()]
     else:
-        rows = [_side_by_side(answers, i, top) for i in answers.order()]
+        few = len(answers.voices) <= MOST_VOICES
+        rows = [_side_by_side(answers, i, top) if few else _counted(answers, i) for i in answers.order()]
     if format is Format.md or table_width(rows) <= stdout().width:
         print_rows(rows, format, right=("confidence",))
     else:
@@ -136,9 +140,22 @@ def _side_by_side(answers: Answers, image: int, top: int) -> dict[str, str]:
     for v, name in enumerate(answers.voices):
         guesses = ", ".join(f"{guess} {percent(p)}" for guess, p in _guesses(answers, v, image, top if top > 2 else 1))
         row[name] = " ".join([guesses, *_seeds(answers, v, image).values()])
-    if (answers.labels >= 0).any():
-        row["truth"] = _truth(answers, 0, image)["truth"] or ""
+    row |= _truth_of(answers, image)
     return row | {"agree": "yes" if answers.agreed[image] else "no"}
+
+
+def _counted(answers: Answers, image: int) -> dict[str, str]:
+    """How many voices predict which class, the most frequent one first."""
+    counts = Counter(answers.class_names[k] for k in answers.classes[:, image].tolist()).most_common()
+    (most, count), *others = counts
+    told = [f"{name} ({number})" for name, number in others[:MOST_OTHERS]]
+    told += [f"{len(others) - MOST_OTHERS} more"] if len(others) > MOST_OTHERS else []
+    row = {"image": answers.pictures[image].name, "prediction": most, "by": f"{count} of {len(answers.voices)}"}
+    return row | {"others": ", ".join(told)} | _truth_of(answers, image)
+
+
+def _truth_of(answers: Answers, image: int) -> dict[str, str]:
+    return {"truth": _truth(answers, 0, image)["truth"] or ""} if (answers.labels >= 0).any() else {}
 
 
 def _seeds(answers: Answers, voice: int, image: int) -> dict[str, str]:
@@ -178,11 +195,19 @@ def _summary(answers: Answers) -> list[str]:
     labels, names = answers.labels, list(answers.voices)
     known = labels >= 0
     lines = []
-    if max(answers.voices.values()) > 1:
+    many = len(names) > MOST_VOICES
+    if many:
+        lines.append(f"Counts how many of {len(names)} predict a class; --json and --csv have what each of them predicts.")
+    elif max(answers.voices.values()) > 1:
         lines.append("Probabilities are averaged over seeds; 4/5 says that 4 of 5 seeds alone predict the same.")
     if known.any():
         right = (answers.classes == labels)[:, known]
-        for name, each in zip(names, right, strict=True):
+        shown = [*range(len(names))]
+        if many:
+            ranked = sorted(shown, key=lambda v: -int(right[v].sum()))
+            shown = [*ranked[:2], *ranked[-2:]]
+            lines.append("The two that are right most often and the two that are so least often:")
+        for name, each in ((names[v], right[v]) for v in shown):
             by = f"{name}: " if len(names) > 1 else ""
             lines.append(f"{by}{each.sum()} of {len(each)} right, {_accuracy(int(each.sum()), len(each))}")
         if len(names) == 2:

@@ -94,7 +94,9 @@ def compare(
     refuse_text("by", by, str(by))
     refuse_columns(runs, (*named, *by))
     if twice := [name for name in by if name in named]:
-        raise ConfigError(f"{twice[0]} makes the arms, so it cannot be kept apart too: each arm would stand alone at its value.")
+        raise ConfigError(
+            f"{twice[0]} makes the arms, so it cannot be kept apart too: each arm would stand alone at its value."
+        )
     if margin is not None and not 0 < margin < math.inf:
         raise ConfigError(f"margin={margin} is out of range: allowed is a number above 0.")
     metric = metric_of(runs, metric)

@@ -16,11 +16,13 @@ import pytest
 from PIL import Image
 
 import bnexp
+from bnexp.data.pictures import Picture
 from bnexp.data.resident import Resident, prepare
 from bnexp.data.sources import DIGITS_FILE
 from bnexp.data.splits import stratified_split
 from bnexp.plan.compose import compose
 from bnexp.rng import numpy_generator
+from bnexp.run.answers import Answers
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 
@@ -385,3 +387,26 @@ def test_a_run_on_own_photographs_says_of_them_what_it_recorded(tmp_path: Path, 
     )
     assert found.labels.tolist() == frame["label"].to_list()
     assert found.class_names == ["cat", "dog"]
+
+
+def test_of_many_voices_the_predictions_are_counted(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study with 20 levels fills a screen for each image else."""
+    names = [f"arm lr={rate}" for rate in range(20)]
+    guesses = [[7] * 8 + [1] * 6 + [2, 2, 3, 4, 5, 6], [7] * 19 + [1]]
+    probabilities = np.eye(10, dtype=np.float32)[np.array(guesses).T]
+    pictures = [Picture(Path("photos/7/a.png"), "7"), Picture(Path("photos/1/b.png"), "1")]
+    found = Answers(dict.fromkeys(names, 5), [str(k) for k in range(10)], pictures, probabilities, np.full((20, 2), 4))
+    monkeypatch.setattr("bnexp.run.voices.voices_and_images", lambda words: ([], [], []))
+    monkeypatch.setattr("bnexp.run.answers.ask", lambda voices, places: found)
+    result = cli("predict", "study", "photos")
+    header, *lines = result.out.splitlines()
+    assert header.split() == ["image", "prediction", "by", "others", "truth"]
+    assert [" ".join(line.split()) for line in lines] == [
+        "photos/7/a.png 7 8 of 20 1 (6), 2 (2), 3 (1), 4 (1), 2 more 7",
+        "photos/1/b.png 7 19 of 20 1 (1) 1",
+    ]
+    told = result.err.splitlines()
+    assert told[0] == "Counts how many of 20 predict a class; --json and --csv have what each of them predicts."
+    assert [line.split(":")[0] for line in told[2:6]] == ["arm lr=0", "arm lr=1", "arm lr=17", "arm lr=18"]
+    assert len(told) == 7
+    assert len(json.loads(cli("predict", "study", "photos", "--json").out)) == 40
