@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from math import isnan
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,7 +38,7 @@ PAIR_CHOICES = (
     (*_NAMES, "difference", "95 % interval", "test", "verdict"),
     (*_NAMES, "difference", "test", "verdict"),
 )
-MOST_SHOWN = 20  # arms in the terminal if there are too many to compare them
+MOST_SHOWN = 20  # arms, and comparisons, in a table; formats for programs have all
 LEFT = ("arm", "baseline", "level", "test", "verdict", "study", "question", "effect", "data", "settings")
 
 
@@ -112,6 +113,7 @@ def compare(
             f"The runs of {', '.join(record.study.name for record in studies)} are compared by their settings, {why}. Name "
             "only studies, without options, to see their own answers side by side."
         )
+    from bnexp.comparison.compared import as_json
     from bnexp.comparison.frame import compare as compare_runs
     from bnexp.comparison.recorded_studies import runs_of_study
 
@@ -127,7 +129,23 @@ def compare(
     result = compare_runs(runs, arm=_columns(group_by) or None, by=_columns(by), **options)
     if alone is not None:
         _tell_own_answer(alone, result, store)
-    print_comparison(result, format, plot=plot, num_damaged=store.num_damaged)
+    if format is Format.json:
+        print_json(as_json(result, store.num_damaged))
+    elif len(result.arms) > MOST_SHOWN and not result.comparisons and format is Format.table:
+        _print_too_many(result, runs)
+    else:
+        print_comparison(result, format, plot=plot)
+
+
+def _print_too_many(result: RunComparison, runs: Any) -> None:
+    """Print in what runs differ that make too many arms to compare, so that one can choose among them."""
+    from bnexp.comparison.listing import list_values
+
+    out = stdout()
+    out.print(f"\n{result.answer}\n", style="bold", markup=False, soft_wrap=not out.is_terminal)
+    arms = len({summary.arm for summary in result.arms})
+    out.print(f"The {arms} arms differ in (--json has the mean of each):", style="dim", markup=False)
+    print_rows(list_values(runs, [*result.columns, *result.by]), Format.table, right=("values",))
 
 
 def _columns(text: str | None) -> list[str]:
@@ -168,21 +186,18 @@ def _tell_own_answer(record: StudyRecord, result: RunComparison, store: Any) -> 
     )
 
 
-def print_comparison(result: RunComparison, format: Format, *, plot: bool = False, num_damaged: int = 0) -> None:
+def print_comparison(result: RunComparison, format: Format, *, plot: bool = False) -> None:
     """Print what was found on stdout: answer, tables and notes, or the data behind them.
 
     Args:
         result: the comparison.
         format: how it is printed.
         plot: whether intervals are drawn below the tables.
-        num_damaged: number of damaged records that were left out, which JSON tells; the log names them.
     """
-    from bnexp.comparison.compared import as_json, caption, pair_rows, paper_rows
+    from bnexp.comparison.compared import caption, pair_rows, paper_rows
     from bnexp.comparison.tables import comparison_rows
 
-    if format is Format.json:
-        print_json(as_json(result, num_damaged))
-    elif format is Format.csv:
+    if format is Format.csv:
         print_rows(pair_rows(result), format)
     elif format is Format.md:
         rows = comparison_rows(result) or paper_rows(result)
@@ -206,13 +221,18 @@ def _print_tables(result: RunComparison) -> None:
     arms = arm_rows(result)
     empty = {name for name in ("diverged", "stuck", "missing") if all(row[name] == "0" for row in arms)}
     arms = [{name: text for name, text in row.items() if name not in empty} for row in arms]
-    if len(arms) > MOST_SHOWN and not result.comparisons:
+    if len(arms) > MOST_SHOWN:
         out.print(f"The first {MOST_SHOWN} of {len(arms)} arms (--json has all):", style="dim", markup=False)
         arms = arms[:MOST_SHOWN]
     print_rows(arms, Format.table, right=[name for name in arms[0] if name not in LEFT])
-    if rows := _fitting(comparison_rows(result)):
+    if rows := comparison_rows(result):
         out.print()
-        print_rows(rows, Format.table, right=[name for name in rows[0] if name not in LEFT])
+        if len(rows) > MOST_SHOWN:
+            what = f"The {MOST_SHOWN} of {len(rows)} comparisons with the smallest p (--json and --csv have all):"
+            out.print(what, style="dim", markup=False)
+            order = sorted(range(len(rows)), key=lambda i: (isnan(p := result.comparisons[i].p_verdict), p))
+            rows = [rows[i] for i in order[:MOST_SHOWN]]
+        print_rows(rows := _fitting(rows), Format.table, right=[name for name in rows[0] if name not in LEFT])
     settings = "  ".join(f"{name}={value}" for name, value in result.settings.items())
     held = [f"\nHeld fixed: {settings}"] if settings else [""]
     for line in (*held, *(f"- {line}" for line in (*result.notes, *result.unpaired))):

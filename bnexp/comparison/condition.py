@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from bnexp.comparison.varying import column_hint, setting_text
+from bnexp.comparison.varying import column_hint, values_text
 from bnexp.config.schema import ConfigError
-from bnexp.terminal import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +24,6 @@ log = logging.getLogger(__name__)
 
 LONGEST = 2000  # characters of a condition
 MOST_BRACKETS = 100
-MOST_VALUES, LONGEST_VALUE = 6, 40  # values of a column that are named, and their characters
 OPERATORS = (
     *("and", "or", "not", "in", "is", "null", "true", "false", "like", "ilike", "between"),
     *("case", "when", "then", "else", "end"),
@@ -77,8 +75,8 @@ def matching(runs: pl.DataFrame, condition: str) -> pl.DataFrame:
             "single quotes."
         ) from error
     if kept.is_empty() and not runs.is_empty():
-        held = "; ".join(_values(runs[name]) for name in used)
-        log.warning("The condition is true for none of %s: %s.", _runs(len(runs)), held)
+        held = "; ".join(f"{name}: {values_text(runs[name])}" for name in used)
+        log.warning("The condition is true for none of %s. Values that there are: %s.", _runs(len(runs)), held)
     elif len(unknown):
         _tell_unknown(unknown, used)
     return kept
@@ -99,19 +97,6 @@ def _tell_unknown(left_out: pl.DataFrame, used: Sequence[str]) -> None:
 
 def _runs(count: int) -> str:
     return f"{count:,} run{'s' * (count != 1)}"
-
-
-def _values(column: pl.Series) -> str:
-    """The values of a column, as a clause: ``norm.kind is batch or none``, ``optim.lr is between 0.01 and 3.2``."""
-    values = column.drop_nulls().unique().sort().to_list()
-    lacking = " or null" if column.null_count() and values else ""
-    if not values:
-        return f"{column.name} is null in all of them"
-    if len(values) > MOST_VALUES and column.dtype.is_numeric():
-        return f"{column.name} is between {setting_text(values[0])} and {setting_text(values[-1])}{lacking}"
-    texts = [visible_line(setting_text(value))[:LONGEST_VALUE] for value in values[:MOST_VALUES]]
-    rest = f" or one of {len(values) - MOST_VALUES} more" if len(values) > MOST_VALUES else ""
-    return f"{column.name} is {' or '.join(texts) if not rest else ', '.join(texts)}{rest}{lacking}"
 
 
 def _quoted(condition: str, runs: pl.DataFrame) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,16 +14,19 @@ from bnexp.comparison.columns import metric_columns, unit_of
 from bnexp.comparison.selection import finishing_time
 from bnexp.comparison.text import age_text, elapsed_text, level_unit, number
 from bnexp.comparison.varying import (
+    deciding_settings,
     differing,
     differing_settings,
     pick_metric,
     setting_text,
     shared_settings,
+    values_text,
     with_effect,
 )
 
 HEADERS = {"seconds": "time", "finished_at": "age"}  # of columns that a table shows in other words
 GAP = 2  # characters between two columns
+MOST_NAMED = 12  # settings in a note
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ def _notes(runs: pl.DataFrame, left_out: Sequence[str]) -> list[str]:
     if (runs["status"] == "failed").any():
         notes.append("bnexp show RUN says how a run failed.")
     if left_out:
-        notes.append(f"They also differ in {', '.join(left_out)}: --columns shows any of them.")
+        more = f" and {len(left_out) - MOST_NAMED} more" if len(left_out) > MOST_NAMED else ""
+        notes.append(f"They also differ in {', '.join(left_out[:MOST_NAMED])}{more}: --columns shows any of them.")
     return notes
 
 
@@ -98,6 +102,17 @@ def list_columns(runs: pl.DataFrame, columns: Sequence[str]) -> Listing:
     cells = {header(runs, name): _cells(runs, name, None, True) for name in columns}
     rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
     return Listing(rows, [header(runs, name) for name in columns if _is_right(runs, name)])
+
+
+def list_values(runs: pl.DataFrame, columns: Collection[str]) -> list[dict[str, str]]:
+    """In what runs differ: one row for each of these columns, those first that most comparisons are about.
+
+    Args:
+        runs: rows of ``select_runs``.
+        columns: their names.
+    """
+    names = dict.fromkeys([*(name for name in deciding_settings(runs) if name in columns), *columns])
+    return [{"setting": name, "values": str(runs[name].n_unique()), "which": values_text(runs[name])} for name in names]
 
 
 def header(runs: pl.DataFrame, name: str) -> str:

@@ -11,8 +11,10 @@ from bnexp.comparison.columns import metric_columns, setting_columns
 from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, did_you_mean, schema_keys
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.plan.spec import flatten
+from bnexp.terminal import visible_line
 
 LEVELS = "study.levels"
+MOST_VALUES, LONGEST_VALUE = 6, 40  # values of a column that are named, and their characters
 # Which settings are shown first: what most comparisons are about.
 FIRST = ("data.name", "model.name", "norm.kind", "norm.placement", "optim.name", "optim.lr", *ALWAYS_NAMED, *NAMED_IF_CHANGED)
 SAID_OTHERWISE = {"time": "seconds", "age": "finished_at", "accuracy": "test/accuracy", "acc": "test/accuracy", "id": "run"}
@@ -141,3 +143,14 @@ def setting_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(setting_text(item) for item in value) + "]"
     return str(value)
+
+
+def values_text(column: pl.Series) -> str:
+    """The different values of a column: ``batch, none``, ``0.01 to 3.2``, or the first ones and how many more there are."""
+    values = column.drop_nulls().unique().sort().to_list()
+    if len(values) > MOST_VALUES and column.dtype.is_numeric():
+        texts = [f"{setting_text(values[0])} to {setting_text(values[-1])}"]
+    else:
+        texts = [visible_line(setting_text(value))[:LONGEST_VALUE] for value in values[:MOST_VALUES]]
+        texts += [f"{len(values) - MOST_VALUES} more"] if len(values) > MOST_VALUES else []
+    return ", ".join([*texts, *(["null"] if column.null_count() else [])])

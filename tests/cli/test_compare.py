@@ -317,3 +317,21 @@ def test_damaged_records_are_counted_in_json_and_named_beside_every_other_format
         caplog.clear()
         assert cli("compare", format).code == 0
         assert ["train-batch-6/summary.json is damaged" in line for line in caplog.messages] == [True]
+
+
+def test_many_arms_are_told_in_a_screen(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BNEXP_RUNS_DIR", "runs")
+    for number in range(30):
+        record("train", "none", number, 0.5 + number / 100, optim={"lr": number / 10}, model={"name": f"net{number % 8}"})
+    result = cli("compare", "--group-by", "optim.lr,model.name")
+    assert "Not tested: 30 arms make 435 pairs" in result.out
+    rows = [line.split() for line in result.out.splitlines()]
+    assert ["optim.lr", "30", "0", "to", "2.9"] in rows
+    assert ["model.name", "8", *(f"net{k}," for k in range(6)), "2", "more"] in rows
+    assert len(rows) < 10
+    assert len(json.loads(cli("compare", "--group-by", "optim.lr,model.name", "--json").out)["groups"]) == 30
+    against = cli("compare", "--group-by", "optim.lr", "--baseline", "0.3").out
+    assert "The first 20 of 30 arms (--json has all):" in against
+    assert "The 20 of 29 comparisons with the smallest p (--json and --csv have all):" in against
+    assert len(cli("compare", "--group-by", "optim.lr", "--baseline", "0.3", "--csv").out.splitlines()) == 30

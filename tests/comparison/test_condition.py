@@ -152,11 +152,11 @@ def test_the_column_that_people_mean_comes_before_one_that_is_spelt_alike(condit
             "(norm.affine is null or ...)",
         ),
         ("norm.affine != true or norm.affine is null", ""),
-        ("norm.kind = 'bacth'", "The condition is true for none of 3 runs: norm.kind is batch or none."),
-        ("seed > 5", "The condition is true for none of 3 runs: seed is 0 or 1 or null."),
+        ("norm.kind = 'bacth'", "The condition is true for none of 3 runs. Values that there are: norm.kind: batch, none."),
+        ("seed > 5", "The condition is true for none of 3 runs. Values that there are: seed: 0, 1, null."),
         (
             "optim.lr > 5 and run = 'a'",
-            "The condition is true for none of 3 runs: optim.lr is 0.01 or 0.1 or 0.2; run is a or b or c.",
+            "The condition is true for none of 3 runs. Values that there are: optim.lr: 0.01, 0.1, 0.2; run: a, b, c.",
         ),
     ],
 )
@@ -169,6 +169,6 @@ def test_values_of_which_there_are_many_are_not_all_named(caplog: pytest.LogCapt
     runs = pl.DataFrame({"rate": [n / 10 for n in range(50)], "name": [f"{n:02}" + 100 * "x" for n in range(50)]})
     matching(runs, "rate > 9 and name = 'a'")
     said = caplog.messages[0]
-    assert "rate is between 0 and 4.9; name is 00xx" in said
-    assert "or one of 44 more." in said
+    assert "rate: 0 to 4.9; name: 00xx" in said
+    assert ", 44 more." in said
     assert len(said) < 400
