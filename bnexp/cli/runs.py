@@ -29,7 +29,11 @@ from bnexp.cli.selecting import (
 )
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from bnexp.comparison.listing import Listing
+
+MOST_SHOWN = 100  # runs that a terminal lists unless --last says how many
 
 
 def runs(
@@ -59,7 +63,8 @@ def runs(
     num_classes, num_test, path, source), settings such as optim.lr,
     study.levels, and metrics such as test/accuracy. Accuracies are fractions
     in conditions, JSON and CSV, and per cent in tables. --json and --csv have
-    all columns, unless --columns names some.
+    all columns, unless --columns names some. A terminal shows 100 runs, unless
+    --last says how many.
 
     Example: bnexp runs batchnorm --last 20
     """
@@ -81,11 +86,27 @@ def runs(
         _print(list_groups(found, pick_columns(found, group_by), metric, sort_by), format)
     elif format.for_programs:
         print_rows(found.select(pick_columns(found, columns or "*")).to_dicts(), format)
-    elif columns is not None:
-        _print(list_columns(found, pick_columns(found, columns)), format)
     else:
         table = format is Format.table
-        _print(list_runs(found, metric=metric, width=stdout().width if table else None, dated=not table), format)
+        shown, rest = _on_a_screen(found, sorted=sort_by is not None) if table and last is None else (found, "")
+        if columns is not None:
+            _print(list_columns(shown, pick_columns(found, columns)), format)
+        else:
+            _print(list_runs(shown, metric=metric, width=stdout().width if table else None, dated=not table), format)
+        if rest:
+            sentence(rest)
+
+
+def _on_a_screen(found: pl.DataFrame, *, sorted: bool) -> tuple[pl.DataFrame, str]:
+    """The runs that a terminal shows, and a sentence on the others: the last ones, or the first ones of a sorted list."""
+    if len(found) <= MOST_SHOWN or not stdout().is_terminal:
+        return found, ""
+    which = "first" if sorted else "last"
+    how = f"--last {len(found)} lists all, --where chooses among them"
+    return (
+        found.head(MOST_SHOWN) if sorted else found.tail(MOST_SHOWN),
+        f"These are the {which} {MOST_SHOWN} of {len(found):,} runs: {how}, --csv and --json have all.",
+    )
 
 
 def _print(listing: Listing, format: Format) -> None:

@@ -67,6 +67,25 @@ def test_a_narrow_terminal_has_fewer_columns_and_whole_cells(cli: Cli, tmp_path:
     assert {"a_study_with_a_long_name_2"} <= set(lines[2].split())
 
 
+def test_a_terminal_lists_no_more_than_one_can_read(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(103):
+        ended = f"2026-01-01T00:{number // 60:02}:{number % 60:02}+0000"
+        record(
+            tmp_path / "runs", f"run{number:03}", seed=number, finished_at=ended, metrics={"test/accuracy": 0.5 + number / 1000}
+        )
+    assert len(cli("runs").out.splitlines()) == 104  # no terminal
+    monkeypatch.setattr("bnexp.cli.runs.stdout", lambda: Console(width=80, force_terminal=True))
+    shown = cli("runs")
+    first, *_, last = shown.out.splitlines()[1:]
+    assert (first[:6], last[:6], len(shown.out.splitlines())) == ("run003", "run102", 101)
+    assert "These are the last 100 of 103 runs: --last 103 lists all, --where chooses among them, --csv and" in shown.err
+    best = cli("runs", "--sort-by", "-test/accuracy", "--columns", "run")
+    assert best.out.splitlines()[1:] == [f"run{number:03}" for number in range(102, 2, -1)]
+    assert "These are the first 100 of 103 runs" in best.err
+    assert len(cli("runs", "--last", "102").out.splitlines()) == 103
+    assert len(json.loads(cli("runs", "--json").out)) == 103
+
+
 def test_the_options_of_a_norm_layer_do_not_count_for_runs_without_one(cli: Cli, tmp_path: Path) -> None:
     record(tmp_path / "runs", "a", arm="none", norm__placement="after_pool")
     record(tmp_path / "runs", "b", arm="batch", norm__placement="before_activation")
