@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bnexp.comparison.looks import look_at
-from bnexp.comparison.record import StudyRecord
+from bnexp.comparison.record import StudyRecord, num_whole_seeds
 from bnexp.comparison.refined import refining_notes
 from bnexp.comparison.result import Status, StudyResult
 from bnexp.comparison.select import StoreRecords, study_facts, study_outcomes
@@ -69,6 +69,8 @@ def conclude(record: StudyRecord, store: Store) -> StudyResult:
     records = store.records([run.run_id for run in record.runs])
     outcomes = study_outcomes(record.runs, store, record.study.metric, record.study.metrics, records)
     unfinished = any(outcome.status is Status.missing for outcome in outcomes)
+    before = record.concluded_with() if unfinished else None
+    whole = before if before and before.num_seeds > num_whole_seeds(outcomes) else None
     result = analyse(
         record.study,
         outcomes,
@@ -78,7 +80,7 @@ def conclude(record: StudyRecord, store: Store) -> StudyResult:
         chance=facts.chance if facts else None,
         num_test=facts.num_test if facts else None,
         records=StoreRecords(records, store),
-        look=look_at(record.earlier, record.study.max_seeds, unfinished=unfinished),
+        look=look_at(record.earlier, record.study.max_seeds, unfinished=unfinished, whole=whole),
         overrides=record.overrides,
     )
     told = [*tuning_notes(record.tuning, record.study.tune), *refining_notes(record.study, record.added)]

@@ -26,11 +26,13 @@ class Look:
         rule: the anytime-valid rule; None for the first conclusion at the planned number of seeds.
         earlier: the conclusions before this one, oldest first.
         unfinished: whether some planned runs have not been made yet.
+        whole: the conclusion of this study while it had runs of more seeds, which are gone now; None if none are gone.
     """
 
     rule: Rule | None = None
     earlier: Sequence[PastLook] = ()
     unfinished: bool = False
+    whole: PastLook | None = None
 
     @property
     def alpha(self) -> float:
@@ -43,12 +45,15 @@ class Look:
         if self.rule is None:
             return ""
         level = f"{self.rule.alpha:g}".removeprefix("0")
+        valid = f"a test that is valid however often one looks decides, at level {level}"
+        if self.whole is not None:
+            before = f"was {self.whole.verdict} with {self.whole.num_seeds} seeds"
+            return f"Its verdict {before}, of which runs are gone since, so {valid}."
         if self.rule.max_seeds is not None:
             return (
                 f"Seeds are added until it is settled, at most {self.rule.max_seeds}. This was declared before the first run, "
                 f"so the test is valid at every look (level {level})."
             )
-        valid = f"a test that is valid however often one looks decides, at level {level}"
         if not self.earlier:
             return f"Not all planned runs are made yet, so {valid}."
         before = f"was {self.earlier[0].verdict} with {self.earlier[0].num_seeds} seeds"
@@ -58,19 +63,20 @@ class Look:
 FIRST = Look()
 
 
-def look_at(earlier: Sequence[PastLook], max_seeds: int | None, *, unfinished: bool) -> Look:
+def look_at(earlier: Sequence[PastLook], max_seeds: int | None, *, unfinished: bool, whole: PastLook | None = None) -> Look:
     """What kind of look a conclusion is.
 
     Args:
         earlier: the conclusions of the question before this study, oldest first.
         max_seeds: the declared largest number of seeds; None if their number is fixed.
         unfinished: whether some planned runs have not been made yet.
+        whole: the conclusion of this study with more seeds than now; None if it has lost none.
     """
     if earlier:
-        return Look(Rule.again(), earlier, unfinished)
+        return Look(Rule.again(), earlier, unfinished, whole)
     if max_seeds is not None:
-        return Look(Rule.declared(max_seeds), unfinished=unfinished)
-    return Look(Rule.again(), unfinished=True) if unfinished else FIRST
+        return Look(Rule.declared(max_seeds), unfinished=unfinished, whole=whole)
+    return Look(Rule.again(), unfinished=True, whole=whole) if unfinished else FIRST
 
 
 def rule_of(result: StudyResult) -> Rule:

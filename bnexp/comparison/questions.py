@@ -63,9 +63,19 @@ class Question:
         ids = [past.study_id for past in self.looks]
         return self.looks[: ids.index(study_id)] if study_id in ids else self.looks
 
+    def of(self, study_id: str) -> PastLook | None:
+        """The conclusion of a study; None if there is none."""
+        return next((past for past in self.looks if past.study_id == study_id), None)
+
     def concluded(self, study_id: str, num_seeds: int, verdict: str, seeds: Sequence[int]) -> Question:
-        """With one more conclusion; that of a study which was concluded before keeps its place."""
+        """With one more conclusion; that of a study which was concluded before keeps its place.
+
+        One that was concluded with more seeds stays as it is: runs that are gone do not undo that they were looked at.
+        """
+        before = self.of(study_id)
+        if before and before.num_seeds > num_seeds:
+            return self
         now = datetime.now(UTC).isoformat(timespec="seconds")
         known = {past.study_id: past for past in self.looks}
-        at = known[study_id].at if study_id in known else now
+        at = before.at if before else now
         return Question(list((known | {study_id: PastLook(study_id, num_seeds, verdict, at, list(seeds))}).values()))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bnexp.comparison.questions import PastLook, Question
-from bnexp.comparison.result import PlannedRun, Status, StudyResult, Verdict
+from bnexp.comparison.result import Outcome, PlannedRun, Status, StudyResult, Verdict
 from bnexp.comparison.stats import MIN_PAIRS
 from bnexp.comparison.tuned import tuned_setting
 from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, schema_keys
@@ -53,6 +53,12 @@ class Content:
     added: list[float] = field(default_factory=list)
     question_id: str = ""
     earlier: list[PastLook] = field(default_factory=list)
+
+
+def num_whole_seeds(outcomes: Sequence[Outcome]) -> int:
+    """Number of seeds of which no run is missing."""
+    lacking = {outcome.seed for outcome in outcomes if outcome.status is Status.missing}
+    return len({outcome.seed for outcome in outcomes} - lacking)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +107,8 @@ class StudyRecord(Content):
         """
         if self.question_id and result.verdict is not Verdict.ESTIMATE:
             path = question_path(self.folder, self.question_id)
-            lacking = {outcome.seed for outcome in result.outcomes if outcome.status is Status.missing}
             seeds = sorted({run.seed for run in self.runs})
-            found = Question.read(path).concluded(self.study_id, len(set(seeds) - lacking), result.verdict, seeds)
+            found = Question.read(path).concluded(self.study_id, num_whole_seeds(result.outcomes), result.verdict, seeds)
             if not write_if_allowed(path, json_text(asdict(found))):
                 return
         path = self.folder / VERDICT
@@ -116,6 +121,12 @@ class StudyRecord(Content):
         if not self.question_id or not (path := question_path(self.folder, self.question_id)).exists():
             return self
         return replace(self, earlier=Question.read(path).before(self.study_id))
+
+    def concluded_with(self) -> PastLook | None:
+        """When and with how many seeds the study itself was concluded; None if that is not recorded."""
+        if not self.question_id:
+            return None
+        return Question.read(question_path(self.folder, self.question_id)).of(self.study_id)
 
     def save(self) -> None:
         """Write ``study.json``."""

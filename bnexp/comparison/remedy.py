@@ -45,7 +45,8 @@ def remedy(
     if verdict not in (Verdict.INCONCLUSIVE, Verdict.ESTIMATE) or not open_ones:
         return None
     if look.unfinished:
-        return Remedy("Some planned runs are not made yet.", _command(study, overrides, []))
+        text = "Some of its runs are gone: this trains them again." if look.whole else "Some planned runs are not made yet."
+        return Remedy(text, _command(study, overrides, []))
     enough_planned = whole and len(resolve_seeds(study.seeds)) >= MIN_PAIRS
     if untrained := [c for c in open_ones if c.measured < MIN_PAIRS and (c.n >= MIN_PAIRS or enough_planned)]:
         return _longer(study, untrained[0], settings, overrides)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import bnexp
 from bnexp.cli.plotted import Bar, plotted
 from bnexp.comparison.compared import GROUP_COLUMNS, PAIR_COLUMNS
 from bnexp.comparison.conclude import conclude
+from bnexp.comparison.questions import Question
 from bnexp.comparison.record import StudyRecord
 from bnexp.comparison.result import PlannedRun
 from bnexp.comparison.side_by_side import ARM_COLUMNS, STUDY_COLUMNS
@@ -335,3 +338,25 @@ def test_many_arms_are_told_in_a_screen(cli: Cli, tmp_path: Path, monkeypatch: p
     assert "The first 20 of 30 arms (--json has all):" in against
     assert "The 20 of 29 comparisons with the smallest p (--json and --csv have all):" in against
     assert len(cli("compare", "--group-by", "optim.lr", "--baseline", "0.3", "--csv").out.splitlines()) == 30
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_study_whose_runs_are_gone_says_so_and_how_they_come_back(cli: Cli) -> None:
+    whole = replace(study("blog", ["none", "batch"], direction=Direction.greater), question_id="q")
+    whole.save()
+    whole.save_verdict(conclude(whole, Store()))
+    shutil.rmtree(Path("runs") / "train" / "train-batch-5")
+    for _ in range(2):  # showing it changes nothing of what is known of it
+        found = json.loads(cli("report", "blog", "--json").out)
+        assert found["verdict"] == "ESTIMATE"
+        assert "Its verdict was SUPPORTED with 6 seeds, of which runs are gone since, so a test" in found["answer"]
+        assert found["remedy"] == {"text": "Some of its runs are gone: this trains them again.", "command": "bnexp study blog"}
+    assert "Its verdict was SUPPORTED with 6 seeds" in cli("compare", "blog").err
+    record("train", "batch", 5, BASE[5] + GAIN[5])
+    assert json.loads(cli("report", "blog", "--json").out)["answer"].startswith("Yes")
+
+
+def test_runs_that_are_gone_do_not_undo_a_conclusion_with_more_seeds() -> None:
+    question = Question().concluded("a", 10, "SUPPORTED", range(10)).concluded("a", 7, "INCONCLUSIVE", range(10))
+    assert [(look.num_seeds, look.verdict) for look in question.looks] == [(10, "SUPPORTED")]
+    assert [look.num_seeds for look in question.concluded("a", 12, "SUPPORTED", range(12)).looks] == [12]
