@@ -12,21 +12,32 @@ _SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "{''}",  # \textquotedbl is only in the font encoding T1
     "−": "$-$",
     "×": r"$\times$",
     "±": r"$\pm$",
     "–": "--",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
+    "≈": r"$\approx$",
+    "→": r"$\rightarrow$",
 } | {character: f"\\{character}" for character in "&%$#_{}"}
-_SPECIAL_CHARACTER = re.compile("|".join(map(re.escape, _SPECIAL)))
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi _ pi rho _ sigma tau upsilon phi chi psi omega"
+)
+_SPECIAL |= {chr(0x3B1 + place): f"$\\{name}$" for place, name in enumerate(_GREEK.split()) if name != "_"}
+_UNKNOWN = re.compile(r"[^\0-\u017f—‘’“”…]")  # what LaTeX cannot print without further packages
+_SPECIAL_CHARACTER = re.compile("|".join(map(re.escape, _SPECIAL)) + "|-(?=-)")
 _NEGATIVE = re.compile(r"-(?=[\d.])")
 
 
 def latex_text(text: str) -> str:
-    """``text`` as LaTeX prints it: what it would read as a command is escaped, and a minus before a number is a real one."""
-    escaped = _SPECIAL_CHARACTER.sub(lambda found: _SPECIAL[found[0]], text)
+    """``text`` as LaTeX prints it: what it would read as a command is escaped, and a minus before a number is a real one.
+
+    A character that LaTeX cannot print without further packages, such as one of Chinese, becomes its number, ``U+6570``.
+    """
+    known = _UNKNOWN.sub(lambda found: found[0] if found[0] in _SPECIAL else f"U+{ord(found[0]):04X}", text)
+    escaped = _SPECIAL_CHARACTER.sub(lambda found: _SPECIAL.get(found[0], "-{}"), known)  # else LaTeX makes a dash of --
     return f"$-${escaped[1:]}" if _NEGATIVE.match(escaped) else escaped
 
 
@@ -56,5 +67,12 @@ def latex_table(names: Sequence[str], lines: Sequence[Sequence[str]], right: Seq
         r"\end{tabular}",
     ]
     if caption:
-        tabular = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(caption)}}}", *tabular, r"\end{table}"]
+        tabular = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex_text(caption)}}}",
+            r"\medskip",
+            *tabular,
+            r"\end{table}",
+        ]
     return "\n".join(["% \\usepackage{booktabs}", *tabular]) + "\n"

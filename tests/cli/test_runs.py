@@ -169,6 +169,7 @@ def test_latex_escapes_what_it_would_read_as_commands(capsys: pytest.CaptureFixt
     assert latex_text("50 % of a_b & {c} #1 $2 \\x ~y ^z <w>") == (
         r"50 \% of a\_b \& \{c\} \#1 \$2 \textbackslash{}x \textasciitilde{}y \textasciicircum{}z \textless{}w\textgreater{}"
     )
+    assert latex_text('bnexp report --book "α" → 数') == "bnexp report -{}-book {''}$\\alpha${''} $\\rightarrow$ U+6570"
     assert [latex_text(text) for text in ("-0.5", "−0.5", "-", "pre-norm", "0.1 ± 0.2")] == [
         "$-$0.5",
         "$-$0.5",
@@ -182,6 +183,7 @@ def test_latex_escapes_what_it_would_read_as_commands(capsys: pytest.CaptureFixt
         r"\begin{table}",
         r"\centering",
         r"\caption{Holm's correction at 5 \%}",
+        r"\medskip",
         r"\begin{tabular}{lr}",
         r"\toprule",
         r"arm & mean \\",
