@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexp.cli.output import COLUMN_GAP, FAILED, OK, JsonFlag, message, print_json, stdout
+from bnexp.cli.output import COLUMN_GAP, FAILED, OK, JsonFlag, message, print_json, stderr, stdout
 from bnexp.config.schema import ConfigError
 from bnexp.terminal import visible_line
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bnexp.run.health.finding import Finding
 
 STOPS = "STOPS"
+MOST_NAMED = 4  # packages that are being imported
 SIGNS = {"ok": ("ok", "green"), "option": ("-", "dim"), "gap": ("gap", "bold yellow"), "blocks": (STOPS, "bold red")}
 STYLES = dict(SIGNS.values())
 
@@ -37,8 +38,7 @@ def doctor(
 
     if json and report:
         raise ConfigError("--json and --report exclude each other; give one.")
-    message("Importing packages, each in a process of its own: some seconds ...")
-    findings = examine()
+    findings = _with_progress(examine)
     ready = is_ready(findings)
     if json:
         print_json({"ready": ready, "findings": [asdict(finding) for finding in findings]})
@@ -49,6 +49,21 @@ def doctor(
         for line in _conclusion(findings):
             message(line)
     raise typer.Exit(OK if ready else FAILED)
+
+
+def _with_progress(examine: Callable[..., list[Finding]]) -> list[Finding]:
+    """The findings; until they are there, a terminal shows the packages that are still being imported."""
+    console = stderr()
+    if not console.is_terminal:
+        message("Importing packages, each in a process of its own: some seconds ...")
+        return examine()
+    with console.status("Importing packages ...") as status:
+
+        def waiting(names: Sequence[str]) -> None:
+            few = f"{', '.join(names[:MOST_NAMED])}{f' and {len(names) - MOST_NAMED} more' if len(names) > MOST_NAMED else ''}"
+            status.update(f"Importing {few} ..." if names else "Looking at data and records ...")
+
+        return examine(waiting)
 
 
 def _print(findings: Sequence[Finding]) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 import bnexp
 from bnexp.run.health import examine, packages
-from bnexp.run.health.importing import Tried
+from bnexp.run.health.importing import Tried, tried
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 
@@ -36,7 +36,7 @@ def imports(monkeypatch: pytest.MonkeyPatch) -> Imports:
 
     def come(**found: Tried) -> None:
         known = {"torch": Tried(facts=CPU), "wandb": Tried(facts=NO_KEY)} | found
-        monkeypatch.setattr(examine, "tried", lambda _: known)
+        monkeypatch.setattr(examine, "tried", lambda *_: known)
 
     monkeypatch.setattr(packages, "requirements", lambda: {"torch": ">=2.6", "torchvision": ">=0.21", "polars": ">=1.0"})
     come()
@@ -350,3 +350,12 @@ def test_packages_are_imported_by_the_names_that_they_have(monkeypatch: pytest.M
     monkeypatch.setattr(packages, "version_of", lambda name: "1.0")
     (odd,) = [finding for finding in packages.package_findings({}) if finding.name == "odd-name"]
     assert (odd.state, odd.found) == ("ok", "1.0")
+
+
+def test_it_says_which_packages_it_waits_for() -> None:
+    told: list[list[str]] = []
+    found = tried([["json"], ["no_such_package", "csv"]], lambda names: told.append(list(names)))
+    assert sorted(name for name, tried in found.items() if not tried.error) == ["csv", "json"]
+    assert told[0] == ["json", "no_such_package", "csv"]
+    assert told[1] in (["json"], ["no_such_package", "csv"])
+    assert told[2:] == [[]]

@@ -6,7 +6,7 @@ import getpass
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -22,12 +22,15 @@ _PATH = re.compile(r"(?<![\w.])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:;,'\"()`]+)+[/\\]
 _SECRET = re.compile(r"\b[0-9A-Za-z_-]{32,}\b")
 
 
-def examine() -> list[Finding]:
+def examine(waiting: Callable[[Sequence[str]], None] | None = None) -> list[Finding]:
     """Look at everything. It takes some seconds, because packages are imported, and asks no network.
 
     If a part cannot be looked at, that is a finding too.
+
+    Args:
+        waiting: told the packages that are still being imported, as they become fewer; None: nobody is.
     """
-    imports = tried(module_groups())
+    imports = tried(module_groups(), waiting)
     parts: dict[str, Callable[[], Iterable[Finding]]] = {
         "software": lambda: package_findings(imports),
         "device": lambda: device_findings(imports),

@@ -10,8 +10,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,17 +33,25 @@ class Tried:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def tried(groups: Sequence[Sequence[str]]) -> dict[str, Tried]:
+def tried(groups: Sequence[Sequence[str]], waiting: Callable[[Sequence[str]], None] | None = None) -> dict[str, Tried]:
     """Import packages, each group in one process of its own, all at the same time. No network is asked.
 
     Args:
         groups: names as they are imported.
+        waiting: told the names that are still being imported, at the beginning and after each group; None: nobody is.
 
     Returns:
         Name -> what came of it.
     """
+    tell = waiting or (lambda _: None)
+    found: dict[str, Tried] = {}
     with ThreadPoolExecutor(len(groups)) as pool:
-        return {name: found for part in pool.map(_try, groups) for name, found in part.items()}
+        tasks = [pool.submit(_try, names) for names in groups]
+        tell([name for names in groups for name in names])
+        for task in as_completed(tasks):
+            found |= task.result()
+            tell([name for names in groups for name in names if name not in found])
+    return found
 
 
 def _try(names: Sequence[str]) -> dict[str, Tried]:
