@@ -59,6 +59,12 @@ class Contrast:
     resolved_by: str = ""
     bound: str = ""
 
+    def asked(self) -> dict[str, Any]:
+        """What a ``Comparison`` says of the question itself, whatever its values are."""
+        names = ("arm", "baseline", "level", "measure", "unit", "margin", "reference", "resolved_by", "bound")
+        claimed = {"direction": (self.direction or Direction.different).value, "decides": self.direction is not None}
+        return {name: getattr(self, name) for name in names} | claimed
+
 
 class Records(Protocol):
     """What runs have recorded besides their last metrics, by run id."""

@@ -23,7 +23,6 @@ from bnexp.comparison.contrast import Contrast
 from bnexp.comparison.pairing import Cell, Groups, Pairs, Results
 from bnexp.comparison.result import Comparison, Test
 from bnexp.comparison.stats import ALPHA, MIN_PAIRS
-from bnexp.config.options import Direction
 
 
 def matched(
@@ -89,14 +88,7 @@ def estimate(contrast: Contrast, groups: Groups, family: int) -> Comparison:
     if effect and math.isfinite(effect):
         needed = power.runs_needed(effect, welch.degrees_ratio(arm, baseline), alpha=ALPHA / family)
     return Comparison(
-        arm=contrast.arm,
-        baseline=contrast.baseline,
-        level=contrast.level,
-        measure=contrast.measure,
-        unit=contrast.unit,
-        direction=(contrast.direction or Direction.different).value,
-        decides=contrast.direction is not None,
-        margin=contrast.margin,
+        **contrast.asked(),
         n=groups.num_seeds,
         difference=welch.Spread.of(groups.arm, groups.baseline).difference,
         low=wide.low,

@@ -165,14 +165,7 @@ def _estimate(contrast: Contrast, look: Look, family: int) -> Comparison:
     unresolved = contrast.unresolved or ("all differences are the same" if d.size > 1 and stats.is_constant(d) else "")
     untestable = bool(pairs.both_untrained or unresolved)  # whether there can be no test of equivalence
     return Comparison(
-        arm=contrast.arm,
-        baseline=contrast.baseline,
-        level=contrast.level,
-        measure=contrast.measure,
-        unit=contrast.unit,
-        direction=(contrast.direction or Direction.different).value,
-        decides=contrast.direction is not None,
-        margin=contrast.margin,
+        **contrast.asked(),
         n=pairs.arm.size,
         difference=stats.mean_interval(shown).estimate,
         low=wide.low,
@@ -189,10 +182,7 @@ def _estimate(contrast: Contrast, look: Look, family: int) -> Comparison:
         superiority_high=wins.high,
         n_needed=_pairs_needed(contrast, d, look, family, test, untestable) if contrast.direction is not None else None,
         both_untrained=pairs.both_untrained,
-        reference=contrast.reference,
         unresolved=unresolved,
-        resolved_by=contrast.resolved_by,
-        bound=contrast.bound,
         test=test,
         p_test=p_test,
         low_bca=bootstrap.low,
