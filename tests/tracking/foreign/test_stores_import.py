@@ -44,6 +44,16 @@ def test_an_experiment_or_a_run_of_mlflow_can_be_named(samples: Path, runs: Path
     assert sorted(run.action for run in import_runs([experiment]).runs) == ["new", "unchanged"]
 
 
+def test_an_older_copy_of_a_run_that_had_not_ended_replaces_no_record(samples: Path, runs: Path) -> None:
+    (meta,) = samples.glob("mlruns/*/80*/meta.yaml")
+    import_runs([meta.parent])
+    meta.write_text(meta.read_text().replace("status: 3", "status: 1"))
+    again = import_runs([meta.parent])
+    assert [run.action for run in again.runs] == ["unchanged"]
+    assert "it holds no more of the run" in again.problems[0]
+    assert load_runs()["status"].to_list() == ["finished"]
+
+
 def test_damage_in_mlflow_s_store_costs_only_what_is_damaged(samples: Path, runs: Path) -> None:
     first, second = sorted(path.parent for path in samples.glob("mlruns/*/*/meta.yaml"))
     (first / "metrics" / "loss").write_text("1 0.5 0\n1 half 1\n")
