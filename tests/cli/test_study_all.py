@@ -32,17 +32,17 @@ def book_id() -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # a minute on two quiet cores
 def test_every_study_runs_and_the_book_has_every_claim(cli: Cli) -> None:
-    result = cli("study", "--all", "--budget", "smoke", "--json")
+    result = cli("study", "--all", "--budget", "smoke", "study.seeds=1", "--json")
     assert result.code == 0, result.err
     rows = json.loads(result.out)
     assert [row["study"] for row in rows] == session.groups()["study"]
-    assert {row["verdict"] for row in rows} == {"ESTIMATE"}  # two seeds allow no verdict
+    assert {row["verdict"] for row in rows} == {"ESTIMATE"}  # one seed allows no verdict
     page, text = (book() / "book.html").read_text(), (book() / "book.md").read_text()
     for row in rows:
         assert f'id="study-{row["study"]}"' in page
         assert f'<a id="{row["study"]}"></a>' in text
     pictures = re.findall(r"\]\((figures/[\w-]+\.png)\)", text)
-    assert len(pictures) >= len(rows) - 1  # two seeds are too few for the one of predictions
+    assert len(pictures) >= len(rows) - 1  # one seed is too little for the one of predictions
     assert {book() / picture for picture in pictures} == set(book().glob("figures/*.png"))
     assert page.count("data-spec=") == len(pictures)
 
