@@ -58,6 +58,8 @@ def import_(
 
     CSV, one row for each epoch: it has a column epoch or step, too.
     Which rows are a run tells a column run, or else settings and seed.
+    The logs of Keras' and Lightning's CSVLogger are such files; a folder of
+    Lightning's is searched, and the hparams.yaml in it are the settings.
 
     Columns of numbers that sound like a metric (accuracy, val_loss, f1, ...)
     are metrics. All others are settings. --dry-run shows what is taken for what.
