@@ -1,7 +1,8 @@
 """A CSV file as a table with guessed types.
 
-What stands for nothing (``NOTHING``) is null, and a text that is a number in all rows is one. Only in a column of texts that
-writes nothing in several ways, such as an empty cell and ``NA``, the words stay, because they may mean different things.
+What stands for nothing (``NOTHING``) is null. A text that is a number in all rows is one, and a duration in all rows, such as
+``0:01:30``, is its seconds. Only in a column of texts that writes nothing in several ways, such as an empty cell and ``NA``,
+the words stay, because they may mean different things.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 MOST_CSV = 256 * MIB
 MOST_COLUMNS = 5_000
-NOTHING = ("", "NA", "N/A", "null", "None")
+NOTHING = ("", "NA", "N/A", "null", "None", "!")  # DVC writes the last one
+DURATION = r"^(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)$"
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -74,7 +76,8 @@ def _names(content: bytes, separator: str, known: list[str]) -> dict[str, str]:
 
 
 def _best(column: pl.Series, exact: pl.Series) -> pl.Series:
-    """A column of texts as numbers if all are: polars takes ``nan`` and numbers with spaces for text. Else as texts.
+    """A column of texts as numbers if all are: polars takes ``nan`` and numbers with spaces for text. Durations as seconds.
+    Else as texts.
 
     Args:
         column: with null for what stands for nothing.
@@ -85,6 +88,9 @@ def _best(column: pl.Series, exact: pl.Series) -> pl.Series:
     numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
     if numbers.null_count() == column.null_count() < len(column):
         return numbers
+    if column.drop_nulls().str.contains(DURATION).all():
+        parts = column.str.extract_groups(DURATION).struct.unnest().cast(pl.Float64)
+        return (parts["1"] * 3600 + parts["2"] * 60 + parts["3"]).alias(column.name)
     exact = exact.replace("", None)
     ways = set(exact.filter(column.is_null()))
     return exact if len(ways) > 1 else column

@@ -8,7 +8,8 @@ Rules tell what a column is. ``--metrics``, ``--seed`` and ``--run`` of ``bnexp 
 - epoch, step, arm, state, time: columns called like one of ``EPOCH_NAMES``, ``STEP_NAMES``, ``GROUP_NAMES`` and so on;
 - everything else is a setting.
 
-A column called ``metrics.NAME``, as MLflow's tables have it, is a metric in any case.
+A column called ``metrics.NAME``, as MLflow's tables have it, is a metric in any case. Of DVC's tables only the experiments are
+runs, not the workspace and the commits that they started from.
 
 In a file with an epoch or a step, the rows of one run are its epochs; the last value of each metric is the run's. They are
 found by the run column. If there is none, or several runs have the same in it, they are the rows that agree in the seed and in
@@ -45,8 +46,10 @@ GROUP_NAMES = ("arm", "group")
 STATE_NAMES = ("state", "status")
 EPOCH_NAMES = ("epoch",)
 STEP_NAMES = ("step", "global_step", "iteration", "iter")
-TIME_NAMES = ("seconds", "runtime")
-DATE_NAMES = ("finished_at", "end_time", "created_at", "created", "timestamp", "date")
+TIME_NAMES = ("seconds", "runtime", "duration", "time")
+DATE_NAMES = ("finished_at", "end_time", "created_at", "created", "timestamp", "date", "started")
+DVC_COLUMNS = ("Experiment", "rev", "typ", "Created", "parent")  # of ``dvc exp show --csv``
+DVC_OTHERS = ("rev", "typ", "parent", "State", "Executor")  # say nothing of how a run was set
 METRIC_WORDS = {
     "acc", "accuracy", "auc", "auroc", "bleu", "correct", "dice", "ece", "elbo", "error", "err", "f1", "fid", "iou", "kl",
     "likelihood", "loss", "mae", "map", "metric", "miou", "mse", "nll", "perplexity", "ppl", "precision", "psnr", "r2",
@@ -58,8 +61,8 @@ OTHER_WORDS = {
     "weight", "weights",
 }  # fmt: skip
 STATES: dict[str, Literal["finished", "diverged", "failed"]] = {
-    "finished": "finished", "diverged": "diverged", "crashed": "failed", "failed": "failed", "killed": "failed",
-    "running": "failed",
+    "finished": "finished", "completed": "finished", "success": "finished", "diverged": "diverged", "crashed": "failed",
+    "error": "failed", "failed": "failed", "killed": "failed", "running": "failed", "terminated": "failed",
 }  # fmt: skip
 
 
@@ -89,13 +92,20 @@ def read_csv(path: Path, chosen: Columns | None = None) -> list[ForeignRun]:
         FileNotFoundError: there is no such file.
         ConfigError: it is no such table, has not the chosen columns, or no column of it looks like a metric.
     """
-    table = read_table(path)
+    table = _experiments(read_table(path))
     roles = _roles(path, table, chosen or Columns())
     rows = table.to_dicts()
     runs = _histories(path, rows, roles)
     if len(runs) == 1 and roles.run is None:
         return [_named_by_file(path, runs[0])]
     return runs or _single_rows(path, rows, roles)
+
+
+def _experiments(table: pl.DataFrame) -> pl.DataFrame:
+    """The experiments of a table of DVC; any other table as it is."""
+    if not set(DVC_COLUMNS) <= set(table.columns):
+        return table
+    return table.filter(table["typ"] != "baseline").drop(DVC_OTHERS, strict=False)
 
 
 def _named_by_file(path: Path, run: ForeignRun) -> ForeignRun:

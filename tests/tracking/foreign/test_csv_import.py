@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,35 @@ def test_a_table_of_mlflow_names_its_metrics_itself(tmp_path: Path) -> None:
         {"params.seed": 2} | {"params.size_weight": 9},
     )
     assert run.finished == 1795336800.855
+
+
+def test_a_table_of_guild_has_times_that_are_no_settings(tmp_path: Path, runs: Path) -> None:
+    text = "run,operation,started,time,status,label,lr,norm,seed,accuracy\n"
+    for norm, values in {"none": (0.5, 0.61), "batch": (0.7, 0.8)}.items():
+        for seed, value in enumerate(values):
+            said = f"2026-11-22 08:38:5{seed},0:01:0{seed},completed,norm={norm} seed={seed}"
+            text += f"{norm}{seed},train.py,{said},0.1,{norm},{seed},{value}\n"
+    first, *_ = read(tmp_path / "r.csv", text)
+    start = datetime(2026, 11, 22, 8, 38, 50).timestamp()
+    assert (first.status, first.seconds, first.finished) == ("finished", 60.0, start)
+    import_runs([tmp_path / "r.csv"])
+    (found,) = bnexp.compare(load_runs(), metric="accuracy").comparisons
+    assert ({found.arm, found.baseline}, found.n) == ({"batch", "none"}, 2)
+
+
+def test_a_table_of_dvc_has_runs_only_for_experiments(tmp_path: Path) -> None:
+    text = (
+        "Experiment,rev,typ,Created,parent,State,Executor,accuracy,norm,seed,train.py\n"
+        ",workspace,baseline,,,,,0.97,batch,5,65f7\n"
+        ",master,baseline,2026-11-22T08:39:26,,,,!,none,0,\n"
+        "silty-jags,c266a2c,branch_commit,2026-11-22T08:49:53,,Success,Dvc-task,0.97,batch,5,65f7\n"
+        "empty-ulna,5530dc7,branch_base,2026-11-22T08:48:34,,Success,Dvc-task,!,none,0,65f7\n"
+    )
+    found = {run.name: (run.metrics, run.config) for run in read(tmp_path / "r.csv", text)}
+    assert found == {
+        "silty-jags": ({"accuracy": 0.97}, {"norm": "batch", "train.py": "65f7", "seed": 5}),
+        "empty-ulna": ({}, {"norm": "none", "train.py": "65f7", "seed": 0}),
+    }
 
 
 def test_the_user_says_what_a_column_is(tmp_path: Path) -> None:
