@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from bnexp.config.schema import ConfigError
 
 if TYPE_CHECKING:
     from bnexp.plan.spec import RunSpec
+    from bnexp.run.trials import Trials
     from bnexp.tracking.records import RecordedRun
 
 
@@ -32,23 +34,73 @@ def train(
         _print_plan(overrides or [], multirun, format)
         return
     from bnexp.run.train import launch
-    from bnexp.tracking.store import Store
+    from bnexp.run.trials import Trials
 
-    specs = launch(overrides or [], multirun=multirun, tell=message)
+    trials = Trials(message)
+    try:
+        specs = launch(overrides or [], multirun=multirun, tell=message, trials=trials)
+    except BaseException:  # Ctrl-C too: what has ended is not lost
+        if trials.search and trials.ended:
+            _print_trials(trials, format)
+        raise
     if not specs:
         raise ConfigError("the multirun has no jobs; give at least one value for each key.")
-    finished = Store().finished([spec.run_id for spec in specs])
-    rows = [_recorded_row(spec, finished[spec.run_id]) for spec in specs if spec.run_id in finished]
-    print_rows(rows, format, right=("seed", "val/accuracy", "test/accuracy"))
-    if missing := len(specs) - len(rows):
+    num_recorded = _print_trials(trials, format) if trials.search else _print_runs(specs, trials, format)
+    if missing := len(specs) - num_recorded:
         message(f"{missing} of {len(specs)} runs failed; the reasons are above and in failure.json in each run's folder.")
-        raise typer.Exit(SOME_FAILED if rows else FAILED)
+        raise typer.Exit(SOME_FAILED if num_recorded else FAILED)
+
+
+def _print_runs(specs: Sequence[RunSpec], trials: Trials, format: Format) -> int:
+    """Print a row for each recorded run; how many there are."""
+    from bnexp.tracking.store import Store
+
+    finished = Store().finished([spec.run_id for spec in specs])
+    chosen = {trial.spec.run_id: trial.chosen for trial in trials.ended if not trial.spec.config.study.name}
+    rows = [
+        _recorded_row(spec, finished[spec.run_id], chosen.get(spec.run_id, {})) for spec in specs if spec.run_id in finished
+    ]
+    print_rows(rows, format, right=("seed", "val/accuracy", "test/accuracy"))
+    return len(rows)
+
+
+def _print_trials(trials: Trials, format: Format) -> int:
+    """Print a row for each trial of a search, and the best on stderr; how many different runs are recorded."""
+    from bnexp.run.trials import short
+    from bnexp.tracking.store import Store
+
+    assert trials.search
+    metric = trials.search.metric
+    finished = Store().finished([trial.spec.run_id for trial in trials.ended])
+    names = list(dict.fromkeys(name for trial in trials.ended for name in trial.chosen))
+    tails = [name.rsplit(".", 1)[-1] for name in names]
+    titles = names if format.for_programs or len(set(tails)) < len(tails) else tails
+    rows = []
+    for trial in trials.ended:
+        record = finished.get(trial.spec.run_id)
+        values = [trial.chosen.get(name) for name in names]
+        rows.append(
+            {
+                "trial": trial.number,
+                "run": trial.spec.run_id,
+                **dict(
+                    zip(titles, values if format.for_programs else [value and short(value) for value in values], strict=True)
+                ),
+                metric: rounded(trial.value, 4),
+                "status": record.summary.status if record else "failed",
+                "best": (trial is trials.best) if format.for_programs else "*" if trial is trials.best else "",
+                **({"path": record and str(record.path)} if format.for_programs else {}),
+            }
+        )
+    print_rows(rows, format, right=("trial", *titles, metric))
+    for line in trials.summary():
+        message(line)
+    return len(finished)
 
 
 def _print_plan(overrides: list[str], multirun: bool, format: Format) -> None:
     """Print the runs of the command line, and the time and memory that they will take."""
     from bnexp.cli.planned import print_dry_run
-    from bnexp.plan.compose import compose
     from bnexp.plan.expand import expand_multirun
     from bnexp.plan.spec import RunSpec, unique
     from bnexp.run.train import tell_notes
@@ -57,7 +109,7 @@ def _print_plan(overrides: list[str], multirun: bool, format: Format) -> None:
 
     store = Store()
     chosen = resolve_starts(overrides, store)
-    specs = unique([RunSpec(config) for config in (expand_multirun(chosen) if multirun else [compose(chosen)])])
+    specs = unique([RunSpec(config) for config in expand_multirun(chosen, asked=multirun)])
     tell_notes(specs, message)
     finished = store.finished([spec.run_id for spec in specs])
     rows = [{**_row(spec), "state": "finished" if spec.run_id in finished else "to train"} for spec in specs]
@@ -67,12 +119,17 @@ def _print_plan(overrides: list[str], multirun: bool, format: Format) -> None:
         message(f"Runs at further levels follow; how many at most says bnexp study {name} --dry-run.")
 
 
-def _recorded_row(spec: RunSpec, record: RecordedRun) -> dict[str, Any]:
-    """The row of a finished run, with its accuracies."""
+# Keys and config groups whose values a row shows in any case.
+SHOWN = ("data", "data.name", "norm", "norm.kind", "norm.placement", "optim.lr", "train.batch_size", "seed")
+
+
+def _recorded_row(spec: RunSpec, record: RecordedRun, chosen: Mapping[str, str]) -> dict[str, Any]:
+    """The row of a finished run, with what the multirun chose for it and its accuracies."""
     summary = record.summary
     names = [name for name in ("val/accuracy", "test/accuracy") if name in summary.metrics]
     accuracies: dict[str, Any] = {name: rounded(summary.metric(name), 4) for name in names}
-    return {**_row(spec), **accuracies, "status": summary.status, "path": str(record.path)}
+    others = {name: value for name, value in chosen.items() if name not in SHOWN}
+    return {**_row(spec), **others, **accuracies, "status": summary.status, "path": str(record.path)}
 
 
 def _row(spec: RunSpec) -> dict[str, Any]:

@@ -113,6 +113,11 @@ def grows_in_training(metric: str) -> bool:
     return metric.endswith("/accuracy")
 
 
+def larger_is_better(metric: str) -> bool:
+    """Whether a search for the best value of a metric looks for the largest: of accuracies and throughput, not of losses."""
+    return is_accuracy(metric) or metric == "time/images_per_second"
+
+
 def metric_unit(metric: str) -> str:
     """The unit a metric is shown in: ``pp`` for accuracies and calibration errors, which are differences of accuracies from
     confidences; ``nats`` for losses; empty if it is shown as recorded.

@@ -37,6 +37,8 @@ from bnexp.config.validate import MAX_RUNS
 # Names of variables that hold secrets. PWD alone is the working directory.
 SECRET = re.compile(r"PASSWORD|PASSWD|._PWD$|SECRET|CREDENTIAL|API_?KEY|(^|_)(KEY|TOKEN|PAT|PASS)(_|$)", re.IGNORECASE)
 
+PARAMS = "hydra.sweeper.params"  # what a sweeper varies: key -> values, or for a searching one a distribution
+
 # Launchers and sweepers -> what installs them; empty for those that are always there.
 PLUGINS: Mapping[str, Mapping[str, str]] = {
     "launcher": {
@@ -52,7 +54,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
     "sweeper": {
         "study": "",
         "basic": "",
-        "optuna": "hydra-optuna-sweeper",
+        "optuna": "bnexp[optuna]",
         "ax": "hydra-ax-sweeper",
         "nevergrad": "hydra-nevergrad-sweeper",
     },
@@ -102,7 +104,7 @@ def parse(
     choices = {name: info.choices for name, info in keys.items()} | dict(known_groups)
     nodes = {name.rsplit(".", depth)[0] for name in keys for depth in range(1, name.count(".") + 1)}
     parser = OverridesParser.create(loader)
-    parsed = [_parse(parser, text) for text in overrides]
+    parsed = _with_params([_parse(parser, text) for text in overrides], parser)
     for override in parsed:
         name, text = override.key_or_group, override.input_line
         if override.is_delete():
@@ -145,6 +147,45 @@ def _parse(parser: OverridesParser, text: str) -> Override:
             f"cannot read {shown!r}: an override is KEY=VALUE, like optim.lr=0.1 or norm=batch; "
             "quote values with spaces or brackets for the shell."
         ) from None
+
+
+def _with_params(overrides: Sequence[Override], parser: OverridesParser) -> list[Override]:
+    """The overrides, with those of ``hydra.sweeper.params`` as what they mean: overrides with several values.
+
+    Hydra reads them from files only: OmegaConf cannot set a part of a mapping that is null. A key that is also given by itself
+    has that value, as in Hydra's sweepers.
+    """
+    params: dict[str, str] = {}
+    for override in overrides:
+        if override.key_or_group == PARAMS or override.key_or_group.startswith(f"{PARAMS}."):
+            params |= _params(override)
+    others = [item for item in overrides if item.key_or_group != PARAMS and not item.key_or_group.startswith(f"{PARAMS}.")]
+    typed = {item.key_or_group for item in others}
+    return [*(_parse(parser, f"{key}={value}") for key, value in params.items() if key not in typed), *others]
+
+
+def _params(override: Override) -> dict[str, str]:
+    """Key -> its values, as text, of one override of ``hydra.sweeper.params`` or of one key in it."""
+    text, value = str(override.input_line), override.value()
+    if override.key_or_group != PARAMS:
+        values = value if isinstance(value, str) else text.partition("=")[2]
+        return {override.key_or_group.removeprefix(f"{PARAMS}."): values}
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f"{text} is not possible: allowed is a mapping of keys to values, as {PARAMS}={{optim.lr: '0.01,0.1'}}."
+        )
+    return _dotted(value)
+
+
+def _dotted(values: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
+    """Nested mappings as dotted key -> values as text; a list stands for several values."""
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _dotted(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return found
 
 
 def _num_values(override: Override) -> int:

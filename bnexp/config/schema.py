@@ -610,4 +610,7 @@ class RunConfig:
     track: TrackConfig = key(factory=TrackConfig, identity=False)
     executor: ExecutorConfig = key(factory=ExecutorConfig, identity=False)
     budget: BudgetConfig = key(factory=BudgetConfig, identity=False)
+    optimized_metric: str | None = key(
+        None, "metric of the last epoch that a searching sweeper optimises; null: val/accuracy", identity=False
+    )
     study: StudyConfig = key(factory=StudyConfig, identity=False)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from bnexp.config.keys import KeyInfo, schema_keys
+from bnexp.config.keys import KeyInfo, alternatives, did_you_mean, final_metrics, schema_keys
 from bnexp.config.options import (
     Device,
     ExecutorName,
@@ -83,6 +83,10 @@ def _check_combinations(config: RunConfig) -> None:
         raise ConfigError(
             f"executor.address={config.executor.address} has no effect with executor={config.executor.name}; add executor=ray."
         )
+    if config.optimized_metric is not None and config.optimized_metric not in (known := final_metrics(config)):
+        hint = did_you_mean(config.optimized_metric, known)
+        allowed = alternatives(hint, "are " + ", ".join(known))
+        raise ConfigError(f"optimized_metric={config.optimized_metric} is not recorded by these runs{allowed}")
     _check_data(config)
     _check_model(config)
     _check_norm(config)

@@ -17,8 +17,9 @@ from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
 from bnexp.config.validate import resolve_seeds
 from bnexp.plan.budget import fitted
 from bnexp.plan.checks import check, check_pretraining, check_runs
-from bnexp.plan.compose import Composer, to_config
+from bnexp.plan.compose import Composer, compose_one, to_config
 from bnexp.plan.grid import as_level
+from bnexp.plan.search import search_of
 from bnexp.plan.session import groups, load, session
 from bnexp.plan.spec import RunSpec, digest, plain
 from bnexp.plan.study import Choice, Job, as_job, merge, pretraining_job
@@ -228,26 +229,30 @@ def _batch(compose: Composer, study: StudyConfig, jobs: list[Job]) -> Batch:
     return Batch(jobs, list(map(RunSpec, configs)), shared)
 
 
-def expand_multirun(overrides: Sequence[str]) -> list[RunConfig]:
+def expand_multirun(overrides: Sequence[str], *, asked: bool = True) -> list[RunConfig]:
     """The configurations that ``bnexp train -m`` would train with the basic sweeper or a study.
+
+    Args:
+        overrides: as the user gave them.
+        asked: whether the command line has ``-m``. Without it they make one run, unless ``hydra.mode=MULTIRUN`` is set.
 
     Raises:
         ConfigError: a run is not possible, or the runs are not known beforehand because a sweeper or a tuning chooses them.
     """
     with session(overrides) as hydra:
-        chosen = {item.key_or_group: item for item in hydra.overrides}
-        if "study" in chosen:
+        if not hydra.is_multirun(asked):
+            return [compose_one(hydra)]
+        if "study" in {item.key_or_group for item in hydra.overrides}:
             plan = expand(hydra.loader, hydra.overrides)
             if plan.study.tune.grid:
                 name = plan.study.name
                 raise ConfigError(f"what study {name} tunes is not known yet; list its runs: bnexp study {name} --dry-run.")
             return [spec.config for phase in plan.runs.phases for spec in phase.specs]
-        sweeper = chosen.get("hydra/sweeper")
-        if sweeper is not None and sweeper.value() != "basic":
+        if search_of(hydra.master) or hydra.master.hydra.runtime.choices["hydra/sweeper"] == "study":
             raise ConfigError(
                 "the runs of a searching sweeper are not known before it runs; leave out --dry-run or hydra/sweeper."
             )
-        return Composer(hydra.loader, load(hydra.loader, [], multirun=True))(_products(hydra.overrides))
+        return Composer(hydra.loader, load(hydra.loader, [], multirun=True))(_products([*hydra.params(), *hydra.overrides]))
 
 
 def _products(overrides: Sequence[Override]) -> list[Job]:

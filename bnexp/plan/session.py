@@ -15,10 +15,13 @@ can replace them:
 
 from __future__ import annotations
 
+import importlib
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +35,16 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobRuntime
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus
+from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from bnexp.config.overrides import parse, translated
+from bnexp.config.overrides import PARAMS, parse, translated
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.interrupt import tidied
 from bnexp.plan.files import Files
+from bnexp.plan.search import search_of
 
 CONFIG_NAME = "run"
 PACKAGE = Path(__file__).parents[1]
@@ -108,12 +113,74 @@ class Session:
             raise raised[0]
         return job
 
-    def multirun(self, task: Task) -> list[JobReturn]:
-        """Run the jobs that the chosen sweeper makes of the overrides, with the chosen launcher."""
+    @cached_property
+    def master(self) -> DictConfig:
+        """The composition of a multirun: Hydra's own keys, and the values that all jobs share."""
+        return load(self.loader, self.texts, multirun=True)
+
+    def is_multirun(self, asked: bool) -> bool:
+        """Whether the overrides stand for a multirun: ``-m`` or ``hydra.mode=MULTIRUN``.
+
+        Args:
+            asked: whether the command line has ``-m``.
+
+        Raises:
+            ConfigError: a sweeper is chosen that searches, but nothing says that it should.
+        """
+        with translated():
+            if asked or self.master.hydra.mode is RunMode.MULTIRUN:
+                return True
+            if search := search_of(self.master):
+                raise ConfigError(f"hydra/sweeper={search.sweeper} searches among several runs; add -m to bnexp train.")
+        return False
+
+    def params(self) -> list[Override]:
+        """What a configuration file lets the sweeper vary (``hydra.sweeper.params``), without keys of the command line.
+
+        Raises:
+            ConfigError: one of them cannot be read or names something that does not exist.
+        """
+        given = self.master.hydra.sweeper.get("params") or {}
+        typed = {override.key_or_group for override in self.overrides}
+        try:
+            parsed = parse([f"{key}={value}" for key, value in given.items()], self.groups, self.loader)
+        except ConfigError as error:
+            raise ConfigError(f"{PARAMS} of a configuration file: {error}") from None
+        return [override for override in parsed if override.key_or_group not in typed]
+
+    def multirun(self, task: Task, heard: Callable[[Sequence[JobReturn]], None] | None = None) -> list[JobReturn]:
+        """Run the jobs that the chosen sweeper makes of the overrides, with the chosen launcher.
+
+        Args:
+            task: is called for each job, maybe in another process.
+            heard: is called with the jobs of each launch when they have ended; None if nobody wants to know.
+
+        Returns:
+            What the sweeper returns. Most searching sweepers return nothing; then all that was launched.
+        """
+        launched: list[JobReturn] = []
         with translated(), tidied():  # a launcher may have started processes
-            result = self._hydra.multirun(CONFIG_NAME, task, self.texts, with_log_configuration=False)
-        batches = result if isinstance(result, list) else []
-        return [job for batch in batches for job in (batch if isinstance(batch, Sequence) else [batch])]
+            search = search_of(self.master)
+            self.params()  # finds mistakes before anything trains
+            if search:
+                Path(self.master.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # a sweeper may write there when it ends
+            if search and search.sweeper == "optuna":
+                _quieten_optuna()
+
+            def hear(jobs: Sequence[JobReturn]) -> None:
+                launched.extend(jobs)
+                if heard:
+                    heard(jobs)
+                for job in jobs if search else ():
+                    if job.status is JobStatus.COMPLETED and math.isnan(job.return_value):
+                        job.return_value = search.worst if search else math.nan
+
+            texts = [*self.texts, *(search.settings if search else [])]
+            with _hearing(hear):
+                result = self._hydra.multirun(CONFIG_NAME, task, texts, with_log_configuration=False)
+        if not isinstance(result, list):
+            return launched
+        return [job for batch in result for job in (batch if isinstance(batch, Sequence) else [batch])]
 
     def launch(self, task: Task, master: DictConfig, jobs: Sequence[Sequence[str]]) -> list[JobReturn]:
         """Run jobs with a launcher, but without a sweeper.
@@ -134,6 +201,37 @@ class Session:
             done = launcher.launch([list(job) for job in jobs], initial_job_idx=0)
             callbacks.on_multirun_end(config=master, config_name=CONFIG_NAME)
         return list(done)
+
+
+@contextmanager
+def _hearing(heard: Callable[[Sequence[JobReturn]], None]) -> Iterator[None]:
+    """Inside, ``heard`` is called with what each launch returns, whatever the sweeper does with it."""
+    plugins = Plugins.instance()
+    make = plugins.instantiate_launcher
+
+    def instantiate_launcher(**arguments: Any) -> Launcher:
+        launcher = make(**arguments)
+        launch = launcher.launch
+
+        def heard_launch(job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+            jobs = launch(job_overrides, initial_job_idx=initial_job_idx)
+            heard(jobs)
+            return jobs
+
+        vars(launcher)["launch"] = heard_launch
+        return launcher
+
+    vars(plugins)["instantiate_launcher"] = instantiate_launcher
+    try:
+        yield
+    finally:
+        del vars(plugins)["instantiate_launcher"]
+
+
+def _quieten_optuna() -> None:
+    """Let Optuna print no line about each of its studies; its warnings stay."""
+    logging = importlib.import_module("optuna.logging")
+    logging.set_verbosity(logging.WARNING)
 
 
 @contextmanager

@@ -130,18 +130,22 @@ def run_job(tree: DictConfig) -> float:
     from bnexp.plan.compose import to_config
 
     spec = RunSpec(to_config(tree))
-    return objective(run([spec])[spec.run_id])
+    return objective(run([spec])[spec.run_id], spec.config.optimized_metric)
 
 
-def objective(result: RecordedRun | RunError) -> float:
-    """What a sweeper maximises: the validation accuracy of the last epoch, or the test accuracy if no validation part exists.
+def objective(result: RecordedRun | RunError, metric: str | None = None) -> float:
+    """What a sweeper optimises: a metric of the last epoch.
 
     It is NaN for a run that failed. With an exception, Hydra's sweepers would end and lose the results of the other jobs.
+
+    Args:
+        result: the record of a run, or why it failed.
+        metric: None: the validation accuracy, or the test accuracy if no validation part exists.
     """
     if isinstance(result, RunError):
         return math.nan
     summary = result.summary
-    return summary.metric("val/accuracy" if "val/accuracy" in summary.metrics else "test/accuracy")
+    return summary.metric(metric or ("val/accuracy" if "val/accuracy" in summary.metrics else "test/accuracy"))
 
 
 def command_line() -> str:

@@ -11,6 +11,7 @@ from bnexp.plan.session import session
 from bnexp.plan.spec import RunSpec, unique
 from bnexp.run.recorded import TrainedRun
 from bnexp.run.runner import RunError, run_job
+from bnexp.run.trials import Trials
 from bnexp.tracking.initial import resolve_starts
 from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store
@@ -46,13 +47,21 @@ def train(overrides: Sequence[str] = ()) -> TrainedRun:
     return TrainedRun(run.path)
 
 
-def launch(overrides: Sequence[str], *, multirun: bool, tell: Callable[[str], None] | None = None) -> list[RunSpec]:
+def launch(
+    overrides: Sequence[str],
+    *,
+    multirun: bool,
+    tell: Callable[[str], None] | None = None,
+    trials: Trials | None = None,
+) -> list[RunSpec]:
     """Train the runs of a command line with Hydra's sweeper and launcher.
 
     Args:
-        overrides: Hydra overrides; a key may have several values only with ``multirun``.
-        multirun: whether the sweeper makes several jobs of them.
+        overrides: Hydra overrides; a key may have several values only in a multirun.
+        multirun: whether the sweeper makes several jobs of them; it does so too with ``hydra.mode=MULTIRUN``.
         tell: is called with each sentence that the user should read; None if nobody is told.
+        trials: gets the jobs of a multirun as they end, so that they are known after an interruption too; None if nobody
+            wants them.
 
     Returns:
         The runs, each once, including those that failed.
@@ -60,14 +69,16 @@ def launch(overrides: Sequence[str], *, multirun: bool, tell: Callable[[str], No
     Raises:
         ConfigError: an override or a run is not possible.
     """
+    trials = trials or Trials()
     with session(resolve_starts(overrides, Store())) as hydra:
-        if multirun:
-            jobs = hydra.multirun(run_job)
+        if several := hydra.is_multirun(multirun):
+            trials.begin(hydra)
+            jobs = hydra.multirun(run_job, trials.hear)
         else:
             tell_notes([RunSpec(compose_one(hydra))], tell)  # composing first finds every mistake before Hydra starts
             jobs = [hydra.run(run_job)]
     specs = unique([RunSpec(to_config(job.cfg)) for job in jobs if job.cfg is not None])
-    if multirun:
+    if several:
         tell_notes(specs, tell)
     return specs
 
