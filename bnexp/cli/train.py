@@ -66,7 +66,7 @@ def _print_runs(specs: Sequence[RunSpec], trials: Trials, format: Format) -> int
 
 def _print_trials(trials: Trials, format: Format) -> int:
     """Print a row for each trial of a search, and the best on stderr; how many different runs are recorded."""
-    from bnexp.run.trials import short
+    from bnexp.run.trials import short, typed
     from bnexp.tracking.store import Store
 
     assert trials.search
@@ -78,14 +78,13 @@ def _print_trials(trials: Trials, format: Format) -> int:
     rows = []
     for trial in trials.ended:
         record = finished.get(trial.spec.run_id)
-        values = [trial.chosen.get(name) for name in names]
+        shown = typed if format.for_programs else short
+        values = [shown(trial.chosen[name]) if name in trial.chosen else None for name in names]
         rows.append(
             {
                 "trial": trial.number,
                 "run": trial.spec.run_id,
-                **dict(
-                    zip(titles, values if format.for_programs else [value and short(value) for value in values], strict=True)
-                ),
+                **dict(zip(titles, values, strict=True)),
                 metric: rounded(trial.value, 4),
                 "status": record.summary.status if record else "failed",
                 "best": (trial is trials.best) if format.for_programs else "*" if trial is trials.best else "",

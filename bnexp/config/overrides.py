@@ -39,6 +39,17 @@ SECRET = re.compile(r"PASSWORD|PASSWD|._PWD$|SECRET|CREDENTIAL|API_?KEY|(^|_)(KE
 
 PARAMS = "hydra.sweeper.params"  # what a sweeper varies: key -> values, or for a searching one a distribution
 
+# Function that gives an override several values -> how it is written.
+SWEEPS = {
+    "choice": "choice(A,B)",
+    "glob": "glob(b*) or glob(*,exclude=batch*)",
+    "interval": "interval(LOW,HIGH)",
+    "range": "range(STOP) or range(START,STOP,STEP)",
+    "shuffle": "shuffle(A,B) or shuffle(range(STOP))",
+    "sort": "sort(A,B) or sort(A,B,reverse=true)",
+    "tag": "tag(log,interval(LOW,HIGH))",
+}
+
 # Launchers and sweepers -> what installs them; empty for those that are always there.
 PLUGINS: Mapping[str, Mapping[str, str]] = {
     "launcher": {
@@ -143,6 +154,9 @@ def _parse(parser: OverridesParser, text: str) -> Override:
         return parser.parse_overrides([text])[0]  # parse_override forgets the loader
     except (HydraException, RecursionError, ValueError):
         shown = text if len(text) <= 200 else f"{text[:200]}..."
+        called = re.match(r"[^=]+=(\w+)\(", text)
+        if called and (form := SWEEPS.get(called[1])):
+            raise ConfigError(f"cannot read {shown!r}: allowed is {form}, in quotes for the shell.") from None
         raise ConfigError(
             f"cannot read {shown!r}: an override is KEY=VALUE, like optim.lr=0.1 or norm=batch; "
             "quote values with spaces or brackets for the shell."
@@ -205,6 +219,15 @@ def _num_values(override: Override) -> int:
 
 def _inside_mapping(name: str, keys: dict[str, Any]) -> bool:
     return any(name.startswith(key + ".") and info.is_mapping for key, info in keys.items())
+
+
+def refuse_interval(override: Override) -> None:
+    """Raise ConfigError for an interval: it has no list of values, so only a sweeper that searches can take some of it."""
+    if override.is_interval_sweep():
+        raise ConfigError(
+            f"{override.input_line} is for a searching sweeper; add hydra/sweeper=optuna to bnexp train -m, or list "
+            f"the values: {override.key_or_group}=A,B."
+        )
 
 
 def _check_choice(override: Override, names: list[str]) -> None:

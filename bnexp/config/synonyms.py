@@ -102,6 +102,16 @@ VALUES: Mapping[str, Mapping[str, str]] = {
             "before_activation": "before pre before_relu pre_activation",
         }
     ),
+    "optimized_metric": _by_word(
+        {
+            "test/accuracy": "test_acc test/acc test_accuracy",
+            "test/loss": "test_loss",
+            "train/accuracy": "train_acc train/acc train_accuracy",
+            "train/loss": "train_loss",
+            "val/accuracy": "accuracy acc val_acc val/acc val/acc_best val/acc_max val_accuracy valid_acc validation_accuracy",
+            "val/loss": "loss val_loss val/loss_best valid_loss validation_loss",
+        }
+    ),
     "optim": _by_word({"adam": "adamw adam_w", "sgd": "momentum nesterov gd"}),
     "study": _by_word(
         {

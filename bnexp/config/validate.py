@@ -84,7 +84,7 @@ def _check_combinations(config: RunConfig) -> None:
             f"executor.address={config.executor.address} has no effect with executor={config.executor.name}; add executor=ray."
         )
     if config.optimized_metric is not None and config.optimized_metric not in (known := final_metrics(config)):
-        hint = did_you_mean(config.optimized_metric, known)
+        hint = did_you_mean(config.optimized_metric, known, "optimized_metric")
         allowed = alternatives(hint, "are " + ", ".join(known))
         raise ConfigError(f"optimized_metric={config.optimized_metric} is not recorded by these runs{allowed}")
     _check_data(config)

@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from bnexp.config.options import Analysis
-from bnexp.config.overrides import unescaped
+from bnexp.config.overrides import refuse_interval, unescaped
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
 from bnexp.config.validate import resolve_seeds
 from bnexp.plan.budget import fitted
@@ -197,8 +197,7 @@ def _values(override: Override) -> list[str]:
 
 def _texts(override: Override) -> list[str]:
     """The several values of an override, each as text. Raises ConfigError for an interval, which has no list of them."""
-    if override.is_interval_sweep():
-        raise ConfigError(f"{override.input_line} is for a searching sweeper; list the values: {override.key_or_group}=A,B.")
+    refuse_interval(override)
     return list(override.sweep_string_iterator())
 
 

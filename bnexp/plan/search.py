@@ -1,4 +1,4 @@
-"""What a searching sweeper is told: the metric that it optimises, the direction, and where its random numbers start.
+"""What a searching sweeper is told, and what its launches come to: the metric that it optimises, the direction, its seed.
 
 Hydra's own sweepers of this kind, such as Optuna's, minimise unless they are told otherwise, and draw other trials each time.
 Both would be wrong here without a word: an accuracy would be minimised, and an interrupted search could not go on.
@@ -6,24 +6,31 @@ Both would be wrong here without a word: an accuracy would be minimised, and an 
 
 from __future__ import annotations
 
+import importlib
 import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from bnexp.config.keys import larger_is_better
 from bnexp.config.schema import ConfigError
 
 if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+    from hydra.plugins.launcher import Launcher
     from omegaconf import DictConfig
 
 GRIDS = ("BasicSweeper", "StudySweeper")  # classes of the sweepers whose runs are known beforehand
 
-# Sweeper -> the key of its direction, and the value of that key that means maximising. By default all of them minimise.
-DIRECTIONS: dict[str, tuple[str, str | bool]] = {
-    "ax": ("hydra.sweeper.ax_config.experiment.minimize", False),
-    "nevergrad": ("hydra.sweeper.optim.maximize", True),
-    "optuna": ("hydra.sweeper.direction", "maximize"),
+# Sweeper -> the key of its direction, and its values for minimising, which is the default, and for maximising.
+DIRECTIONS: dict[str, tuple[str, tuple[str | bool, str | bool]]] = {
+    "ax": ("hydra.sweeper.ax_config.experiment.minimize", (True, False)),
+    "nevergrad": ("hydra.sweeper.optim.maximize", (False, True)),
+    "optuna": ("hydra.sweeper.direction", ("minimize", "maximize")),
 }
+JUDGED = ("/accuracy", "/loss", "/ece")  # nobody wants the worst of these
 # Sweeper -> the key of the seed of its random numbers; null draws other trials each time.
 SEEDS = {
     "ax": "hydra.sweeper.ax_config.client.random_seed",
@@ -85,7 +92,7 @@ def _direction(master: DictConfig, name: str, metric: str) -> tuple[bool, list[s
     natural = larger_is_better(metric)
     if name not in DIRECTIONS:
         return natural, []
-    key, maximising = DIRECTIONS[name]
+    key, sides = DIRECTIONS[name]
     value: Any = OmegaConf.select(master, key)
     if OmegaConf.is_list(value):
         raise ConfigError(
@@ -94,9 +101,13 @@ def _direction(master: DictConfig, name: str, metric: str) -> tuple[bool, list[s
         )
     value = value.lower() if isinstance(value, str) else value
     typed = any(str(text).lstrip("+").startswith(f"{key}=") for text in master.hydra.overrides.hydra)
-    if typed or isinstance(value, str) or value == maximising:
-        return value == maximising, []
-    return natural, [f"{key}={maximising}"] if natural else []
+    if not (typed or isinstance(value, str) or value == sides[True]):  # a file's word is text, Optuna's default is not
+        return natural, [f"{key}={sides[True]}"] if natural else []
+    if value not in sides:
+        raise ConfigError(f"{key}={value} is not possible: allowed are {sides[False]}, {sides[True]}.")
+    if value == sides[not natural] and metric.endswith(JUDGED):
+        raise ConfigError(f"{key}={value} would look for the worst {metric}; give {key}={sides[natural]}.")
+    return value == sides[True], []
 
 
 def _lacks_seed(master: DictConfig, name: str) -> bool:
@@ -106,3 +117,50 @@ def _lacks_seed(master: DictConfig, name: str) -> bool:
     parent, _, key = SEEDS.get(name, "").rpartition(".")
     node = OmegaConf.select(master, parent) if parent else None
     return isinstance(node, DictConfig) and key in node and node[key] is None and master.hydra.sweeper.get("storage") is None
+
+
+@contextmanager
+def hearing(heard: Callable[[Sequence[JobReturn]], None]) -> Iterator[list[Exception]]:
+    """Inside, ``heard`` is called with what each launch returns, whatever the sweeper does with it; what launches raise."""
+    from hydra.core.plugins import Plugins
+
+    plugins, failed = Plugins.instance(), list[Exception]()
+    make = plugins.instantiate_launcher
+
+    def instantiate_launcher(**arguments: Any) -> Launcher:
+        launcher = make(**arguments)
+        launch = launcher.launch
+
+        def heard_launch(job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+            try:
+                jobs = launch(job_overrides, initial_job_idx=initial_job_idx)
+                heard(jobs)
+            except Exception as error:
+                failed.append(error)
+                raise
+            return jobs
+
+        vars(launcher)["launch"] = heard_launch
+        return launcher
+
+    vars(plugins)["instantiate_launcher"] = instantiate_launcher
+    try:
+        yield failed
+    finally:
+        del vars(plugins)["instantiate_launcher"]
+
+
+def prepare_optuna(storage: object) -> None:
+    """Let Optuna print no line about each of its studies, only warnings. Raise ConfigError if its storage cannot work."""
+    logging = importlib.import_module("optuna.logging")
+    logging.set_verbosity(logging.WARNING)
+    old, new = (int(metadata.version(name).split(".")[0]) for name in ("optuna", "sqlalchemy"))
+    if storage is not None and old < 3 and new >= 2:
+        raise ConfigError(
+            f"hydra.sweeper.storage={storage} needs an older SQLAlchemy: pip install 'sqlalchemy<2', or leave it out."
+        )
+
+
+def said(error: Exception) -> str:
+    """What an error says, on one line; its kind if it says nothing."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -15,7 +15,6 @@ can replace them:
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -36,15 +35,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from bnexp.config.overrides import PARAMS, parse, translated
+from bnexp.config.overrides import PARAMS, parse, refuse_interval, translated
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.interrupt import tidied
 from bnexp.plan.files import Files
-from bnexp.plan.search import search_of
+from bnexp.plan.search import hearing, prepare_optuna, said, search_of
 
 CONFIG_NAME = "run"
 PACKAGE = Path(__file__).parents[1]
@@ -128,11 +126,13 @@ class Session:
             ConfigError: a sweeper is chosen that searches, but nothing says that it should.
         """
         with translated():
-            if asked or self.master.hydra.mode is RunMode.MULTIRUN:
-                return True
-            if search := search_of(self.master):
-                raise ConfigError(f"hydra/sweeper={search.sweeper} searches among several runs; add -m to bnexp train.")
-        return False
+            search = search_of(self.master)
+            several = asked or self.master.hydra.mode is RunMode.MULTIRUN
+        if search and not several:
+            raise ConfigError(f"hydra/sweeper={search.sweeper} searches among several runs; add -m to bnexp train.")
+        for override in [*self.params(), *self.overrides] if several and not search else ():
+            refuse_interval(override)
+        return several
 
     def params(self) -> list[Override]:
         """What a configuration file lets the sweeper vary (``hydra.sweeper.params``), without keys of the command line.
@@ -161,11 +161,10 @@ class Session:
         launched: list[JobReturn] = []
         with translated(), tidied():  # a launcher may have started processes
             search = search_of(self.master)
-            self.params()  # finds mistakes before anything trains
             if search:
                 Path(self.master.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # a sweeper may write there when it ends
             if search and search.sweeper == "optuna":
-                _quieten_optuna()
+                prepare_optuna(self.master.hydra.sweeper.get("storage"))
 
             def hear(jobs: Sequence[JobReturn]) -> None:
                 launched.extend(jobs)
@@ -176,8 +175,16 @@ class Session:
                         job.return_value = search.worst if search else math.nan
 
             texts = [*self.texts, *(search.settings if search else [])]
-            with _hearing(hear):
-                result = self._hydra.multirun(CONFIG_NAME, task, texts, with_log_configuration=False)
+            with hearing(hear) as failed:
+                try:
+                    result = self._hydra.multirun(CONFIG_NAME, task, texts, with_log_configuration=False)
+                except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+                    ours = [*failed, *(job._return_value for job in launched)]
+                    if search is None or isinstance(error, ConfigError) or any(error is other for other in ours):
+                        raise
+                    raise ConfigError(
+                        f"hydra/sweeper={search.sweeper} refuses: {said(error)} (--debug shows where)."
+                    ) from error
         if not isinstance(result, list):
             return launched
         return [job for batch in result for job in (batch if isinstance(batch, Sequence) else [batch])]
@@ -201,37 +208,6 @@ class Session:
             done = launcher.launch([list(job) for job in jobs], initial_job_idx=0)
             callbacks.on_multirun_end(config=master, config_name=CONFIG_NAME)
         return list(done)
-
-
-@contextmanager
-def _hearing(heard: Callable[[Sequence[JobReturn]], None]) -> Iterator[None]:
-    """Inside, ``heard`` is called with what each launch returns, whatever the sweeper does with it."""
-    plugins = Plugins.instance()
-    make = plugins.instantiate_launcher
-
-    def instantiate_launcher(**arguments: Any) -> Launcher:
-        launcher = make(**arguments)
-        launch = launcher.launch
-
-        def heard_launch(job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-            jobs = launch(job_overrides, initial_job_idx=initial_job_idx)
-            heard(jobs)
-            return jobs
-
-        vars(launcher)["launch"] = heard_launch
-        return launcher
-
-    vars(plugins)["instantiate_launcher"] = instantiate_launcher
-    try:
-        yield
-    finally:
-        del vars(plugins)["instantiate_launcher"]
-
-
-def _quieten_optuna() -> None:
-    """Let Optuna print no line about each of its studies; its warnings stay."""
-    logging = importlib.import_module("optuna.logging")
-    logging.set_verbosity(logging.WARNING)
 
 
 @contextmanager

@@ -130,13 +130,22 @@ def run_job(tree: DictConfig) -> float:
     from bnexp.plan.compose import to_config
 
     spec = RunSpec(to_config(tree))
-    return objective(run([spec])[spec.run_id], spec.config.optimized_metric)
+    return job_value(spec, run([spec])[spec.run_id])
+
+
+def job_value(spec: RunSpec, result: RecordedRun | RunError) -> float:
+    """What a sweeper optimises: ``optimized_metric``.
+
+    It is NaN for a run that failed or diverged. With an exception, Hydra's sweepers would end and lose the results of the other
+    jobs.
+    """
+    if isinstance(result, RunError) or result.summary.status != "finished":
+        return math.nan
+    return objective(result, spec.config.optimized_metric)
 
 
 def objective(result: RecordedRun | RunError, metric: str | None = None) -> float:
-    """What a sweeper optimises: a metric of the last epoch.
-
-    It is NaN for a run that failed. With an exception, Hydra's sweepers would end and lose the results of the other jobs.
+    """The value of a metric at the last epoch; NaN for a run that failed. A diverged run counts at chance.
 
     Args:
         result: the record of a run, or why it failed.

@@ -90,10 +90,12 @@ class Trials:
         return f"trial {trial.number}{of}: {chosen_text(trial)}  {search.metric} {value_text(search, trial)}{mark}"
 
     def summary(self) -> list[str]:
-        """The best trial of a search in sentences, and how to train it again; empty if no trial has a value."""
+        """The best trial of a search in sentences, and how to train it again; empty without trials."""
         search, best = self.search, self.best
-        if search is None or best is None:
+        if search is None:
             return []
+        if best is None:
+            return [f"None of {len(self.ended)} trials has a {search.metric}: all failed or diverged."] if self.ended else []
         how = "largest" if search.maximize else "smallest"
         lines = [
             f"Best of {len(self.ended)} trials ({how} {search.metric}): trial {best.number}, "
@@ -131,6 +133,16 @@ def short(value: str) -> str:
         return f"{float(value):.4g}" if "." in value or "e" in value else value
     except ValueError:
         return value
+
+
+def typed(value: str) -> str | int | float:
+    """A value as it is in JSON: a number if it is one."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
 
 
 def value_text(search: Search, trial: Trial) -> str:

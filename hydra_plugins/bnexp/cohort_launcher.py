@@ -42,7 +42,7 @@ class CohortLauncher(Launcher):
                 overrides=list(overrides),
                 cfg=OmegaConf.structured(spec.config),
                 status=JobStatus.COMPLETED,
-                _return_value=runner.objective(results[spec.run_id], spec.config.optimized_metric),
+                _return_value=runner.job_value(spec, results[spec.run_id]),
             )
             for spec, overrides in zip(specs, job_overrides, strict=True)
         ]
