@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnexp.cli import complete
+from bnexp.cli import complete, hydra_options
 from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, pick_format, print_json, print_rows
 from bnexp.config.keys import schema_keys
 from bnexp.config.schema import ConfigError, RunConfig
@@ -16,6 +16,7 @@ from bnexp.config.schema import ConfigError, RunConfig
 def config(
     overrides: complete.Overrides = None,
     keys: Annotated[bool, typer.Option("--keys", help="List every key with its default, allowed values and meaning.")] = False,
+    config_dir: hydra_options.ConfigDir = None,
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,
@@ -24,6 +25,7 @@ def config(
 
     An interpolation, like ${oc.env:NAME}, is shown as its value, which is what a run records.
     """
+    del config_dir  # set already
     format = pick_format(json, csv, md)
     if keys:
         defaults = RunConfig()

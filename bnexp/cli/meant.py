@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
+from bnexp.cli.hydra_options import refuse_before_command, refuse_hydra_options
 from bnexp.config.schema import ConfigError
 from bnexp.config.synonyms import COMMANDS, plain
 
@@ -17,6 +18,8 @@ def refuse_foreign(app: typer.Typer, arguments: Sequence[str]) -> None:
         app: the commands.
         arguments: those of the command line, without the name of the program.
     """
+    if arguments and arguments[0].startswith("-"):
+        refuse_before_command(arguments[0])
     if not arguments or arguments[0].startswith("-"):
         return
     commands = getattr(typer.main.get_command(app), "commands", {})
@@ -27,6 +30,8 @@ def refuse_foreign(app: typer.Typer, arguments: Sequence[str]) -> None:
     if name not in commands:
         return
     known = {option for parameter in commands[name].params for option in parameter.opts}
+    if any(parameter.name == "overrides" for parameter in commands[name].params):
+        refuse_hydra_options(name, rest, known)
     unknown = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in (*known, "--", "--help")]
     if unknown and "--where" in known:
         _refuse_options(unknown, rest, _condition)

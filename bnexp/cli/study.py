@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bnexp.cli import complete
+from bnexp.cli import complete, hydra_options
 from bnexp.cli.output import SOME_FAILED, CsvFlag, JsonFlag, LatexFlag, MdFlag, pick_format
 from bnexp.cli.result import went_wrong
 from bnexp.config.schema import ConfigError
@@ -44,6 +44,7 @@ def study(
         typer.Option(metavar="NAME", help="The same as the override budget=NAME.", autocompletion=complete.files("budget")),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, their time and memory; train none.")] = False,
+    config_dir: hydra_options.ConfigDir = None,
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,
@@ -53,6 +54,7 @@ def study(
 
     An override with several values (optim.lr=0.01,0.1) becomes a factor. Example: bnexp study batchnorm data=digits
     """
+    del config_dir  # set already
     format = pick_format(json, csv, md, latex)
     if name is None and not every:
         from bnexp.cli.studies import print_studies

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bnexp.cli import complete
+from bnexp.cli import complete, hydra_options
 from bnexp.cli.output import FAILED, SOME_FAILED, CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_rows, rounded
 from bnexp.config.schema import ConfigError
 
@@ -21,6 +21,11 @@ def train(
     overrides: complete.Overrides = None,
     multirun: Annotated[bool, typer.Option("-m", "--multirun", help="A Hydra multirun: optim.lr=0.01,0.1 seed=0,1,2")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, their time and memory; train none.")] = False,
+    config_dir: hydra_options.ConfigDir = None,
+    cfg: hydra_options.Cfg = None,
+    package: hydra_options.Package = None,
+    resolve: hydra_options.Resolve = False,
+    run: hydra_options.Run = False,
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,
@@ -29,7 +34,17 @@ def train(
 
     Example: bnexp train data=digits norm=batch   or   bnexp train -m data=digits norm=none,batch seed=0,1,2
     """
+    del config_dir  # set already
     format = pick_format(json, csv, md)
+    if run and multirun:
+        raise ConfigError("--run and --multirun exclude each other; give one.")
+    if cfg in ("job", "all") and multirun:
+        raise ConfigError(f"--cfg {cfg} shows one run; leave out -m, or list the runs of a multirun with --dry-run.")
+    if cfg:
+        hydra_options.print_composed(overrides or [], cfg, package, resolve, format)
+        return
+    if package or resolve:
+        raise ConfigError(f"{'--package' if package else '--resolve'} goes with --cfg; add --cfg job.")
     if dry_run:
         _print_plan(overrides or [], multirun, format)
         return

@@ -121,33 +121,51 @@ def _lacks_seed(master: DictConfig, name: str) -> bool:
 
 @contextmanager
 def hearing(heard: Callable[[Sequence[JobReturn]], None]) -> Iterator[list[Exception]]:
-    """Inside, ``heard`` is called with what each launch returns, whatever the sweeper does with it; what launches raise."""
+    """Inside, ``heard`` is called with what each launch returns, whatever the sweeper does with it; what launches raise.
+
+    A launcher itself stays as it is, because some are pickled for each job.
+    """
     from hydra.core.plugins import Plugins
 
-    plugins, failed = Plugins.instance(), list[Exception]()
-    make = plugins.instantiate_launcher
+    failed, plugins = list[Exception](), Plugins.instance()
+    original = type(plugins).instantiate_launcher
 
-    def instantiate_launcher(**arguments: Any) -> Launcher:
-        launcher = make(**arguments)
-        launch = launcher.launch
+    def instantiate_launcher(self: Plugins, **arguments: Any) -> _Heard:
+        return _Heard(original(self, **arguments), heard, failed)
 
-        def heard_launch(job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-            try:
-                jobs = launch(job_overrides, initial_job_idx=initial_job_idx)
-                heard(jobs)
-            except Exception as error:
-                failed.append(error)
-                raise
-            return jobs
-
-        vars(launcher)["launch"] = heard_launch
-        return launcher
-
-    vars(plugins)["instantiate_launcher"] = instantiate_launcher
+    changed: Any = type(plugins)
+    changed.instantiate_launcher = instantiate_launcher
     try:
         yield failed
     finally:
-        del vars(plugins)["instantiate_launcher"]
+        changed.instantiate_launcher = original
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A launcher as a sweeper sees it.
+
+    Args:
+        launcher: that does the work.
+        heard: is called with the jobs of each launch.
+        failed: gets what a launch raises.
+    """
+
+    launcher: Launcher
+    heard: Callable[[Sequence[JobReturn]], None]
+    failed: list[Exception]
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        try:
+            jobs = self.launcher.launch(job_overrides, initial_job_idx=initial_job_idx)
+            self.heard(jobs)
+        except Exception as error:
+            self.failed.append(error)
+            raise
+        return jobs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.launcher, name)
 
 
 def prepare_optuna(storage: object) -> None:

@@ -36,7 +36,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from bnexp.config.overrides import PARAMS, parse, refuse_interval, translated
 from bnexp.config.schema import ConfigError, RunConfig
@@ -252,6 +252,24 @@ def load(loader: ConfigLoader, overrides: Sequence[str], *, multirun: bool = Fal
     """
     with translated():
         return loader.load_configuration(CONFIG_NAME, list(overrides), RunMode.MULTIRUN if multirun else RunMode.RUN)
+
+
+def hydra_tree(overrides: Sequence[str], *, resolve: bool = False) -> dict[str, Any]:
+    """Hydra's own keys, as they are composed for these overrides.
+
+    Args:
+        overrides: as the user gave them; a key may have several values.
+        resolve: give the values of interpolations.
+
+    Raises:
+        ConfigError: they cannot be composed.
+    """
+    with session(overrides) as hydra, translated():
+        search = search_of(hydra.master)
+        own = load(hydra.loader, [*hydra.texts, *(search.settings if search else [])], multirun=True).hydra
+        found = OmegaConf.to_container(own, resolve=resolve, enum_to_str=True)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items() if key not in ("help", "hydra_help")}
 
 
 def apply(overrides: Sequence[Override], tree: DictConfig) -> None:

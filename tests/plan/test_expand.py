@@ -219,5 +219,7 @@ def test_a_budget_does_not_thin_what_the_command_varies(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("expanded", [e.expand_study, e.expand_multirun])
 def test_an_interval_is_refused_because_it_has_no_list_of_values(expanded: Callable[[list[str]], object]) -> None:
     study = ["study=batchnorm"] if expanded is e.expand_study else []
-    with pytest.raises(ConfigError, match="is for a searching sweeper; list the values: "):
+    with pytest.raises(
+        ConfigError, match="is for a searching sweeper; add hydra/sweeper=optuna to bnexp train -m, or list the values: "
+    ):
         expanded([*study, "data=digits", "optim.lr=interval(0.1,0.2)"])
