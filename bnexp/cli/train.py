@@ -106,10 +106,17 @@ def _print_trials(trials: Trials, format: Format) -> int:
                 **({"path": record and str(record.path)} if format.for_programs else {}),
             }
         )
-    print_rows(rows, format, right=("trial", *titles, metric))
+    numbers = [title for title, name in zip(titles, names, strict=True) if _are_numbers(trials, name)]
+    print_rows(rows, format, right=("trial", *numbers, metric))
     for line in trials.summary():
         message(line)
     return len(finished)
+
+
+def _are_numbers(trials: Trials, name: str) -> bool:
+    from bnexp.run.trials import typed
+
+    return not any(isinstance(typed(trial.chosen.get(name, "0")), str) for trial in trials.ended)
 
 
 def _print_plan(overrides: list[str], multirun: bool, format: Format) -> None:
