@@ -24,6 +24,11 @@ def _add_directory(path: Path | None) -> Path | None:
     return path
 
 
+def _value(typed: str | None) -> str | None:
+    """The value of a short option, which may stand behind ``=`` with Hydra but not with Typer."""
+    return typed.removeprefix("=") if typed else typed
+
+
 ConfigDir = Annotated[
     Path | None,
     typer.Option(
@@ -41,7 +46,9 @@ Cfg = Annotated[
         "--cfg", "-c", metavar="job|hydra|all", help="Print the configuration instead: of the job, of Hydra, or both."
     ),
 ]
-Package = Annotated[str | None, typer.Option("--package", "-p", metavar="KEY", help="Only this part of --cfg.", hidden=True)]
+Package = Annotated[
+    str | None, typer.Option("--package", "-p", metavar="KEY", help="Only this part of --cfg.", hidden=True, callback=_value)
+]
 Resolve = Annotated[bool, typer.Option("--resolve", help="Interpolations of --cfg as their values.", hidden=True)]
 Run = Annotated[bool, typer.Option("--run", "-r", help="One run, which is what happens without -m.", hidden=True)]
 

@@ -41,6 +41,11 @@ ALLOWED = "does not exist: allowed are batch, none."
         ("norm=interval(1,2)", f"norm=interval(1,2) {ALLOWED}"),
         ("norm=range(1,3)", f"norm=range(1,3) {ALLOWED}"),
         ("optim.lr=glob(*)", "optim.lr=glob(*) finds no value: glob chooses among the files of a group, as norm=glob(*)"),
+        ("norm=glob(*,include=b*)", "cannot read 'norm=glob(*,include=b*)': allowed is glob(b*) or glob(*,exclude=batch*), in"),
+        ("hydra.sweeper.params={optim.lr: '0.1,0.2'}", None),
+        ("hydra.sweeper.params={norm: 'none,nope'}", "norm=nope does not exist. Did you mean none?"),
+        ("+hydra.sweeper.params.optim.rate=1,2", "there is no key 'optim.rate' in the configuration."),
+        ("hydra.sweeper.params=0.1", "hydra.sweeper.params=0.1 is not possible: allowed is a mapping of keys to values, as"),
         ("nonsense", "cannot read 'nonsense': an override is KEY=VALUE, like optim.lr=0.1 or norm=batch; quote"),
         ("~optim.lr", "~optim.lr would remove a key, which the configuration needs; set a value instead: optim.lr=VALUE."),
         ("~norm", "~norm would remove a key, which the configuration needs; set a value instead: norm=VALUE."),
@@ -139,3 +144,19 @@ def test_a_study_file_without_its_first_line_is_told_so(tmp_path: Path, monkeypa
 def test_a_glob_chooses_every_file_that_it_matches() -> None:
     kinds = [config.norm.kind for config in expand_multirun(["norm=glob(b*,exclude=*renorm)", "data=digits"])]
     assert kinds == ["batch"]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "hydra.sweeper.params={optim.lr: '0.1,0.2'}",
+        "hydra.sweeper.params={optim: {lr: [0.1, 0.2]}}",
+        "+hydra.sweeper.params.optim.lr='0.1,0.2'",
+        "hydra.sweeper.params.optim.lr=0.1,0.2",
+        "hydra.sweeper.params={optim.lr: 'choice(0.1, 0.2)'}",
+    ],
+)
+def test_params_of_a_sweeper_are_overrides_with_several_values(typed: str) -> None:
+    assert [config.optim.lr for config in expand_multirun([typed, "data=digits"])] == [0.1, 0.2]
+    fixed = expand_multirun([typed, "data=digits", "optim.lr=0.5"])
+    assert [config.optim.lr for config in fixed] == [0.5]  # the key by itself comes first

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bnexp.config import synonyms
-from bnexp.config.keys import schema_keys
-from bnexp.config.schema import ConfigError
+from bnexp.config.keys import final_metrics, schema_keys
+from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.plan.compose import compose
 from bnexp.plan.session import groups
 
@@ -50,7 +50,7 @@ def test_a_word_of_other_tools_is_answered_with_ours(typed: str, meant: str) -> 
 
 def test_every_synonym_leads_to_something_that_exists_and_is_no_name_of_ours() -> None:
     files = groups()
-    keys = {info.name: info.choices for info in schema_keys()}
+    keys = {info.name: info.choices for info in schema_keys()} | {"optimized_metric": final_metrics(RunConfig())}
     assert set(synonyms.KEYS.values()) <= {*files, *keys}
     assert not set(synonyms.KEYS) & {*files, *keys}
     for name, words in synonyms.VALUES.items():

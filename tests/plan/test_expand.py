@@ -161,6 +161,13 @@ def test_a_multirun_expands_as_the_basic_sweeper_does() -> None:
     assert [(config.norm.kind, config.seed) for config in configs] == [(k, s) for k in ("none", "batch") for s in range(3)]
 
 
+def test_hydras_mode_makes_a_multirun_without_being_asked() -> None:
+    assert len(e.expand_multirun(["seed=0,1", "hydra.mode=MULTIRUN"], asked=False)) == 2
+    assert len(e.expand_multirun(["seed=0"], asked=False)) == 1
+    with pytest.raises(ConfigError, match="seed=0,1 has several values: that makes several runs; add -m to bnexp train"):
+        e.expand_multirun(["seed=0,1"], asked=False)
+
+
 def test_runs_that_are_not_known_beforehand_cannot_be_listed() -> None:
     with pytest.raises(ConfigError, match="the runs of a searching sweeper are not known before it runs; leave out --dry-run"):
         e.expand_multirun(["seed=0,1", "hydra/sweeper=study"])
