@@ -43,7 +43,11 @@ ConfigDir = Annotated[
 Cfg = Annotated[
     str | None,
     typer.Option(
-        "--cfg", "-c", metavar="job|hydra|all", help="Print the configuration instead: of the job, of Hydra, or both."
+        "--cfg",
+        "-c",
+        metavar="job|hydra|all",
+        help="Print the configuration instead: of the job, of Hydra, or both.",
+        callback=_value,
     ),
 ]
 Package = Annotated[
