@@ -60,16 +60,16 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "submitit_slurm": "bnexp[submitit]",
         "ray": "hydra-ray-launcher",
         "ray_aws": "hydra-ray-launcher",
-        "rq": "hydra-rq-launcher",
     },
     "sweeper": {
         "study": "",
         "basic": "",
         "optuna": "bnexp[optuna]",
-        "ax": "hydra-ax-sweeper",
-        "nevergrad": "hydra-nevergrad-sweeper",
     },
 }
+
+# Plugins of Hydra's that no Python runs that bnexp supports -> what to use instead. An installed one would break every command.
+OUTDATED = {"ax": "optuna", "nevergrad": "optuna", "rq": "joblib or submitit_slurm"}
 
 
 def _env(name: str, *default: Any, _node_: Node) -> str | None:
@@ -291,6 +291,8 @@ def _explain(error: Exception) -> str:
 
 def _no_plugin(kind: str, name: str) -> str:
     """A sentence on a launcher or sweeper of Hydra's that is not installed, or that nobody knows."""
+    if name in OUTDATED:
+        return f"hydra/{kind}={name} does not work: its plugin needs Python 3.10 or older; use hydra/{kind}={OUTDATED[name]}."
     known = PLUGINS[kind]
     if package := known.get(name):
         return f"hydra/{kind}={name} needs a plugin that is not installed: pip install '{package}'."

@@ -247,7 +247,7 @@ def expand_multirun(overrides: Sequence[str], *, asked: bool = True) -> list[Run
                 name = plan.study.name
                 raise ConfigError(f"what study {name} tunes is not known yet; list its runs: bnexp study {name} --dry-run.")
             return [spec.config for phase in plan.runs.phases for spec in phase.specs]
-        if search_of(hydra.master) or hydra.master.hydra.runtime.choices["hydra/sweeper"] == "study":
+        if search_of(hydra.master) or hydra.master.hydra.runtime.choices["hydra/sweeper"] != "basic":
             raise ConfigError(
                 "the runs of a searching sweeper are not known before it runs; leave out --dry-run or hydra/sweeper."
             )

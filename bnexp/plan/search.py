@@ -1,7 +1,7 @@
 """What a searching sweeper is told, and what its launches come to: the metric that it optimises, the direction, its seed.
 
-Hydra's own sweepers of this kind, such as Optuna's, minimise unless they are told otherwise, and draw other trials each time.
-Both would be wrong here without a word: an accuracy would be minimised, and an interrupted search could not go on.
+Hydra's sweeper of this kind is Optuna's. It minimises unless it is told otherwise, and draws other trials each time. Both would
+be wrong here without a word: an accuracy would be minimised, and an interrupted search could not go on.
 """
 
 from __future__ import annotations
@@ -22,21 +22,12 @@ if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
     from omegaconf import DictConfig
 
-GRIDS = ("BasicSweeper", "StudySweeper")  # classes of the sweepers whose runs are known beforehand
+GRIDS = ("BasicSweeper", "StudySweeper")  # classes of the sweepers that do not choose by results
 
-# Sweeper -> the key of its direction, and its values for minimising, which is the default, and for maximising.
-DIRECTIONS: dict[str, tuple[str, tuple[str | bool, str | bool]]] = {
-    "ax": ("hydra.sweeper.ax_config.experiment.minimize", (True, False)),
-    "nevergrad": ("hydra.sweeper.optim.maximize", (False, True)),
-    "optuna": ("hydra.sweeper.direction", ("minimize", "maximize")),
-}
+OPTUNA = "optuna"
+DIRECTION, SIDES = "hydra.sweeper.direction", ("minimize", "maximize")  # of Optuna's sweeper
+SEED = "hydra.sweeper.sampler.seed"  # of its random numbers; null draws other trials each time
 JUDGED = ("/accuracy", "/loss", "/ece")  # nobody wants the worst of these
-# Sweeper -> the key of the seed of its random numbers; null draws other trials each time.
-SEEDS = {
-    "ax": "hydra.sweeper.ax_config.client.random_seed",
-    "nevergrad": "hydra.sweeper.optim.seed",
-    "optuna": "hydra.sweeper.sampler.seed",
-}
 
 
 @dataclass(frozen=True)
@@ -74,49 +65,56 @@ def search_of(master: DictConfig) -> Search | None:
         ConfigError: it has several directions.
     """
     sweeper = master.hydra.sweeper
-    if str(sweeper.get("_target_")).rsplit(".", 1)[-1] in GRIDS:
+    if _makes_grid(str(sweeper.get("_target_"))):
         return None
     name = str(master.hydra.runtime.choices["hydra/sweeper"])
     metric = master.optimized_metric or ("val/accuracy" if master.data.val_fraction > 0 else "test/accuracy")
-    maximize, settings = _direction(master, name, metric)
-    if _lacks_seed(master, name):
-        settings.append(f"{SEEDS[name]}=0")
+    maximize, settings = larger_is_better(metric), list[str]()
+    if name == OPTUNA:
+        if (typed := _typed_direction(sweeper.get("direction"), metric)) is None:
+            settings.append(f"{DIRECTION}={SIDES[maximize]}")
+        else:
+            maximize = typed
+        settings += [f"{SEED}=0"] if _lacks_seed(sweeper) else []
     num_trials = sweeper.get("n_trials")
     return Search(name, metric, maximize, num_trials if isinstance(num_trials, int) else None, settings)
 
 
-def _direction(master: DictConfig, name: str, metric: str) -> tuple[bool, list[str]]:
-    """Whether the sweeper maximises, and the override that makes it do so if the user has not said what it should do."""
-    from omegaconf import OmegaConf
+def _makes_grid(target: str) -> bool:
+    """Whether a sweeper is one of ``GRIDS``, or made from one."""
+    from hydra.core.plugins import Plugins
 
-    natural = larger_is_better(metric)
-    if name not in DIRECTIONS:
-        return natural, []
-    key, sides = DIRECTIONS[name]
-    value: Any = OmegaConf.select(master, key)
-    if OmegaConf.is_list(value):
+    sweeper = Plugins.instance().class_name_to_class.get(target)
+    return bool(set(GRIDS) & {base.__name__ for base in sweeper.__mro__}) if sweeper else target.rsplit(".", 1)[-1] in GRIDS
+
+
+def _typed_direction(direction: object, metric: str) -> bool | None:
+    """Whether the user lets Optuna maximise; None if the user says nothing: Optuna's default is no text.
+
+    Raises:
+        ConfigError: there are several directions, or one that looks for the worst value.
+    """
+    from omegaconf import ListConfig
+
+    if isinstance(direction, ListConfig):
         raise ConfigError(
-            f"{key}={list(value)} has several directions, but one metric is optimised ({metric}); give one direction, "
-            "or leave it out."
+            f"{DIRECTION}=[{','.join(map(str, direction))}] has several directions, but one metric is optimised ({metric}); "
+            "give one direction, or leave it out."
         )
-    value = value.lower() if isinstance(value, str) else value
-    typed = any(str(text).lstrip("+").startswith(f"{key}=") for text in master.hydra.overrides.hydra)
-    if not (typed or isinstance(value, str) or value == sides[True]):  # a file's word is text, Optuna's default is not
-        return natural, [f"{key}={sides[True]}"] if natural else []
-    if value not in sides:
-        raise ConfigError(f"{key}={value} is not possible: allowed are {sides[False]}, {sides[True]}.")
-    if value == sides[not natural] and metric.endswith(JUDGED):
-        raise ConfigError(f"{key}={value} would look for the worst {metric}; give {key}={sides[natural]}.")
-    return value == sides[True], []
+    if not isinstance(direction, str):
+        return None
+    if direction not in SIDES:
+        raise ConfigError(f"{DIRECTION}={direction} is not possible: allowed are {', '.join(SIDES)}.")
+    natural = larger_is_better(metric)
+    if direction != SIDES[natural] and metric.endswith(JUDGED):
+        raise ConfigError(f"{DIRECTION}={direction} would look for the worst {metric}; give {DIRECTION}={SIDES[natural]}.")
+    return direction == SIDES[True]
 
 
-def _lacks_seed(master: DictConfig, name: str) -> bool:
-    """Whether the sweeper has random numbers without a seed, and no storage that remembers the trials of earlier searches."""
-    from omegaconf import DictConfig, OmegaConf
-
-    parent, _, key = SEEDS.get(name, "").rpartition(".")
-    node = OmegaConf.select(master, parent) if parent else None
-    return isinstance(node, DictConfig) and key in node and node[key] is None and master.hydra.sweeper.get("storage") is None
+def _lacks_seed(sweeper: DictConfig) -> bool:
+    """Whether Optuna's random numbers have no seed, and no storage remembers the trials of earlier searches."""
+    sampler = sweeper.get("sampler") or {}
+    return "seed" in sampler and sampler["seed"] is None and sweeper.get("storage") is None
 
 
 @contextmanager

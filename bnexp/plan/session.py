@@ -42,7 +42,7 @@ from bnexp.config.overrides import PARAMS, parse, refuse_interval, translated
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.interrupt import tidied
 from bnexp.plan.files import Files
-from bnexp.plan.search import hearing, prepare_optuna, said, search_of
+from bnexp.plan.search import OPTUNA, hearing, prepare_optuna, said, search_of
 
 CONFIG_NAME = "run"
 PACKAGE = Path(__file__).parents[1]
@@ -163,7 +163,7 @@ class Session:
             search = search_of(self.master)
             if search:
                 Path(self.master.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # a sweeper may write there when it ends
-            if search and search.sweeper == "optuna":
+            if search and search.sweeper == OPTUNA:
                 prepare_optuna(self.master.hydra.sweeper.get("storage"))
 
             def hear(jobs: Sequence[JobReturn]) -> None:

@@ -65,7 +65,11 @@ def test_every_synonym_leads_to_something_that_exists_and_is_no_name_of_ours() -
     [
         (
             "hydra/sweeper=nevergrad",
-            "hydra/sweeper=nevergrad needs a plugin that is not installed: pip install 'hydra-nevergrad-sweeper'.",
+            "hydra/sweeper=nevergrad does not work: its plugin needs Python 3.10 or older; use hydra/sweeper=optuna.",
+        ),
+        (
+            "hydra/launcher=ray_aws",
+            "hydra/launcher=ray_aws needs a plugin that is not installed: pip install 'hydra-ray-launcher'.",
         ),
         (
             "hydra/launcher=jobib",

@@ -18,30 +18,26 @@ class Direction(Enum):
     minimize = 1
 
 
-def master(
-    sweeper: dict[str, Any], *typed: str, name: str = "optuna", metric: str | None = None, val: float = 0.1
-) -> DictConfig:
+def master(sweeper: dict[str, Any], name: str = "optuna", metric: str | None = None, val: float = 0.1) -> DictConfig:
     """A multirun's composition, as far as a search reads it."""
     hydra = {
         "sweeper": {"_target_": "elsewhere.Sweeper", **sweeper},
         "runtime": {"choices": {"hydra/sweeper": name}},
-        "overrides": {"hydra": list(typed)},
     }
     return OmegaConf.create({"optimized_metric": metric, "data": {"val_fraction": val}, "hydra": hydra})
 
 
 OPTUNA = {"direction": Direction.minimize, "sampler": {"seed": None}, "storage": None, "n_trials": 7}
 SEED = "hydra.sweeper.sampler.seed=0"
-UP = "hydra.sweeper.direction=maximize"
+UP, DOWN = "hydra.sweeper.direction=maximize", "hydra.sweeper.direction=minimize"
 
 
 @pytest.mark.parametrize(
     ("changes", "metric", "maximize", "settings"),
     [
         ({}, None, True, [UP, SEED]),
-        ({}, "val/loss", False, [SEED]),
+        ({}, "val/loss", False, [DOWN, SEED]),
         ({"direction": "maximize"}, None, True, [SEED]),
-        ({"direction": "MAXIMIZE"}, None, True, [SEED]),
         ({"direction": "maximize"}, "time/epoch_seconds", True, [SEED]),  # which may be wanted
         ({"direction": "minimize"}, "val/loss", False, [SEED]),
         ({"sampler": {"seed": 3}}, None, True, [UP]),
@@ -81,31 +77,11 @@ def test_a_wrong_direction_is_refused(direction: object, metric: str | None, sen
     assert sentence in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "sweeper", "settings"),
-    [
-        (
-            "nevergrad",
-            {"optim": {"maximize": False, "seed": None}},
-            ["hydra.sweeper.optim.maximize=True", "hydra.sweeper.optim.seed=0"],
-        ),
-        ("ax", {"ax_config": {"experiment": {"minimize": True}}}, ["hydra.sweeper.ax_config.experiment.minimize=False"]),
-        ("mine", {"n_trials": "many"}, []),
-    ],
-)
-def test_other_sweepers_are_told_in_their_own_keys(name: str, sweeper: dict[str, Any], settings: list[str]) -> None:
-    search = search_of(master(sweeper, name=name))
+@pytest.mark.parametrize(("metric", "maximize"), [(None, True), ("test/loss", False), ("time/images_per_second", True)])
+def test_of_another_sweeper_we_know_no_keys_and_take_the_better_side_of_the_metric(metric: str | None, maximize: bool) -> None:
+    search = search_of(master({"n_trials": "many", "direction": "up"}, name="mine", metric=metric))
     assert search is not None
-    assert (search.sweeper, search.maximize, search.settings, search.num_trials) == (name, True, settings, None)
-
-
-def test_a_direction_that_was_typed_counts_although_it_is_the_default() -> None:
-    key = "hydra.sweeper.optim.maximize"
-    search = search_of(master({"optim": {"maximize": False}}, f"{key}=false", name="nevergrad", metric="learning_rate"))
-    assert search is not None
-    assert (search.maximize, search.settings) == (False, [])
-    with pytest.raises(ConfigError, match=f"{key}=False would look for the worst val/accuracy; give {key}=True"):
-        search_of(master({"optim": {"maximize": False}}, f"{key}=false", name="nevergrad"))
+    assert (search.sweeper, search.maximize, search.settings, search.num_trials) == ("mine", maximize, [], None)
 
 
 @pytest.mark.parametrize("target", ["hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "x.StudySweeper"])
