@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -210,6 +211,26 @@ class Session:
         return list(done)
 
 
+def _load_plugins() -> None:
+    """Let Hydra import its plugins. It imports all that are installed, so a broken one breaks every command.
+
+    Raises:
+        ConfigError: one cannot be imported; the sentence names it.
+    """
+    try:
+        Plugins.instance()
+    except Exception as error:
+        frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        broken = next((name for name in reversed(frames) if name.startswith("hydra_plugins.")), None)
+        if broken is None:
+            raise
+        package = broken.split(".")[1]
+        raise ConfigError(
+            f"the installed Hydra plugin {package} cannot be imported ({said(error)}); "
+            f"it may be too old for this Python: pip uninstall {package.replace('_', '-')}"
+        ) from error
+
+
 @contextmanager
 def session(overrides: Sequence[str] = ()) -> Iterator[Session]:
     """Hydra, set up for these overrides. Raises ConfigError if one cannot be read or names something that does not exist.
@@ -217,6 +238,7 @@ def session(overrides: Sequence[str] = ()) -> Iterator[Session]:
     Hydra has one state for the whole process. A program that uses both Hydra and bnexp finds its own again afterwards.
     """
     own, *user = config_dirs()
+    _load_plugins()
     search_path = create_config_search_path(str(own))
     for path in user:
         search_path.prepend("user", f"bnexp://{path}", anchor="main")  # hydra_plugins.bnexp.user_files

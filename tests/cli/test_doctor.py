@@ -132,6 +132,10 @@ def test_extras_are_named_with_their_install_line(monkeypatch: pytest.MonkeyPatc
     assert extra.found == "not installed; only for hydra/launcher=joblib"
     assert extra.fix == 'pip install "nowhere-launcher>=1.2"'
     assert packages.requirements() == {"torch": ">=2.6"}
+    monkeypatch.setattr(packages, "_required", lambda: ["hydra-core>=1; extra == 'optuna'", "pillow<2; extra == 'optuna'"])
+    (extra,) = [finding for finding in packages.package_findings({}) if finding.name.startswith("extra")]
+    assert extra.found == f"pillow {metadata.version('pillow')} is not supported; only for hydra/sweeper=optuna"
+    assert (extra.state, extra.fix) == ("option", 'pip install "pillow<2"')
 
 
 @pytest.mark.parametrize(

@@ -112,3 +112,14 @@ def test_a_sweeper_of_ones_own(outside: Path) -> None:
         (0.1, 5, "finished"),
         (0.2, 5, "finished"),
     ]
+
+
+def test_a_plugin_that_cannot_be_imported_is_named(outside: Path) -> None:
+    (outside.parent / "plugins" / "hydra_plugins" / "mine" / "launcher.py").write_text("raise ValueError('mutable default')")
+    command = [sys.executable, "-m", "bnexp", "train", "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=outside, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "Error: the installed Hydra plugin mine cannot be imported (mutable default); it may be too old for this Python: "
+        "pip uninstall mine\n"
+    )

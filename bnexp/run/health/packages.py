@@ -90,8 +90,10 @@ def package_findings(imports: Mapping[str, Tried]) -> Iterator[Finding]:
         yield _package(name, wanted.get(name, ""), imports.get(module_of(name), Tried()))
     yield from _match(imports)
     for extra, parts in extras().items():
-        missing = [f"{name}{versions}" for name, versions in parts.items() if not version_of(name)]
+        missing = [f"{name}{versions}" for name, versions in parts.items() if not _serves(name, versions)]
         text = f"not installed; only for {EXTRAS.get(extra, extra)}" if missing else ", ".join(map(_named, parts))
+        if wrong := [_named(part) for part in parts if version_of(part) and not _serves(part, parts[part])]:
+            text = f"{', '.join(wrong)} is not supported; only for {EXTRAS.get(extra, extra)}"
         fix = " ".join(["pip install", *(f'"{part}"' for part in missing)]) if missing else ""
         yield Finding(SECTION, f"extra {extra}", text, State.option if missing else State.ok, fix=fix)
 
@@ -102,6 +104,12 @@ EXTRAS = {
     "ray": "executor=ray",
     "submitit": "hydra/launcher=submitit_slurm",
 }
+
+
+def _serves(name: str, versions: str) -> bool:
+    """Whether a distribution is installed in one of the versions."""
+    version = version_of(name)
+    return bool(version) and (not versions or fits(version, versions))
 
 
 def _named(name: str) -> str:
