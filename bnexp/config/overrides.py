@@ -50,6 +50,13 @@ SWEEPS = {
     "tag": "tag(log,interval(LOW,HIGH))",
 }
 
+# What other tools call them.
+_LOG = "tag(log,interval(LOW,HIGH))"
+DRAWS = dict.fromkeys(("uniform", "suggest_float", "float", "quniform", "q_uniform"), "interval(LOW,HIGH)")
+DRAWS |= dict.fromkeys(("loguniform", "log_uniform", "log_uniform_values", "logspace", "log"), _LOG)
+DRAWS |= dict.fromkeys(("categorical", "grid_search", "list", "values"), SWEEPS["choice"])
+DRAWS |= dict.fromkeys(("linspace", "arange", "randint", "int_uniform"), SWEEPS["range"])
+
 # Launchers and sweepers -> what installs them; empty for those that are always there.
 PLUGINS: Mapping[str, Mapping[str, str]] = {
     "launcher": {
@@ -127,7 +134,7 @@ def parse(
         if name in known_groups:
             _check_choice(override, known_groups[name])
         elif name not in keys and name not in nodes and not _inside_mapping(name, keys):
-            known = [*keys, *known_groups]
+            known = [*keys, *known_groups, "hydra.sweeper.n_trials"]
             hint = _with_value(did_you_mean(name, known), text or "", choices)
             raise ConfigError(f"there is no key {name!r} in the configuration.{hint} See all with bnexp config --keys.")
         elif isinstance(override.value(), Glob):
@@ -155,8 +162,12 @@ def _parse(parser: OverridesParser, text: str) -> Override:
     except (HydraException, RecursionError, ValueError):
         shown = text if len(text) <= 200 else f"{text[:200]}..."
         called = re.match(r"[^=]+=(\w+)\(", text)
-        if called and (form := SWEEPS.get(called[1])):
+        if called and (form := SWEEPS.get(called[1]) or DRAWS.get(called[1])):
             raise ConfigError(f"cannot read {shown!r}: allowed is {form}, in quotes for the shell.") from None
+        if re.fullmatch(r"[^=]+=.*,|[-+.\de]+,?|[^=]+=\([^()]*\)", text):
+            raise ConfigError(
+                f"cannot read {shown!r}: several values stand without blanks or brackets: optim.lr=0.1,0.2."
+            ) from None
         raise ConfigError(
             f"cannot read {shown!r}: an override is KEY=VALUE, like optim.lr=0.1 or norm=batch; "
             "quote values with spaces or brackets for the shell."
@@ -281,11 +292,19 @@ def _explain(error: Exception) -> str:
         known = [item.name for item in fields(schema.Decides)]
         return f"study.decides{where} has no key {name!r}: allowed are {', '.join(known)}.{did_you_mean(name, known)}"
     if name and isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        return f"there is no key {name!r} in the configuration{where}.{did_you_mean(name, [i.name for i in schema_keys()])}"
+        known = [item.name for item in schema_keys()]
+        if name.startswith("hydra.") and isinstance(cause.parent_node, Mapping):
+            known = [f"{name.rpartition('.')[0]}.{key}" for key in cause.parent_node]
+        return f"there is no key {name!r} in the configuration{where}.{did_you_mean(name, known)}"
     if name and isinstance(cause, OmegaConfBaseException):
         return _impossible(name, cause)
     if missing := re.search(r"Could not find 'hydra/(launcher|sweeper)/([\w.-]+)'", text):
         return _no_plugin(missing[1], missing[2])
+    if missing := re.search(r"Could not find '([\w/]+)/([\w.-]+)' Available options in '[\w/]+': (.*?) Config search", text):
+        names = missing[3].split()
+        hint = did_you_mean(missing[2], names)
+        named = "" if missing[1].startswith("hydra/") else where  # Hydra's own files are no place to look
+        return f"{missing[1]}={missing[2]} does not exist{named}{alternatives(hint, 'are ' + ', '.join(names))}"
     return f"the configuration cannot be composed: {text.rstrip('.')}."
 
 
@@ -296,7 +315,7 @@ def _no_plugin(kind: str, name: str) -> str:
     known = PLUGINS[kind]
     if package := known.get(name):
         return f"hydra/{kind}={name} needs a plugin that is not installed: pip install '{package}'."
-    hint = did_you_mean(name, list(known))
+    hint = did_you_mean(name, list(known), f"hydra/{kind}")
     return f"hydra/{kind}={name} does not exist{alternatives(hint, 'are ' + ', '.join(known))}"
 
 
@@ -318,11 +337,16 @@ def _impossible(name: str, cause: OmegaConfBaseException) -> str:
     referring = re.search(r"dereferencing interpolation '(.*?)':", str(cause.msg))
     value = referring[1] if referring else "null" if cause.value is None else str(cause.value)
     given = name if isinstance(cause, ConfigTypeError) else f"{name}={value}"
+    if name.startswith("hydra.") and " is not a subclass of " in reason:
+        return f"{given} is not possible: choose a file of that group, {name.replace('.', '/')}={value}, or give its keys."
     if wanted := re.search(r" is not a subclass of (\w+)", reason):
         keys = ", ".join(item.name for item in fields(getattr(schema, wanted[1])))
         return f"{given} is not possible: allowed is a mapping with the keys {keys}."
     info = {info.name: info for info in schema_keys()}.get(name)
     if info is None:
         return f"{given} is not possible: {reason}."
+    if not referring and isinstance(cause.value, list) and cause.value:
+        values = ",".join(map(str, cause.value))
+        return f"{given} is not possible: allowed is {info.allowed()}; several values have no brackets: {name}={values}."
     hint = did_you_mean(value, info.choices, name)
     return f"{given} is not possible{alternatives(hint, f'is {info.allowed()} ({info.help})')}"

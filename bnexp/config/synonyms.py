@@ -22,6 +22,7 @@ KEYS = _by_word(
         "data.root": "data_dir data_path data_root",
         "data.val_fraction": "val_split validation_split",
         "executor.workers": "num_workers n_jobs processes",
+        "hydra.sweeper.n_trials": "n_trials num_trials trials",
         "model": "network net arch architecture",
         "model.activation": "nonlinearity activation_fn act",
         "model.conv_bias": "bias use_bias",
@@ -39,8 +40,9 @@ KEYS = _by_word(
         "optim.weight_decay": "wd decay l2",
         "probe.per_epoch": "every",
         "seed": "random_seed random_state manual_seed",
+        "study": "experiment",
         "study.seeds": "seeds num_seeds n_seeds",
-        "track.wandb.mode": "wandb wandb_mode use_wandb",
+        "track.wandb.mode": "logger wandb wandb_mode use_wandb",
         "track.wandb.project": "wandb_project",
         "train.batch_size": "bs batchsize mini_batch_size",
         "train.device": "accelerator gpu gpus cuda",
@@ -66,6 +68,10 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         }
     ),
     "executor": _by_word({"inline": "serial none single", "local": "processes pool multiprocessing"}),
+    "hydra/launcher": _by_word(
+        {"joblib": "loky multiprocessing parallel processes", "submitit_slurm": "slurm sbatch submitit cluster"}
+    ),
+    "hydra/sweeper": _by_word({"basic": "grid", "optuna": "bayes bayesian cmaes hyperopt random tpe"}),
     "model": _by_word(
         {
             "lenet": "cnn convnet lenet5 lenet_5 small_cnn blog",
@@ -128,7 +134,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
             "weight_decay": "wd decay l2",
         }
     ),
-    "track.wandb.mode": _by_word({"disabled": f"disable none {_OFF}", "online": "true on yes"}),
+    "track.wandb.mode": _by_word({"disabled": f"disable none {_OFF}", "online": "true on yes wandb"}),
     "train.device": _by_word({"cuda": "gpu nvidia cuda:0 0", "mps": "metal apple"}),
 }
 # Keys that a config group of the same values sets.
@@ -160,7 +166,9 @@ def meant_key(word: str, known: Sequence[str]) -> str | None:
     """The key or config group that is meant by a name of other tools; None if nobody knows."""
     name = plain(word)
     tails = {key.rsplit(".", 1)[-1]: key for key in reversed(known)}
-    found = (KEYS.get(name), tails.get(name), KEYS.get(name.rsplit(".", 1)[-1]))
+    last = name.rsplit(".", 1)[-1]
+    alone = tails.get(last) if sum(key.rsplit(".", 1)[-1] == last for key in known) == 1 else None
+    found = (KEYS.get(name), tails.get(name), KEYS.get(last), alone)
     return next((key for key in found if key in known), None)
 
 

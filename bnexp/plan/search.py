@@ -27,6 +27,7 @@ GRIDS = ("BasicSweeper", "StudySweeper")  # classes of the sweepers that do not 
 OPTUNA = "optuna"
 DIRECTION, SIDES = "hydra.sweeper.direction", ("minimize", "maximize")  # of Optuna's sweeper
 SEED = "hydra.sweeper.sampler.seed"  # of its random numbers; null draws other trials each time
+SPACES = ("search_space", "custom_search_space")  # other ways to tell it what to vary
 JUDGED = ("/accuracy", "/loss", "/ece")  # nobody wants the worst of these
 
 
@@ -62,7 +63,7 @@ def search_of(master: DictConfig) -> Search | None:
     """What the sweeper of a multirun's composition searches for; None if it does not search but trains a known grid.
 
     Raises:
-        ConfigError: it has several directions.
+        ConfigError: it has several directions, or no trials.
     """
     sweeper = master.hydra.sweeper
     if _makes_grid(str(sweeper.get("_target_"))):
@@ -77,6 +78,8 @@ def search_of(master: DictConfig) -> Search | None:
             maximize = typed
         settings += [f"{SEED}=0"] if _lacks_seed(sweeper) else []
     num_trials = sweeper.get("n_trials")
+    if isinstance(num_trials, int) and num_trials < 1:
+        raise ConfigError(f"hydra.sweeper.n_trials={num_trials} is not possible: allowed is an integer at least 1.")
     return Search(name, metric, maximize, num_trials if isinstance(num_trials, int) else None, settings)
 
 

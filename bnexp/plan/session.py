@@ -43,7 +43,7 @@ from bnexp.config.overrides import PARAMS, parse, refuse_interval, translated
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.interrupt import tidied
 from bnexp.plan.files import Files
-from bnexp.plan.search import OPTUNA, hearing, prepare_optuna, said, search_of
+from bnexp.plan.search import OPTUNA, SPACES, hearing, prepare_optuna, said, search_of
 
 CONFIG_NAME = "run"
 PACKAGE = Path(__file__).parents[1]
@@ -131,7 +131,10 @@ class Session:
             several = asked or self.master.hydra.mode is RunMode.MULTIRUN
         if search and not several:
             raise ConfigError(f"hydra/sweeper={search.sweeper} searches among several runs; add -m to bnexp train.")
-        for override in [*self.params(), *self.overrides] if several and not search else ():
+        varied = [override for override in [*self.params(), *self.overrides] if override.is_sweep_override()]
+        if search and search.sweeper == OPTUNA and not (varied or any(map(self.master.hydra.sweeper.get, SPACES))):
+            raise ConfigError("hydra/sweeper=optuna has nothing to vary; give a key values, as 'optim.lr=interval(0.01,0.1)'.")
+        for override in varied if several and not search else ():
             refuse_interval(override)
         return several
 

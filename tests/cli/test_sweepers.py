@@ -74,6 +74,7 @@ def test_a_search_shows_its_trials_and_the_best_of_them_with_the_command_that_me
     assert done.code == 0
     assert f"Best of 3 trials (largest val/accuracy): trial {best['trial']}, {100 * max(Seeker.told):.2f} %" in done.err
     assert "trial 1/3: optim.lr=0.001  val/accuracy" in done.err
+    assert "The best of many looks better than it is: measure it again with fresh seeds." in done.err
     again = shlex.split(done.err.strip().splitlines()[-1])
     planned = json.loads(cli(*again[1:], "--dry-run", "--json").out)
     assert [(run["lr"], run["norm"], run["seed"], run["data"]) for run in planned] == [
@@ -90,6 +91,8 @@ def test_a_search_optimises_the_metric_that_is_named_in_its_own_direction(cli: C
     assert [row[5] for row in rows[1:]] == [str(loss == min(losses)) for loss in losses]
     assert "(smallest val/loss)" in done.err
 
+    assert "optimized_metric" not in done.err.splitlines()[-1]  # fresh seeds are compared in any metric
+
     wrong = cli(*seeking, "optimized_metric=val/acc_best")
     assert wrong.code == 2
     assert "optimized_metric=val/acc_best is not recorded by these runs. Did you mean val/accuracy? Allowed are" in wrong.err
@@ -104,6 +107,8 @@ def test_a_trial_that_diverged_is_told_as_the_worst_and_never_the_best(cli: Cli,
     assert first.split()[-1] == "diverged"
     assert second.split()[-1] == "*"
     assert "Best of 2 trials (largest val/accuracy): trial 2" in done.err
+    one = cli(*seeking, "hydra.sweeper.points=[0.01]")
+    assert "looks better than it is" not in one.err  # nothing was chosen
     none = cli(*seeking, "hydra.sweeper.points=[1e6]")
     assert "None of 1 trials has a val/accuracy: all failed or diverged." in none.err
 
@@ -193,6 +198,8 @@ def test_optuna_searches_as_the_shipped_file_says_and_goes_on_where_it_was(cli: 
 @pytest.mark.filterwarnings("ignore")  # Optuna 2.10 is older than the packages it uses
 @pytest.mark.slow
 def test_optuna_maximises_accuracies_and_repeats_its_trials_without_being_told(cli: Cli) -> None:
+    empty = cli("train", "-m", *QUICK, "hydra/sweeper=optuna")
+    assert "hydra/sweeper=optuna has nothing to vary; give a key values, as 'optim.lr=interval(0.01,0.1)'." in empty.err
     search = ("train", "-m", *QUICK, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "optim.lr=tag(log,interval(0.001,1))")
     first = cli(*search)
     assert "(largest val/accuracy)" in first.err

@@ -6,6 +6,7 @@ import pytest
 
 from bnexp.config import synonyms
 from bnexp.config.keys import final_metrics, schema_keys
+from bnexp.config.overrides import PLUGINS
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.plan.compose import compose
 from bnexp.plan.session import groups
@@ -51,7 +52,8 @@ def test_a_word_of_other_tools_is_answered_with_ours(typed: str, meant: str) -> 
 def test_every_synonym_leads_to_something_that_exists_and_is_no_name_of_ours() -> None:
     files = groups()
     keys = {info.name: info.choices for info in schema_keys()} | {"optimized_metric": final_metrics(RunConfig())}
-    assert set(synonyms.KEYS.values()) <= {*files, *keys}
+    keys |= {f"hydra/{kind}": list(names) for kind, names in PLUGINS.items()}
+    assert set(synonyms.KEYS.values()) <= {*files, *keys, "hydra.sweeper.n_trials"}
     assert not set(synonyms.KEYS) & {*files, *keys}
     for name, words in synonyms.VALUES.items():
         known = files.get(name) or keys[name]
@@ -70,6 +72,20 @@ def test_every_synonym_leads_to_something_that_exists_and_is_no_name_of_ours() -
         (
             "hydra/launcher=ray_aws",
             "hydra/launcher=ray_aws needs a plugin that is not installed: pip install 'hydra-ray-launcher'.",
+        ),
+        ("hydra/launcher=slurm", "hydra/launcher=slurm does not exist. Did you mean submitit_slurm? Allowed are cohort,"),
+        ("hydra/sweeper=tpe", "hydra/sweeper=tpe does not exist. Did you mean optuna? Allowed are study, basic, optuna."),
+        (
+            "hydra.sweeper.paramz=1",
+            "there is no key 'hydra.sweeper.paramz' in the configuration. Did you mean hydra.sweeper.params?",
+        ),
+        (
+            "optim.lr=[0.1,0.2]",
+            "optim.lr=[0.1, 0.2] is not possible: allowed is a number above 0; several values have no brackets: opt",
+        ),
+        (
+            "hydra/job_logging=colourful",
+            "hydra/job_logging=colourful does not exist: allowed are default, disabled, none, stdout.",
         ),
         (
             "hydra/launcher=jobib",

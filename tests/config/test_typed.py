@@ -75,7 +75,7 @@ def test_so_is_what_stands_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
     for overrides, shown in (
         (["optim=mine"], "optim.lr=${oc.env:WORD} is not possible"),
-        (["optim=other"], "norm/${oc.env:WORD}"),
+        (["optim=other"], "norm=${oc.env:WORD} does not exist (optim/other.yaml): allowed are batch,"),
         (["study=mine"], "optim.lr=${oc.env:NUMBER} is out of range"),
     ):
         with pytest.raises(ConfigError) as error:

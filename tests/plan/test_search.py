@@ -84,6 +84,11 @@ def test_of_another_sweeper_we_know_no_keys_and_take_the_better_side_of_the_metr
     assert (search.sweeper, search.maximize, search.settings, search.num_trials) == ("mine", maximize, [], None)
 
 
+def test_a_search_without_trials_is_refused() -> None:
+    with pytest.raises(ConfigError, match="n_trials=0 is not possible: allowed is an integer at least 1"):
+        search_of(master(OPTUNA | {"n_trials": 0}))
+
+
 @pytest.mark.parametrize("target", ["hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "x.StudySweeper"])
 def test_a_sweeper_of_a_known_grid_searches_for_nothing(target: str) -> None:
     assert search_of(master({"_target_": target}, name="basic")) is None
