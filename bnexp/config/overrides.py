@@ -30,32 +30,13 @@ from yaml import YAMLError
 from bnexp.config import schema
 from bnexp.config.keys import alternatives, did_you_mean, schema_keys
 from bnexp.config.schema import ConfigError
+from bnexp.config.sweeps import PARAMS, params_of, several_values
 from bnexp.config.synonyms import meant_value
 from bnexp.config.typed import remember
 from bnexp.config.validate import MAX_RUNS
 
 # Names of variables that hold secrets. PWD alone is the working directory.
 SECRET = re.compile(r"PASSWORD|PASSWD|._PWD$|SECRET|CREDENTIAL|API_?KEY|(^|_)(KEY|TOKEN|PAT|PASS)(_|$)", re.IGNORECASE)
-
-PARAMS = "hydra.sweeper.params"  # what a sweeper varies: key -> values, or for a searching one a distribution
-
-# Function that gives an override several values -> how it is written.
-SWEEPS = {
-    "choice": "choice(A,B)",
-    "glob": "glob(b*) or glob(*,exclude=batch*)",
-    "interval": "interval(LOW,HIGH)",
-    "range": "range(STOP) or range(START,STOP,STEP)",
-    "shuffle": "shuffle(A,B) or shuffle(range(STOP))",
-    "sort": "sort(A,B) or sort(A,B,reverse=true)",
-    "tag": "tag(log,interval(LOW,HIGH))",
-}
-
-# What other tools call them.
-_LOG = "tag(log,interval(LOW,HIGH))"
-DRAWS = dict.fromkeys(("uniform", "suggest_float", "float", "quniform", "q_uniform"), "interval(LOW,HIGH)")
-DRAWS |= dict.fromkeys(("loguniform", "log_uniform", "log_uniform_values", "logspace", "log"), _LOG)
-DRAWS |= dict.fromkeys(("categorical", "grid_search", "list", "values"), SWEEPS["choice"])
-DRAWS |= dict.fromkeys(("linspace", "arange", "randint", "int_uniform"), SWEEPS["range"])
 
 # Launchers and sweepers -> what installs them; empty for those that are always there.
 PLUGINS: Mapping[str, Mapping[str, str]] = {
@@ -161,13 +142,8 @@ def _parse(parser: OverridesParser, text: str) -> Override:
         return parser.parse_overrides([text])[0]  # parse_override forgets the loader
     except (HydraException, RecursionError, ValueError):
         shown = text if len(text) <= 200 else f"{text[:200]}..."
-        called = re.match(r"[^=]+=(\w+)\(", text)
-        if called and (form := SWEEPS.get(called[1]) or DRAWS.get(called[1])):
-            raise ConfigError(f"cannot read {shown!r}: allowed is {form}, in quotes for the shell.") from None
-        if re.fullmatch(r"[^=]+=.*,|[-+.\de]+,?|[^=]+=\([^()]*\)", text):
-            raise ConfigError(
-                f"cannot read {shown!r}: several values stand without blanks or brackets: optim.lr=0.1,0.2."
-            ) from None
+        if form := several_values(text):
+            raise ConfigError(f"cannot read {shown!r}: {form}.") from None
         raise ConfigError(
             f"cannot read {shown!r}: an override is KEY=VALUE, like optim.lr=0.1 or norm=batch; "
             "quote values with spaces or brackets for the shell."
@@ -183,34 +159,10 @@ def _with_params(overrides: Sequence[Override], parser: OverridesParser) -> list
     params: dict[str, str] = {}
     for override in overrides:
         if override.key_or_group == PARAMS or override.key_or_group.startswith(f"{PARAMS}."):
-            params |= _params(override)
+            params |= params_of(override)
     others = [item for item in overrides if item.key_or_group != PARAMS and not item.key_or_group.startswith(f"{PARAMS}.")]
     typed = {item.key_or_group for item in others}
     return [*(_parse(parser, f"{key}={value}") for key, value in params.items() if key not in typed), *others]
-
-
-def _params(override: Override) -> dict[str, str]:
-    """Key -> its values, as text, of one override of ``hydra.sweeper.params`` or of one key in it."""
-    text, value = str(override.input_line), override.value()
-    if override.key_or_group != PARAMS:
-        values = value if isinstance(value, str) else text.partition("=")[2]
-        return {override.key_or_group.removeprefix(f"{PARAMS}."): values}
-    if not isinstance(value, dict):
-        raise ConfigError(
-            f"{text} is not possible: allowed is a mapping of keys to values, as {PARAMS}={{optim.lr: '0.01,0.1'}}."
-        )
-    return _dotted(value)
-
-
-def _dotted(values: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
-    """Nested mappings as dotted key -> values as text; a list stands for several values."""
-    found: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _dotted(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    return found
 
 
 def _num_values(override: Override) -> int:
@@ -230,15 +182,6 @@ def _num_values(override: Override) -> int:
 
 def _inside_mapping(name: str, keys: dict[str, Any]) -> bool:
     return any(name.startswith(key + ".") and info.is_mapping for key, info in keys.items())
-
-
-def refuse_interval(override: Override) -> None:
-    """Raise ConfigError for an interval: it has no list of values, so only a sweeper that searches can take some of it."""
-    if override.is_interval_sweep():
-        raise ConfigError(
-            f"{override.input_line} is for a searching sweeper; add hydra/sweeper=optuna to bnexp train -m, or list "
-            f"the values: {override.key_or_group}=A,B."
-        )
 
 
 def _check_choice(override: Override, names: list[str]) -> None:

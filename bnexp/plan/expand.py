@@ -12,8 +12,9 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from bnexp.config.options import Analysis
-from bnexp.config.overrides import refuse_interval, unescaped
+from bnexp.config.overrides import unescaped
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
+from bnexp.config.sweeps import refuse_interval
 from bnexp.config.validate import resolve_seeds
 from bnexp.plan.budget import fitted
 from bnexp.plan.checks import check, check_pretraining, check_runs

@@ -39,8 +39,9 @@ from hydra.core.utils import JobReturn, JobRuntime, JobStatus
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bnexp.config.overrides import PARAMS, parse, refuse_interval, translated
+from bnexp.config.overrides import parse, translated
 from bnexp.config.schema import ConfigError, RunConfig
+from bnexp.config.sweeps import PARAMS, refuse_interval
 from bnexp.interrupt import tidied
 from bnexp.plan.files import Files
 from bnexp.plan.search import OPTUNA, SPACES, hearing, prepare_optuna, said, search_of

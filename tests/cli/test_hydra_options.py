@@ -89,3 +89,8 @@ def test_an_option_that_bnexp_has_not_names_what_to_use(typed: str, sentence: st
 
 def test_run_is_what_happens_anyway(cli: Cli) -> None:
     assert cli("train", "--run", "data=digits", "--dry-run").out == cli("train", "data=digits", "--dry-run").out
+
+
+def test_an_option_that_nobody_knows_is_no_option_of_hydras(cli: Cli) -> None:
+    assert "No such option" in cli("--nonsense", "train").err
+    assert "cannot read '--info'" in cli("train", "--dry-run", "--", "--info").err
