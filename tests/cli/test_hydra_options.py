@@ -92,5 +92,5 @@ def test_run_is_what_happens_anyway(cli: Cli) -> None:
 
 
 def test_an_option_that_nobody_knows_is_no_option_of_hydras(cli: Cli) -> None:
-    assert "No such option" in cli("--nonsense", "train").err
+    assert "there is no option --nonsense" in cli("--nonsense", "train").err
     assert "cannot read '--info'" in cli("train", "--dry-run", "--", "--info").err
