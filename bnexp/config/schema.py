@@ -363,7 +363,12 @@ class ProbeConfig:
 
 @dataclass
 class WandbConfig:
-    mode: WandbMode = key(WandbMode.auto, "auto: online when a key is configured, else offline", identity=False)
+    mode: WandbMode = key(
+        WandbMode.auto,
+        "auto: as WANDB_MODE says, else online when a key is configured, else offline. The others win over WANDB_MODE, but "
+        "WANDB_MODE=disabled always wins",
+        identity=False,
+    )
     project: str = key("bnexp", "W&B project", identity=False)
     entity: str | None = key(None, "W&B user or team", identity=False)
     tags: list[str] = key(factory=list, help="more W&B tags", identity=False)

@@ -29,7 +29,7 @@ from bnexp.tracking.progress import ProgressSink
 from bnexp.tracking.records import DataFacts, RecordedRun
 from bnexp.tracking.sink import Fanout
 from bnexp.tracking.store import Store, StoreSink
-from bnexp.tracking.wandb.session import requested_mode
+from bnexp.tracking.wandb.access import requested_mode
 from bnexp.tracking.wandb.sink import WandbSink
 
 if TYPE_CHECKING:

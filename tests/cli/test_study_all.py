@@ -213,8 +213,8 @@ def test_each_study_is_logged_where_wandb_is_on(cli: Cli, wandb_home: Path, monk
     monkeypatch.setenv("WANDB_MODE", "disabled")
     cli("study", "--all", *ONE)
     assert not list(Store().root.glob("*/study-*/report.html"))
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    result = cli("study", "--all", *ONE, "optim.lr=0.02")
+    monkeypatch.delenv("WANDB_MODE")
+    result = cli("study", "--all", *ONE, "optim.lr=0.02", "track.wandb.mode=offline")
     assert result.code == 0
     assert "wandb sync" in result.err
     (report,) = Store().root.glob("*/study-*/report.html")

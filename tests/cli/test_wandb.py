@@ -18,8 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up <Temporar
 
 
 def test_a_study_is_logged_run_by_run_and_as_a_whole(cli: Cli, wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    result = cli("study", "batchnorm", "budget=smoke", "train.epochs=2", "study.seeds=1", "executor=inline", "--json")
+    arguments = ["budget=smoke", "train.epochs=2", "study.seeds=1", "executor=inline", "track.wandb.mode=offline", "--json"]
+    result = cli("study", "batchnorm", *arguments)
     verdict = json.loads(result.out)
     runs = read_all(wandb_home)
     group = f"batchnorm-{verdict['study_id']}"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tracking.standin import Standin, wandb_standin
+
 
 @pytest.fixture
 def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -28,7 +30,21 @@ def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     yield tmp_path / "wandb"
     _end_wandb()
-    assert _wandb_processes() == []
+    assert core_processes() == []
+
+
+@pytest.fixture
+def wandb_server(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Standin]:
+    """A strict stand-in of W&B that this process has a key for. It fails the test that sends what no client should send."""
+    with wandb_standin() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", server.key)
+        for client in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER"):  # seconds between trials, whole ones; else 2 to 60
+            monkeypatch.setenv(f"WANDB__{client}_RETRY_WAIT_MIN_SECONDS", "1")
+            monkeypatch.setenv(f"WANDB__{client}_RETRY_WAIT_MAX_SECONDS", "1")
+        monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked for a key"))
+        yield server
+        _end_wandb()
 
 
 def _end_wandb() -> None:
@@ -43,8 +59,8 @@ def _end_wandb() -> None:
             gc.collect()
 
 
-def _wandb_processes() -> list[str]:
-    """Command lines of living wandb-core processes that this process started."""
+def core_processes() -> list[int]:
+    """Ids of living wandb-core processes that this process started."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -53,5 +69,5 @@ def _wandb_processes() -> list[str]:
         except OSError:
             continue  # ended while we looked
         if int(parent) == os.getpid() and "wandb-core" in name and state != "Z":
-            found.append(name)
+            found.append(int(stat.parent.name))
     return found

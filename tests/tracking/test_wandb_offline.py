@@ -26,7 +26,8 @@ from bnexp.metrics import Int64, StepMetrics
 from bnexp.tracking.foreign.importing import import_runs
 from bnexp.tracking.store import Store, StoreSink
 from bnexp.tracking.tables import confusion_matrix, disagreements, prediction_frame, sample_images
-from bnexp.tracking.wandb.session import WandbSession, key_configured
+from bnexp.tracking.wandb.access import key_configured
+from bnexp.tracking.wandb.session import WandbSession
 from bnexp.tracking.wandb.sink import WandbSink
 from bnexp.tracking.wandb.study import log_study
 from tests.tracking.records import CLASSES, NUM_TEST, PIXELS, failure, images, make_predictions, make_records, make_spec, play
@@ -282,7 +283,7 @@ def test_an_error_ends_one_recording_and_is_told_once(wandb_home: Path) -> None:
     specs = [make_spec(0), make_spec(1)]
     sink = make_sink(images=broken)
     play(sink, specs)
-    assert sink.messages[-1] == "W&B: recording stopped for 2 runs (OSError: the images are gone)."
+    assert sink.messages[-1] == "W&B: recording stopped for 2 runs (the images are gone)."
     assert {len(run.history) for run in read_all(wandb_home).values()} == {3}
 
 

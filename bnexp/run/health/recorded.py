@@ -17,7 +17,7 @@ from bnexp.run.health.finding import Finding, State
 from bnexp.run.health.importing import Tried
 from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store
-from bnexp.tracking.wandb.session import key_configured, requested_mode
+from bnexp.tracking.wandb.access import key_configured, requested_mode
 
 WANDB = "Weights & Biases"
 PUBLIC = "https://api.wandb.ai"

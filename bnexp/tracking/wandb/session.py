@@ -1,30 +1,26 @@
 """The connection to Weights & Biases: which mode works, opening and finishing runs, and what to tell the user.
 
 Nobody is ever asked for a key. If the server is away or refuses, the session goes offline within seconds. A ``WANDB_*``
-variable that the user has set wins over every argument given here.
+variable that the user has set wins over every argument given here; only ``track.wandb.mode`` wins over ``WANDB_MODE``.
 """
 
 from __future__ import annotations
 
-import netrc
 import os
-import secrets
 import shlex
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from bnexp.config.options import WandbMode
-from bnexp.config.schema import ConfigError, WandbConfig
+from bnexp.config.schema import WandbConfig
+from bnexp.tracking.wandb import server, service
+from bnexp.tracking.wandb.access import PLAIN_MODE, key_configured, requested_mode
+from bnexp.tracking.wandb.server import one_line
 
 if TYPE_CHECKING:
     import wandb
-
-# W&B's own hosts share one key; every other server has its own.
-_PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 
 # No console capture, machine statistics, code or git: they cost more than a small run. Waiting for the server is bounded.
 _LEAN: dict[str, Any] = {
@@ -42,8 +38,6 @@ _LEAN: dict[str, Any] = {
     "x_save_requirements": False,
 }
 
-_PLAIN_MODE = {"run": "online", "dryrun": "offline", "shared": "online"}
-
 _VARIABLES = {
     "project": "WANDB_PROJECT",
     "entity": "WANDB_ENTITY",
@@ -55,39 +49,6 @@ _VARIABLES = {
     "dir": "WANDB_DIR",
     "resume": "WANDB_RESUME",
 }
-
-
-def requested_mode(config: WandbConfig) -> str:
-    """The mode that the user asks for: ``WANDB_MODE`` if it is set, else ``track.wandb.mode``.
-
-    Returns:
-        ``auto``, ``online``, ``offline`` or ``disabled``.
-
-    Raises:
-        ConfigError: ``WANDB_MODE`` is none of W&B's modes.
-    """
-    variable = os.environ.get("WANDB_MODE", "").strip().lower()
-    mode = _PLAIN_MODE.get(variable, variable) or config.mode.value
-    if mode not in list(WandbMode):
-        raise ConfigError(f"WANDB_MODE={variable} is not possible: allowed are online, offline, disabled; correct or unset it.")
-    return mode
-
-
-def key_configured(base_url: str) -> bool:
-    """Whether a key for the W&B server at ``base_url`` is in the environment or in the netrc file."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlsplit(base_url).netloc
-    hosts = _PUBLIC_HOSTS if host in _PUBLIC_HOSTS else (host,)
-    places = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
-    for place in places:
-        try:
-            entries = netrc.netrc(Path(place).expanduser())
-        except (OSError, netrc.NetrcParseError):
-            continue
-        if any((entry := entries.authenticators(name)) and entry[2] for name in hosts):
-            return True
-    return False
 
 
 class WandbSession:
@@ -108,8 +69,10 @@ class WandbSession:
         self.messages: list[str] = []
         self._lock = threading.Lock()
         self._unsynced: list[Path] = []
+        self._incomplete: list[Path] = []  # folders of online runs
         self._project_url = ""
         self._went_offline = False
+        self._stuck: set[str] = set()  # ids of runs that wandb could not open; it does not give them back
 
     @property
     def disabled(self) -> bool:
@@ -130,9 +93,10 @@ class WandbSession:
         try:
             import wandb
 
+            service.prepare(Path(os.environ.get("WANDB_DIR") or self.directory or ".") / "wandb")
             wanted = _lean_settings()
             requested = requested_mode(self.config)
-            if requested != "auto" and not os.environ.get("WANDB_MODE"):
+            if requested != "auto":
                 wanted["mode"] = requested
             return wandb.setup(wandb.Settings(**wanted)).settings
         except (Exception, SystemExit) as error:  # a damaged package can raise anything while it is imported
@@ -147,7 +111,7 @@ class WandbSession:
     @property
     def _settings_mode(self) -> str:
         mode = self._settings.mode if self._settings is not None else "disabled"
-        return _PLAIN_MODE.get(mode, mode)
+        return PLAIN_MODE.get(mode, mode)
 
     @cached_property
     def _configured_mode(self) -> str:
@@ -170,34 +134,62 @@ class WandbSession:
         try:
             wandb.login(verify=True)
         except Exception as error:
-            self.messages.append(f"W&B: no access, so runs are recorded offline: {one_line(error)}.")
+            self.messages.append(f"W&B: no access, so runs are recorded offline: {server.meaning(error)}.")
             return False
         return True
 
     def open(self, arguments: Mapping[str, Any], *, alone: bool) -> wandb.Run:
-        """Open a new W&B run.
+        """Open a W&B run; one that the server has already goes on. If a deleted run had its id, it gets a suffix.
 
         Args:
-            arguments: for ``wandb.init``.
+            arguments: for ``wandb.init``, with ``id``.
             alone: whether it is the only run, so that WANDB_NAME, WANDB_RUN_ID and WANDB_RESUME are meant for it.
         """
-        import wandb
-
         given = self._arguments(arguments, alone)
+        given["id"] = given.get("id") or os.environ["WANDB_RUN_ID"]
         with self._lock:  # threads open runs side by side; one of them asks the server
             online = self.online
         if online:
             try:
-                run = wandb.init(**given)
+                run = service.with_core(lambda: self._open_online(given))
             except Exception as error:
-                self._go_offline(error)
+                self._note(error)
             else:
                 self._project_url = run.project_url or self._project_url
                 return run
-            wanted = given.get("id") or os.environ["WANDB_RUN_ID"]
-            given["id"] = f"{wanted}-{secrets.token_hex(2)}"  # wandb keeps the id of a run that it could not open
         given.pop("resume", None)
-        return wandb.init(**given, mode="offline")
+        if given["id"] in self._stuck:
+            given["id"] = server.other_id(given["id"])
+        return service.with_core(lambda: _init({**given, "mode": "offline"}))
+
+    def _open_online(self, given: Mapping[str, Any]) -> wandb.Run:
+        try:
+            run_id = self._claimed(given)
+            self._stuck.add(run_id)
+            run = _init({**given, "id": run_id})
+            self._stuck.discard(run_id)
+            return run
+        except Exception as error:
+            if service.has_ended(error):
+                self.__dict__.pop("_api", None)  # it knows the old process
+            raise
+
+    def _claimed(self, given: Mapping[str, Any]) -> str:
+        """The id of a run that the server takes. In a sweep it has chosen it; WANDB_RESUME may ask that there is none yet."""
+        if os.environ.get("WANDB_SWEEP_ID") or "resume" not in given:
+            return str(given["id"])
+        settings = self._settings
+        assert settings is not None
+        project, entity = (given.get(name) or getattr(settings, name) for name in ("project", "entity"))
+        with self._lock:
+            api = self._api
+        return server.claim(api, given["id"], project, entity)
+
+    @cached_property
+    def _api(self) -> wandb.Api:
+        import wandb
+
+        return wandb.Api(timeout=server.SECONDS)
 
     def _arguments(self, arguments: Mapping[str, Any], alone: bool) -> dict[str, Any]:
         import wandb
@@ -212,41 +204,60 @@ class WandbSession:
         given = {name: value for name, value in {**more, **arguments}.items() if name not in user_sets and value is not None}
         return given | {"reinit": "create_new", "settings": wandb.Settings(**_lean_settings())}
 
-    def _go_offline(self, error: Exception) -> None:
+    def _note(self, error: Exception) -> None:
+        """Say once what went wrong. Without the server all later runs are offline; a process that has died is started again."""
         with self._lock:
-            if not self._went_offline:
+            if service.has_ended(error):
+                told = f"W&B: {server.meaning(error)}; a new one is started."
+            else:
+                told = f"W&B: a run could not be sent ({server.meaning(error)}), so the rest is recorded offline."
+                if self._went_offline:
+                    return
                 self._went_offline = True
-                self.messages.append(
-                    f"W&B: the server did not take a run ({one_line(error)}), so the rest is recorded offline."
-                )
+            if told not in self.messages:
+                self.messages.append(told)
 
     def finish(self, run: wandb.Run, exit_code: int) -> None:
-        """End a W&B run. What could not be uploaded in time stays on disk, and ``report`` names it.
+        """End a W&B run. What the server did not take stays on disk, and ``report`` names the command that sends it.
 
         Args:
             run: as ``open`` gave it.
             exit_code: 0 if the run has finished.
         """
-        place = Path(run.settings.sync_dir)
-        offline = run.offline
+        place, arrived = Path(run.settings.sync_dir), False
         try:
             run.finish(exit_code=exit_code)
+            arrived = not run.offline and not service.gave_up(place)
         except Exception as error:
-            offline = True
-            self._go_offline(error)
-        if offline:
+            self._note(error)
+        else:
+            if not (arrived or run.offline):
+                server.mark_incomplete(self._api, run.path)
+        if not arrived:
             with self._lock:
-                self._unsynced.append(place)
+                (self._unsynced if run.offline else self._incomplete).append(place)
 
     def report(self) -> None:
-        """Add to ``messages`` where the runs are, and how to upload those that are only on disk."""
+        """Add to ``messages`` where the runs are, and how to send what the server lacks."""
         if self._project_url:
             self.messages.append(f"W&B: {self._project_url}")
+        if count := len(self._incomplete):
+            what = "1 run" if count == 1 else f"{count} runs"
+            them = "it" if count == 1 else "them"
+            self.messages.append(f"W&B: the server lacks part of {what}; send {them} with: bnexp publish")
         if self._unsynced:
             command = _sync_command(self._unsynced)
             what = "1 run is" if len(self._unsynced) == 1 else f"{len(self._unsynced)} runs are"
             self.messages.append(f"W&B: {what} recorded offline; upload with: {command}")
-        self._project_url, self._unsynced = "", []
+        self._project_url, self._unsynced, self._incomplete = "", [], []
+
+
+def _init(arguments: Mapping[str, Any]) -> wandb.Run:
+    import wandb
+
+    run = wandb.init(**arguments)
+    service.end_first()
+    return run
 
 
 def _lean_settings() -> dict[str, Any]:
@@ -258,11 +269,6 @@ def _lean_settings() -> dict[str, Any]:
 
     known = wandb.Settings.model_fields
     return {name: value for name, value in _LEAN.items() if name in known and variable(name) not in os.environ}
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error as one line without a full stop, cut to 300 characters; its type if it has no message."""
-    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
 
 
 def _sync_command(places: Sequence[Path]) -> str:

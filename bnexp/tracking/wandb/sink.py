@@ -29,6 +29,7 @@ from bnexp.tracking.sink import Sink
 from bnexp.tracking.store import pack_weights
 from bnexp.tracking.tables import class_accuracy, confusion_matrix, prediction_frame, select_rows
 from bnexp.tracking.wandb.media import ImageCache, confusion_plot, prediction_table
+from bnexp.tracking.wandb.server import meaning
 from bnexp.tracking.wandb.session import WandbSession, tags
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class WandbSink(Sink):
             try:
                 self._end()
             except Exception as error:
-                self.messages.append(f"W&B: recording did not end well ({type(error).__name__}: {error}).")
+                self.messages.append(f"W&B: recording did not end well ({meaning(error)}).")
         for reason, count in Counter(self._broken.values()).items():
             self.messages.append(f"W&B: recording stopped for {count} run{'s' * (count > 1)} ({reason}).")
         self._broken.clear()
@@ -117,7 +118,7 @@ class WandbSink(Sink):
             if not disabled:
                 self._log(spec, record)
         except Exception as error:
-            self._broken[spec.run_id] = f"{type(error).__name__}: {error}"
+            self._broken[spec.run_id] = meaning(error)
 
     def _log(self, spec: RunSpec, record: Record) -> None:
         match record:

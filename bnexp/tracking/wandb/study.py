@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from bnexp.data.images import ImagesById
 from bnexp.tracking.wandb.media import ImageCache, disagreement_table, figure
-from bnexp.tracking.wandb.session import WandbSession, one_line, tags
+from bnexp.tracking.wandb.server import meaning
+from bnexp.tracking.wandb.session import WandbSession, tags
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,5 +62,5 @@ def log_study(
         run.summary.update({"answer": answer})
         session.finish(run, 0)
     except Exception as error:
-        session.messages.append(f"W&B: the study {study} was not logged ({one_line(error)}).")
+        session.messages.append(f"W&B: the study {study} was not logged ({meaning(error)}).")
     session.report()
