@@ -1,8 +1,9 @@
 """bnexp: does batch normalisation help here, where, at which learning rate, and how sure are we?
 
 From Python: ``run_study`` runs a controlled comparison, ``train`` one run; ``load_run`` and ``load_runs`` give what is
-recorded, ``import_runs`` adds what other tools recorded, ``compare`` compares any of it. ``help`` of each says more;
-``__init__.pyi`` has the types. Each name is imported when it is first used, so that ``import bnexp`` takes no time.
+recorded, ``import_runs`` adds what other tools recorded, ``compare`` compares any of it, ``publish`` brings it to W&B.
+``help`` of each says more; ``__init__.pyi`` has the types. Each name is imported when it is first used, so that
+``import bnexp`` takes no time.
 """
 
 from importlib import import_module
@@ -24,6 +25,7 @@ _HOMES = {
     "import_runs": "bnexp.tracking.foreign.importing",
     "load_run": "bnexp.run.recorded",
     "load_runs": "bnexp.comparison.loading",
+    "publish": "bnexp.run.publish",
     "run_study": "bnexp.run.study",
     "train": "bnexp.run.train",
 }

@@ -6,6 +6,7 @@ from bnexp.comparison.side_by_side import StudiesBeside as StudiesBeside
 from bnexp.comparison.side_by_side import compare_studies as compare_studies
 from bnexp.config.schema import ConfigError as ConfigError
 from bnexp.data.download import DataError as DataError
+from bnexp.run.publish import publish as publish
 from bnexp.run.recorded import TrainedRun as TrainedRun
 from bnexp.run.recorded import load_run as load_run
 from bnexp.run.runner import RunError as RunError

@@ -99,6 +99,23 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class EpochPredictions:
+    """The outputs after an epoch that is not the last one, if ``track.predictions_every`` asks for them.
+
+    Args:
+        run_id: the run.
+        epoch: counts from 1.
+        step: number of updates so far.
+        predictions: the outputs.
+    """
+
+    run_id: str
+    epoch: int
+    step: int
+    predictions: Predictions
+
+
+@dataclass(frozen=True)
 class RunFinished:
     """A run is complete.
 
@@ -135,4 +152,4 @@ class RunFailed:
     traceback: str = ""
 
 
-Record = RunStarted | StepMetrics | EpochMetrics | RunFinished | RunFailed
+Record = RunStarted | StepMetrics | EpochMetrics | EpochPredictions | RunFinished | RunFailed

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -247,7 +246,9 @@ def test_a_run_that_fails_raises_why(monkeypatch: pytest.MonkeyPatch, shared_cac
         bnexp.load_run("zzz")
 
 
-def test_a_listener_hears_what_trains_and_wandb_gets_a_study_once(monkeypatch: pytest.MonkeyPatch, shared_cache: Path) -> None:
+def test_a_listener_hears_what_trains_and_wandb_gets_a_study_again_only_when_it_is_new(
+    monkeypatch: pytest.MonkeyPatch, shared_cache: Path
+) -> None:
     class Heard(bnexp.Listener):
         def __init__(self) -> None:
             self.events: list[tuple[str, int]] = []
@@ -259,10 +260,8 @@ def test_a_listener_hears_what_trains_and_wandb_gets_a_study_once(monkeypatch: p
             self.events.append((plan.study.name, len(todo)))
 
     logged: list[bool] = []
-    monkeypatch.setattr("bnexp.run.study.WandbSession", lambda config: SimpleNamespace(disabled=False))
-    monkeypatch.setattr(
-        "bnexp.report.publish.publish", lambda record, result, store, wandb: logged.append(wandb is not None) or []
-    )
+    monkeypatch.setattr("bnexp.run.study.requested_mode", lambda config: "offline")
+    monkeypatch.setattr("bnexp.report.publish.publish", lambda record, result, store, wandb: logged.append(wandb.again) or [])
     heard = Heard()
     tuned = ["study.tune.grid=[0.01,0.02]", "study.tune.seeds=[7]", "study.tune.extensions=0"]
     for overrides in ([*SMALL, "study.seeds=1"], [*SMALL, "study.seeds=1"], [*SMALL, "study.seeds=1", *tuned]):

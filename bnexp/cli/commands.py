@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 import bnexp
-from bnexp.cli import bench, compare, config, data, diff, doctor, imports, predict, report, runs, show, study, train
+from bnexp.cli import bench, compare, config, data, diff, doctor, imports, predict, publish, report, runs, show, study, train
 from bnexp.cli.meant import refuse_foreign
 from bnexp.cli.output import FAILED, OK, WRONG_USE, LogMessages, message
 from bnexp.cli.usage import usage_sentence
@@ -50,6 +50,7 @@ app.command("study")(study.study)
 app.command("train")(train.train)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("publish")(publish.publish)
 app.command("runs")(runs.runs)
 app.command("predict")(predict.predict)
 app.command("import")(imports.import_)

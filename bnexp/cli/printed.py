@@ -12,6 +12,8 @@ from bnexp.config.validate import resolve_seeds
 from bnexp.run.study import Listener
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from bnexp.comparison.result import StudyResult
     from bnexp.plan.expand import StudyPlan
     from bnexp.plan.spec import RunSpec
@@ -24,6 +26,7 @@ class Printed(Listener):
     def __init__(self, format: Format) -> None:
         self.format = format
         self._told_plan = False
+        self._publishing: Progress | None = None
 
     def tuning(self, setting: str, num_runs: int) -> None:
         message(f"tuning {setting} first: {num_runs} runs")
@@ -56,6 +59,19 @@ class Printed(Listener):
 
     def concluded(self, result: StudyResult) -> None:
         print_result(result, self.format)
+
+    def published(self, done: int, total: int) -> None:
+        from rich.progress import Progress
+
+        if self._publishing is None:
+            console = stderr()
+            self._publishing = Progress(console=console, transient=True, disable=not console.is_terminal)
+            self._publishing.add_task("publishing on W&B", total=total)
+            self._publishing.start()
+        self._publishing.update(self._publishing.task_ids[0], completed=done)
+        if done == total:
+            self._publishing.stop()
+            self._publishing = None
 
     def told(self, text: str) -> None:
         message(text)

@@ -104,12 +104,12 @@ def one_study(word: str, store: Store) -> StudyRecord | None:
         DamagedRecord: its record cannot be used.
     """
     path = Path(word).expanduser()
-    folders = [path] if _is_path(word, store) and (path / STUDY).exists() else studies_named(word, store)
+    folders = [path] if is_path(word, store) and (path / STUDY).exists() else studies_named(word, store)
     return load(folders[-1]) if folders else None
 
 
 def _named(word: str, store: Store) -> Iterable[RecordedRun]:
-    if _is_path(word, store):
+    if is_path(word, store):
         return _of_path(Path(word).expanduser())
     folders = studies_named(word, store)
     own = [run for run in store.folders() if run.path.parent.name == word]
@@ -124,7 +124,7 @@ def _named(word: str, store: Store) -> Iterable[RecordedRun]:
         raise
 
 
-def _is_path(word: str, store: Store) -> bool:
+def is_path(word: str, store: Store) -> bool:
     """Whether a word is meant as a directory: it has a slash, or there is such a directory and no study of that name."""
     if "/" in word or word in (".", "..", "~"):
         return True

@@ -373,11 +373,27 @@ class WandbConfig:
     entity: str | None = key(None, "W&B user or team", identity=False)
     tags: list[str] = key(factory=list, help="more W&B tags", identity=False)
     artifacts: bool = key(False, "log the weights as an artifact of type model", identity=False)
+    group: str | None = key(None, "W&B group; null: the study's name", identity=False)
+    job_type: str | None = key(None, "W&B job type of runs; null: their arm", identity=False)
+    notes: str | None = key(None, "W&B notes of every run", identity=False)
+    machine: bool = key(
+        False,
+        "have W&B itself record machine, console, code and git; it names the machine and its user, and takes longer than a "
+        "small run",
+        identity=False,
+    )
 
 
 @dataclass
 class TrackConfig:
     predictions: int = key(128, "test images in the W&B prediction table; 0: no table", low=0, identity=False)
+    predictions_every: int | None = key(
+        None,
+        "epochs between predictions of the test images during training, recorded and shown as tables on W&B; null: only at "
+        "the end",
+        low=1,
+        identity=False,
+    )
     wandb: WandbConfig = key(factory=WandbConfig, help="Weights & Biases", identity=False)
 
 

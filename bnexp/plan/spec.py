@@ -46,7 +46,7 @@ PER_RUN = frozenset(
 )
 
 # Presentation keys in which the runs of a cohort must agree.
-IN_COMMON = ("norm.backward", "train.device", "train.eval_batch_size", "train.log_every")
+IN_COMMON = ("norm.backward", "train.device", "train.eval_batch_size", "train.log_every", "track.predictions_every")
 
 
 def flatten(config: RunConfig | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -223,14 +223,19 @@ class RunSpec:
     @property
     def label(self) -> str:
         """Name for people: arm, factor levels and seed."""
-        levels = [f"{name.rsplit('.', 1)[-1]}={level}" for name, level in self.levels.items()]
-        return " ".join([self.arm, *levels, f"seed={self.seed}"])
+        return run_label(self.arm, self.levels, self.seed)
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved configuration as nested plain values, without ``study.show``: that belongs to the study, not the run."""
         values = dict(plain(asdict(self.config)))
         del values["study"]["show"]
         return values
+
+
+def run_label(arm: str, levels: Mapping[str, Any], seed: int | None) -> str:
+    """Name of a run for people: arm, factor levels and seed."""
+    shown = [f"{name.rsplit('.', 1)[-1]}={level}" for name, level in levels.items()]
+    return " ".join([arm, *shown, f"seed={seed}"])
 
 
 def unique(specs: Iterable[RunSpec]) -> list[RunSpec]:

@@ -1,13 +1,16 @@
-"""From a study's result to its report on disk, and to W&B."""
+"""From a study's result to its report on disk, and to W&B: the runs that W&B lacks, and the study itself."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
-from bnexp.comparison.record import StudyRecord
+from bnexp.comparison.record import StudyRecord, load
+from bnexp.comparison.recorded import recorded_studies
 from bnexp.comparison.result import StudyResult
 from bnexp.comparison.select import study_facts
-from bnexp.config.schema import WandbConfig
+from bnexp.config.schema import TrackConfig
 from bnexp.data.images import ImagesById, images_by_id
 from bnexp.data.packed import find_packed
 from bnexp.interrupt import tidied
@@ -15,21 +18,53 @@ from bnexp.report import charts, html, sections, wandb_run
 from bnexp.report.courses import summarise
 from bnexp.report.export import NO_PICTURES, Pictures, slug
 from bnexp.report.sections import Report
-from bnexp.tracking.records import DataFacts
+from bnexp.tracking.reading import DamagedRecord
+from bnexp.tracking.records import DataFacts, RecordedRun
 from bnexp.tracking.store import Store
+from bnexp.tracking.wandb.content import Member
+from bnexp.tracking.wandb.publishing import Item, Publisher
+from bnexp.tracking.wandb.server import meaning
 from bnexp.tracking.wandb.session import WandbSession
+
+REPORT = "report.html"
+
+Step = Callable[[int, int], None]  # number of runs that are published, and of all that will be
+
+
+def nobody(done: int, total: int) -> None:
+    """Nobody is told how the publishing goes."""
+    del done, total
+
+
+@dataclass(frozen=True)
+class Logging:
+    """How a study goes to W&B.
+
+    Args:
+        track: number of predictions, mode, project and more.
+        again: whether W&B may have an older state of the study itself, because something has trained since.
+        step: is called as runs are published.
+    """
+
+    track: TrackConfig
+    again: bool = True
+    step: Step = nobody
+    session: WandbSession = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "session", WandbSession(self.track.wandb))
 
 
 def publish(
     record: StudyRecord,
     result: StudyResult,
     store: Store,
-    wandb: WandbConfig | None = None,
+    wandb: Logging | None = None,
     *,
     planned: str = "",
     pictures: Pictures = NO_PICTURES,
 ) -> list[str]:
-    """Write ``report.html`` beside the study's record, then log the study to W&B.
+    """Write ``report.html`` beside the study's record, then bring to W&B what it lacks of the study.
 
     Everything but the pictures of test images comes from the records. The pictures come from the packed data in the cache,
     if it has those that the runs were tested on; nothing is downloaded or packed for them.
@@ -56,23 +91,89 @@ def publish(
             f"them, run bnexp data {record.data.name} with the overrides of the study, then bnexp report."
         ]
         report = replace(report, notes=[*report.notes, *told])
-    path = record.folder / (f"report-{slug(result.metric)}.html" if planned else "report.html")
+    path = record.folder / (f"report-{slug(result.metric)}.html" if planned else REPORT)
     written = [f"\nReport: {path}"] if html.write(report, path) else []
     prefix = f"{report.title} {result.metric}" if planned else report.title
     figures = [figure for group in charts.sections(report, summarise(report.curves)).values() for figure in group]
     written += pictures.write(figures, prefix) if pictures.wanted else []
     with tidied():
-        return [*told, *_logged(report, images, wandb), *written]
+        return [*told, *(_logged(record, report, store, wandb) if wandb else []), *written]
 
 
-def _logged(report: Report, images: ImagesById | None, wandb: WandbConfig | None) -> list[str]:
-    """Log the report unless W&B is disabled; what the user should know of that."""
-    if wandb is None:
-        return []
-    session = WandbSession(wandb)
-    if not session.disabled:
-        wandb_run.log(report, images, session)
+def _logged(record: StudyRecord, report: Report, store: Store, wandb: Logging) -> list[str]:
+    """Bring to W&B what it lacks of a study, unless W&B is disabled; what the user should know of that."""
+    session = wandb.session
+    if session.disabled:
+        return session.messages
+    publisher, items = Publisher(session, wandb.track, pictures_of), members(record, store)
+    try:
+        missing = publisher.missing(items)
+        session.messages.extend(publish_items(publisher, missing, wandb.step))
+        if wandb.again or missing or not publisher.holds_study(record.study.name, record.study_id):
+            log(record, report, store, items, publisher)
+        publisher.note_unsynced(items)
+    except Exception as error:  # W&B holds copies, which must not cost the study
+        why = meaning(error)
+        session.messages.append(f"W&B: it could not be asked what it has ({why}); later: bnexp publish {record.study.name}")
+    session.report()
     return session.messages
+
+
+def log(record: StudyRecord, report: Report, store: Store, items: Sequence[Item], publisher: Publisher) -> None:
+    """Bring the study itself to W&B, after its runs. It never raises an error: a message tells.
+
+    Args:
+        record: the recorded study.
+        report: what its report shows.
+        store: where its runs are recorded.
+        items: its runs.
+        publisher: what publishes them.
+    """
+    try:
+        content = wandb_run.content_of(record, report, store, record.folder / REPORT, items, publisher)
+        tested = next((item.record for item in items if item.record.finished), items[0].record)
+        publisher.put(content, tested)
+    except Exception as error:
+        publisher.session.messages.append(f"W&B: the study {record.study.name} was not logged ({meaning(error)}).")
+
+
+def publish_items(publisher: Publisher, items: Sequence[Item], step: Step) -> list[str]:
+    """Publish runs; what went wrong, one sentence for each kind."""
+    problems: dict[str, int] = {}
+    for done, (_, problem) in enumerate(publisher.publish(items), 1):
+        step(done, len(items))
+        if problem:
+            problems[problem] = problems.get(problem, 0) + 1
+    return [f"W&B: {count} run{'s were' if count > 1 else ' was'} not published ({text})." for text, count in problems.items()]
+
+
+def members(record: StudyRecord, store: Store) -> list[Item]:
+    """The recorded runs of a study that have ended, as it sees them, each once."""
+    records = store.records([run.run_id for run in record.runs])
+    studies = _studies_of(record, store)
+    found: dict[str, Item] = {}
+    for run in record.runs:
+        recorded = records.get(run.run_id)
+        if recorded is not None and (recorded.finished or recorded.failure is not None) and run.run_id not in found:
+            found[run.run_id] = Item(recorded, Member(record.study.name, studies[run.run_id], run.arm, run.levels))
+    return list(found.values())
+
+
+def _studies_of(record: StudyRecord, store: Store) -> dict[str, tuple[str, ...]]:
+    """Run id -> ids of the recorded studies of this name that have the run; the study has grown, or was asked of other data."""
+    ids: dict[str, list[str]] = {}
+    for folder in recorded_studies(store):
+        if folder.parent == record.folder.parent:
+            with suppress(DamagedRecord):
+                study = load(folder)
+                for run_id in {run.run_id for run in study.runs}:
+                    ids.setdefault(run_id, []).append(study.study_id)
+    return {run.run_id: tuple(sorted({*ids.get(run.run_id, []), record.study_id})) for run in record.runs}
+
+
+def pictures_of(record: RecordedRun) -> ImagesById | None:
+    """The test images that a run saw, by id; None if they are not in the cache of this machine."""
+    return _test_images(record.facts)
 
 
 def _test_images(facts: DataFacts | None) -> ImagesById | None:

@@ -196,22 +196,31 @@ def _run_group(
     resident = prepared(specs[0].config.data)
     by_id = {spec.run_id: spec for spec in specs}
     errors = {}
-    wandb = wandb_sink(specs[0], resident)
     ready, lost = _with_weights(specs, store)
     records = chain(lost, _execute(ready, resident) if ready else ())
     progress.begin(specs)
     constants = [values[: resident.channels].tolist() for values in (resident.mean, resident.std)]
     facts = DataFacts(list(resident.class_names), len(resident.test_labels), resident.fingerprint, *constants)
-    with tidied(), Fanout([StoreSink(store, command_line(), facts), wandb]) as fanout:
-        fanout.begin(specs)
-        for record in records:
-            spec = by_id[record.run_id]
-            fanout.record(spec, record)
-            progress.record(spec, record)
-            if isinstance(record, RunFailed):
-                errors[record.run_id] = RunError(record.error)
-    for line in wandb.messages:
-        console.print(line, markup=False, soft_wrap=True)
+    first = specs[0].config
+    wandb = WandbSink(first.track, store, images_by_id(resident.test_images), facts, first.data.name.value)
+    told = bool(specs[0].config.study.id)  # the study says where all of its runs are, when it is concluded
+    try:
+        with tidied(), Fanout([StoreSink(store, command_line(), facts), wandb]) as fanout:
+            fanout.begin(specs)
+            for record in records:
+                spec = by_id[record.run_id]
+                fanout.record(spec, record)
+                progress.record(spec, record)
+                if isinstance(record, RunFailed):
+                    errors[record.run_id] = RunError(record.error)
+    except BaseException:  # such as Ctrl-C: there will be no conclusion
+        told = False
+        raise
+    finally:
+        if not told:
+            wandb.session.report()
+        for line in wandb.messages:
+            console.print(line, markup=False, soft_wrap=True)
     return errors
 
 
@@ -234,20 +243,3 @@ def _execute(specs: Sequence[RunSpec], resident: Resident) -> Iterator[Record]:
     if plan.place is ExecutorName.inline:
         return run_inline(plan.cohorts, resident)
     return Pool(resident, plan.workers).run(plan.cohorts)
-
-
-def wandb_sink(spec: RunSpec, resident: Resident) -> WandbSink:
-    """The W&B sink for runs on this data set.
-
-    Args:
-        spec: the first of the runs; its ``track`` settings are used for all.
-        resident: the data set.
-    """
-    track = spec.config.track
-    return WandbSink(
-        track.wandb,
-        study_id=spec.config.study.id,
-        class_names=resident.class_names,
-        images=images_by_id(resident.test_images),
-        num_predictions=track.predictions,
-    )

@@ -10,7 +10,7 @@ from bnexp.comparison.looks import look_at
 from bnexp.comparison.prospects import standing
 from bnexp.comparison.record import StudyRecord, from_plan
 from bnexp.comparison.result import Status, StudyResult
-from bnexp.config.schema import ConfigError, WandbConfig, refuse_text
+from bnexp.config.schema import ConfigError, TrackConfig, refuse_text
 from bnexp.data.download import DataError
 from bnexp.data.shown import Prepared
 from bnexp.plan.expand import Batch, StudyPlan, expand
@@ -24,7 +24,7 @@ from bnexp.run.seeds import Clock, growing, next_number, parse_time, why_stop
 from bnexp.run.tuning import tune
 from bnexp.tracking.initial import resolve_starts
 from bnexp.tracking.store import Store
-from bnexp.tracking.wandb.session import WandbSession
+from bnexp.tracking.wandb.access import requested_mode
 
 Launch = Callable[[Sequence[Batch]], None]  # trains runs, phase by phase; returns when each is recorded or has failed
 
@@ -49,6 +49,9 @@ class Listener:
 
     def concluded(self, result: StudyResult) -> None:
         """The runs are compared; the report follows. After Ctrl-C these are the runs that are recorded so far."""
+
+    def published(self, done: int, total: int) -> None:
+        """So many of the runs that W&B lacked are there now."""
 
     def told(self, text: str) -> None:
         """A sentence for the user: why no more seeds train, where the report is, or what is wrong with W&B."""
@@ -125,10 +128,12 @@ def run_recorded(
         study = _Running(hydra, overrides, store, listener)
         record, result = study.until_settled(clock or Clock(), at_most) if study.grows else study.once()
         listener.concluded(result)
-    wandb = study.wandb()
-    if report or wandb is not None:
-        from bnexp.report.publish import publish
+    track = study.track
+    publishes = requested_mode(track.wandb) != "disabled"
+    if report or publishes:
+        from bnexp.report.publish import Logging, publish
 
+        wandb = Logging(track, again=study.is_new, step=listener.published) if publishes else None
         for line in publish(record, result, store, wandb):
             listener.told(line)
     return record, result
@@ -150,17 +155,17 @@ class _Running:
         plan = expand(hydra.loader, hydra.overrides)
         self._launch = _launch(hydra, plan, store, self._prepared)
         self._plan = self._tuned(recalled(plan, store))
-        self._is_new = False  # something trained, or the study was not concluded before
+        self.is_new = False  # something trained, or the study was not concluded before
 
     @property
     def grows(self) -> bool:
         """Whether seeds are added until the study is settled."""
         return self._plan.study.max_seeds is not None
 
-    def wandb(self) -> WandbConfig | None:
-        """The W&B settings to log the study with; None if W&B is off or already has it."""
-        wandb = self._plan.configs[0].track.wandb
-        return wandb if self._is_new and not WandbSession(wandb).disabled else None
+    @property
+    def track(self) -> TrackConfig:
+        """How the study goes to W&B."""
+        return self._plan.configs[0].track
 
     def once(self) -> tuple[StudyRecord, StudyResult]:
         """Train all planned runs, then compare them."""
@@ -218,7 +223,7 @@ class _Running:
         was_concluded, is_first = record.concluded, not record.saved
         record.save()
         todo = runner.unfinished([spec for phase in plan.runs.phases for spec in phase.specs], self._store, self._prepared)
-        self._is_new = self._is_new or bool(todo) or not was_concluded
+        self.is_new = self.is_new or bool(todo) or not was_concluded
         self._listener.planned(plan, todo)
         rest = [phase.only({spec.run_id for spec in todo}) for phase in plan.runs.phases]
         try:

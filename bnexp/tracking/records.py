@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -46,6 +47,12 @@ LEAST = {"seed": 0, "seconds": 0, "num_test": 0, "num_parameters": 0, "num_steps
 SUMMARY, CONFIG, METRICS, FAILURE = "summary.json", "config.yaml", "metrics.jsonl", "failure.json"
 LAST_PART = "study"  # of a configuration; one that was cut off may still be YAML, but lacks it
 PREDICTIONS, WEIGHTS = "predictions.parquet", "model.safetensors"
+OF_EPOCH = re.compile(r"predictions-([1-9][0-9]{0,8})\.parquet")
+
+
+def epoch_predictions(epoch: int) -> str:
+    """Name of the file with the predictions after an epoch that is not the last one."""
+    return f"predictions-{epoch}.parquet"
 
 
 @dataclass(frozen=True)
@@ -315,11 +322,28 @@ class RecordedRun:
         except FileNotFoundError:
             return None
 
-    def _predictions(self) -> tuple[pl.DataFrame, int]:
+    @property
+    def predicted_epochs(self) -> list[int]:
+        """The epochs before the last one after which predictions were recorded."""
+        found = (OF_EPOCH.fullmatch(path.name) for path in self.path.glob("predictions-*.parquet"))
+        return sorted(int(name[1]) for name in found if name)
+
+    def outputs(self, epoch: int | None = None) -> pl.DataFrame | None:
+        """As ``predictions``, with the probabilities ``p0 .. p<K-1>`` of the K classes.
+
+        Args:
+            epoch: one of ``predicted_epochs``; None for the trained network.
+        """
+        try:
+            return self._predictions(PREDICTIONS if epoch is None else epoch_predictions(epoch), probabilities=True)[0]
+        except FileNotFoundError:
+            return None
+
+    def _predictions(self, name: str = PREDICTIONS, *, probabilities: bool = False) -> tuple[pl.DataFrame, int]:
         from bnexp.tracking.tables import parse_predictions
 
-        path = self.path / PREDICTIONS
-        frame, num_classes = parse_predictions(path, self._binary(path))
+        path = self.path / name
+        frame, num_classes = parse_predictions(path, self._binary(path), probabilities=probabilities)
         known = self.summary.num_test, len(self.summary.class_names)
         if all(known) and known != (len(frame), num_classes):
             raise DamagedRecord(

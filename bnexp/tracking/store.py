@@ -2,7 +2,8 @@
 
 ``<runs>/<study>/<run id>/`` holds ``config.yaml``, ``metrics.jsonl`` (one line per epoch, appended and flushed),
 ``predictions.parquet``, ``model.safetensors`` and ``summary.json``. The summary is written last and atomically; it is the only
-sign of completion. If a run has failed, ``failure.json`` tells why. ``records.py`` reads these files.
+sign of completion. ``track.predictions_every`` adds ``predictions-<epoch>.parquet``. If a run has failed, ``failure.json``
+tells why. ``records.py`` reads these files.
 ``<runs>/<study>/study-<study id>/`` holds ``study.json`` (the question, written before the first run trains),
 ``verdict.json`` and ``report.html``. Nothing is pickled; reading needs neither torch nor wandb.
 """
@@ -29,10 +30,22 @@ from numpy.typing import NDArray
 import bnexp
 from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError
-from bnexp.metrics import EpochMetrics, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
+from bnexp.metrics import EpochMetrics, EpochPredictions, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
 from bnexp.plan.spec import RunSpec
+from bnexp.tracking.checkout import checkout
 from bnexp.tracking.reading import DamagedRecord
-from bnexp.tracking.records import CONFIG, FAILURE, METRICS, PREDICTIONS, SUMMARY, WEIGHTS, DataFacts, RecordedRun, Summary
+from bnexp.tracking.records import (
+    CONFIG,
+    FAILURE,
+    METRICS,
+    PREDICTIONS,
+    SUMMARY,
+    WEIGHTS,
+    DataFacts,
+    RecordedRun,
+    Summary,
+    epoch_predictions,
+)
 from bnexp.tracking.sink import Sink
 
 log = logging.getLogger(__name__)
@@ -228,30 +241,36 @@ class StoreSink(Sink):
                 self._start(path, spec, record)
             case EpochMetrics(epoch=epoch, step=step, metrics=metrics):
                 _append(path / METRICS, [{"epoch": epoch, "step": step, **metrics}])
+            case EpochPredictions(epoch=epoch, predictions=predictions):
+                _write_predictions(path / epoch_predictions(epoch), predictions)
             case StepMetrics(values=values):
                 _append(path / METRICS, [{"step": step, **metrics} for step, metrics in values.items()])
             case RunFinished():
                 self._finish(path, spec, record)
             case RunFailed():
+                if not (path / CONFIG).exists():  # it failed before it began
+                    self._write_config(path, spec)
                 write_json(path / FAILURE, {"error": record.error, "traceback": record.traceback})
 
     def _start(self, path: Path, spec: RunSpec, record: RunStarted) -> None:
-        import yaml
-
         for old in self.store.root.glob(f"*/{spec.run_id}"):  # an interrupted attempt, or a run on earlier contents of the data
             shutil.rmtree(old, ignore_errors=True)
-        write_atomic(
-            path / CONFIG,
-            yaml.dump(spec.to_dict(), Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False),
-        )
+        self._write_config(path, spec)
         self._started[spec.run_id] = record
+
+    def _write_config(self, path: Path, spec: RunSpec) -> None:
+        import yaml
+
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        write_atomic(path / CONFIG, yaml.dump(spec.to_dict(), Dumper=dumper, sort_keys=False))
 
     def _finish(self, path: Path, spec: RunSpec, record: RunFinished) -> None:
         started = self._started.pop(spec.run_id)
         if record.predictions is not None:
             _write_predictions(path / PREDICTIONS, record.predictions)
         write_atomic(path / WEIGHTS, pack_weights(record.weights))
-        binary = [path / name for name in (PREDICTIONS, WEIGHTS) if (path / name).exists()]
+        named = (PREDICTIONS, WEIGHTS, *(epoch_predictions(epoch) for epoch in RecordedRun(path).predicted_epochs))
+        binary = [path / name for name in named if (path / name).exists()]
         summary = Summary(
             run_id=spec.run_id,
             study=spec.study,
@@ -296,7 +315,7 @@ def pack_weights(weights: Mapping[str, NDArray[np.generic]]) -> bytes:
 
 
 def environment() -> dict[str, str]:
-    """Versions and machine, as each run records them: name -> value."""
+    """Versions, machine and commit, as each run records them: name -> value."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"bnexp": bnexp.__version__, "python": platform.python_version(), "system": platform.platform()}
@@ -306,7 +325,7 @@ def environment() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     found["cpus"] = str(os.cpu_count())
-    return found
+    return found | checkout()
 
 
 def _write_predictions(path: Path, predictions: Predictions) -> None:

@@ -47,12 +47,13 @@ def prediction_frame(predictions: Predictions) -> pl.DataFrame:
     return pl.DataFrame(columns | {f"p{k}": probabilities[:, k] for k in range(probabilities.shape[1])})
 
 
-def parse_predictions(path: Path, content: bytes) -> tuple[pl.DataFrame, int]:
+def parse_predictions(path: Path, content: bytes, *, probabilities: bool = False) -> tuple[pl.DataFrame, int]:
     """Read the content of a prediction file.
 
     Args:
         path: the file, for error messages.
         content: its bytes.
+        probabilities: whether ``p0 .. p<K-1>`` are wanted as well.
 
     Returns:
         The columns ``prediction_columns`` in order of ``image_id``, and the number of classes K.
@@ -70,10 +71,11 @@ def parse_predictions(path: Path, content: bytes) -> tuple[pl.DataFrame, int]:
         names = list(pl.read_parquet_schema(io.BytesIO(content)))
         if missing := [name for name in columns if name not in names]:
             raise DamagedRecord(path, f"it has no column {missing[0]}")
-        frame = pl.read_parquet(io.BytesIO(content), columns=list(columns)).select(list(columns)).cast(columns)
+        num_classes = sum(name[:1] == "p" and name[1:].isdecimal() for name in names)
+        wanted = pl.Schema([*columns.items(), *((f"p{k}", pl.Float64()) for k in range(num_classes if probabilities else 0))])
+        frame = pl.read_parquet(io.BytesIO(content), columns=list(wanted)).select(list(wanted)).cast(wanted)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DamagedRecord(path, "it is no table of predictions") from error
-    num_classes = sum(name[:1] == "p" and name[1:].isdecimal() for name in names)
     frame = frame.sort("image_id")
     if any(frame.null_count().row(0)) or not np.array_equal(frame["image_id"].to_numpy(), np.arange(num_images)):
         raise DamagedRecord(path, f"it does not have the images 0 to {num_images - 1}, once each")

@@ -14,7 +14,7 @@ import torch
 
 from bnexp.config.keys import of_split
 from bnexp.config.options import Statistics
-from bnexp.metrics import EpochMetrics, Predictions, Record, RunFinished, RunStarted, StepMetrics
+from bnexp.metrics import EpochMetrics, EpochPredictions, Predictions, Record, RunFinished, RunStarted, StepMetrics
 from bnexp.model.networks import Network, build_network
 from bnexp.plan.spec import RunSpec
 from bnexp.training.capture import captured
@@ -36,8 +36,9 @@ def fit(specs: Sequence[RunSpec], data: DeviceData) -> Iterator[Record]:
     """Train the runs of one cohort and yield their records as they come.
 
     Each run yields ``RunStarted``; in each epoch ``EpochMetrics``, and before it ``StepMetrics`` if ``train.log_every``,
-    ``train.evals_per_epoch`` or a probe asks for them; and ``RunFinished`` after the last epoch. ``train/*`` are running values
-    over the epoch, in training mode. Test images are looked at once, at the end.
+    ``train.evals_per_epoch`` or a probe asks for them, and after it ``EpochPredictions`` if ``track.predictions_every`` asks;
+    and ``RunFinished`` after the last epoch. ``train/*`` are running values over the epoch, in training mode. Test images are
+    looked at once, at the end, but for such predictions, of which no metric is computed.
 
     A run whose loss is not finite finishes with that epoch, at chance accuracy, without losses (they are not numbers) and
     without predictions. The other runs are not touched. The cohort stops when no run is left.
@@ -63,6 +64,7 @@ class _Epoch:
         totals: what its steps gave.
         validations: step after which it was made -> validation; the last one is at the end of the epoch.
         test: the evaluation on test images, in the last epoch.
+        shown: that of an earlier epoch whose predictions are wanted.
         probes: what the probes of each run measured; empty if none is on.
     """
 
@@ -72,6 +74,7 @@ class _Epoch:
     totals: EpochTotals
     validations: dict[int, Evaluation]
     test: Evaluation | None
+    shown: Evaluation | None
     probes: list[Measured]
 
     def diverged_at(self, run: int) -> int | None:
@@ -168,8 +171,10 @@ class _Cohort:
         if self.data.num_images("val"):
             validations[t] = self._evaluate("val")
         test = self._evaluate("test") if number == self.train.epochs else None
+        every = self.configs[0].track.predictions_every
+        shown = self._evaluate("test") if every and test is None and number % every == 0 else None
         probes = self.probes.read(totals, validations.get(t)) if self.probes else []
-        return _Epoch(number, t, seconds, totals, validations, test, probes)
+        return _Epoch(number, t, seconds, totals, validations, test, shown, probes)
 
     def _train_step(self, size: int, t: int) -> None:
         if self.probes is None or not self.probes.is_measured(t):
@@ -206,6 +211,8 @@ class _Cohort:
         metrics = self._metrics(run, epoch, diverged_at is not None)
         yield EpochMetrics(run_id, epoch.number, epoch.step, metrics)
         if diverged_at is None and epoch.test is None:
+            if epoch.shown is not None:
+                yield EpochPredictions(run_id, epoch.number, epoch.step, _predictions(epoch.shown, run))
             return
         self.active.remove(run)
         predictions = None
@@ -214,10 +221,7 @@ class _Cohort:
         else:
             assert epoch.test is not None
             metrics = metrics | _named("test", epoch.test, run)
-            labels, probabilities = epoch.test.labels, epoch.test.probabilities
-            assert labels is not None
-            assert probabilities is not None
-            predictions = Predictions(np.arange(len(labels), dtype=np.int64), labels, probabilities[run])
+            predictions = _predictions(epoch.test, run)
             metrics |= self.probes.summary()[run] if self.probes else {}
         seconds = time.perf_counter() - self.started
         yield RunFinished(run_id, metrics, seconds, predictions, self.network.export(run), diverged_at)
@@ -263,3 +267,10 @@ class _Cohort:
 
 def _named(split: str, result: Evaluation | EpochTotals, run: int) -> dict[str, float]:
     return {f"{split}/{name}": float(getattr(result, name)[run]) for name in of_split(split)}
+
+
+def _predictions(test: Evaluation, run: int) -> Predictions:
+    """The outputs of one run for all test images."""
+    assert test.labels is not None
+    assert test.probabilities is not None
+    return Predictions(np.arange(len(test.labels), dtype=np.int64), test.labels, test.probabilities[run])

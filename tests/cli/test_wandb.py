@@ -6,35 +6,124 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+import bnexp
+from bnexp.metrics import Record, RunFinished
+from bnexp.plan.spec import RunSpec
+from bnexp.run import runner
+from bnexp.tracking.records import RecordedRun
+from bnexp.tracking.store import Store, StoreSink
 from tests.cli.conftest import Cli
 from tests.tracking.conftest import wandb_home  # noqa: F401
+from tests.tracking.records import make_spec, play
 from tests.tracking.wandb_file import read_all
+
+if TYPE_CHECKING:
+    from bnexp.data.resident import Resident
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up <TemporaryDirectory:ResourceWarning")  # wandb's own
 
 
-def test_a_study_is_logged_run_by_run_and_as_a_whole(cli: Cli, wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    arguments = ["budget=smoke", "train.epochs=2", "study.seeds=1", "executor=inline", "track.wandb.mode=offline", "--json"]
-    result = cli("study", "batchnorm", *arguments)
+SMALL = ("budget=smoke", "train.epochs=2", "executor=inline", "data=digits", "data.train_size=200")
+
+
+def test_a_study_is_logged_run_by_run_and_as_a_whole(cli: Cli, wandb_home: Path) -> None:  # noqa: F811
+    """Also when it has grown: its group has all of its runs, and one W&B line has their number."""
+    offline = ("study", "batchnorm", *SMALL, "track.wandb.mode=offline")
+    cli(*offline, "study.seeds=1", "track.wandb.mode=disabled")
+    assert not wandb_home.exists()
+    result = cli(*offline, "study.seeds=2", "--json")
     verdict = json.loads(result.out)
     runs = read_all(wandb_home)
-    group = f"batchnorm-{verdict['study_id']}"
-    assert {run.run.run_group for run in runs.values()} == {group}
-    assert sorted(run.run.job_type for run in runs.values()) == ["after_pool", "none", "study"]
-    assert "wandb sync" in result.err
+    assert {run.run.run_group for run in runs.values()} == {"batchnorm"}
+    kinds = Counter(run.run.job_type for run in runs.values())
+    assert kinds == {"after_pool": 2, "none": 2, "study": 1}
+    (line,) = [line for line in result.err.splitlines() if line.startswith("W&B")]
+    assert line == f"W&B: 5 runs are recorded offline; upload with: wandb sync {wandb_home}/offline-run-*"
 
     (study,) = [run for run in runs.values() if run.run.job_type == "study"]
     assert study.summary["answer"] == verdict["answer"]
-    assert {"verdict", "figures/val_accuracy", "figures/paired_differences"} <= set(study.summary)
+    assert {"comparisons", "images", "figures/val_accuracy", "figures/paired_differences"} <= set(study.summary)
+    assert (study.config["data"]["name"], study.config["optim"]["lr"]) == ("digits", 0.01)
+    effect = verdict["comparisons"][0]["difference"]
+    assert (study.summary["effect"], study.summary["n"]) == (pytest.approx(effect), 2)
+    by_id = {run.config.get("run_id"): run for run in runs.values()}
     for outcome in verdict["outcomes"]:
-        run = runs[outcome["run_id"]]
-        assert run.summary["test/accuracy"]["last"] == pytest.approx(outcome["value"])
+        run = by_id[outcome["run_id"]]
+        assert run.summary["test/accuracy"] == pytest.approx(outcome["value"])
         assert [row["epoch"] for row in run.history if "epoch" in row] == [1, 2]
         assert "predictions" in run.summary
+
+    before = sorted(wandb_home.glob("offline-run-*/*.wandb"))
+    again = json.loads(cli("publish", "batchnorm", "--json", "--where", "seed = 0").out)["runs"]
+    assert {run["action"] for run in again} == {"there"}
+    assert sorted(wandb_home.glob("offline-run-*/*.wandb")) == before
+
+
+def test_after_ctrl_c_it_is_said_where_the_finished_runs_are(
+    wandb_home: Path,  # noqa: F811
+    shared_cache: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(specs: Sequence[RunSpec], resident: Resident) -> Iterator[Record]:
+        for record in execute(specs, resident):
+            yield record
+            if isinstance(record, RunFinished):
+                raise KeyboardInterrupt
+
+    execute = runner._execute
+    monkeypatch.setattr(runner, "_execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bnexp.run_study("batchnorm", [*SMALL, "study.seeds=1", "track.wandb.mode=offline"])
+    (run,) = read_all(wandb_home).values()
+    assert run.run.run_group == "batchnorm"
+    assert "W&B: 1 run is recorded offline; upload with: wandb sync " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mode", "told"),
+    [
+        (["nothing"], "offline", "'nothing' is not a recorded run in"),
+        ([], "disabled", "W&B is switched off by WANDB_MODE=disabled: unset it, or set it to online or offline."),
+        (["--where", "optim.lr >"], "offline", "optim.lr >"),
+    ],
+)
+def test_what_cannot_be_published_is_said_in_one_sentence(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], mode: str, told: str
+) -> None:
+    monkeypatch.setenv("BNEXP_RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("WANDB_MODE", mode)
+    play(StoreSink(Store()), [make_spec()])
+    result = cli("publish", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("Error: ")
+    assert told in result.err
+    assert not list(tmp_path.glob("wandb/offline-run-*"))
+
+
+def test_predictions_during_training_are_recorded_and_change_nothing(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    for extra in ([], ["track.predictions_every=2"]):
+        monkeypatch.setenv("BNEXP_RUNS_DIR", str(tmp_path / f"runs{len(extra)}"))
+        cli("train", *SMALL, "train.epochs=5", *extra)
+        (path,) = tmp_path.glob(f"runs{len(extra)}/train/*/summary.json")
+        runs.append(RecordedRun(path.parent))
+    plain, shown = runs
+    assert (plain.predicted_epochs, shown.predicted_epochs) == ([], [2, 4])
+    times = {"time/epoch_seconds", "time/images_per_second"}
+    first, second = ({name: value for name, value in run.summary.metrics.items() if name not in times} for run in runs)
+    assert first == second
+    frames = [frame for epoch in (2, 4, None) if (frame := shown.outputs(epoch)) is not None]
+    assert len({tuple(frame["loss"]) for frame in frames}) == 3
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.config.options import NormKind
-from bnexp.config.schema import RunConfig
+from bnexp.config.schema import RunConfig, TrackConfig, WandbConfig
+from bnexp.data.images import ImagesById
 from bnexp.metrics import EpochMetrics, Int64, Predictions, Record, RunFailed, RunFinished, RunStarted
 from bnexp.plan.spec import RunSpec
-from bnexp.tracking.sink import Sink
+from bnexp.tracking.records import DataFacts
+from bnexp.tracking.sink import Fanout, Sink
+from bnexp.tracking.store import Store, StoreSink
+from bnexp.tracking.wandb.content import Member
+from bnexp.tracking.wandb.sink import WandbSink
 
 CLASSES = ["cat", "T-shirt/top", "St. Bernard"]
 NUM_TEST = 40
@@ -28,6 +35,7 @@ def make_spec(seed: int = 0, *, arm: str = "batch", study: str = "demo") -> RunS
     config.norm.kind = NormKind(arm)
     config.study.name, config.study.arm = study, arm
     config.study.levels = {"optim.lr": 0.1}
+    config.study.id = "0a1b2c"
     return RunSpec(config)
 
 
@@ -64,3 +72,30 @@ def play(sink: Sink, specs: Sequence[RunSpec], **options: int | None) -> None:
         for spec, record in zip(specs, records, strict=True):
             sink.record(spec, record)
     sink.close()
+
+
+class Recording(Fanout):
+    """What the runner records to: the store beside W&B's folder, then W&B; at the end it says where the runs are.
+
+    Args:
+        wandb: mode, project and more.
+        num_predictions: as ``track.predictions``.
+        pixels: the test images; None for ours.
+    """
+
+    def __init__(self, wandb: WandbConfig | None = None, num_predictions: int = 16, pixels: ImagesById | None = None) -> None:
+        self.store = Store(Path(os.environ["WANDB_DIR"], "runs"))
+        facts = DataFacts(CLASSES, NUM_TEST, "content")
+        track = TrackConfig(num_predictions, wandb=wandb or WandbConfig())
+        self.wandb = WandbSink(track, self.store, pixels or images, facts, "mnist")
+        self.messages = self.wandb.messages
+        super().__init__([StoreSink(self.store, "bnexp train", facts), self.wandb])
+
+    def close(self) -> None:
+        super().close()
+        self.wandb.session.report()
+
+
+def wandb_id(spec: RunSpec) -> str:
+    """Id of the W&B run of a spec."""
+    return Member.of_spec(spec).wandb_id(spec.run_id)

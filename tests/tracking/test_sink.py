@@ -7,20 +7,22 @@ import threading
 import pytest
 
 from bnexp.config.options import WandbMode
-from bnexp.config.schema import WandbConfig
+from bnexp.config.schema import TrackConfig, WandbConfig
 from bnexp.metrics import EpochMetrics, Record
 from bnexp.plan.spec import RunSpec
+from bnexp.tracking.records import DataFacts
+from bnexp.tracking.store import Store
 from bnexp.tracking.wandb.session import WandbSession
 from bnexp.tracking.wandb.sink import NUM_LANES, WandbSink
-from tests.tracking.records import CLASSES, images, make_records, make_spec, play
+from tests.tracking.records import CLASSES, NUM_TEST, images, make_records, make_spec, play
 
 
 class Recorder(WandbSink):
     """Notes what would be logged, as soon as the gate is open."""
 
     def __init__(self, broken: str = "") -> None:
-        config = WandbConfig(mode=WandbMode.offline)
-        super().__init__(config, study_id="", class_names=CLASSES, images=images, num_predictions=0)
+        track = TrackConfig(0, wandb=WandbConfig(mode=WandbMode.offline))
+        super().__init__(track, Store(), images, DataFacts(CLASSES, NUM_TEST), "mnist")
         self.gate = threading.Event()
         self.seen: list[Record] = []
         self.threads: dict[str, set[int]] = {}
@@ -74,7 +76,7 @@ def test_an_error_ends_one_run_only_and_is_told_once() -> None:
     sink = opened(Recorder(broken=specs[0].run_id))
     play(sink, specs)
     assert {record.run_id for record in sink.seen} == {specs[1].run_id}
-    assert sink.messages == ["W&B: recording stopped for 1 run (OSError: disk full)."]
+    assert sink.messages == ["W&B: recording stopped for 1 run (disk full)."]
 
 
 def test_an_error_at_the_end_does_not_reach_the_caller() -> None:
@@ -84,7 +86,7 @@ def test_an_error_at_the_end_does_not_reach_the_caller() -> None:
 
     sink = opened(Stumbling())
     play(sink, [make_spec()])
-    assert sink.messages == ["W&B: recording did not end well (OSError: disk full)."]
+    assert sink.messages == ["W&B: recording did not end well (disk full)."]
 
 
 def test_closing_twice_ends_once_and_leaves_no_thread() -> None:

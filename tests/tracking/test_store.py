@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +19,9 @@ from safetensors.numpy import load_file
 
 import bnexp
 from bnexp.metrics import RunFinished, StepMetrics
+from bnexp.tracking.checkout import checkout
 from bnexp.tracking.records import RecordedRun
-from bnexp.tracking.store import Store, StoreSink, runs_dir, write_atomic, write_if_allowed
+from bnexp.tracking.store import Store, StoreSink, environment, runs_dir, write_atomic, write_if_allowed
 from bnexp.tracking.tables import prediction_frame
 from tests.tracking.records import failure, make_predictions, make_records, make_spec, play
 
@@ -289,7 +291,7 @@ def test_a_summary_says_all_that_is_known_of_a_run(store: Store) -> None:
     ended = datetime.strptime(summary["finished_at"], "%Y-%m-%dT%H:%M:%S%z")
     assert abs((datetime.now(UTC) - ended).total_seconds()) < 3600
     environment = summary["environment"]
-    assert environment.keys() == {"bnexp", "python", "system", "torch", "numpy", "cpus"}
+    assert environment.keys() - {"git_commit", "git_dirty"} == {"bnexp", "python", "system", "torch", "numpy", "cpus"}
     assert (environment["bnexp"], environment["numpy"]) == (bnexp.__version__, np.__version__)
     assert environment["cpus"] == str(os.cpu_count())
     assert list(store.root.rglob("*.tmp")) == []
@@ -313,3 +315,20 @@ def test_the_latest_runs_are_those_that_finished_last(store: Store) -> None:
     assert [run.run_id for run in store.latest(2)] == [specs[3].run_id, specs[1].run_id]
     assert len(store.latest(9)) == 4
     assert Store(store.root / "nowhere").latest(3) == []
+
+
+def test_a_run_records_the_commit_of_its_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkout.cache_clear()
+    assert checkout() == {}
+    (tmp_path / "file").write_text("1")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "file"], [*who, "commit", "-qm", "first"]):
+        subprocess.run(["git", *command], check=True)
+    checkout.cache_clear()
+    clean = checkout()
+    assert (len(clean["git_commit"]), clean["git_dirty"]) == (40, "no")
+    (tmp_path / "file").write_text("2")
+    checkout.cache_clear()
+    assert environment()["git_dirty"] == "yes"
+    checkout.cache_clear()

@@ -7,8 +7,6 @@ import json
 import math
 import subprocess
 import sys
-import time
-from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,15 +20,28 @@ from PIL import Image
 from bnexp.comparison.loading import load_runs
 from bnexp.config.options import WandbMode
 from bnexp.config.schema import WandbConfig
-from bnexp.metrics import Int64, StepMetrics
+from bnexp.metrics import StepMetrics
 from bnexp.tracking.foreign.importing import import_runs
 from bnexp.tracking.store import Store, StoreSink
 from bnexp.tracking.tables import confusion_matrix, disagreements, prediction_frame, sample_images
 from bnexp.tracking.wandb.access import key_configured
+from bnexp.tracking.wandb.offline import write_run
 from bnexp.tracking.wandb.session import WandbSession
-from bnexp.tracking.wandb.sink import WandbSink
-from bnexp.tracking.wandb.study import log_study
-from tests.tracking.records import CLASSES, NUM_TEST, PIXELS, failure, images, make_predictions, make_records, make_spec, play
+from bnexp.tracking.wandb.study import study_content
+from bnexp.tracking.wandb.tables import Table, disagreement_table
+from tests.tracking.records import (
+    CLASSES,
+    NUM_TEST,
+    PIXELS,
+    Recording,
+    failure,
+    images,
+    make_predictions,
+    make_records,
+    make_spec,
+    play,
+    wandb_id,
+)
 from tests.tracking.wandb_file import read_all
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up <TemporaryDirectory:ResourceWarning")  # wandb's own
@@ -38,9 +49,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up <Temporar
 OFFLINE = WandbConfig(mode=WandbMode.offline, tags=["mine"])
 
 
-def make_sink(config: WandbConfig = OFFLINE, num_predictions: int = 16, **changes: Any) -> WandbSink:
-    given = {"study_id": "0a1b2c", "class_names": CLASSES, "images": images, "num_predictions": num_predictions}
-    return WandbSink(config, **(given | changes))
+def make_sink(config: WandbConfig = OFFLINE, **options: Any) -> Recording:
+    return Recording(config, **options)
 
 
 def table(home: Path, run: Any, key: str) -> pl.DataFrame:
@@ -53,46 +63,24 @@ def table(home: Path, run: Any, key: str) -> pl.DataFrame:
 def test_a_run_is_filed_under_its_study_arm_and_seed(wandb_home: Path) -> None:
     spec = make_spec(seed=3)
     play(make_sink(), [spec])
-    run = read_all(wandb_home)[spec.run_id]
-    assert (run.run.project, run.run.run_group, run.run.job_type) == ("bnexp", "demo-0a1b2c", "batch")
+    run = read_all(wandb_home)[wandb_id(spec)]
+    assert (run.run.project, run.run.run_group, run.run.job_type) == ("bnexp", "demo", "batch")
     assert run.run.display_name == "batch lr=0.1 seed=3"
-    assert run.tags == ["mnist", "lenet", "demo", "mine"]
+    assert run.tags == ["mnist", "lenet", "demo", "0a1b2c", "mine"]
     assert run.exit_code == 0
-
-
-def test_runs_that_wait_for_their_upload_are_few(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the server is: each open run is an open file."""
-    finish, open_runs, most = WandbSession.finish, Counter[str](), []
-
-    def slow(session: WandbSession, run: Any, exit_code: int) -> None:
-        open_runs["now"] += 1
-        most.append(open_runs["now"])
-        time.sleep(0.5)
-        open_runs["now"] -= 1
-        finish(session, run, exit_code)
-
-    monkeypatch.setattr(WandbSession, "finish", slow)
-    specs = [make_spec(seed) for seed in range(24)]
-    with make_sink(num_predictions=0) as sink:
-        sink.begin(specs)
-        for spec in specs:
-            for record in (make_records(spec)[0], failure(spec)):
-                sink.record(spec, record)
-    assert max(most) <= 16
-    assert len(read_all(wandb_home)) == 24
 
 
 def test_the_configuration_is_nested_and_says_what_the_run_is(wandb_home: Path) -> None:
     spec = make_spec()
     play(make_sink(), [spec])
-    config = read_all(wandb_home)[spec.run_id].config
+    config = read_all(wandb_home)[wandb_id(spec)].config
     assert config["optim"]["lr"] == spec.config.optim.lr
     assert config["norm"]["kind"] == "batch"
     assert config["levels"] == {"optim_lr": 0.1}
     facts = {
         "run_id": spec.run_id,
         "study": "demo",
-        "study_id": "0a1b2c",
+        "study_ids": ["0a1b2c"],
         "arm": "batch",
         "num_parameters": 123,
         "device": "cpu",
@@ -104,20 +92,22 @@ def test_the_configuration_is_nested_and_says_what_the_run_is(wandb_home: Path) 
 def test_history_has_a_row_an_epoch_at_its_update_count(wandb_home: Path) -> None:
     spec = make_spec()
     play(make_sink(), [spec])
-    rows = read_all(wandb_home)[spec.run_id].history
+    rows = read_all(wandb_home)[wandb_id(spec)].history
     assert [(row["_step"], row["epoch"]) for row in rows] == [(10, 1), (20, 2), (30, 3)]
     assert [row["train/loss"] for row in rows] == pytest.approx([1.0, 0.9, 0.8])
     assert rows[-1]["test/accuracy"] == 0.8
 
 
-def test_losses_are_summed_up_by_their_least_and_accuracies_by_their_greatest_value(wandb_home: Path) -> None:
+def test_the_summary_holds_numbers_and_the_best_ones_apart(wandb_home: Path) -> None:
+    """A sweep's search sees nothing of a metric whose summary is a mapping."""
     spec = make_spec()
     play(make_sink(), [spec])
-    run = read_all(wandb_home)[spec.run_id]
-    assert run.summary["train/loss"] == pytest.approx({"min": 0.8, "last": 0.8})
-    assert run.summary["val/accuracy"] == {"max": 0.9, "last": 0.5}
-    assert run.summary["status"] == "finished"
-    assert run.metrics["train/loss"].step_metric == run.metrics["time/epoch_seconds"].step_metric == "epoch"
+    run = read_all(wandb_home)[wandb_id(spec)]
+    assert run.summary["train/loss"] == pytest.approx(0.8)
+    assert (run.summary["val/accuracy"], run.summary["best/val/accuracy"]) == (0.5, 0.9)
+    assert (run.summary["test/accuracy"], run.summary["status"], run.summary["seconds"]) == (0.8, "finished", 1.5)
+    assert "best/test/accuracy" not in run.summary
+    assert run.metrics["*"].step_metric == "epoch"
 
 
 def test_losses_of_steps_are_logged_at_their_step(wandb_home: Path) -> None:
@@ -129,7 +119,7 @@ def test_losses_of_steps_are_logged_at_their_step(wandb_home: Path) -> None:
         sink.begin([spec])
         for record in (start, steps, first, *rest):
             sink.record(spec, record)
-    rows = read_all(wandb_home)[spec.run_id].history
+    rows = read_all(wandb_home)[wandb_id(spec)].history
     assert [(row["_step"], row["train/step_loss"]) for row in rows] == [(5, 1.5), (10, 1.25)]
     assert [row["epoch"] for row in rows] == [0.5, 1]
 
@@ -137,7 +127,7 @@ def test_losses_of_steps_are_logged_at_their_step(wandb_home: Path) -> None:
 def test_the_prediction_table_starts_with_the_worst_mistakes(wandb_home: Path) -> None:
     spec = make_spec()
     play(make_sink(), [spec])
-    shown = table(wandb_home, read_all(wandb_home)[spec.run_id], "predictions")
+    shown = table(wandb_home, read_all(wandb_home)[wandb_id(spec)], "predictions")
     frame = prediction_frame(make_predictions())
     mistakes = shown.filter(pl.col("shown") == "mistake")
     worst = frame.filter(~pl.col("correct")).sort("loss", descending=True)
@@ -158,19 +148,10 @@ def test_every_run_shows_the_same_sampled_images(wandb_home: Path) -> None:
         assert sample <= set(table(wandb_home, run, "predictions")["image_id"])
 
 
-def test_the_table_shows_the_pixels_of_its_images(wandb_home: Path) -> None:
-    spec = make_spec()
-    play(make_sink(num_predictions=2 * NUM_TEST), [spec])
-    run = read_all(wandb_home)[spec.run_id]
-    contents = run.artifacts[f"run-{spec.run_id}-predictions"].manifest.contents
-    logged = [np.asarray(Image.open(item.local_path)) for item in contents if item.path.endswith(".png")]
-    assert {image.tobytes() for image in logged} == {pixels.tobytes() for pixels in PIXELS}
-
-
 def test_confusion_matrix_and_accuracy_of_each_class(wandb_home: Path) -> None:
     spec = make_spec()
     play(make_sink(), [spec])
-    run = read_all(wandb_home)[spec.run_id]
+    run = read_all(wandb_home)[wandb_id(spec)]
     logged = table(wandb_home, run, "confusion_matrix_table")
     counts = confusion_matrix(prediction_frame(make_predictions()), len(CLASSES))
     assert logged["nPredictions"].to_list() == counts.ravel().tolist()
@@ -183,7 +164,7 @@ def test_confusion_matrix_and_accuracy_of_each_class(wandb_home: Path) -> None:
 def test_no_table_where_none_is_asked_for(wandb_home: Path) -> None:
     spec = make_spec()
     play(make_sink(num_predictions=0), [spec])
-    assert "predictions" not in read_all(wandb_home)[spec.run_id].summary
+    assert "predictions" not in read_all(wandb_home)[wandb_id(spec)].summary
 
 
 def test_weights_become_a_model_artifact_only_when_asked(wandb_home: Path) -> None:
@@ -193,18 +174,19 @@ def test_weights_become_a_model_artifact_only_when_asked(wandb_home: Path) -> No
     play(make_sink(WandbConfig(mode=WandbMode.offline, artifacts=True)), specs[:1])
     play(make_sink(), specs[1:])
     runs = read_all(wandb_home)
-    artifact = runs[specs[0].run_id].artifacts[f"model-{specs[0].run_id}"]
+    first, second = (wandb_id(spec) for spec in specs)
+    artifact = runs[first].artifacts[f"model-{first}"]
     assert artifact.type == "model"
     (file,) = artifact.manifest.contents
     assert file.path == "model.safetensors"
     assert load_file(file.local_path)["conv1.weight"].tolist() == [0, 1, 2, 3]
-    assert f"model-{specs[1].run_id}" not in runs[specs[1].run_id].artifacts
+    assert f"model-{second}" not in runs[second].artifacts
 
 
 def test_a_diverged_run_is_marked_and_has_no_predictions(wandb_home: Path) -> None:
     spec = make_spec()
     play(make_sink(), [spec], diverged_at=17)
-    run = read_all(wandb_home)[spec.run_id]
+    run = read_all(wandb_home)[wandb_id(spec)]
     assert (run.summary["status"], run.summary["diverged_at"], run.exit_code) == ("diverged", 17, 0)
     assert "diverged" in run.tags
     assert "predictions" not in run.summary
@@ -219,19 +201,19 @@ def test_a_failed_run_is_marked_with_its_error(wandb_home: Path, started: bool) 
         for record in make_records(spec)[: 2 * started]:
             sink.record(spec, record)
         sink.record(spec, failure(spec))
-    run = read_all(wandb_home)[spec.run_id]
+    run = read_all(wandb_home)[wandb_id(spec)]
     assert (run.summary["status"], run.summary["error"], run.exit_code) == ("failed", failure(spec).error, 1)
     assert "failed" in run.tags
 
 
-def test_a_run_without_an_end_is_marked_as_interrupted(wandb_home: Path) -> None:
+def test_a_run_without_an_end_is_not_written(wandb_home: Path) -> None:
+    """It trains again, and is published then."""
     spec = make_spec()
     with make_sink() as sink:
         sink.begin([spec])
         for record in make_records(spec)[:3]:
             sink.record(spec, record)
-    run = read_all(wandb_home)[spec.run_id]
-    assert (run.summary["status"], run.exit_code, len(run.history)) == ("interrupted", 1, 2)
+    assert read_all(wandb_home) == {}
 
 
 def test_twenty_runs_at_once_do_not_mix(wandb_home: Path) -> None:
@@ -239,15 +221,16 @@ def test_twenty_runs_at_once_do_not_mix(wandb_home: Path) -> None:
     sink = make_sink()
     play(sink, specs)
     runs = read_all(wandb_home)
-    assert set(runs) == {spec.run_id for spec in specs}
+    assert set(runs) == {wandb_id(spec) for spec in specs}
     for spec in specs:
-        assert runs[spec.run_id].config["seed"] == spec.seed
-        assert [row["epoch"] for row in runs[spec.run_id].history] == [1, 2, 3]
+        assert runs[wandb_id(spec)].config["seed"] == spec.seed
+        assert [row["epoch"] for row in runs[wandb_id(spec)].history] == [1, 2, 3]
         frame = prediction_frame(make_predictions(spec.seed))
         counts = confusion_matrix(frame, len(CLASSES)).ravel().tolist()
-        assert table(wandb_home, runs[spec.run_id], "confusion_matrix_table")["nPredictions"].to_list() == counts
+        assert table(wandb_home, runs[wandb_id(spec)], "confusion_matrix_table")["nPredictions"].to_list() == counts
     (message,) = sink.messages
-    assert message == f"W&B: 20 runs are recorded offline; upload with: wandb sync {wandb_home}/offline-run-*"
+    assert message.startswith("W&B: 20 runs are recorded offline; upload with: wandb sync ")
+    assert message.endswith("wandb/offline-run-*")
 
 
 @pytest.mark.parametrize(
@@ -276,15 +259,16 @@ def test_what_is_to_be_uploaded_is_named_folder_by_folder_unless_there_are_many(
     assert len(session.messages) == 1
 
 
-def test_an_error_ends_one_recording_and_is_told_once(wandb_home: Path) -> None:
-    def broken(ids: Int64) -> Any:
-        raise OSError("the images are gone")
+def test_an_error_ends_one_recording_and_is_told_once(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise OSError("no space is left")
 
+    monkeypatch.setattr("bnexp.tracking.wandb.publishing.write_run", broken)
     specs = [make_spec(0), make_spec(1)]
-    sink = make_sink(images=broken)
+    sink = make_sink()
     play(sink, specs)
-    assert sink.messages[-1] == "W&B: recording stopped for 2 runs (the images are gone)."
-    assert {len(run.history) for run in read_all(wandb_home).values()} == {3}
+    assert sink.messages == ["W&B: recording stopped for 2 runs (no space is left)."]
+    assert set(sink.store.finished([spec.run_id for spec in specs])) == {spec.run_id for spec in specs}
 
 
 def test_variables_of_the_user_win(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +283,8 @@ def test_variables_of_the_user_win(wandb_home: Path, monkeypatch: pytest.MonkeyP
     play(make_sink(WandbConfig(mode=WandbMode.online)), [spec])
     run = read_all(wandb_home)["theirid"]
     assert (run.run.project, run.run.run_group, run.run.job_type) == ("theirs", "their group", "their job")
-    assert (run.run.display_name, run.tags) == ("their name", ["a", "b"])
+    assert (run.run.display_name, run.tags[-2:]) == ("their name", ["a", "b"])
+    assert "demo" in run.tags
 
 
 def test_a_name_and_id_of_the_user_cannot_mean_several_runs(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +293,7 @@ def test_a_name_and_id_of_the_user_cannot_mean_several_runs(wandb_home: Path, mo
     specs = [make_spec(0), make_spec(1)]
     play(make_sink(), specs)
     runs = read_all(wandb_home)
-    assert {run_id: run.run.display_name for run_id, run in runs.items()} == {spec.run_id: spec.label for spec in specs}
+    assert {run_id: run.run.display_name for run_id, run in runs.items()} == {wandb_id(spec): spec.label for spec in specs}
 
 
 def test_lean_settings_give_way_to_variables(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +314,7 @@ def test_without_a_key_runs_go_offline_and_nobody_is_asked(
     spec = make_spec()
     sink = make_sink(WandbConfig(mode=mode))
     play(sink, [spec])
-    assert set(read_all(wandb_home)) == {spec.run_id}
+    assert set(read_all(wandb_home)) == {wandb_id(spec)}
     assert any("wandb login" in message for message in sink.messages) == hint
     assert sink.messages[-1].startswith("W&B: 1 run is recorded offline; upload with: wandb sync ")
 
@@ -372,32 +357,44 @@ def test_a_key_in_netrc_belongs_to_its_host(wandb_home: Path) -> None:
     assert not key_configured("https://wandb.example.org")
 
 
-def test_a_study_is_one_more_run(wandb_home: Path) -> None:
-    frames = {name: prediction_frame(make_predictions(seed)) for name, seed in (("none", 0), ("batch", 1))}
+def test_a_study_is_one_more_run_with_its_verdict_in_numbers(wandb_home: Path, tmp_path: Path) -> None:
     png = io.BytesIO()
     Image.new("RGB", (4, 4)).save(png, "PNG")
-    session = WandbSession(OFFLINE)
-    log_study(
-        session,
-        study="demo",
-        study_id="0a1b2c",
-        config={"question": "Does it help?"},
-        answer="It helps.",
-        verdict=[{"arm": "batch", "mean": "98.1"}, {"arm": "none", "mean": "97.2"}],
+    report = tmp_path / "report.html"
+    report.write_text("<p>It helps.</p>")
+    frames = {name: prediction_frame(make_predictions(seed)) for name, seed in (("none", 0), ("batch", 1))}
+    content = study_content(
+        "demo",
+        "0a1b2c",
+        OFFLINE,
+        config={"question": "Does it help?", "optim": {"lr": 0.1}},
+        summary={"answer": "It helps.", "effect": 0.9},
+        tables={
+            "comparisons": Table(["arm", "difference", "p"], [["batch", 0.9, None]]),
+            "disagreements": disagreement_table(disagreements(frames, limit=5), CLASSES),
+            "images": Table(["image_id", "truth"], [[3, "cat"], [5, "cat"]], pictured=True, own_pictures=True),
+        },
         figures={"loss": "<p>a chart</p>", "accuracy": png.getvalue()},
-        disagreements=disagreements(frames, limit=5),
-        class_names=CLASSES,
-        images=images,
+        report=report,
+        runs=[],
+        concluded=0.0,
     )
+    write_run(content, WandbSession(OFFLINE).destination, images)
     run = read_all(wandb_home)["study-0a1b2c"]
-    assert (run.run.job_type, run.run.run_group, run.run.display_name) == ("study", "demo-0a1b2c", "demo")
-    assert (run.config["question"], run.summary["answer"]) == ("Does it help?", "It helps.")
-    assert table(wandb_home, run, "verdict").rows() == [("batch", "98.1"), ("none", "97.2")]
+    assert (run.run.job_type, run.run.run_group, run.run.display_name) == ("study", "demo", "demo")
+    assert (run.config["question"], run.config["optim"]) == ("Does it help?", {"lr": 0.1})
+    assert (run.summary["answer"], run.summary["effect"]) == ("It helps.", 0.9)
+    assert table(wandb_home, run, "comparisons").rows() == [("batch", 0.9, None)]
     shown = table(wandb_home, run, "disagreements")
     assert (shown["prediction none"] != shown["prediction batch"]).all()
     assert set(shown["prediction none"]) <= set(CLASSES)
     assert (run.summary["figures/loss"]["_type"], run.summary["figures/accuracy"]["_type"]) == ("html-file", "image-file")
-    assert session.messages[-1].startswith("W&B: 1 run is recorded offline")
+    (file,) = run.artifacts["report-0a1b2c"].manifest.contents
+    assert Path(file.local_path).read_text() == "<p>It helps.</p>"
+    pictures = {item.path: Path(item.local_path) for item in run.artifacts["run-study-0a1b2c-images"].manifest.contents}
+    typed = json.loads(pictures.pop("images.table.json").read_text())
+    paths = [row[typed["columns"].index("image")]["path"] for row in typed["data"]]
+    assert [np.asarray(Image.open(pictures[path])).tobytes() for path in paths] == [PIXELS[i].tobytes() for i in (3, 5)]
 
 
 def test_an_import_recognises_our_own_runs_and_takes_those_of_others(wandb_home: Path, tmp_path: Path) -> None:
@@ -405,7 +402,7 @@ def test_an_import_recognises_our_own_runs_and_takes_those_of_others(wandb_home:
     specs = [make_spec(seed) for seed in range(2)]
     play(make_sink(num_predictions=0), specs[:1])
     play(make_sink(num_predictions=0), specs[1:], diverged_at=3)
-    store = Store(tmp_path / "runs")
+    store = Store(tmp_path / "here")
     play(StoreSink(store), specs[:1])
     wandb.teardown()
     done = import_runs([wandb_home], runs_dir=store.root)
@@ -416,19 +413,3 @@ def test_an_import_recognises_our_own_runs_and_takes_those_of_others(wandb_home:
     assert [own[name] for name in same] == [theirs[name] for name in same] == ["demo", "batch", "batch", own["optim.lr"]]
     assert (theirs["status"], theirs["seed"], theirs["test/accuracy"]) == ("diverged", 1, 0.8)
     assert set(store.finished([spec.run_id for spec in specs])) == {specs[0].run_id}  # what is imported never counts as trained
-
-
-def test_a_study_without_its_images_is_logged_without_pictures(wandb_home: Path) -> None:
-    frames = {name: prediction_frame(make_predictions(seed)) for name, seed in (("none", 0), ("batch", 1))}
-    made: dict[str, Any] = {"answer": "", "verdict": [], "figures": {}, "class_names": CLASSES, "images": None}
-    log_study(WandbSession(OFFLINE), study="demo", study_id="2", config={}, disagreements=disagreements(frames, 5), **made)
-    shown = table(wandb_home, read_all(wandb_home)["study-2"], "disagreements")
-    assert "image" not in shown.columns
-    assert len(shown) == 5
-
-
-def test_a_study_that_cannot_be_logged_is_told(wandb_home: Path) -> None:
-    session = WandbSession(OFFLINE)
-    given: dict[str, Any] = {"study": "demo", "study_id": "1", "config": {}, "answer": "", "verdict": [], "images": images}
-    log_study(session, **given, figures={"loss": b"not a PNG"}, disagreements=pl.DataFrame(), class_names=CLASSES)
-    assert session.messages[0].startswith("W&B: the study demo was not logged (cannot identify image file")

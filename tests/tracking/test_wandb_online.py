@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from bnexp.config.schema import WandbConfig
-from bnexp.tracking.wandb.sink import WandbSink
 from tests.tracking.conftest import Standin
-from tests.tracking.records import CLASSES, images, make_spec, play
+from tests.tracking.records import Recording, make_spec, play, wandb_id
 from tests.tracking.wandb_file import read_all
 
 pytestmark = [
@@ -19,8 +18,8 @@ pytestmark = [
 ]
 
 
-def make_sink(config: WandbConfig | None = None) -> WandbSink:
-    return WandbSink(config or WandbConfig(), study_id="0a1b2c", class_names=CLASSES, images=images, num_predictions=16)
+def make_sink(config: WandbConfig | None = None) -> Recording:
+    return Recording(config)
 
 
 def test_with_a_key_runs_arrive_at_the_server(wandb_server: Standin) -> None:
@@ -28,33 +27,36 @@ def test_with_a_key_runs_arrive_at_the_server(wandb_server: Standin) -> None:
     sink = make_sink()
     play(sink, specs)
     for spec in specs:
-        run = wandb_server.runs[spec.run_id]
+        run = wandb_server.runs[wandb_id(spec)]
         assert (run.group, run.job_type, run.display_name) == (
-            "demo-0a1b2c",
+            "demo",
             spec.arm,
             spec.label,
         )
-        assert run.tags == ["mnist", "lenet", "demo"]
+        assert run.tags == ["mnist", "lenet", "demo", "0a1b2c"]
         assert run.config["norm"]["kind"] == spec.arm
         assert [(row["_step"], row["epoch"]) for row in run.history] == [(10, 1), (20, 2), (30, 3)]
-        assert run.summary["val/accuracy"] == {"max": 0.9, "last": 0.5}
+        assert (run.summary["val/accuracy"], run.summary["best/val/accuracy"]) == (0.5, 0.9)
         assert run.exit_code == 0
     assert sink.messages == [f"W&B: {wandb_server.url}/somebody/bnexp"]
 
 
-def test_tables_images_and_weights_are_uploaded(wandb_server: Standin) -> None:
-    spec = make_spec()
-    play(make_sink(WandbConfig(artifacts=True)), [spec])
-    name = f"run-{spec.run_id}-predictions"
-    assert {item.collection for item in wandb_server.artifacts.versions if item.state == "COMMITTED"} == {
-        name,
-        f"run-{spec.run_id}-confusion_matrix_table",
-        f"model-{spec.run_id}",
-    }
-    files = wandb_server.artifact(name).files
-    table = json.loads(files["predictions.table.json"])
-    assert len([path for path in files if path.startswith("media/images/")]) == len(table["data"])
-    assert wandb_server.artifact(f"model-{spec.run_id}").files["model.safetensors"]
+def test_tables_refer_to_shared_pictures_and_weights_are_uploaded(wandb_server: Standin) -> None:
+    specs = [make_spec(0), make_spec(1)]
+    play(make_sink(WandbConfig(artifacts=True)), specs)
+    shown: set[int] = set()
+    for name in map(wandb_id, specs):
+        table = wandb_server.artifact(f"run-{name}-predictions")
+        content = json.loads(table.files["predictions.table.json"])
+        assert content["columns"][:2] == ["image_id", "image"]
+        shown |= {row[0] for row in content["data"]}
+        assert list(table.files) == ["predictions.table.json"]  # its pictures are those of another artifact
+        references = [item["ref"] for item in table.manifest["contents"].values() if "ref" in item]
+        assert len(references) == len(content["data"])
+        assert wandb_server.artifact(f"model-{name}").files["model.safetensors"]
+    versions = [item for item in wandb_server.artifacts.versions if item.collection == "images-mnist"]
+    assert sum(len(item.files) for item in versions) == len(shown)
+    assert {item.state for item in wandb_server.artifacts.versions} == {"COMMITTED"}
 
 
 def test_the_users_project_and_entity_win(wandb_server: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,14 +64,14 @@ def test_the_users_project_and_entity_win(wandb_server: Standin, monkeypatch: py
     monkeypatch.setenv("WANDB_ENTITY", "team")
     spec = make_spec()
     play(make_sink(WandbConfig(project="mine", entity="me")), [spec])
-    run = wandb_server.runs[spec.run_id]
+    run = wandb_server.runs[wandb_id(spec)]
     assert (run.project, run.entity) == ("theirs", "team")
 
 
 def test_the_configured_entity_is_used(wandb_server: Standin) -> None:
     spec = make_spec()
     play(make_sink(WandbConfig(project="mine", entity="me")), [spec])
-    run = wandb_server.runs[spec.run_id]
+    run = wandb_server.runs[wandb_id(spec)]
     assert (run.project, run.entity) == ("mine", "me")
 
 
@@ -82,7 +84,7 @@ def test_a_server_that_says_no_turns_runs_offline(
     specs = [make_spec(0), make_spec(1)]
     sink = make_sink()
     play(sink, specs)
-    assert set(read_all(wandb_home)) == {spec.run_id for spec in specs}
+    assert set(read_all(wandb_home)) == {wandb_id(spec) for spec in specs}
     first, last = sink.messages
     assert first.startswith("W&B: no access, so runs are recorded offline: ")
     assert last.startswith("W&B: 2 runs are recorded offline; upload with: wandb sync ")
@@ -96,7 +98,7 @@ def test_a_server_that_is_away_turns_runs_offline(
     spec = make_spec()
     sink = make_sink()
     play(sink, [spec])
-    assert read_all(wandb_home)[spec.run_id].summary["status"] == "finished"
+    assert read_all(wandb_home)[wandb_id(spec)].summary["status"] == "finished"
     assert len(sink.messages) == 2
 
 

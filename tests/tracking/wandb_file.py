@@ -76,7 +76,7 @@ def _take(found: OfflineRun, record: Any) -> None:
             for name, value in _nested(record.summary.update).items():
                 found.summary[name] = value
         case "metric":
-            found.metrics[record.metric.name] = record.metric
+            found.metrics[record.metric.name or record.metric.glob_name] = record.metric
         case "artifact":
             found.artifacts[record.artifact.name] = record.artifact
         case "exit":

@@ -127,11 +127,12 @@ class Recorder:
         if run.tool == "wandb" and run.job_type == "study" and {"question", "verdict"} <= run.config.keys():
             own = run.group, "study", None, run.status, run.name
             return Imported(run.id, Action.own, run.tool, *own, "", [], [], run.path, run.notes)
-        if not OWN_ID.fullmatch(run.id) or not (record := self._find(run.id)) or not record.finished:
+        run_id = run.id.partition("-")[0]  # see ``tracking.wandb.content.Member.wandb_id``
+        if not OWN_ID.fullmatch(run_id) or not (record := self._find(run_id)) or not record.finished:
             return None
         summary = record.summary
         facts = summary.study, summary.arm, summary.seed, summary.status, run.name
-        return Imported(run.id, Action.own, run.tool, *facts, "seed", [], list(summary.metrics), record.path, run.notes)
+        return Imported(run_id, Action.own, run.tool, *facts, "seed", [], list(summary.metrics), record.path, run.notes)
 
     def _find(self, run_id: str) -> RecordedRun | None:
         """The record of a run; the store is listed once."""

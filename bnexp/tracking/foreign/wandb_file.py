@@ -58,6 +58,25 @@ def read_wandb(path: Path) -> ForeignRun:
     return log.run()
 
 
+def run_of(path: Path) -> Any:
+    """What a ``.wandb`` file says of its run: the first ``RunRecord`` of W&B's protocol. Nothing after it is read.
+
+    Raises:
+        OSError: the file cannot be read.
+        DamagedRecord: it has none.
+    """
+    from google.protobuf.message import DecodeError
+    from wandb.proto import wandb_internal_pb2
+
+    with path.open("rb") as file, suppress(_CutOff, DecodeError):
+        for data in log_records(file):
+            record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]  # it comes by a star import
+            record.ParseFromString(data)
+            if record.WhichOneof("record_type") == "run":
+                return record.run
+    raise DamagedRecord(path, "it names no run")
+
+
 def log_records(file: BinaryIO) -> Iterator[bytes]:
     """The records of a log, each once it is whole and its checksums fit. Raises _CutOff if the log is damaged."""
     start = file.read(HEADER)
@@ -142,8 +161,9 @@ class _Log:
         state = {None: "crashed", 0: "finished"}.get(self._exit, "failed")
         status: Literal["finished", "diverged", "failed"] = "finished" if state == "finished" else "failed"
         project, group = about.project or "uncategorized", about.run_group
-        if self._config.get("run_id") == about.run_id:  # bnexp recorded it, see ``tracking.wandb.run_config``
-            own = [self._config.pop(name, "") for name in ("run_id", "study_id", "study", "arm")]
+        own_id = self._config.get("run_id")
+        if own_id and str(about.run_id).partition("-")[0] == own_id:  # bnexp recorded it, see ``tracking.wandb.content``
+            own = [self._config.pop(name, "") for name in ("run_id", "study_ids", "study", "arm")]
             project, group = str(own[2]) or project, str(own[3]) or group
             if _parsed(self._summary.get(("status",), "")) == "diverged":
                 status = "diverged"

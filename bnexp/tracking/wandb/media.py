@@ -1,99 +1,108 @@
-"""Prediction tables, confusion matrices and figures as Weights & Biases objects."""
+"""Tables, pictures and figures as Weights & Biases objects."""
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Sequence
+import tempfile
+import threading
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bnexp.data.images import ImagesById
 from bnexp.metrics import Int64
+from bnexp.tracking.wandb.tables import Table
 
 if TYPE_CHECKING:
-    import polars as pl
     import wandb
 
+WAIT_SECONDS = 60  # for the server to have an artifact
 
-class ImageCache:
-    """``wandb.Image`` by image id. Runs show many of the same images, and encoding them is most of a table's cost.
+
+class SharedImages:
+    """Pictures of test images, each sent to W&B once, as part of an artifact ``images-<data set>``; tables refer to them.
 
     Args:
         images: test images by their ids, (N,) -> uint8 pixels (N, H, W, C).
+        name: name of the data set.
     """
 
-    def __init__(self, images: ImagesById) -> None:
+    def __init__(self, images: ImagesById, name: str) -> None:
         self._pixels = images
+        self._name = f"images-{name}"
         self._made: dict[int, wandb.Image] = {}
+        self._lock = threading.Lock()
 
-    def __call__(self, ids: Int64) -> list[wandb.Image]:
-        """The images of ``ids``, in order."""
-        import wandb
-        from PIL import Image
+    @cached_property
+    def _folder(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="bnexp-images-", ignore_cleanup_errors=True)
 
-        missing = np.array([i for i in dict.fromkeys(ids.tolist()) if i not in self._made], dtype=np.int64)
-        if len(missing):
-            for image_id, pixels in zip(missing.tolist(), self._pixels(missing), strict=True):
-                self._made[image_id] = wandb.Image(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
+    def of(self, ids: Int64, run: wandb.Run) -> list[wandb.Image]:
+        """The pictures of ``ids``, in order. Those that W&B does not have yet become a version of the artifact, logged by
+        ``run``, and the call returns when the server has it.
+        """
+        with self._lock:
+            missing = np.array([i for i in dict.fromkeys(ids.tolist()) if i not in self._made], dtype=np.int64)
+            if len(missing):
+                self._made |= self._sent(missing, run)
         return [self._made[image_id] for image_id in ids.tolist()]
 
+    def _sent(self, ids: Int64, run: wandb.Run) -> dict[int, wandb.Image]:
+        import wandb
 
-def prediction_table(shown: pl.DataFrame, class_names: Sequence[str], images: ImageCache) -> wandb.Table:
-    """A W&B table with one row per test image and one column per class probability.
+        artifact = wandb.Artifact(self._name, type="dataset", description="Test images that tables of predictions show.")
+        made: dict[int, wandb.Image] = {}
+        for image_id, pixels in zip(ids.tolist(), self._pixels(ids), strict=True):
+            path = Path(self._folder.name, f"{image_id}.png")
+            path.write_bytes(png(pixels))
+            made[image_id] = wandb.Image(str(path))
+            # A table looks for the picture under this name in the artifact that the picture comes from.
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            artifact.add_file(str(path), name=f"media/images/{sha256[:20]}/{path.name}")
+        run.log_artifact(artifact).wait(WAIT_SECONDS)
+        for image in made.values():
+            image._set_artifact_source(artifact)
+        return made
+
+
+def png(pixels: np.ndarray[Any, Any]) -> bytes:
+    """Pixels (H, W, C) as the content of a PNG file."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def wandb_table(table: Table, images: SharedImages | None, run: wandb.Run) -> wandb.Table:
+    """A table as W&B's; with a column of pictures after ``image_id`` if there are images of it.
 
     Args:
-        shown: as ``tables.select_rows`` gives it.
-        class_names: names of the K classes.
-        images: the pictures.
+        table: the table.
+        images: the pictures; None: there is no column of them.
+        run: the run that it is logged to.
     """
     import wandb
 
-    first = ["image_id", "image", "truth", "prediction", "confidence", "loss", "correct", "shown"]
-    columns: list[str | int] = [*first, *(f"p {name}" for name in class_names)]
-    table = wandb.Table(columns=columns, optional=False)
-    for image, row in zip(images(shown["image_id"].to_numpy()), shown.iter_rows(named=True), strict=True):
-        names = [class_names[row["label"]], class_names[row["prediction"]]]
-        probabilities = [row[f"p{k}"] for k in range(len(class_names))]
-        table.add_data(row["image_id"], image, *names, *(row[name] for name in first[4:]), *probabilities)
-    return table
+    columns: list[str | int] = [*table.columns]
+    rows = table.rows
+    if table.pictured and images is not None and rows:
+        place = table.columns.index("image_id") + 1
+        columns.insert(place, "image")
+        pictures = images.of(table.image_ids, run)
+        rows = [[*row[:place], picture, *row[place:]] for row, picture in zip(rows, pictures, strict=True)]
+    lacking = [any(row[place] is None for row in rows) for place in range(len(columns))]
+    return wandb.Table(columns=columns, data=rows, optional=lacking)
 
 
-def disagreement_table(frame: pl.DataFrame, class_names: Sequence[str], images: ImageCache | None) -> wandb.Table:
-    """A W&B table with one row per test image, in which classes have their names.
-
-    Args:
-        frame: as ``tables.disagreements`` gives it.
-        class_names: names of the K classes.
-        images: the pictures; None: there is no column of pictures.
-    """
+def confusion_plot(table: wandb.Table) -> Any:
+    """W&B's chart of a confusion matrix."""
     import wandb
 
-    rest = [name for name in frame.columns if name not in ("image_id", "label")]
-    columns: list[str | int] = ["image_id", *(["image"] if images else []), "truth", *rest]
-    table = wandb.Table(columns=columns, optional=False)
-    pictures = [[image] for image in images(frame["image_id"].to_numpy())] if images else [[]] * len(frame)
-    for picture, row in zip(pictures, frame.iter_rows(named=True), strict=True):
-        values = [class_names[row[name]] if name.startswith("prediction ") else row[name] for name in rest]
-        table.add_data(row["image_id"], *picture, class_names[row["label"]], *values)
-    return table
-
-
-def confusion_plot(confusion: Int64, class_names: Sequence[str]) -> Any:
-    """W&B's chart of a confusion matrix.
-
-    Args:
-        confusion: (K, K) counts, as ``tables.confusion_matrix`` gives them.
-        class_names: names of the K classes.
-    """
-    import wandb
-
-    names = ["Actual", "Predicted", "nPredictions"]
-    columns: list[str | int] = [*names]
-    table = wandb.Table(columns=columns, optional=False)
-    for (i, j), count in np.ndenumerate(confusion):
-        table.add_data(class_names[i], class_names[j], int(count))
-    fields = {name: name for name in names}
+    fields = {str(name): str(name) for name in table.columns}
     return wandb.plot_table("wandb/confusion_matrix/v1", table, fields, {"title": "Confusion matrix"})
 
 

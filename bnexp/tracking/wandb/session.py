@@ -17,35 +17,32 @@ from typing import TYPE_CHECKING, Any
 from bnexp.config.schema import WandbConfig
 from bnexp.tracking.wandb import server, service
 from bnexp.tracking.wandb.access import PLAIN_MODE, key_configured, requested_mode
+from bnexp.tracking.wandb.content import with_environment
+from bnexp.tracking.wandb.offline import Destination
 from bnexp.tracking.wandb.server import one_line
 
 if TYPE_CHECKING:
     import wandb
 
-# No console capture, machine statistics, code or git: they cost more than a small run. Waiting for the server is bounded.
+# Waiting for the server is bounded.
+_BOUNDED: dict[str, Any] = {"finish_timeout": 60.0, "finish_timeout_raises": True, "init_timeout": 20.0, "silent": True}
+
+# What W&B itself would record of machine, console and code; unless ``track.wandb.machine``.
 _LEAN: dict[str, Any] = {
     "console": "off",
     "disable_code": True,
     "disable_git": True,
-    "finish_timeout": 60.0,
-    "finish_timeout_raises": True,
-    "init_timeout": 20.0,
     "save_code": False,
-    "silent": True,
     "x_disable_machine_info": True,
     "x_disable_meta": True,
     "x_disable_stats": True,
     "x_save_requirements": False,
 }
 
+# What is not given if the user says it by a variable; ``content.with_environment`` knows the others.
 _VARIABLES = {
-    "project": "WANDB_PROJECT",
-    "entity": "WANDB_ENTITY",
-    "group": "WANDB_RUN_GROUP",
-    "job_type": "WANDB_JOB_TYPE",
     "name": "WANDB_NAME",
     "id": "WANDB_RUN_ID",
-    "tags": "WANDB_TAGS",
     "dir": "WANDB_DIR",
     "resume": "WANDB_RESUME",
 }
@@ -64,11 +61,11 @@ class WandbSession:
     _told_unusable = False  # the line is said once in a process, whichever session finds out
 
     def __init__(self, config: WandbConfig, directory: Path | None = None) -> None:
-        self.config = config
+        self.config = with_environment(config)
         self.directory = directory
         self.messages: list[str] = []
         self._lock = threading.Lock()
-        self._unsynced: list[Path] = []
+        self.unsynced: list[Path] = []  # folders of runs that are on disk only
         self._incomplete: list[Path] = []  # folders of online runs
         self._project_url = ""
         self._went_offline = False
@@ -87,14 +84,25 @@ class WandbSession:
         """Whether runs go to the server. The first look may ask the server, for 10 s at most."""
         return self._configured_mode == "online" and not self._went_offline
 
+    @property
+    def destination(self) -> Destination:
+        """Where runs go that are written offline."""
+        folder = Path(os.environ.get("WANDB_DIR") or self.directory or ".") / "wandb"
+        return Destination(folder, self.config.project, self.config.entity)
+
+    def wrote(self, folder: Path) -> None:
+        """Note that a run was written offline, for ``report``."""
+        with self._lock:
+            self.unsynced.append(folder)
+
     @cached_property
     def _settings(self) -> wandb.Settings | None:
         """W&B's settings after a look at its settings files; None if wandb is missing or broken."""
         try:
             import wandb
 
-            service.prepare(Path(os.environ.get("WANDB_DIR") or self.directory or ".") / "wandb")
-            wanted = _lean_settings()
+            service.prepare(self.destination.folder)
+            wanted = _lean_settings(self.config.machine)
             requested = requested_mode(self.config)
             if requested != "auto":
                 wanted["mode"] = requested
@@ -145,6 +153,7 @@ class WandbSession:
             arguments: for ``wandb.init``, with ``id``.
             alone: whether it is the only run, so that WANDB_NAME, WANDB_RUN_ID and WANDB_RESUME are meant for it.
         """
+        os.environ.setdefault("WANDB_DATA_DIR", str(self.destination.folder))  # files wait for their upload beside the runs
         given = self._arguments(arguments, alone)
         given["id"] = given.get("id") or os.environ["WANDB_RUN_ID"]
         with self._lock:  # threads open runs side by side; one of them asks the server
@@ -202,7 +211,7 @@ class WandbSession:
         if os.environ.get("WANDB_SWEEP_ID"):  # the sweep's agent says where its runs belong
             user_sets |= {"project", "entity", "id", "resume"}
         given = {name: value for name, value in {**more, **arguments}.items() if name not in user_sets and value is not None}
-        return given | {"reinit": "create_new", "settings": wandb.Settings(**_lean_settings())}
+        return given | {"reinit": "create_new", "settings": wandb.Settings(**_lean_settings(self.config.machine))}
 
     def _note(self, error: Exception) -> None:
         """Say once what went wrong. Without the server all later runs are offline; a process that has died is started again."""
@@ -235,7 +244,7 @@ class WandbSession:
                 server.mark_incomplete(self._api, run.path)
         if not arrived:
             with self._lock:
-                (self._unsynced if run.offline else self._incomplete).append(place)
+                (self.unsynced if run.offline else self._incomplete).append(place)
 
     def report(self) -> None:
         """Add to ``messages`` where the runs are, and how to send what the server lacks."""
@@ -245,11 +254,11 @@ class WandbSession:
             what = "1 run" if count == 1 else f"{count} runs"
             them = "it" if count == 1 else "them"
             self.messages.append(f"W&B: the server lacks part of {what}; send {them} with: bnexp publish")
-        if self._unsynced:
-            command = _sync_command(self._unsynced)
-            what = "1 run is" if len(self._unsynced) == 1 else f"{len(self._unsynced)} runs are"
+        if self.unsynced:
+            command = _sync_command(self.unsynced)
+            what = "1 run is" if len(self.unsynced) == 1 else f"{len(self.unsynced)} runs are"
             self.messages.append(f"W&B: {what} recorded offline; upload with: {command}")
-        self._project_url, self._unsynced, self._incomplete = "", [], []
+        self._project_url, self.unsynced, self._incomplete = "", [], []
 
 
 def _init(arguments: Mapping[str, Any]) -> wandb.Run:
@@ -260,15 +269,20 @@ def _init(arguments: Mapping[str, Any]) -> wandb.Run:
     return run
 
 
-def _lean_settings() -> dict[str, Any]:
-    """Those settings of ``_LEAN`` that this version of wandb knows and that no variable of the user sets."""
+def _lean_settings(machine: bool) -> dict[str, Any]:
+    """Those of our settings that this version of wandb knows and that no variable of the user sets.
+
+    Args:
+        machine: whether W&B records machine, console and code.
+    """
     import wandb
 
     def variable(name: str) -> str:
         return "WANDB__" + name.removeprefix("x_").upper() if name.startswith("x_") else "WANDB_" + name.upper()
 
     known = wandb.Settings.model_fields
-    return {name: value for name, value in _LEAN.items() if name in known and variable(name) not in os.environ}
+    wanted = _BOUNDED if machine else _BOUNDED | _LEAN
+    return {name: value for name, value in wanted.items() if name in known and variable(name) not in os.environ}
 
 
 def _sync_command(places: Sequence[Path]) -> str:
@@ -279,8 +293,3 @@ def _sync_command(places: Sequence[Path]) -> str:
     if len(paths) > 3 and len(folders) == 1 and all(path.name.startswith("offline-run-") for path in paths):
         return f"wandb sync {shlex.quote(str(folders.pop()))}/offline-run-*"
     return "wandb sync " + " ".join(shlex.quote(str(path)) for path in paths)
-
-
-def tags(names: Sequence[str]) -> list[str]:
-    """The tags of a W&B run: without repeats and empty ones, each cut to the 64 characters that W&B allows."""
-    return list(dict.fromkeys(name[:64] for name in names if name))

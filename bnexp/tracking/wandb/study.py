@@ -1,66 +1,64 @@
-"""The study itself as one Weights & Biases run: verdict, figures, and the images on which arms disagree."""
+"""The study itself as one Weights & Biases run: verdict, figures, report, and the images on which arms disagree."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from bnexp.data.images import ImagesById
-from bnexp.tracking.wandb.media import ImageCache, disagreement_table, figure
-from bnexp.tracking.wandb.server import meaning
-from bnexp.tracking.wandb.session import WandbSession, tags
+from bnexp.config.schema import WandbConfig
+from bnexp.tracking.wandb.content import FileArtifact, RunContent, model_name, tags
+from bnexp.tracking.wandb.tables import Table
 
-if TYPE_CHECKING:
-    import polars as pl
+JOB_TYPE = "study"
 
 
-def log_study(
-    session: WandbSession,
-    *,
-    study: str,
+def study_id_on_wandb(study_id: str) -> str:
+    """Id of the W&B run of a study."""
+    return f"study-{study_id}"
+
+
+def study_content(
+    name: str,
     study_id: str,
+    wandb: WandbConfig,
+    *,
     config: Mapping[str, Any],
-    answer: str,
-    verdict: Sequence[Mapping[str, str]],
+    summary: Mapping[str, Any],
+    tables: Mapping[str, Table],
     figures: Mapping[str, str | bytes],
-    disagreements: pl.DataFrame,
-    class_names: Sequence[str],
-    images: ImagesById | None,
-) -> None:
-    """Log a study as one W&B run of job type ``study``. It never raises an error.
+    report: Path | None,
+    runs: Sequence[str],
+    concluded: float,
+) -> RunContent:
+    """What W&B holds of a study.
 
     Args:
-        session: the connection, which is not ``disabled``; what the user should know is added to its ``messages``.
-        study: name of the study.
-        study_id: id of the study.
-        config: what W&B shows as the configuration of the run.
-        answer: the answer of the study in words.
-        verdict: the rows of the verdict table, all with the same keys.
+        name: name of the study.
+        study_id: its id.
+        wandb: group, tags and notes that the user wants.
+        config: nested, as that of runs: what all runs share, and the study's definition.
+        summary: the verdict in numbers and words.
+        tables: key -> table.
         figures: name -> HTML text or the bytes of a PNG.
-        disagreements: as ``tables.disagreements`` gives it; no table if it has no rows.
-        class_names: names of the K classes.
-        images: test images by their ids; None: the table has no pictures.
+        report: the file of its report; None if there is none.
+        runs: ids of its W&B runs.
+        concluded: when it was concluded, seconds since 1970.
     """
-    try:
-        import wandb
-
-        arguments = {
-            "id": f"study-{study_id}",
-            "name": study,
-            "group": f"{study}-{study_id}",
-            "job_type": "study",
-            "tags": tags([study, *session.config.tags]),
-            "config": {**config, "study": study, "study_id": study_id},
-        }
-        run = session.open(arguments, alone=False)
-        row: dict[str, Any] = {f"figures/{name}": figure(content) for name, content in figures.items()}
-        if verdict:
-            row["verdict"] = wandb.Table(columns=list(verdict[0]), data=[list(line.values()) for line in verdict])
-        if len(disagreements):
-            row["disagreements"] = disagreement_table(disagreements, class_names, ImageCache(images) if images else None)
-        run.log(row)
-        run.summary.update({"answer": answer})
-        session.finish(run, 0)
-    except Exception as error:
-        session.messages.append(f"W&B: the study {study} was not logged ({meaning(error)}).")
-    session.report()
+    return RunContent(
+        id=study_id_on_wandb(study_id),
+        name=name,
+        group=wandb.group or name,
+        job_type=JOB_TYPE,
+        tags=tags([name, study_id, *wandb.tags]),
+        notes=wandb.notes,
+        config=dict(config),
+        started=concluded,
+        seconds=0.0,
+        history=[],
+        summary=dict(summary),
+        tables=dict(tables),
+        figures={f"figures/{key}": shown for key, shown in figures.items()},
+        artifacts=(FileArtifact(f"report-{study_id}", "report", report),) if report is not None else (),
+        uses=tuple(model_name(run_id) for run_id in runs) if wandb.artifacts else (),
+    )

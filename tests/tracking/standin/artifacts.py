@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Any
 
 from tests.tracking.standin.graphql import Node, QueryError, connection
 from tests.tracking.standin.runs import Malformed, Run, entity_node, md5, now, storage_id
+
+NUMBERS = itertools.count(1)  # of all servers of a process: wandb keeps artifacts by their id as long as it lives
 
 
 @dataclass
@@ -56,6 +59,10 @@ class Artifacts:
                 return artifact
         raise QueryError(f"artifact {artifact_id} not found")
 
+    def numbered(self, number: int) -> Artifact:
+        """The version with this number, which no other version in this process has."""
+        return next(artifact for artifact in self.versions if artifact.number == number)
+
     def find(self, name: str) -> Artifact | None:
         """The committed version that a name like ``model:latest`` or ``model:v0`` means."""
         collection, _, alias = name.partition(":")
@@ -100,7 +107,7 @@ class Artifacts:
             self._move_aliases(artifact, names)
         else:
             artifact = Artifact(
-                number=len(self.versions) + 1,
+                number=next(NUMBERS),
                 entity=entityName,
                 project=projectName,
                 collection=artifactCollectionName,

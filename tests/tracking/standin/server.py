@@ -133,7 +133,7 @@ def _store(standin: Standin, path: str, body: bytes) -> None:
     if kind == "run":
         standin.runs[owner].files[name] = body
         return
-    artifact = standin.artifacts.versions[int(owner) - 1]
+    artifact = standin.artifacts.numbered(int(owner))
     if name not in artifact.announced:
         raise Malformed(f"{artifact.collection}: {name} was not announced")
     if md5(body) != artifact.announced[name]:
@@ -147,7 +147,7 @@ def _store(standin: Standin, path: str, body: bytes) -> None:
 def _stored(standin: Standin, path: str) -> bytes:
     _, _, kind, owner, name = path.split("/", 4)
     if kind == "artifact":
-        artifact = standin.artifacts.versions[int(owner) - 1]
+        artifact = standin.artifacts.numbered(int(owner))
         content = json.dumps(artifact.manifest).encode() if name == "wandb_manifest.json" else artifact.files.get(name)
     else:
         content = standin.runs[owner].files.get(name)

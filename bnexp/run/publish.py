@@ -1,0 +1,243 @@
+"""Publishes recorded runs and studies on W&B: ``bnexp publish`` without printing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bnexp.comparison.record import StudyRecord, load
+from bnexp.comparison.recorded import recorded_studies, studies_named
+from bnexp.comparison.recorded_studies import recorded_verdict
+from bnexp.comparison.select import study_facts
+from bnexp.comparison.selection import chosen, is_path, select_runs
+from bnexp.config.options import WandbMode
+from bnexp.config.schema import ConfigError, TrackConfig
+from bnexp.report import sections
+from bnexp.report.publish import Step, log, members, nobody, pictures_of
+from bnexp.tracking.reading import DamagedRecord, as_type
+from bnexp.tracking.records import RecordedRun
+from bnexp.tracking.store import Store
+from bnexp.tracking.wandb.access import requested_mode
+from bnexp.tracking.wandb.content import Member
+from bnexp.tracking.wandb.publishing import Item, Publisher
+from bnexp.tracking.wandb.server import meaning
+from bnexp.tracking.wandb.session import WandbSession
+
+
+@dataclass(frozen=True)
+class PublishedRun:
+    """What came of one run or study.
+
+    Args:
+        id: id of the W&B run.
+        run: id of the run here; of a study its ``study-<id>``.
+        study: name of the study that it is published for.
+        kind: ``run`` or ``study``.
+        action: ``sent``; ``written``: on disk only; ``there``: W&B had it; ``missing``: a dry run would send it; ``failed``.
+        problem: why it failed.
+    """
+
+    id: str
+    run: str
+    study: str
+    kind: str
+    action: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What ``publish`` did.
+
+    Args:
+        runs: every run and study that was selected.
+        messages: sentences for the user: where W&B has them, what is missing.
+    """
+
+    runs: list[PublishedRun]
+    messages: list[str] = field(default_factory=list)
+
+    def count(self, action: str) -> int:
+        """How many have this action."""
+        return sum(run.action == action for run in self.runs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Selected:
+    """The recorded runs and studies that are to be on W&B."""
+
+    items: list[Item]
+    studies: list[StudyRecord]
+    notes: list[str]
+
+
+def publish(
+    select: Sequence[str] = (),
+    *,
+    where: str | None = None,
+    last: int | None = None,
+    status: str | None = None,
+    project: str | None = None,
+    entity: str | None = None,
+    dry_run: bool = False,
+    runs_dir: str | Path | None = None,
+    step: Callable[[int, int], None] = nobody,
+) -> Published:
+    """Bring recorded runs and studies to W&B. What is there already is not sent again.
+
+    Nothing is trained, and no data set is needed; without it, tables have no pictures. Without access to a server the runs are
+    written as W&B's offline runs.
+
+    Args:
+        select: names and ids of studies, ids of runs or their beginnings, directories; empty for everything that is recorded. A
+            study stands for all runs that it compares and for itself, a run for itself in the study that trained it.
+        where: a condition on columns, such as ``optim.lr > 0.1``: of the runs only those for which it is true.
+        last: of the runs only so many, those that finished last.
+        status: of the runs only those of this status.
+        project: W&B's project; None for the one that the runs were configured with, or WANDB_PROJECT.
+        entity: W&B's user or team; None likewise.
+        dry_run: whether to find out only what would be sent.
+        runs_dir: the directory of the records; None for ``BNEXP_RUNS_DIR``, else ``./runs``.
+        step: is called with the number of runs that are published, and of all that will be.
+
+    Returns:
+        What came of each run, and messages.
+
+    Raises:
+        ConfigError: a word of ``select`` names nothing, or W&B is switched off.
+        RuntimeError: the server has let us in, but does not say what it has.
+
+    Example:
+        >>> bnexp.publish(["batchnorm"], dry_run=True).count("missing")
+    """
+    store = Store(Path(runs_dir) if runs_dir is not None else None)
+    selected = _select(select, store, where=where, last=last, status=status)
+    if not selected.items and not selected.studies:
+        return Published([], [*selected.notes, f"No finished run in {store.root} fits; bnexp runs lists them all."])
+    publisher = _publisher(selected.items, project, entity)
+    try:
+        missing = {item.id for item in publisher.missing(selected.items)}
+        lacking = [study for study in selected.studies if not publisher.holds_study(study.study.name, study.study_id)]
+    except Exception as error:
+        raise RuntimeError(f"W&B could not be asked what it has: {meaning(error)}.") from error
+    there = [_of_item(item, "there") for item in selected.items if item.id not in missing]
+    there += [_of_study(study, "there") for study in selected.studies if study not in lacking]
+    todo = [item for item in selected.items if item.id in missing]
+    if dry_run:
+        rows = [_of_item(item, "missing") for item in todo] + [_of_study(study, "missing") for study in lacking]
+        return Published([*there, *rows], selected.notes)
+    return _send(publisher, todo, lacking, there, selected, store, step)
+
+
+def _send(
+    publisher: Publisher,
+    todo: Sequence[Item],
+    lacking: Sequence[StudyRecord],
+    there: Sequence[PublishedRun],
+    selected: _Selected,
+    store: Store,
+    step: Step,
+) -> Published:
+    session, rows = publisher.session, list(there)
+    for done, (item, problem) in enumerate(publisher.publish(todo), 1):
+        step(done, len(todo) + len(lacking))
+        rows.append(_of_item(item, "failed" if problem else "sent" if session.online else "written", problem))
+    for done, study in enumerate(lacking, len(todo) + 1):
+        known = len(session.messages)
+        facts = study_facts(study.runs, store)
+        report = sections.build(study, recorded_verdict(study, store), store, facts=facts, images=None)
+        log(study, report, store, members(study, store), publisher)
+        problem = "; ".join(session.messages[known:])
+        rows.append(_of_study(study, "failed" if problem else "sent" if session.online else "written", problem))
+        step(done, len(todo) + len(lacking))
+    publisher.note_unsynced(selected.items)
+    session.report()
+    seen = {item.record.summary.data_fingerprint: item.record for item in todo if item.record.finished}
+    without = sorted({record.summary.data for record in seen.values() if pictures_of(record) is None})
+    notes = [f"Tables of {name} have no pictures, because its test images are not on this machine." for name in without]
+    return Published(rows, [*selected.notes, *notes, *session.messages])
+
+
+def _select(words: Sequence[str], store: Store, *, where: str | None, last: int | None, status: str | None) -> _Selected:
+    """The runs and studies that the words mean, each run once per study."""
+    folders: dict[Path, None] = {}
+    others: list[str] = []
+    for word in words:
+        found = [] if is_path(word, store) else studies_named(word, store)
+        folders |= dict.fromkeys(found)
+        others += [] if found else [word]
+    if not words:
+        folders = dict.fromkeys(recorded_studies(store))
+    studies, notes = [], []
+    for folder in folders:
+        try:
+            studies.append(load(folder))
+        except DamagedRecord as damage:
+            notes.append(f"{damage} The study is left out.")
+    items = {item.id: item for study in studies for item in members(study, store)}
+    known = {item.record.run_id for item in items.values()}
+    for record in chosen(others, store) if others else () if words else store.folders():
+        if record.run_id not in known or others:
+            items |= {item.id: item for item in _on_its_own(record)}
+    kept = list(items.values())
+    if where is not None or last is not None or status is not None:
+        frame = select_runs(words, where=where, last=last, status=status, store=store)
+        ids = set(frame["run"].to_list()) if len(frame) else set()
+        kept, studies = [item for item in kept if item.record.run_id in ids], []
+    imported = sum(_is_imported(item.record) for item in kept)
+    if imported:
+        notes.append(f"{imported} imported runs are left out: the tool that recorded them has them.")
+    return _Selected([item for item in kept if not _is_imported(item.record)], [s for s in studies if s.concluded], notes)
+
+
+def _on_its_own(record: RecordedRun) -> list[Item]:
+    try:
+        if record.finished:
+            return [Item(record, Member.of_record(record))]
+    except (DamagedRecord, FileNotFoundError):
+        return []
+    return []
+
+
+def _is_imported(record: RecordedRun) -> bool:
+    return record.finished and record.summary.source is not None
+
+
+def _publisher(items: Sequence[Item], project: str | None, entity: str | None) -> Publisher:
+    """How the runs go to W&B: as the last of them was configured, but never disabled by that. Raises ConfigError."""
+    track = next((track for item in reversed(items) if (track := _track(item.record)) is not None), TrackConfig())
+    wandb = replace(track.wandb, mode=WandbMode.auto)
+    session = WandbSession(wandb)
+    if project or entity:
+        session.config = replace(
+            session.config, project=project or session.config.project, entity=entity or session.config.entity
+        )
+    if requested_mode(wandb) == "disabled":
+        raise ConfigError("W&B is switched off by WANDB_MODE=disabled: unset it, or set it to online or offline.")
+    if session.disabled:
+        raise ConfigError(" ".join(session.messages) or "W&B is switched off by its settings; `wandb online` switches it on.")
+    return Publisher(session, replace(track, wandb=wandb), pictures_of)
+
+
+def _track(record: RecordedRun) -> TrackConfig | None:
+    """The settings of a run for W&B; None if they cannot be read."""
+    try:
+        found: TrackConfig = as_type(TrackConfig, record.config.get("track", {}), record.path)
+    except (DamagedRecord, FileNotFoundError):
+        return None
+    return found
+
+
+def _of_item(item: Item, action: str, problem: str = "") -> PublishedRun:
+    return PublishedRun(item.id, item.record.run_id, item.member.study, "run", action, problem)
+
+
+def _of_study(study: StudyRecord, action: str, problem: str = "") -> PublishedRun:
+    name = f"study-{study.study_id}"
+    return PublishedRun(name, name, study.study.name, "study", action, problem)

@@ -1,0 +1,243 @@
+"""Brings recorded runs to W&B, each once: what is there already is not sent again.
+
+Online, the server is asked what it holds. Offline, the folders of offline runs tell; each says itself for which project it was
+written. So nothing that is remembered here can be wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnexp.config.schema import TrackConfig
+from bnexp.data.images import ImagesById
+from bnexp.tracking.foreign.wandb_file import run_of
+from bnexp.tracking.reading import DamagedRecord
+from bnexp.tracking.records import DataFacts, RecordedRun
+from bnexp.tracking.wandb.content import Member, RunContent, run_content, tags
+from bnexp.tracking.wandb.media import SharedImages
+from bnexp.tracking.wandb.offline import write_run
+from bnexp.tracking.wandb.sending import send
+from bnexp.tracking.wandb.server import INCOMPLETE, meaning
+from bnexp.tracking.wandb.session import WandbSession
+from bnexp.tracking.wandb.study import study_id_on_wandb
+from bnexp.tracking.wandb.tables import Table
+
+if TYPE_CHECKING:
+    import wandb
+
+AT_ONCE = 8  # runs that are sent at once; sending is mostly waiting for the server
+OTHER_ID = re.compile("(.+)-[0-9a-f]{4}")  # see ``server.other_id``
+MOST_PICTURES = 500  # in the table ``images`` of a study that is written offline
+COMPLETE = ("finished", "failed", "running")  # states of runs on the server that are not sent again
+
+
+@dataclass(frozen=True)
+class Item:
+    """A recorded run, as one study sees it."""
+
+    record: RecordedRun
+    member: Member
+
+    @property
+    def id(self) -> str:
+        """Id of the W&B run."""
+        return self.member.wandb_id(self.record.run_id)
+
+
+class Publisher:
+    """Publishes recorded runs through one session.
+
+    Args:
+        session: the connection, which is not ``disabled``.
+        track: number of predictions, and how W&B files runs.
+        images: gives the test images of a run by their ids; None if they are not on this machine.
+    """
+
+    def __init__(
+        self, session: WandbSession, track: TrackConfig, images: Callable[[RecordedRun], ImagesById | None] = lambda _: None
+    ) -> None:
+        self.session = session
+        self._track = replace(track, wandb=session.config)
+        self._images = images
+        self._shared: dict[str, SharedImages | None] = {}
+
+    def missing(self, items: Sequence[Item]) -> list[Item]:
+        """The items that W&B does not hold yet. Runs that it holds are given the tags of studies that have grown by them."""
+        if not self.session.online:
+            return [item for item in items if self._written(item) is None]
+        listed = [run for group in dict.fromkeys(map(self._group, items)) for run in self._on_server(group)]
+        held = {_wanted_id(run.id): run for run in listed} | {run.id: run for run in listed}
+        for item in items:
+            if item.id in held and (new := set(item.member.study_ids) - set(held[item.id].tags)):
+                self._add_studies(held[item.id], sorted(new))
+        return [item for item in items if item.id not in held]
+
+    def holds_study(self, name: str, study_id: str) -> bool:
+        """Whether W&B holds the run of a study itself."""
+        run_id = study_id_on_wandb(study_id)
+        if self.session.online:
+            return any(run_id in (run.id, _wanted_id(run.id)) for run in self._on_server(self.session.config.group or name))
+        return self._folder(run_id) is not None
+
+    def note_unsynced(self, items: Sequence[Item]) -> None:
+        """Note which of these runs are on disk only, whenever they were written, so that ``session.report`` names them all."""
+        if self.session.online:
+            return
+        folders = [folder for item in items if (folder := self._folder(item.id)) is not None]
+        waiting = [folder for folder in folders if not _is_synced(folder)]
+        self.session.unsynced = list(dict.fromkeys([*self.session.unsynced, *waiting]))
+
+    def _group(self, item: Item) -> str:
+        return self.session.config.group or item.member.study
+
+    def publish(self, items: Sequence[Item]) -> Iterator[tuple[Item, str]]:
+        """Publish items, several at a time; each as it is done, with what went wrong or an empty text."""
+        with ThreadPoolExecutor(AT_ONCE if self.session.online else 1, "W&B") as pool:
+            waiting = {pool.submit(self.one, item.record, item.member): item for item in items}
+            try:
+                for done in as_completed(waiting):
+                    error = done.exception()
+                    yield waiting[done], "" if error is None else meaning(error)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def one(self, record: RecordedRun, member: Member, run: wandb.Run | None = None, *, alone: bool = False) -> None:
+        """Publish a run.
+
+        Args:
+            record: the run.
+            member: the study that it is published for.
+            run: the W&B run that has logged it so far; None if there is none.
+            alone: whether it is the only run, so that WANDB_NAME, WANDB_RUN_ID and WANDB_RESUME are meant for it.
+        """
+        content = run_content(record, member, self._track)
+        if alone:
+            name, run_id = (os.environ.get(f"WANDB_{key}", "") for key in ("NAME", "RUN_ID"))
+            content = replace(content, name=name or content.name, id=run_id or content.id)
+        self.put(content, record, run, alone=alone)
+
+    def put(self, content: RunContent, record: RecordedRun, run: wandb.Run | None = None, *, alone: bool = False) -> None:
+        """Bring what a run or a study holds to W&B.
+
+        Args:
+            content: what it holds.
+            record: a run that was tested on the images that it shows.
+            run: as for ``one``.
+            alone: as for ``one``.
+        """
+        session = self.session
+        if run is None and not session.online:
+            own = any(table.own_pictures for table in content.tables.values())
+            session.wrote(write_run(content, session.destination, self._images(record) if own else None))
+            return
+        run = run or session.open(opening(content), alone=alone)
+        try:
+            send(content, run, self._shared_images(record))
+        except BaseException:
+            session.finish(run, 1)
+            raise
+        session.finish(run, content.exit_code)
+        for folder in session.destination.folder.glob(f"offline-run-*-{content.id}"):  # so that wandb sync leaves it
+            (folder / f"run-{content.id}.wandb.synced").touch()
+
+    def shown_images(self, items: Sequence[Item]) -> Table | None:
+        """The images that the offline tables of these runs show, those that most of them show first; None if there are none."""
+        count: Counter[tuple[int, str]] = Counter()
+        for item in items:
+            folder = self._written(item)
+            for path in folder.glob("files/media/table/predictions_*.json") if folder is not None else ():
+                table = json.loads(path.read_text())
+                places = [table["columns"].index(name) for name in ("image_id", "truth")]
+                count.update((row[places[0]], row[places[1]]) for row in table["data"])
+        rows = [[image_id, truth] for (image_id, truth), _ in count.most_common(MOST_PICTURES)]
+        return Table(["image_id", "truth"], sorted(rows), pictured=True, own_pictures=True) if rows else None
+
+    def share(self, facts: DataFacts, name: str, images: ImagesById) -> SharedImages:
+        """The pictures of a data set, for tables that are logged while runs train and for those that are published later.
+
+        Args:
+            facts: about the data set.
+            name: its name.
+            images: its test images by their ids.
+        """
+        shared = self._shared[facts.fingerprint] = SharedImages(images, name)
+        return shared
+
+    def _shared_images(self, record: RecordedRun) -> SharedImages | None:
+        data = record.summary.data_fingerprint if record.finished else ""
+        if data not in self._shared:
+            images = self._images(record) if data else None
+            self._shared[data] = SharedImages(images, record.summary.data) if images else None
+        return self._shared[data]
+
+    def _written(self, item: Item) -> Path | None:
+        """The folder in which a run was written for this project and for all of its studies, or synced since."""
+        folder = self._folder(item.id)
+        if folder is None or _is_synced(folder):
+            return folder
+        return folder if set(item.member.study_ids) <= set(run_of(folder / f"run-{item.id}.wandb").tags) else None
+
+    def _folder(self, run_id: str) -> Path | None:
+        """The folder in which a run was written for this project."""
+        to = self.session.destination
+        for folder in to.folder.glob(f"offline-run-*-{run_id}"):
+            with suppress(DamagedRecord, OSError):
+                about = run_of(folder / f"run-{run_id}.wandb")
+                if (about.project, about.entity or None) == (to.project, to.entity):
+                    return folder
+        return None
+
+    def _on_server(self, group: str) -> list[Any]:
+        """The complete runs of a group, as W&B's public API gives them."""
+        import wandb
+
+        api, to = self._api, self.session.destination
+        path = f"{to.entity or api.default_entity}/{to.project}"
+        try:
+            found = api.runs(path, filters={"group": group}, per_page=500)
+            return [run for run in found if run.state in COMPLETE and INCOMPLETE not in run.tags]
+        except (ValueError, wandb.errors.CommError) as error:
+            if "ould not find" in str(error):  # no such project yet
+                return []
+            raise
+
+    def _add_studies(self, run: Any, study_ids: Sequence[str]) -> None:
+        """Tag a run on the server with more studies."""
+        run.load(force=True)  # a list of runs has only a part of each
+        run.tags = tags([*run.tags, *study_ids])
+        run.config["study_ids"] = list(dict.fromkeys([*run.config.get("study_ids", []), *study_ids]))
+        run.update()
+
+    @cached_property
+    def _api(self) -> wandb.Api:
+        import wandb
+
+        return wandb.Api(timeout=20)
+
+
+def opening(content: RunContent) -> dict[str, object]:
+    """What a W&B run is opened with."""
+    names = ("id", "name", "group", "job_type", "tags", "notes", "config")
+    return {name: getattr(content, name) for name in names}
+
+
+def _wanted_id(run_id: str) -> str:
+    """The id that a run should have had, of one that got a suffix because its own belonged to a deleted run."""
+    found = OTHER_ID.fullmatch(run_id)
+    return found[1] if found else run_id
+
+
+def _is_synced(folder: Path) -> bool:
+    """Whether ``wandb sync``, or we, have marked an offline run as uploaded."""
+    return any(folder.glob("*.wandb.synced"))

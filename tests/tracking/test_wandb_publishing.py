@@ -1,0 +1,191 @@
+"""Recorded runs are brought to W&B once, whoever trained them, and what W&B lost comes again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import wandb
+
+from bnexp.config.options import WandbMode
+from bnexp.config.schema import TrackConfig, WandbConfig
+from bnexp.metrics import EpochPredictions
+from bnexp.tracking.records import DataFacts, RecordedRun
+from bnexp.tracking.store import Store, StoreSink
+from bnexp.tracking.wandb.content import Member
+from bnexp.tracking.wandb.publishing import Item, Publisher
+from bnexp.tracking.wandb.sending import replay
+from bnexp.tracking.wandb.session import WandbSession
+from tests.tracking.records import (
+    CLASSES,
+    NUM_TEST,
+    Recording,
+    images,
+    make_predictions,
+    make_records,
+    make_spec,
+    play,
+    wandb_id,
+)
+from tests.tracking.standin import Standin
+from tests.tracking.wandb_file import read_all
+
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.filterwarnings("ignore:Implicitly cleaning up <TemporaryDirectory:ResourceWarning"),  # of wandb's artifacts
+]
+
+OFFLINE = WandbConfig(mode=WandbMode.offline)
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> list[Item]:
+    """Two recorded runs of the study ``demo``, which W&B knows nothing of."""
+    specs = [make_spec(seed) for seed in range(2)]
+    store = Store(tmp_path / "runs")
+    play(StoreSink(store, "bnexp study demo", DataFacts(CLASSES, NUM_TEST, "content")), specs)
+    return [Item(RecordedRun(store.run_path(spec)), Member.of_spec(spec)) for spec in specs]
+
+
+def publish(items: Sequence[Item], wandb: WandbConfig | None = None) -> tuple[int, WandbSession]:
+    """Publish what is missing; how many runs that were."""
+    session = WandbSession(wandb or WandbConfig())
+    publisher = Publisher(session, TrackConfig(16), lambda _: images)
+    missing = publisher.missing(items)
+    assert [problem for _, problem in publisher.publish(missing) if problem] == []
+    return len(missing), session
+
+
+def test_what_the_server_has_is_not_sent_again_and_what_it_lost_is(wandb_server: Standin, items: list[Item]) -> None:
+    assert publish(items)[0] == 2
+    assert publish(items)[0] == 0
+    wandb_server.delete_run(items[0].id)
+    assert publish(items)[0] == 1
+    assert publish(items)[0] == 0  # although the run could not have its id again
+    (again,) = [run for name, run in wandb_server.runs.items() if name.startswith(f"{items[0].id}-")]
+    assert [(row["_step"], row["epoch"]) for row in again.history] == [(10, 1), (20, 2), (30, 3)]
+    assert (again.summary["val/accuracy"], again.config["origin"]["command"]) == (0.5, "bnexp study demo")
+
+
+def test_the_run_of_a_study_is_looked_for_in_its_group(wandb_server: Standin) -> None:
+    for group, found in (("demo", True), ("ours", False)):
+        session = WandbSession(WandbConfig(group=None if found else group))
+        publisher = Publisher(session, TrackConfig())
+        if found:
+            session.finish(session.open({"id": "study-77", "group": group}, alone=False), 0)
+        assert publisher.holds_study("demo", "77") is found
+
+
+def test_a_run_of_two_studies_is_in_both_groups_and_knows_those_that_have_grown(
+    wandb_server: Standin, items: list[Item]
+) -> None:
+    publish(items[:1])
+    other = [Item(items[0].record, Member("other", ("77",), "shared", {}))]
+    grown = [Item(item.record, Member("demo", ("0a1b2c", "3d4e"), "batch", item.member.levels)) for item in items]
+    assert publish([*grown, *other])[0] == 2
+    held = {(run.group, run.job_type, run.config["seed"]): run for run in wandb_server.runs.values()}
+    assert set(held) == {("demo", "batch", 0), ("demo", "batch", 1), ("other", "shared", 0)}
+    assert held["demo", "batch", 0].tags[-2:] == ["0a1b2c", "3d4e"]
+    assert held["demo", "batch", 0].config["study_ids"] == ["0a1b2c", "3d4e"]
+
+
+def test_offline_runs_are_written_once_for_each_project(
+    wandb_home: Path, items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert publish(items, OFFLINE)[0] == 2
+    assert publish(items, OFFLINE)[0] == 0
+    (folder,) = wandb_home.glob(f"offline-run-*-{items[0].id}")
+    for file in sorted(folder.rglob("*"), reverse=True):
+        file.rmdir() if file.is_dir() else file.unlink()
+    assert publish(items, OFFLINE)[0] == 1
+    monkeypatch.setenv("WANDB_PROJECT", "another")
+    assert publish(items, OFFLINE)[0] == 2
+
+
+def test_wandb_sync_uploads_what_is_written_offline_also_from_another_place(
+    wandb_server: Standin, items: list[Item], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("WANDB_DIR")
+    publish(items[:1], OFFLINE)
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "there")
+    (folder,) = Path("wandb").glob("offline-run-*")
+    done = subprocess.run(["wandb", "sync", str(folder)], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    run = wandb_server.runs[items[0].id]
+    assert (run.group, run.display_name, run.state) == ("demo", "batch lr=0.1 seed=0", "finished")
+    assert [(row["_step"], row["epoch"]) for row in run.history] == [(10, 1), (20, 2), (30, 3)]
+    assert (run.summary["val/accuracy"], run.summary["best/val/accuracy"]) == (0.5, 0.9)
+    artifact = wandb_server.artifact(f"run-{run.name}-predictions")
+    table = json.loads(artifact.files["predictions.table.json"])
+    address = f"wandb-client-artifact://{artifact.client_id}/predictions.table.json"
+    assert run.summary["predictions"]["artifact_path"] == address
+    assert table["columns"][:3] == ["image_id", "truth", "prediction"]
+    assert table["nrows"] == len(table["data"]) > 0
+    assert run.files[run.summary["predictions"]["path"]]
+
+
+def test_what_was_written_offline_and_then_published_is_left_alone_by_wandb_sync(
+    wandb_server: Standin, wandb_home: Path, items: list[Item]
+) -> None:
+    publish(items[:1], OFFLINE)
+    wandb.teardown()  # as in another process
+    assert publish(items[:1])[0] == 1
+    (folder,) = wandb_home.glob("offline-run-*")
+    assert (folder / f"run-{items[0].id}.wandb.synced").exists()
+
+
+def test_a_recorded_run_is_replayed_into_the_run_of_a_sweep(
+    wandb_server: Standin, items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = wandb_server.add_sweep("method: grid\nparameters: {seed: {values: [0]}}\n")
+    monkeypatch.setenv("WANDB_SWEEP_ID", sweep.name)
+    monkeypatch.setenv("WANDB_RUN_ID", "point")
+    session = WandbSession(WandbConfig(tags=["mine"]))
+    run = session.open({"id": items[0].id, "tags": ["swept"]}, alone=True)
+    content = replay(items[0].record, run, TrackConfig(16, wandb=session.config), images=images)
+    session.finish(run, content.exit_code)
+    held = wandb_server.runs["point"]
+    assert [row["val/accuracy"] for row in held.history] == [0.5, 0.9, 0.5]
+    assert held.summary["val/accuracy"] == 0.5
+    assert {"swept", "mine", "demo"} <= set(held.tags)
+
+
+def test_tags_of_the_environment_add_and_group_notes_and_job_type_can_be_chosen(
+    wandb_home: Path, items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_TAGS", "a, b")
+    chosen = WandbConfig(mode=WandbMode.offline, tags=["mine"], group="ours", notes="why", job_type="ablation")
+    publish(items[:1], chosen)
+    (run,) = read_all(wandb_home).values()
+    assert (run.run.run_group, run.run.notes, run.run.job_type) == ("ours", "why", "ablation")
+    assert run.tags[-3:] == ["mine", "a", "b"]
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_tables_during_training_are_shown_at_their_epoch(wandb_server: Standin, wandb_home: Path, online: bool) -> None:
+    spec = make_spec()
+    start, first, second, *rest = make_records(spec)
+    shown = EpochPredictions(spec.run_id, 2, 20, make_predictions(5))
+    with Recording(WandbConfig(mode=WandbMode.online if online else WandbMode.offline)) as recording:
+        recording.begin([spec])
+        for record in (start, first, second, shown, *rest):
+            recording.record(spec, record)
+    history = wandb_server.runs[wandb_id(spec)].history if online else read_all(wandb_home)[wandb_id(spec)].history
+    tables = {row["epoch"]: row["predictions"] for row in history if "predictions" in row}
+    assert list(tables) == [2, 3]
+    assert tables[2]["sha256"] != tables[3]["sha256"]
+    assert recording.messages[0].startswith("W&B: http" if online else "W&B: 1 run is recorded offline")
+
+
+@pytest.mark.parametrize("machine", [False, True])
+def test_only_on_request_does_wandb_record_machine_and_code(wandb_home: Path, machine: bool) -> None:
+    run = WandbSession(WandbConfig(mode=WandbMode.offline, machine=machine)).open({"id": "one"}, alone=False)
+    settings = run.settings
+    assert (settings.x_disable_machine_info, settings.disable_git, settings.x_disable_stats) == (not machine,) * 3
+    run.finish()
