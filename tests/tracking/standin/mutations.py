@@ -11,6 +11,7 @@ from tests.tracking.standin.artifacts import Artifact
 from tests.tracking.standin.graphql import Node, QueryError, connection
 from tests.tracking.standin.runs import HttpError, Malformed, Run
 from tests.tracking.standin.sweeps import STATES, Agent, commands, parse_alive
+from tests.tracking.standin.views import View, save, view_node
 
 if TYPE_CHECKING:
     from tests.tracking.standin.state import Standin
@@ -38,6 +39,7 @@ def mutations(server: Standin) -> dict[str, Any]:
         "upsertSweep": given.upsert_sweep,
         "createAgent": given.create_agent,
         "agentHeartbeat": given.agent_heartbeat,
+        "upsertView": given.upsert_view,
     }
 
 
@@ -266,3 +268,21 @@ class _Mutations:
         told = commands(self.server.sweeps[agent.sweep], agent, self.server.runs, parse_alive(runState))
         answer = {"agent": Node("Agent", {"id": agent.id}), "commands": json.dumps(told)}
         return Node("AgentHeartbeatPayload", answer)
+
+    # ---- reports and workspaces ----
+
+    def upsert_view(
+        self,
+        entityName: str,
+        projectName: str,
+        type: str,
+        spec: str,
+        createdUsing: str,
+        id: str | None = None,
+        name: str | None = None,
+        displayName: str | None = None,
+        description: str | None = None,
+    ) -> Node:
+        view = View(id or "", entityName, projectName, type, name or "", displayName or "", description or "", json.loads(spec))
+        inserted = save(self.server.views, view)
+        return Node("UpsertViewPayload", {"view": view_node(view), "inserted": inserted})

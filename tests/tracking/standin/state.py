@@ -14,6 +14,7 @@ from tests.tracking.standin.graphql import Node, connection
 from tests.tracking.standin.mutations import ENTITY, mutations
 from tests.tracking.standin.runs import Run, entity_node, run_node
 from tests.tracking.standin.sweeps import Agent, Sweep, sweep_node
+from tests.tracking.standin.views import View, view_node
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Standin:
         deleted: ids of runs that were deleted; they cannot be used again.
         artifacts: versions of artifacts.
         sweeps, agents: by id.
+        views: reports and workspaces by id.
         faults: switches for what can go wrong.
         announced: set when a run is opened.
         go_away, come_back: refuse connections for a while.
@@ -41,6 +43,7 @@ class Standin:
     artifacts: Artifacts = field(default_factory=Artifacts)
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     agents: dict[str, Agent] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
     faults: Faults = field(default_factory=Faults)
     announced: threading.Event = field(default_factory=threading.Event)
     requests: dict[str, int] = field(default_factory=dict)
@@ -82,10 +85,15 @@ class Standin:
             "entity": lambda name: entity_node(name),
             "project": self.project,
             "model": self.project,
+            "models": self._projects,
             "artifact": lambda id: self.artifact_node(self.artifacts.by_id(id)),
             "clientIDMapping": self._client_id_mapping,
         }
         return {"query": Node("Query", query), "mutation": Node("Mutation", mutations(self))}
+
+    def _projects(self, entityName: str, first: int | None = None, after: str | None = None) -> Node:
+        names = dict.fromkeys(run.project for run in self.runs.values() if run.entity == entityName)
+        return connection([node for name in names if (node := self.project(name, entityName))], first, after)
 
     def _viewer(self) -> Node:
         facts = {"id": "user", "name": ENTITY, "username": ENTITY, "entity": ENTITY, "email": "", "admin": False}
@@ -122,6 +130,16 @@ class Standin:
         def sweep(sweepName: str) -> Node | None:
             return next((self.sweep_node(item) for item in sweeps if item.name == sweepName), None)
 
+        def views(
+            viewType: str,
+            viewName: str | None = None,
+            userName: str | None = None,
+            first: int | None = None,
+            after: str | None = None,
+        ) -> Node:
+            own = [view for view in self.views.values() if (view.entity, view.project, view.kind) == (entity, name, viewType)]
+            return connection([view_node(view) for view in own if viewName in (None, view.name)], first, after)
+
         def collection(name: str) -> Node | None:
             found = artifact(name)
             return found.fields["artifactSequence"] if found else None
@@ -130,6 +148,9 @@ class Standin:
             "id": "1",
             "internalId": "1",
             "name": name,
+            "entityName": entity,
+            "isBenchmark": False,
+            "user": None,
             "readOnly": False,
             "createdAt": "",
             "entity": entity_node(entity),
@@ -146,6 +167,7 @@ class Standin:
                 [self.sweep_node(s) for s in sweeps], first, after
             ),
             "totalSweeps": len(sweeps),
+            "allViews": views,
         }
         return Node("Project", fields)
 
