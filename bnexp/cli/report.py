@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from bnexp.cli import complete
-from bnexp.cli.output import CsvFlag, Format, JsonFlag, LatexFlag, MdFlag, message, pick_format
+from bnexp.cli.output import CsvFlag, Format, JsonFlag, LatexFlag, MdFlag, message, pick_format, print_json
 from bnexp.cli.result import print_result
 from bnexp.config.schema import ConfigError
 from bnexp.tracking.reading import DamagedRecord
@@ -56,6 +56,14 @@ def report(
     reports: Annotated[
         bool, typer.Option("--reports", help="With --book: also write the report of each study in it, some seconds each.")
     ] = False,
+    wandb: Annotated[
+        bool,
+        typer.Option(
+            "--wandb",
+            help="Also make a report and a workspace by arm on Weights & Biases, and send the runs that it lacks. Made again, "
+            "they are replaced. Needs a login and pip install 'bnexp[reports]'.",
+        ),
+    ] = False,
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,
@@ -66,6 +74,8 @@ def report(
     from bnexp.tracking.store import Store
 
     format, pictures, store, names = pick_format(json, csv, md, latex), Pictures(png, svg), Store(), studies or []
+    if wandb and (book or metric is not None):
+        raise ConfigError("--wandb takes neither --book nor --metric: a W&B report shows studies as they were planned.")
     if book:
         _write_book(names, store, format, reports=reports, others=metric is not None or pictures.wanted)
     elif reports:
@@ -73,16 +83,20 @@ def report(
     elif len(names) > 1:
         from bnexp.cli.side_by_side import report_together
 
-        report_together([_recorded_study(name, store) for name in names], store, format, metric, pictures)
+        report_together([_recorded_study(name, store) for name in names], store, format, metric, pictures, wandb=wandb)
     else:
-        _report_one(_recorded_study(names[0] if names else None, store), store, format, metric, pictures)
+        _report_one(_recorded_study(names[0] if names else None, store), store, format, metric, pictures, wandb=wandb)
 
 
-def _report_one(record: StudyRecord, store: Store, format: Format, metric: str | None, pictures: Pictures) -> None:
+def _report_one(
+    record: StudyRecord, store: Store, format: Format, metric: str | None, pictures: Pictures, *, wandb: bool
+) -> None:
+    from bnexp.cli.wandb_report import Dashboards
     from bnexp.comparison.conclude import conclude, conclude_by, read_by
     from bnexp.comparison.recorded import store_of
 
     place = store_of(record.folder, store)
+    dashboards = Dashboards([(record, place)]) if wandb else None
     if metric is None:
         result = conclude(record, place)
         record.save_verdict(result, again=True)
@@ -90,11 +104,16 @@ def _report_one(record: StudyRecord, store: Store, format: Format, metric: str |
     else:
         result = conclude_by(record, metric, place)
         record, planned = read_by(record, metric), record.study.metric
-    print_result(result, format)
+    if dashboards is None or format is not Format.json:
+        print_result(result, format)
     from bnexp.report.publish import publish
 
     for line in publish(record, result, place, planned=planned, pictures=pictures):
         message(line)
+    if dashboards is not None:
+        links = dashboards.make([result])
+        if format is Format.json:
+            print_json(result.to_dict() | {"wandb": links[0]})
 
 
 def _write_book(names: Sequence[str], store: Store, format: Format, *, reports: bool, others: bool) -> None:

@@ -50,16 +50,10 @@ def print_result(result: StudyResult, format: Format) -> None:
         _print_tables(result)
 
 
-def _without_zeros(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows of a table of arms, without a count of runs that went wrong if there is no such run."""
-    empty = {name for name in ("diverged", "stuck", "missing") if all(row[name] == "0" for row in rows)}
-    return [{name: text for name, text in row.items() if name not in empty} for row in rows]
-
-
 def _print_tables(result: StudyResult) -> None:
-    from bnexp.comparison.tables import arm_rows, decided_and_measured
+    from bnexp.comparison.tables import arm_rows, decided_and_measured, without_zeros
 
-    arms, out = _without_zeros(arm_rows(result)), stdout()
+    arms, out = without_zeros(arm_rows(result)), stdout()
     deciding, measured = decided_and_measured(result)
     out.print(f"\n{result.answer}\n", style="bold", markup=False, soft_wrap=not out.is_terminal)
     if result.remedy is not None:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def report_together(
-    records: Sequence[StudyRecord], store: Store, format: Format, metric: str | None, pictures: Pictures
+    records: Sequence[StudyRecord],
+    store: Store,
+    format: Format,
+    metric: str | None,
+    pictures: Pictures,
+    *,
+    wandb: bool = False,
 ) -> None:
     """Compare the studies again, each within itself, and write one page beside the record of the first.
 
@@ -28,7 +34,9 @@ def report_together(
         format: of what is printed.
         metric: another metric to read them by; None for the one that each was planned with.
         pictures: where the figures are written as files of their own.
+        wandb: whether to make a report and workspaces on W&B too.
     """
+    from bnexp.cli.wandb_report import Dashboards
     from bnexp.comparison.recorded import label, store_of
     from bnexp.report import together
     from bnexp.report.export import slug
@@ -37,8 +45,11 @@ def report_together(
     names = [label(record.folder) for record in records]
     if len({record.folder.resolve() for record in records}) < len(records):
         raise ConfigError(f"one study is named twice ({', '.join(names)}): give different ones.")
+    dashboards = Dashboards([(record, store_of(record.folder, store)) for record in records]) if wandb else None
     studies = [(*_read(record, store_of(record.folder, store), metric), store_of(record.folder, store)) for record in records]
-    _print([result for _, result, _ in studies], names, format)
+    results = [result for _, result, _ in studies]
+    if dashboards is None or format is not Format.json:
+        _print(results, names, format)
     found = together.gather(studies)
     command = shlex.join(["bnexp", "report", *names, *(["--metric", metric] if metric else [])])
     path = records[0].folder / f"{slug(' '.join(['report with', *names[1:], *([metric] if metric else [])]))}.html"
@@ -46,6 +57,10 @@ def report_together(
         message(f"\nReport: {path}")
     for line in pictures.write(found.figures, slug(" ".join(names))) if pictures.wanted else ():
         message(line)
+    if dashboards is not None:
+        links = dashboards.make(results)
+        if format is Format.json:
+            print_json([result.to_dict() | {"wandb": where} for result, where in zip(results, links, strict=True)])
 
 
 def _read(record: StudyRecord, store: Store, metric: str | None) -> tuple[StudyRecord, StudyResult]:

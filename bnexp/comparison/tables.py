@@ -35,6 +35,12 @@ def arm_rows(result: StudyResult) -> list[Row]:
     ]
 
 
+def without_zeros(rows: list[Row]) -> list[Row]:
+    """The rows of a table of arms, without a count of runs that went wrong if there is no such run."""
+    empty = {name for name in ("diverged", "stuck", "missing") if all(row[name] == "0" for row in rows)}
+    return [{name: text for name, text in row.items() if name not in empty} for row in rows]
+
+
 def comparison_rows(result: StudyResult) -> list[Row]:
     """One row per comparison, in their order: difference with intervals, p values, effect size, superiority, verdict, reason.
 

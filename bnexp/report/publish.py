@@ -94,13 +94,14 @@ def publish(
     path = record.folder / (f"report-{slug(result.metric)}.html" if planned else REPORT)
     written = [f"\nReport: {path}"] if html.write(report, path) else []
     prefix = f"{report.title} {result.metric}" if planned else report.title
-    figures = [figure for group in charts.sections(report, summarise(report.curves)).values() for figure in group]
-    written += pictures.write(figures, prefix) if pictures.wanted else []
+    if pictures.wanted:
+        groups = charts.sections(report, summarise(report.curves)).values()
+        written += pictures.write([figure for group in groups for figure in group], prefix)
     with tidied():
-        return [*told, *(_logged(record, report, store, wandb) if wandb else []), *written]
+        return [*told, *(bring(record, report, store, wandb) if wandb else []), *written]
 
 
-def _logged(record: StudyRecord, report: Report, store: Store, wandb: Logging) -> list[str]:
+def bring(record: StudyRecord, report: Report, store: Store, wandb: Logging) -> list[str]:
     """Bring to W&B what it lacks of a study, unless W&B is disabled; what the user should know of that."""
     session = wandb.session
     if session.disabled:

@@ -102,6 +102,7 @@ EXTRAS = {
     "joblib": "hydra/launcher=joblib",
     "optuna": "hydra/sweeper=optuna",
     "ray": "executor=ray",
+    "reports": "bnexp report --wandb",
     "submitit": "hydra/launcher=submitit_slurm",
 }
 
