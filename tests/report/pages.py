@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ HOSTILE = "</script><script>document.documentElement.dataset.pwned=1</script><im
 
 
 class Page(HTMLParser):
-    """All elements with their attributes, and the text outside scripts and styles."""
+    """All elements with their attributes, and the text outside scripts and styles, in which every space is a plain one."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -41,16 +42,23 @@ class Page(HTMLParser):
         self._raw = False
 
     def handle_data(self, data: str) -> None:
-        self.text += "" if self._raw else data
+        self.text += "" if self._raw else data.replace("\u00a0", " ")
 
     def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
         return [a for t, a in self.elements if t == tag and all(a.get(k.replace("_", "-")) == v for k, v in wanted.items())]
 
 
-def browse(path: Path, profile: Path, fragment: str = "") -> tuple[Page, str]:
-    """The page as the browser made it, and what it wrote to the console. ``fragment``: what its address ends with."""
+def browse(path: Path, profile: Path, fragment: str = "", flags: Sequence[str] = ()) -> tuple[Page, str]:
+    """The page as the browser made it, and what it wrote to the console.
+
+    Args:
+        path: of the page.
+        profile: folder of the browser.
+        fragment: what its address ends with.
+        flags: more flags of the browser.
+    """
     assert CHROMIUM
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", path.as_uri() + fragment]
+    command = [CHROMIUM, *FLAGS, *flags, f"--user-data-dir={profile}", "--dump-dom", path.as_uri() + fragment]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return Page(done.stdout), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
