@@ -20,7 +20,7 @@ from bnexp.report.factor import Factor, study_factor
 from bnexp.report.predictions import Frames, PredictionSection
 from bnexp.report.reliability import errors, overconfidence, reliability_plot
 from bnexp.report.sections import Report, paired_differences
-from bnexp.report.sequence import groups, last_bounds, sequence_plot
+from bnexp.report.sequence import last_bounds, sequence_plot, watched
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,13 @@ def differences(result: StudyResult, arms: Sequence[str], also: Ends | None = No
 
 
 def sequences(result: StudyResult, arms: Sequence[str]) -> list[Figure]:
-    """The deciding comparisons as the seeds came, one chart per measure and level."""
-    found = []
-    for k, comparisons in enumerate(groups(result)):
-        description = words.sequence(comparisons, last_bounds(result, comparisons))
-        found.append(Figure(f"sequence-{k}", "confidence_sequence", sequence_plot(result, comparisons, arms), description))
-    return found
+    """The deciding comparisons as the seeds came, one chart each."""
+    return [
+        Figure(
+            f"sequence-{k}", "confidence_sequence", sequence_plot(result, c, arms), words.sequence(c, last_bounds(result, c))
+        )
+        for k, c in enumerate(watched(result))
+    ]
 
 
 def over_factor(result: StudyResult, factor: Factor | None, arms: Sequence[str], also: Ends | None = None) -> list[Figure]:

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ def page(template: Path, own: str = "", /, **content: Any) -> str:
         "p_equals": p_equals,
         "p_equivalence": p_equivalence,
         "count": count,
+        "unbroken": unbroken,
         "script_json": script_json,
         "embedded": embedded,
         "label": label,
@@ -223,5 +225,11 @@ def fixed(value: float | None, digits: int) -> str:
 
 
 def count(value: float) -> str:
-    """A mean count: without decimals if it is whole or large; a thin space between thousands."""
-    return (f"{value:,.0f}" if float(value).is_integer() or value >= 100 else f"{value:,.1f}").replace(",", "\u202f")
+    """A mean count: without decimals if it is whole or large."""
+    return f"{value:,.0f}" if float(value).is_integer() or value >= 100 else f"{value:,.1f}"
+
+
+def unbroken(text: str) -> str:
+    """The text with spaces that break no line in ``p < .001``, ``n = 6`` and between a number and its unit."""
+    text = re.sub(r"\b([pnq]) ([=<]) (?=[\d.])", "\\1\u00a0\\2\u00a0", text)
+    return re.sub(r"(?<=\d) (?=(?:%|pp|nats|octaves?)(?!\w))", "\u00a0", text)

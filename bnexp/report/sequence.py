@@ -18,35 +18,30 @@ MOST = 6  # charts; a study that is decided at more levels shows the first ones
 LEVEL = 0.95
 
 
-def groups(result: StudyResult) -> list[list[Comparison]]:
-    """The deciding comparisons with differences, those of one measure and level together; the first ``MOST`` groups."""
-    found: dict[tuple[str, str], list[Comparison]] = {}
-    for c in result.deciding:
-        if c.measured and c.n > 1:
-            found.setdefault((c.measure, c.level), []).append(c)
-    return list(found.values())[:MOST]
+def watched(result: StudyResult) -> list[Comparison]:
+    """The deciding comparisons with differences, of which each has a chart of its own; the first ``MOST``."""
+    return [c for c in result.deciding if c.measured and c.n > 1][:MOST]
 
 
-def sequence_plot(result: StudyResult, comparisons: Sequence[Comparison], arms: Sequence[str]) -> alt.LayerChart:
-    """The running mean of each comparison, its 95 % confidence sequence from six seeds on, zero and the margin.
+def sequence_plot(result: StudyResult, comparison: Comparison, arms: Sequence[str]) -> alt.LayerChart:
+    """The running mean of a comparison, its 95 % confidence sequence from six seeds on, zero and the margin.
 
     Args:
         result: the study.
-        comparisons: one of ``groups``.
+        comparison: one of ``watched``.
         arms: all arms of the study, in the order of their colours.
     """
-    first, rule = comparisons[0], rule_of(result)
-    rows = [row for c in comparisons for row in _rows(c, rule)]
-    most = max(c.n for c in comparisons)
-    band = [{"low": -first.margin, "high": first.margin, "seeds": 1, "last": most}] if np.isfinite(first.margin) else []
+    c, most = comparison, comparison.n
+    rows = _rows(c, rule_of(result))
+    band = [{"low": -c.margin, "high": c.margin, "seeds": 1, "last": most}] if np.isfinite(c.margin) else []
     ticks = alt.Axis(format="d", grid=False, values=[n for n in range(1, most + 1) if most <= 12 or n % (most // 12 + 1) == 0])
     x = alt.X("seeds:Q", title="seeds", axis=ticks, scale=alt.Scale(domain=[1, most], nice=False))
-    title, y_axis = axis_title(first.unit), alt.Axis(tickCount=5)
+    title, y_axis = axis_title(c.unit), alt.Axis(tickCount=5)
     scale = alt.Scale(zero=True)
-    watched = [row for row in rows if np.isfinite(row["low"])]
+    bounded = [row for row in rows if np.isfinite(row["low"])]
 
     def chart(shown: list[dict[str, Any]]) -> alt.Chart:
-        base = alt.Chart(style.data(shown)).encode(x, alt.Detail("pair:N"))
+        base = alt.Chart(style.data(shown)).encode(x)
         return base.transform_filter("indexof(hidden_arms, datum.arm) < 0")
 
     low, high = alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q")
@@ -61,20 +56,19 @@ def sequence_plot(result: StudyResult, comparisons: Sequence[Comparison], arms: 
     layers = alt.layer(
         *([shaded.encode(x, alt.X2("last:Q"), low, high)] if band else []),
         alt.Chart(style.data([{"zero": 0}])).mark_rule(color=style.QUIET).encode(alt.Y("zero:Q", title=title, scale=scale)),
-        *([chart(watched).mark_area(opacity=0.16).encode(low, high, style.fill(arms))] if watched else []),
-        *([chart(watched).mark_rule(strokeWidth=1.5).encode(low, high, style.stroke(arms))] if watched else []),
+        *([chart(bounded).mark_area(opacity=0.16).encode(low, high, style.fill(arms))] if bounded else []),
+        *([chart(bounded).mark_rule(strokeWidth=1.5).encode(low, high, style.stroke(arms))] if bounded else []),
         chart(rows).mark_line(strokeWidth=2).encode(y, style.stroke(arms), style.dash(arms)),
         chart(rows).mark_point(filled=True, size=36, opacity=1).encode(y, style.fill(arms), style.shape(arms), tooltip=tooltip),
     ).add_params(*style.arm_params())
-    where = f" at {first.level}" if first.level else ""
-    return style.finish(layers, f"{first.measure}{where} as the seeds came", 240, symbol="stroke")
+    measure = [c.measure] if len({other.measure for other in watched(result)}) > 1 else []
+    return style.finish(layers, ", ".join([f"{c.arm} − {c.baseline}", *measure, *([c.level] if c.level else [])]), 200)
 
 
-def last_bounds(result: StudyResult, comparisons: Sequence[Comparison]) -> dict[str, tuple[float, float]]:
-    """Pair -> the confidence sequence at its last seed."""
-    rule = rule_of(result)
-    rows = [_rows(c, rule)[-1] for c in comparisons]
-    return {row["pair"]: (row["low"], row["high"]) for row in rows}
+def last_bounds(result: StudyResult, comparison: Comparison) -> tuple[float, float]:
+    """The confidence sequence at the last seed."""
+    row = _rows(comparison, rule_of(result))[-1]
+    return row["low"], row["high"]
 
 
 def _rows(c: Comparison, rule: Rule) -> list[dict[str, Any]]:

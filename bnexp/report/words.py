@@ -54,18 +54,15 @@ def differences(comparisons: Sequence[Comparison]) -> str:
     return f"Paired differences in {comparisons[0].measure}: {'; '.join(parts)}.{margin}"
 
 
-def sequence(comparisons: Sequence[Comparison], last: Mapping[str, tuple[float, float]]) -> str:
-    """Running mean differences. ``last``: pair -> the confidence sequence at the last seed."""
-    first = comparisons[0]
-    parts = []
-    for c in comparisons:
-        low, high = last[f"{c.arm} − {c.baseline}"]
-        start = quantity(c.differences[0], c.unit, sign=True)
-        parts.append(
-            f"{c.arm} minus {c.baseline} from {start} to {_estimate(c.difference, low, high, c.unit, True)}, {c.n} seeds"
-        )
-    about = f"{first.measure} {first.level}".rstrip()
-    return f"Mean difference in {about} over the number of seeds, with 95 % confidence sequence: {'; '.join(parts)}."
+def sequence(comparison: Comparison, last: tuple[float, float]) -> str:
+    """A running mean difference. ``last``: the confidence sequence at the last seed."""
+    c = comparison
+    start, end = quantity(c.differences[0], c.unit, sign=True), _estimate(c.difference, *last, c.unit, True)
+    about = f"{c.measure} {c.level}".rstrip()
+    return (
+        f"Mean difference in {about} over the number of seeds, with 95 % confidence sequence: {c.arm} minus {c.baseline} from "
+        f"{start} to {end}, {c.n} seeds."
+    )
 
 
 def over_factor(factor: Factor, panel: str, metric: str, unit: str) -> str:

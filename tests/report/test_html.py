@@ -15,7 +15,7 @@ from pages import HOSTILE, Page, browse, drawn, hostile_study, needs_browser
 
 import bnexp
 from bnexp.comparison.result import Status
-from bnexp.report.html import render, script_json, write
+from bnexp.report.html import render, script_json, unbroken, write
 from bnexp.report.sections import Report, days
 
 Get = Callable[[str], Report]
@@ -38,6 +38,24 @@ def test_says_question_answer_verdict_failures_and_command(reports: Get) -> None
         assert page.all("li", data_arm=arm), f"{arm} is not in the gallery"
     for heading in ("Verdict", "Learning curves", "Predictions", "Runs", "Configuration", "Reproduce"):
         assert heading in page.text
+
+
+def test_pictures_are_loaded_at_once_so_that_they_are_printed(reports: Get) -> None:
+    pictures = Page(render(reports("batchnorm"))).all("img")
+    assert pictures
+    assert all("loading" not in picture for picture in pictures)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("n = 6, t test p < .001", "n~=~6, t test p~<~.001"),
+        ("[0.87, 1.38] over 0.20 pp and 95 % or 0.75 octaves", "[0.87, 1.38] over 0.20~pp and 95~% or 0.75~octaves"),
+        ("64 ppm, lr = 0.1, 5 epochs", "64 ppm, lr = 0.1, 5 epochs"),
+    ],
+)
+def test_a_line_does_not_break_inside_a_number_with_its_unit(text: str, expected: str) -> None:
+    assert unbroken(text) == expected.replace("~", "\u00a0")
 
 
 def test_diverged_runs_are_listed(reports: Get) -> None:

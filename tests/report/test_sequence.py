@@ -12,7 +12,7 @@ from bnexp.comparison.looks import rule_of
 from bnexp.comparison.result import StudyResult
 from bnexp.comparison.sequential import Rule
 from bnexp.report.charts import sequences
-from bnexp.report.sequence import groups
+from bnexp.report.sequence import watched
 
 
 def made(name: str, root: Path) -> StudyResult:
@@ -32,9 +32,11 @@ def test_the_last_band_is_the_confidence_sequence_at_all_seeds(tmp_path: Path) -
     assert f", {c.n} seeds" in figure.description
 
 
-def test_only_what_decides_is_drawn_by_measure_and_level(tmp_path: Path) -> None:
+def test_each_comparison_that_decides_has_a_chart_that_names_it(tmp_path: Path) -> None:
     result = made("conv_bias", tmp_path)
-    assert [[c.level for c in group] for group in groups(result)] == [[c.level] for c in result.deciding]
+    assert watched(result) == result.deciding
+    titles = [figure.chart.to_dict()["title"] for figure in sequences(result, ["no_bias", "bias"])]
+    assert len(set(titles)) == len(result.deciding) > 1
     nothing = replace(result, comparisons=[replace(c, decides=False) for c in result.comparisons])
     assert sequences(nothing, ["no_bias", "bias"]) == []
 
