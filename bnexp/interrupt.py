@@ -5,6 +5,9 @@ other errors. In Python code that polars' native code calls, it makes polars pan
 nothing catches it. So Ctrl-C ends the process at once, without an exception. That is safe because the files on disk are
 complete at any moment. Only work that has to clean up asks for KeyboardInterrupt (``tidied``). It then comes when no import and
 no polars code is running.
+
+An agent of W&B stops a run of its sweep by SIGTERM. That ends the command in the same way, but with exit code 0: W&B wanted it,
+and an agent gives up if its runs fail.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ class _CtrlC:
 
     def __init__(self, sentence: str = "") -> None:
         self.sentence = sentence
+        self.stopped = ""  # the sentence if SIGTERM came; empty if it has not
         self.tidied = self.shielded = 0  # number of such blocks that are open
         self.asked = False  # KeyboardInterrupt has been raised, or will be as soon as possible
         self.waiting = False  # Ctrl-C came in a shielded block
@@ -53,6 +57,12 @@ class _CtrlC:
             else:
                 raise KeyboardInterrupt
 
+    def stop(self, frame: FrameType | None, sentence: str) -> None:
+        """React to SIGTERM as to one Ctrl-C; more of them change nothing."""
+        if not self.stopped:
+            self.sentence = self.stopped = sentence
+            self.handle(frame)
+
     def retry(self) -> None:
         """Send the signal again, a little later."""
 
@@ -72,7 +82,7 @@ class _CtrlC:
             start = "\x1b[?25h\n" if os.isatty(2) else ""  # shows the cursor, which a progress display hides
             with suppress(OSError):
                 os.write(2, f"{start}{sentence}\n".encode())
-        os._exit(INTERRUPTED)
+        os._exit(0 if self.stopped else INTERRUPTED)
 
     def unraisable(self, event: Any) -> None:
         """Handle an exception where none can be raised, such as in ``__del__``: KeyboardInterrupt is raised again later."""
@@ -95,8 +105,18 @@ def install(sentence: str) -> None:
 
 def leave(sentence: str) -> NoReturn:
     """End the process as Ctrl-C does, with ``sentence`` as the last line, or without one if it is empty."""
-    _ctrl_c.sentence = sentence
+    _ctrl_c.sentence = _ctrl_c.stopped or sentence
     _ctrl_c.leave()
+
+
+def end_cleanly_on_sigterm(sentence: str) -> None:
+    """From now on SIGTERM ends this process as Ctrl-C does, but with exit code 0 and ``sentence``."""
+    signal.signal(signal.SIGTERM, lambda _, frame: _ctrl_c.stop(frame, sentence))
+
+
+def was_stopped() -> bool:
+    """Whether SIGTERM has come."""
+    return bool(_ctrl_c.stopped)
 
 
 @contextmanager

@@ -138,6 +138,23 @@ class RunFinished:
 
 
 @dataclass(frozen=True)
+class RunStopped:
+    """A run was stopped before its last epoch, because somebody asked for it. It has no result.
+
+    Args:
+        run_id: the run.
+        epoch: the last one that it trained.
+        metrics: those of that epoch.
+        seconds: time since its cohort was built.
+    """
+
+    run_id: str
+    epoch: int
+    metrics: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class RunFailed:
     """A run ended in an error.
 
@@ -152,4 +169,4 @@ class RunFailed:
     traceback: str = ""
 
 
-Record = RunStarted | StepMetrics | EpochMetrics | EpochPredictions | RunFinished | RunFailed
+Record = RunStarted | StepMetrics | EpochMetrics | EpochPredictions | RunFinished | RunStopped | RunFailed

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import signal
 import sys
 
 from bnexp import interrupt
 
+STOPPED = "Stopped by the sweep of W&B. The run is not recorded as finished."
 SENTENCE = "Interrupted. What was finished is recorded; the same command goes on from there."
 
 
@@ -19,6 +21,8 @@ def main() -> None:
     """Run the command of ``sys.argv`` and exit."""
     bench = sys.argv[1:2] == ["bench"]  # it says itself how far it came, and cannot go on from there
     interrupt.install("Interrupted." if bench else SENTENCE)
+    if os.environ.get("WANDB_SWEEP_ID"):
+        interrupt.end_cleanly_on_sigterm(STOPPED)
     from bnexp.cli.commands import run
 
     atexit.register(gc.freeze)  # else Python checks every remaining object once more, which takes a quarter of a second

@@ -76,7 +76,7 @@ def _print_result(record: RecordedRun, parts: dict[str, Any]) -> None:
 
     out = stdout()
     if "summary" not in parts:
-        ending = "damaged" if record.damage else "failed" if "failure" in parts else "not finished"
+        ending = "damaged" if record.damage else "failed" if "failure" in parts else record.unfinished
         out.print(f"{record.run_id}  {ending}", style="bold", markup=False)
         if "failure" in parts:
             out.print(f"failure: {parts['failure']}", markup=False, soft_wrap=True)

@@ -107,7 +107,7 @@ def _without_usual(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]
 
 def _facts(run: RecordedRun) -> dict[str, Any]:
     if not run.finished:
-        return {"study": run.path.parent.name, "arm": None, "levels": None, "status": "not finished", "seconds": None}
+        return {"study": run.path.parent.name, "arm": None, "levels": None, "status": run.unfinished, "seconds": None}
     summary = run.summary
     values = (summary.study, summary.arm, levels_text(summary.levels) or None, summary.status, summary.seconds)
     return dict(zip(("study", "arm", "levels", "status", "seconds"), values, strict=True))

@@ -17,7 +17,7 @@ import signal
 import sys
 import traceback
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Container, Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -28,13 +28,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bnexp.interrupt import shielded
-from bnexp.metrics import Record, RunFailed, RunFinished
+from bnexp.metrics import Record, RunFailed, RunFinished, RunStopped
 from bnexp.plan.spec import RunSpec
 from bnexp.run.cohorts import Cohort, split, workload
+from bnexp.run.stopping import Stopping
 
 if TYPE_CHECKING:
     from bnexp.data.batches import DeviceData
     from bnexp.data.resident import Resident
+    from bnexp.training.engine import Stops
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, KEPT_BYTES)
 
 
-def train_cohort(cohort: Cohort, resident: Resident) -> Iterator[Record]:
+def train_cohort(cohort: Cohort, resident: Resident, stops: Stops | None = None) -> Iterator[Record]:
     """Train one cohort in this process.
 
     On a GPU the cohort is split into parts that fit into memory. A part that still runs out of memory is halved, and its
@@ -79,6 +81,7 @@ def train_cohort(cohort: Cohort, resident: Resident) -> Iterator[Record]:
     Args:
         cohort: the runs.
         resident: their data set.
+        stops: is asked after each epoch which runs to stop; None: no run is stopped.
 
     Returns:
         Its records, as they come. An error becomes a RunFailed for every run that is not finished.
@@ -101,7 +104,7 @@ def train_cohort(cohort: Cohort, resident: Resident) -> Iterator[Record]:
         waiting = deque(split(cohort, runs_that_fit(cohort, data)))
         while waiting:
             part = waiting.popleft()
-            fitted = yield from _trained(part, data, finished)
+            fitted = yield from _trained(part, data, finished, stops)
             release_memory(device)
             if fitted:
                 continue
@@ -116,15 +119,15 @@ def train_cohort(cohort: Cohort, resident: Resident) -> Iterator[Record]:
             yield RunFailed(run_id, text, traceback.format_exc())
 
 
-def _trained(cohort: Cohort, data: DeviceData, finished: set[str]) -> Generator[Record, None, bool]:
+def _trained(cohort: Cohort, data: DeviceData, finished: set[str], stops: Stops | None) -> Generator[Record, None, bool]:
     """Train a cohort; False if memory ran out. A function of its own, so that its tensors are freed before the next attempt."""
     import torch
 
     from bnexp.training import engine
 
     try:
-        for record in engine.fit(cohort, data):
-            if isinstance(record, RunFinished):
+        for record in engine.fit(cohort, data, stops):
+            if isinstance(record, RunFinished | RunStopped):
                 finished.add(record.run_id)
             yield record
     except torch.OutOfMemoryError:
@@ -142,11 +145,16 @@ def _too_large(spec: RunSpec, device: str) -> str:
     )
 
 
-def run_inline(cohorts: Sequence[Cohort], resident: Resident) -> Iterator[Record]:
-    """Train the cohorts one after another in this process; their records as they come."""
+def run_inline(cohorts: Sequence[Cohort], resident: Resident, stopping: Stopping | None = None) -> Iterator[Record]:
+    """Train the cohorts one after another in this process; their records as they come. ``stopping`` stops runs early."""
     import bnexp.training.engine  # noqa: F401  # takes seconds; later, Ctrl-C would have to wait for it
 
-    return chain.from_iterable(train_cohort(cohort, resident) for cohort in cohorts)
+    def stops(run_ids: Sequence[str], epoch: int) -> Collection[str]:
+        if stopping is None or epoch not in stopping.epochs:
+            return ()
+        return {run_id for run_id in run_ids if stopping.decide(run_id, epoch, wait=False)}
+
+    return chain.from_iterable(train_cohort(cohort, resident, stops if stopping else None) for cohort in cohorts)
 
 
 def try_again(cohort: Cohort, finished: set[str], waiting: deque[Cohort], attempts: dict[str, int]) -> Cohort:
@@ -173,6 +181,19 @@ def try_again(cohort: Cohort, finished: set[str], waiting: deque[Cohort], attemp
     return ()
 
 
+@dataclass(frozen=True)
+class _Question:
+    """A worker asks which of its runs to stop, and waits for the answer.
+
+    Args:
+        run_ids: those in training.
+        epoch: that has ended.
+    """
+
+    run_ids: Sequence[str]
+    epoch: int
+
+
 @dataclass
 class _Worker:
     """A worker process, with the cohorts that it has been given and the runs that it has finished."""
@@ -181,6 +202,7 @@ class _Worker:
     connection: Connection
     cohorts: deque[Cohort] = field(default_factory=deque)  # the first one trains
     finished: set[str] = field(default_factory=set)
+    question: _Question | None = None  # that has not been answered yet
 
 
 def start_pool_server() -> BaseContext:
@@ -211,11 +233,13 @@ class Pool:
     Args:
         resident: the data set.
         num_workers: largest number of worker processes.
+        stopping: stops runs early; None: no run is stopped.
     """
 
-    def __init__(self, resident: Resident, num_workers: int) -> None:
+    def __init__(self, resident: Resident, num_workers: int, stopping: Stopping | None = None) -> None:
         self.resident = resident
         self.num_workers = num_workers
+        self.stopping = stopping
         self._context: Any = start_pool_server()
         self._workers: list[_Worker] = []
 
@@ -238,10 +262,13 @@ class Pool:
                         continue
                     if record is None:
                         worker.cohorts.popleft()
+                    elif isinstance(record, _Question):
+                        worker.question = record
                     else:
-                        if isinstance(record, RunFinished | RunFailed):
+                        if isinstance(record, RunFinished | RunStopped | RunFailed):
                             worker.finished.add(record.run_id)
                         yield record
+                self._answer()
         finally:
             self.close()
 
@@ -256,7 +283,9 @@ class Pool:
 
     def _start(self) -> _Worker:
         here, there = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(there, self.resident, dict(os.environ)), daemon=True)
+        asked_at = self.stopping.epochs if self.stopping else ()
+        arguments = (there, self.resident, dict(os.environ), asked_at)
+        process = self._context.Process(target=_work, args=arguments, daemon=True)
         with without_main(), shielded() if self._context.get_start_method() == "spawn" else nullcontext():
             process.start()  # with a fork server this waits until torch is loaded; Ctrl-C does no harm then
         there.close()
@@ -267,16 +296,29 @@ class Pool:
 
         With a second one a worker goes on while this process is busy with records. It is given only if enough cohorts are left
         for all workers and it takes as long as the first, so that no cohort waits behind a longer one while a worker is idle.
+        If runs may be stopped, there is no second one: what a worker receives while it trains is the answer to its question.
         """
         for worker in self._workers:
             if waiting and not worker.cohorts:
                 self._give(worker, waiting.popleft())
         for worker in self._workers:
-            if len(waiting) < len(self._workers):
+            if self.stopping is not None or len(waiting) < len(self._workers):
                 return
             as_long = len(worker.cohorts) == 1 and workload(worker.cohorts[0]) == workload(waiting[0])
             if as_long and waiting[0][0].initial is None:  # weights would fill the pipe before they are read
                 self._give(worker, waiting.popleft())
+
+    def _answer(self) -> None:
+        """Answer the questions whose answers are known by now."""
+        for worker in self._workers:
+            if worker.question is None or self.stopping is None:
+                continue
+            run_ids, epoch = worker.question.run_ids, worker.question.epoch
+            answers = {run_id: self.stopping.decide(run_id, epoch, wait=True) for run_id in run_ids}
+            if None not in answers.values():
+                worker.question = None
+                with suppress(OSError):  # the worker has died; the next read from it finds that out
+                    worker.connection.send({run_id for run_id, stop in answers.items() if stop})
 
     def _give(self, worker: _Worker, cohort: Cohort) -> None:
         worker.cohorts.append(cohort)
@@ -299,13 +341,21 @@ class Pool:
             yield RunFailed(spec.run_id, f"its worker process {reason}, {MAX_ATTEMPTS} times in a row{hint}")
 
 
-def _work(connection: Connection, resident: Resident, environment: dict[str, str]) -> None:
+def _work(connection: Connection, resident: Resident, environment: dict[str, str], asked_at: Container[int]) -> None:
     """The main loop of a worker process: receive a cohort, send its records, then None, until the connection ends."""
     os.environ.update(environment)  # the fork server has the environment of when it was started
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it stops the workers
+
+    def stops(run_ids: Sequence[str], epoch: int) -> Collection[str]:
+        if epoch not in asked_at:
+            return ()
+        connection.send(_Question(run_ids, epoch))
+        answer: Collection[str] = connection.recv()
+        return answer
+
     try:
         while True:
-            for record in train_cohort(connection.recv(), resident):
+            for record in train_cohort(connection.recv(), resident, stops):
                 connection.send(record)
             connection.send(None)
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -22,6 +22,8 @@ from bnexp.plan.spec import RunSpec, unique
 from bnexp.run.arrange import arrange
 from bnexp.run.local import Pool, run_inline
 from bnexp.run.ray import RayPool
+from bnexp.run.replay import in_sweep, replay_to_sweep
+from bnexp.run.stopping import Stopping
 from bnexp.terminal import SafeConsole
 from bnexp.tracking.claims import Claims
 from bnexp.tracking.initial import initial_weights
@@ -42,9 +44,15 @@ class RunError(Exception):
     """A run that failed; the message says why."""
 
 
+Results = dict[str, RecordedRun | RunError]  # run id -> its record, or why there is none
+
+
 def run(
-    specs: Sequence[RunSpec], store: Store | None = None, prepared: Prepared | None = None
-) -> dict[str, RecordedRun | RunError]:
+    specs: Sequence[RunSpec],
+    store: Store | None = None,
+    prepared: Prepared | None = None,
+    stopping: Stopping | None = None,
+) -> Results:
     """Train every spec that has no finished record.
 
     Results are written as they come, so an interruption loses only runs that are training. If another process trains a run,
@@ -54,9 +62,10 @@ def run(
         specs: the runs.
         store: where runs are recorded; None: ``BNEXP_RUNS_DIR`` or its default.
         prepared: the data sets that the command has prepared so far; None if it has prepared none.
+        stopping: stops runs early; None: no run is stopped.
 
     Returns:
-        Run id -> its record, or the error that says why it failed.
+        Run id -> its record, or the error that says why it failed. A run that was stopped is not among them.
 
     Raises:
         ConfigError: the runs cannot train on this machine or with these settings.
@@ -75,14 +84,18 @@ def run(
             with claims.claim([spec.run_id for spec in todo]) as claimed:
                 mine = [spec for spec in unfinished(todo, store, prepared) if spec.run_id in claimed]
                 tried |= {spec.run_id for spec in mine}
-                errors |= _train(mine, store, prepared, progress, console)
+                errors |= _train(mine, store, prepared, progress, console, stopping)
             if not claimed:
                 console.print(f"{len(todo)} runs are training in another process; waiting for them.")
                 claims.wait_for(todo[0].run_id)
     run_ids = [spec.run_id for spec in unique(specs)]
     found = store.finished(run_ids)
+    if in_sweep() and len(run_ids) == 1 and not tried and found:
+        for line in replay_to_sweep(specs[0], found[run_ids[0]]):
+            console.print(line, markup=False, soft_wrap=True)
     lost = RunError("trained, but its record cannot be read back")
-    return {run_id: found.get(run_id) or errors.get(run_id, lost) for run_id in run_ids}
+    stopped = {run_id for run_id, record in store.records(run_ids).items() if record.stopped} if stopping else ()
+    return {run_id: found.get(run_id) or errors.get(run_id, lost) for run_id in run_ids if run_id not in stopped}
 
 
 def _startable(specs: Sequence[RunSpec]) -> list[RunSpec]:
@@ -171,7 +184,12 @@ def by_data(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
 
 
 def _train(
-    specs: Sequence[RunSpec], store: Store, prepared: Prepared, progress: ProgressSink, console: SafeConsole
+    specs: Sequence[RunSpec],
+    store: Store,
+    prepared: Prepared,
+    progress: ProgressSink,
+    console: SafeConsole,
+    stopping: Stopping | None,
 ) -> dict[str, RunError]:
     """Train the runs of each data set; run id -> why it failed. If one of several data sets is out of reach, its runs fail."""
     from bnexp.data.download import DataError
@@ -180,7 +198,7 @@ def _train(
     groups = by_data(specs)
     for group in groups:
         try:
-            errors |= _run_group(group, store, prepared, progress, console)
+            errors |= _run_group(group, store, prepared, progress, console, stopping)
         except DataError as error:
             if len(groups) == 1:
                 raise
@@ -190,25 +208,33 @@ def _train(
 
 
 def _run_group(
-    specs: list[RunSpec], store: Store, prepared: Prepared, progress: ProgressSink, console: SafeConsole
+    specs: list[RunSpec],
+    store: Store,
+    prepared: Prepared,
+    progress: ProgressSink,
+    console: SafeConsole,
+    stopping: Stopping | None,
 ) -> dict[str, RunError]:
     """Train runs that share a data set; run id -> why it failed, for those that did."""
     resident = prepared(specs[0].config.data)
     by_id = {spec.run_id: spec for spec in specs}
     errors = {}
     ready, lost = _with_weights(specs, store)
-    records = chain(lost, _execute(ready, resident) if ready else ())
+    records = chain(lost, _execute(ready, resident, stopping) if ready else ())
     progress.begin(specs)
     constants = [values[: resident.channels].tolist() for values in (resident.mean, resident.std)]
     facts = DataFacts(list(resident.class_names), len(resident.test_labels), resident.fingerprint, *constants)
     first = specs[0].config
     wandb = WandbSink(first.track, store, images_by_id(resident.test_images), facts, first.data.name.value)
     told = bool(specs[0].config.study.id)  # the study says where all of its runs are, when it is concluded
+    own = StoreSink(store, command_line(), facts, stopping.by if stopping else "")
     try:
-        with tidied(), Fanout([StoreSink(store, command_line(), facts), wandb]) as fanout:
+        with tidied(), Fanout([own, wandb]) as fanout:
             fanout.begin(specs)
             for record in records:
                 spec = by_id[record.run_id]
+                if stopping is not None:
+                    stopping.record(record)
                 fanout.record(spec, record)
                 progress.record(spec, record)
                 if isinstance(record, RunFailed):
@@ -235,11 +261,13 @@ def _with_weights(specs: Sequence[RunSpec], store: Store) -> tuple[list[RunSpec]
     return ready, lost
 
 
-def _execute(specs: Sequence[RunSpec], resident: Resident) -> Iterator[Record]:
+def _execute(specs: Sequence[RunSpec], resident: Resident, stopping: Stopping | None) -> Iterator[Record]:
     """Train the runs with the executor that suits them; their records."""
     plan, executor = arrange(specs), specs[0].config.executor
+    if plan.place is ExecutorName.ray and stopping is not None:
+        raise ConfigError("executor=ray cannot stop runs early; leave out early_terminate, or use executor=local.")
     if plan.place is ExecutorName.ray:
         return RayPool(resident, executor.address, executor.workers).run(plan.cohorts)
     if plan.place is ExecutorName.inline:
-        return run_inline(plan.cohorts, resident)
-    return Pool(resident, plan.workers).run(plan.cohorts)
+        return run_inline(plan.cohorts, resident, stopping)
+    return Pool(resident, plan.workers, stopping).run(plan.cohorts)

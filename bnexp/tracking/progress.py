@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from bnexp.metrics import EpochMetrics, Record, RunFailed, RunFinished, RunStarted
+from bnexp.metrics import EpochMetrics, Record, RunFailed, RunFinished, RunStarted, RunStopped
 from bnexp.plan.spec import RunSpec
 from bnexp.terminal import SafeConsole, visible_line
 from bnexp.tracking.sink import Sink
@@ -66,6 +66,8 @@ class ProgressSink(Sink):
                 self._epoch(spec, record)
             case RunFinished():
                 self._done(spec, outcome_text(record))
+            case RunStopped():
+                self._done(spec, f"[yellow]stopped[/] after epoch {record.epoch}  {escape(epoch_text(record.metrics))}")
             case RunFailed():
                 self._done(spec, f"[red]failed:[/] {escape(record.error)}")
 

@@ -44,7 +44,8 @@ MOST_BINARY = 4096 * MIB
 # The smallest values that are possible in a summary.
 LEAST = {"seed": 0, "seconds": 0, "num_test": 0, "num_parameters": 0, "num_steps": 0, "batch_size": 1}
 
-SUMMARY, CONFIG, METRICS, FAILURE = "summary.json", "config.yaml", "metrics.jsonl", "failure.json"
+SUMMARY, CONFIG, METRICS = "summary.json", "config.yaml", "metrics.jsonl"
+FAILURE, STOPPED = "failure.json", "stopped.json"
 LAST_PART = "study"  # of a configuration; one that was cut off may still be YAML, but lacks it
 PREDICTIONS, WEIGHTS = "predictions.parquet", "model.safetensors"
 OF_EPOCH = re.compile(r"predictions-([1-9][0-9]{0,8})\.parquet")
@@ -186,6 +187,23 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Stopped:
+    """``stopped.json``: a sweep stopped the run before its last epoch, so it has no summary.
+
+    Args:
+        by: id of the sweep.
+        epoch: the last one that it trained.
+        metrics: those of that epoch.
+        seconds: wall time.
+    """
+
+    by: str
+    epoch: int
+    metrics: dict[str, float | None]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class RecordedRun:
     """A run on disk.
 
@@ -262,6 +280,18 @@ class RecordedRun:
             return None
         except DamagedRecord as damage:
             return f"the reason cannot be read: {damage}"
+
+    @property
+    def stopped(self) -> Stopped | None:
+        """When and by what the run was stopped early; None if it was not, or if that cannot be read."""
+        with suppress(FileNotFoundError, DamagedRecord):
+            return read_as(Stopped, self.path / STOPPED, MOST_TEXT)
+        return None
+
+    @property
+    def unfinished(self) -> str:
+        """How far a run came that has not finished, in words."""
+        return f"stopped after epoch {self.stopped.epoch} by a sweep" if self.stopped else "not finished"
 
     def metrics(self, step_losses: bool = True) -> list[dict[str, float]]:
         """The lines of ``metrics.jsonl``: ``epoch``, ``step`` and metric values, with NaN for null; none without the file.

@@ -3,7 +3,7 @@
 ``<runs>/<study>/<run id>/`` holds ``config.yaml``, ``metrics.jsonl`` (one line per epoch, appended and flushed),
 ``predictions.parquet``, ``model.safetensors`` and ``summary.json``. The summary is written last and atomically; it is the only
 sign of completion. ``track.predictions_every`` adds ``predictions-<epoch>.parquet``. If a run has failed, ``failure.json``
-tells why. ``records.py`` reads these files.
+tells why; if a sweep has stopped it early, ``stopped.json`` tells when. ``records.py`` reads these files.
 ``<runs>/<study>/study-<study id>/`` holds ``study.json`` (the question, written before the first run trains),
 ``verdict.json`` and ``report.html``. Nothing is pickled; reading needs neither torch nor wandb.
 """
@@ -30,7 +30,17 @@ from numpy.typing import NDArray
 import bnexp
 from bnexp.config.keys import did_you_mean
 from bnexp.config.schema import ConfigError
-from bnexp.metrics import EpochMetrics, EpochPredictions, Predictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
+from bnexp.metrics import (
+    EpochMetrics,
+    EpochPredictions,
+    Predictions,
+    Record,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+    StepMetrics,
+)
 from bnexp.plan.spec import RunSpec
 from bnexp.tracking.checkout import checkout
 from bnexp.tracking.reading import DamagedRecord
@@ -39,10 +49,12 @@ from bnexp.tracking.records import (
     FAILURE,
     METRICS,
     PREDICTIONS,
+    STOPPED,
     SUMMARY,
     WEIGHTS,
     DataFacts,
     RecordedRun,
+    Stopped,
     Summary,
     epoch_predictions,
 )
@@ -162,7 +174,7 @@ class Store:
     def folders(self) -> Iterator[RecordedRun]:
         """Every directory of a run, finished or not."""
         for path in sorted(self.root.glob("[!.]*/*")):
-            if not path.name.startswith(("study-", "book-")) and path.is_dir():
+            if not path.name.startswith(("study-", "book-", "sweep-")) and path.is_dir():
                 yield RecordedRun(path)
 
     def locate(self, run_ids: Collection[str]) -> dict[str, list[RecordedRun]]:
@@ -216,7 +228,7 @@ def _told(record: RecordedRun) -> int:
     """How much a record tells of its run's ending: finished, damaged, failed, nothing."""
     if record.finished:
         return 3
-    return 2 if record.damage else int(record.failure is not None)
+    return 2 if record.damage else int(record.failure is not None or record.stopped is not None)
 
 
 class StoreSink(Sink):
@@ -226,11 +238,13 @@ class StoreSink(Sink):
         store: where they are written.
         command: the command line, which the summary of each run names.
         facts: the data that the runs are tested on; None: not known.
+        stopped_by: id of the sweep that may stop them; empty if none may.
     """
 
-    def __init__(self, store: Store, command: str = "", facts: DataFacts | None = None) -> None:
+    def __init__(self, store: Store, command: str = "", facts: DataFacts | None = None, stopped_by: str = "") -> None:
         self.store = store
         self.command = command
+        self.stopped_by = stopped_by
         self.facts = facts or DataFacts([], 0)
         self._started: dict[str, RunStarted] = {}
 
@@ -247,6 +261,8 @@ class StoreSink(Sink):
                 _append(path / METRICS, [{"step": step, **metrics} for step, metrics in values.items()])
             case RunFinished():
                 self._finish(path, spec, record)
+            case RunStopped(epoch=epoch, metrics=metrics, seconds=seconds):
+                write_json(path / STOPPED, asdict(Stopped(self.stopped_by, epoch, dict(metrics), seconds)))
             case RunFailed():
                 if not (path / CONFIG).exists():  # it failed before it began
                     self._write_config(path, spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ import torch
 
 from bnexp.config.keys import of_split
 from bnexp.config.options import Statistics
-from bnexp.metrics import EpochMetrics, EpochPredictions, Predictions, Record, RunFinished, RunStarted, StepMetrics
+from bnexp.metrics import EpochMetrics, EpochPredictions, Predictions, Record, RunFinished, RunStarted, RunStopped, StepMetrics
 from bnexp.model.networks import Network, build_network
 from bnexp.plan.spec import RunSpec
 from bnexp.training.capture import captured
@@ -32,7 +32,11 @@ if TYPE_CHECKING:
     from bnexp.data.batches import DeviceData
 
 
-def fit(specs: Sequence[RunSpec], data: DeviceData) -> Iterator[Record]:
+# Is asked after each epoch but the last: ids of the runs in training, number of the epoch -> ids of those to stop.
+Stops = Callable[[Sequence[str], int], Collection[str]]
+
+
+def fit(specs: Sequence[RunSpec], data: DeviceData, stops: Stops | None = None) -> Iterator[Record]:
     """Train the runs of one cohort and yield their records as they come.
 
     Each run yields ``RunStarted``; in each epoch ``EpochMetrics``, and before it ``StepMetrics`` if ``train.log_every``,
@@ -43,14 +47,18 @@ def fit(specs: Sequence[RunSpec], data: DeviceData) -> Iterator[Record]:
     A run whose loss is not finite finishes with that epoch, at chance accuracy, without losses (they are not numbers) and
     without predictions. The other runs are not touched. The cohort stops when no run is left.
 
+    A run that ``stops`` names yields ``RunStopped`` and nothing more. It goes on being computed, unseen, as long as its cohort
+    does, so the other runs have the same bits as without it.
+
     Args:
         specs: the runs; their fuse keys are equal.
         data: what they train on, on its device.
+        stops: is asked which runs to stop, once the records of an epoch have been taken; None: no run is stopped.
 
     Raises:
         ConfigError: the network does not fit the images, or a batch leaves a norm one value per channel.
     """
-    yield from _Cohort(specs, data).records()
+    yield from _Cohort(specs, data, stops).records()
 
 
 @dataclass
@@ -89,8 +97,8 @@ class _Epoch:
 class _Cohort:
     """Runs in training together."""
 
-    def __init__(self, specs: Sequence[RunSpec], data: DeviceData) -> None:
-        self.specs, self.data = specs, data
+    def __init__(self, specs: Sequence[RunSpec], data: DeviceData, stops: Stops | None = None) -> None:
+        self.specs, self.data, self.stops = specs, data, stops
         self.configs = [spec.config for spec in specs]
         self.train = self.configs[0].train
         configure_precision(self.train.precision)
@@ -149,6 +157,17 @@ class _Cohort:
             epoch = self._epoch(number)
             for run in list(self.active):
                 yield from self._report(run, epoch)
+            yield from self._stop(epoch)
+
+    def _stop(self, epoch: _Epoch) -> Iterator[Record]:
+        """Stop the runs that are not wanted any more."""
+        if self.stops is None or not self.active:
+            return
+        named = self.stops([self.specs[run].run_id for run in self.active], epoch.number)
+        for run in [run for run in self.active if self.specs[run].run_id in named]:
+            self.active.remove(run)
+            metrics, seconds = self._metrics(run, epoch, diverged=False), time.perf_counter() - self.started
+            yield RunStopped(self.specs[run].run_id, epoch.number, metrics, seconds)
 
     def _epoch(self, number: int) -> _Epoch:
         validations: dict[int, Evaluation] = {}

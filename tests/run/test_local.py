@@ -94,9 +94,9 @@ class SmallDevice:
         self.fit = engine.fit
         monkeypatch.setattr(engine, "fit", self)
 
-    def __call__(self, cohort: Cohort, data: DeviceData) -> Iterator[Record]:
+    def __call__(self, cohort: Cohort, data: DeviceData, stops: engine.Stops | None) -> Iterator[Record]:
         self.sizes.append(len(cohort))
-        for record in self.fit(cohort, data):
+        for record in self.fit(cohort, data, stops):
             yield record
             if len(cohort) > self.holds and isinstance(record, EpochMetrics):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

@@ -18,7 +18,7 @@ from reference import reference_network
 
 from bnexp.config.options import InitScheme, NormKind, Precision, Schedule
 from bnexp.config.schema import ConfigError, InitConfig
-from bnexp.metrics import EpochMetrics, Record, RunFinished, RunStarted, StepMetrics
+from bnexp.metrics import EpochMetrics, Record, RunFinished, RunStarted, RunStopped, StepMetrics
 from bnexp.model.networks import build_network
 from bnexp.model.norms import running_norms
 from bnexp.model.norms.batch import RunBatchRenorm
@@ -373,3 +373,37 @@ def test_number_formats_are_those_asked_for_whatever_ran_before() -> None:
     configure_precision(Precision.tf32)
     next(fit([make_spec(0)], DATA))
     assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_stopped_run_yields_no_more_and_leaves_the_others_bit_identical() -> None:
+    whole = records(VARIED)
+    wanted = VARIED[1].run_id
+    asked: list[tuple[int, list[str]]] = []
+
+    def stops(run_ids: Sequence[str], epoch: int) -> set[str]:
+        asked.append((epoch, list(run_ids)))
+        return {wanted} if epoch == 1 else set()
+
+    stopped: dict[str, list[Record]] = defaultdict(list)
+    for record in fit(VARIED, DATA, stops):
+        stopped[record.run_id].append(record)
+    last = stopped[wanted][-1]
+    assert isinstance(last, RunStopped)
+    assert last.epoch == 1
+    epochs = [record for record in stopped[wanted] if isinstance(record, EpochMetrics)]
+    assert [(record.epoch, values(record.metrics)) for record in epochs] == [(1, values(last.metrics))]
+    assert asked == [(1, [spec.run_id for spec in VARIED])]
+    for spec in VARIED:
+        if spec.run_id != wanted:
+            ours, theirs = stopped[spec.run_id][-1], whole[spec.run_id][-1]
+            assert isinstance(ours, RunFinished)
+            assert isinstance(theirs, RunFinished)
+            assert values(ours.metrics) == values(theirs.metrics)
+            for name, weight in theirs.weights.items():
+                np.testing.assert_array_equal(ours.weights[name], weight)
+
+
+def test_a_cohort_ends_when_all_of_its_runs_are_stopped() -> None:
+    got = list(fit(VARIED, DATA, lambda run_ids, _: set(run_ids)))
+    assert [type(record) for record in got[-len(VARIED) :]] == [RunStopped] * len(VARIED)
+    assert max(record.epoch for record in got if isinstance(record, EpochMetrics)) == 1

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     pass
 
 ALONE = "train"  # the study of a run that no study asked for
-STATES = ("diverged", "failed", "interrupted")  # tags of a run that has not simply finished
+STATES = ("diverged", "failed", "stopped", "interrupted")  # tags of a run that has not simply finished
 MOST_TAG = 64  # characters of a tag that W&B allows
 
 Row = dict[str, Any]
@@ -147,7 +147,7 @@ def identity(run_id: str, member: Member, seed: int | None, data: str, model: st
 
 
 def run_content(record: RecordedRun, member: Member, track: TrackConfig) -> RunContent:
-    """What W&B holds of a recorded run of ours, whether it has finished, has diverged or has failed.
+    """What W&B holds of a recorded run of ours, whether it has finished, has diverged, has failed or was stopped early.
 
     Args:
         record: the run.
@@ -158,8 +158,8 @@ def run_content(record: RecordedRun, member: Member, track: TrackConfig) -> RunC
         DamagedRecord: a file of the run cannot be used.
         FileNotFoundError: the run has no ending.
     """
-    if not record.finished and not record.damage and record.failure is not None:
-        return _failed(record, member, track)
+    if not record.finished and not record.damage and (record.failure is not None or record.stopped is not None):
+        return _cut_short(record, member, track)
     summary = record.summary
     started = _seconds_since_1970(summary.finished_at) - summary.seconds
     known = {name: math.nan if value is None else value for name, value in summary.metrics.items()}
@@ -193,21 +193,24 @@ def model_name(wandb_id: str) -> str:
     return f"model-{wandb_id}"
 
 
-def _failed(record: RecordedRun, member: Member, track: TrackConfig) -> RunContent:
+def _cut_short(record: RecordedRun, member: Member, track: TrackConfig) -> RunContent:
+    """What W&B holds of a run that has failed, or that a sweep has stopped early."""
     config = record.config
     data, model = (config.get(name) for name in ("data", "model"))
     data, model = (str(part["name"]) if isinstance(part, dict) and "name" in part else "" for part in (data, model))
     began = (record.path / "config.yaml").stat().st_mtime
     seed = config.get("seed")
     filed = identity(record.run_id, member, seed if isinstance(seed, int) else None, data, model, track.wandb)
+    stopped, status = record.stopped, "failed" if record.failure is not None else "stopped"
+    facts: dict[str, Any] = {"error": record.failure} if stopped is None else {"stopped_at": stopped.epoch}
     return RunContent(
-        **filed | {"tags": tags([*filed["tags"], "failed"])},
+        **filed | {"tags": tags([*filed["tags"], status])},
         config=_config(config, record.run_id, member),
         started=began,
-        seconds=0.0,
+        seconds=stopped.seconds if stopped else 0.0,
         history=[(int(row["step"]), {k: v for k, v in row.items() if k != "step"}) for row in record.metrics()],
-        summary={"status": "failed", "error": record.failure},
-        exit_code=1,
+        summary={"status": status, **facts},
+        exit_code=1 if status == "failed" else 0,
     )
 
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from bnexp.config.schema import TrackConfig
 from bnexp.data.images import ImagesById
-from bnexp.metrics import EpochMetrics, EpochPredictions, Record, RunFailed, RunFinished, RunStarted, StepMetrics
+from bnexp.interrupt import was_stopped
+from bnexp.metrics import EpochMetrics, EpochPredictions, Record, RunFailed, RunFinished, RunStarted, RunStopped, StepMetrics
 from bnexp.plan.spec import RunSpec
 from bnexp.tracking.records import DataFacts, RecordedRun
 from bnexp.tracking.sink import Sink
@@ -130,7 +131,7 @@ class WandbSink(Sink):
                     pictures = None if opened.run.offline else self._shared
                     table = wandb_table(prediction_table(shown, self._class_names), pictures, opened.run)
                     opened.run.log({"predictions": table}, step=step)
-            case RunFinished() | RunFailed():
+            case RunFinished() | RunStopped() | RunFailed():
                 self._publish(spec)
 
     def _start(self, spec: RunSpec, started: RunStarted) -> _OpenRun:
@@ -166,11 +167,12 @@ class WandbSink(Sink):
 
     def _end(self) -> None:
         """Finish what is still open, and wait for the uploads."""
+        status, exit_code = ("stopped", 0) if was_stopped() else ("interrupted", 1)
         for opened in self._open.values():
             with suppress(Exception):  # W&B's process may be what ended the run
-                opened.run.summary.update({"status": "interrupted"})
-                opened.run.tags = [*(opened.run.tags or ()), "interrupted"]
-            self.session.finish(opened.run, 1)
+                opened.run.summary.update({"status": status})
+                opened.run.tags = [*(opened.run.tags or ()), status]
+            self.session.finish(opened.run, exit_code)
         self._open.clear()
         for thread in self._finishing:
             thread.join()
