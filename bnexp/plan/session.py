@@ -47,6 +47,7 @@ from bnexp.plan.files import Files
 from bnexp.plan.search import OPTUNA, SPACES, hearing, prepare_optuna, said, search_of
 
 CONFIG_NAME = "run"
+SWEEPS = "sweep"  # the folder of W&B's sweep files, beside those of config groups
 PACKAGE = Path(__file__).parents[1]
 ConfigStore.instance().store(name="schema", node=RunConfig)
 
@@ -73,6 +74,8 @@ def groups() -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for root in config_dirs():
         for path in root.glob("*/*.yaml"):
+            if path.parent.name == SWEEPS:
+                continue  # files of W&B, not of Hydra
             found.setdefault(path.parent.name, set()).add(path.stem)
     return {group: sorted(names) for group, names in sorted(found.items())}
 
