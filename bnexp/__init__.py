@@ -1,9 +1,9 @@
 """bnexp: does batch normalisation help here, where, at which learning rate, and how sure are we?
 
-From Python: ``run_study`` runs a controlled comparison, ``train`` one run; ``load_run`` and ``load_runs`` give what is
-recorded, ``import_runs`` adds what other tools recorded, ``compare`` compares any of it, ``publish`` brings it to W&B.
-``help`` of each says more; ``__init__.pyi`` has the types. Each name is imported when it is first used, so that
-``import bnexp`` takes no time.
+From Python: ``run_study`` runs a controlled comparison, ``run_sweep`` a search for settings, ``train`` one run; ``load_run``
+and ``load_runs`` give what is recorded, ``import_runs`` adds what other tools recorded, ``publish`` brings what is recorded to
+W&B, ``compare`` compares any of it. ``help`` of each says more; ``__init__.pyi`` has the types. Each name is imported when it
+is first used, so that ``import bnexp`` takes no time.
 """
 
 from importlib import import_module
@@ -19,6 +19,7 @@ _HOMES = {
     "RunError": "bnexp.run.runner",
     "StudiesBeside": "bnexp.comparison.side_by_side",
     "StudyResult": "bnexp.comparison.result",
+    "SweepResult": "bnexp.comparison.sweep.result",
     "TrainedRun": "bnexp.run.recorded",
     "compare": "bnexp.comparison.frame",
     "compare_studies": "bnexp.comparison.side_by_side",
@@ -27,6 +28,7 @@ _HOMES = {
     "load_runs": "bnexp.comparison.loading",
     "publish": "bnexp.run.publish",
     "run_study": "bnexp.run.study",
+    "run_sweep": "bnexp.run.sweep.sweep",
     "train": "bnexp.run.train",
 }
 __all__ = ["__version__", *_HOMES]

@@ -4,6 +4,7 @@ from bnexp.comparison.loading import load_runs as load_runs
 from bnexp.comparison.result import StudyResult as StudyResult
 from bnexp.comparison.side_by_side import StudiesBeside as StudiesBeside
 from bnexp.comparison.side_by_side import compare_studies as compare_studies
+from bnexp.comparison.sweep.result import SweepResult as SweepResult
 from bnexp.config.schema import ConfigError as ConfigError
 from bnexp.data.download import DataError as DataError
 from bnexp.run.publish import publish as publish
@@ -12,6 +13,7 @@ from bnexp.run.recorded import load_run as load_run
 from bnexp.run.runner import RunError as RunError
 from bnexp.run.study import Listener as Listener
 from bnexp.run.study import run_study as run_study
+from bnexp.run.sweep.sweep import run_sweep as run_sweep
 from bnexp.run.train import train as train
 from bnexp.tracking.foreign.importing import import_runs as import_runs
 

@@ -12,7 +12,23 @@ import typer
 from typer.exceptions import TyperException
 
 import bnexp
-from bnexp.cli import bench, compare, config, data, diff, doctor, imports, predict, publish, report, runs, show, study, train
+from bnexp.cli import (
+    bench,
+    compare,
+    config,
+    data,
+    diff,
+    doctor,
+    imports,
+    predict,
+    publish,
+    report,
+    runs,
+    show,
+    study,
+    sweep,
+    train,
+)
 from bnexp.cli.meant import refuse_foreign
 from bnexp.cli.output import FAILED, OK, WRONG_USE, LogMessages, message
 from bnexp.cli.usage import usage_sentence
@@ -48,6 +64,7 @@ def _options(
 
 app.command("study")(study.study)
 app.command("train")(train.train)
+app.command("sweep")(sweep.sweep)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("publish")(publish.publish)

@@ -81,17 +81,25 @@ def files(group: str) -> Callable[[str], list[str]]:
     return complete
 
 
+def sweeps(incomplete: str) -> list[str]:
+    """Completions of a sweep file, by its name."""
+    from bnexp.plan.sweep.file import sweep_files
+
+    return [name for name in sorted(sweep_files()) if name.startswith(incomplete)]
+
+
 def recorded(incomplete: str) -> Offers:
     """Completions of what is recorded: studies by their name, runs by their id, each with where it lies."""
     return [*studies(incomplete), *runs(incomplete)]
 
 
 def studies(incomplete: str) -> Offers:
-    """Completions of a recorded study, by its name."""
+    """Completions of a recorded study or sweep, by its name."""
     from bnexp.tracking.store import Store
 
-    names = sorted({path.parent.parent.name for path in Store().root.glob("[!.]*/study-*/study.json")})
-    return [(name, "study") for name in names if name.startswith(incomplete)]
+    kinds = {"study": "[!.]*/study-*/study.json", "sweep": "[!.]*/sweep-*/sweep.json"}
+    found = {path.parent.parent.name: kind for kind, places in kinds.items() for path in Store().root.glob(places)}
+    return [(name, kind) for name, kind in sorted(found.items()) if name.startswith(incomplete)]
 
 
 def runs(incomplete: str) -> Offers:

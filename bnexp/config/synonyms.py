@@ -151,6 +151,7 @@ COMMANDS = _by_word(
         "report": "html plot",
         "runs": "ls list log ps",
         "show": "cat info",
+        "sweep": "hpo hyperopt optimize search tune tuning",
         "study": "run start ablate ablation experiment studies",
         "train": "fit",
     }

@@ -1,0 +1,148 @@
+"""``bnexp sweep``: runs a W&B sweep file on this machine, registers it with W&B, or works on a registered one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bnexp.cli import complete
+from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_rows, sentence
+from bnexp.config.schema import ConfigError
+
+if TYPE_CHECKING:
+    from bnexp.plan.spec import RunSpec
+    from bnexp.plan.sweep.points import Point
+
+AGENT = "agent"
+
+
+def sweep(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME|FILE",
+            help="Which sweep, or agent and the id of a sweep at W&B; without a name the sweeps are listed.",
+            autocompletion=complete.sweeps,
+        ),
+    ] = None,
+    overrides: complete.Overrides = None,
+    count: Annotated[
+        int | None, typer.Option("--count", metavar="N", min=1, help="Largest number of points; else run_cap of the file.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds that each point trains with; 1 without it.")
+    ] = None,
+    confirm: Annotated[
+        int, typer.Option("--confirm", metavar="K", min=0, help="Train the best K points again with fresh seeds; 0: none.")
+    ] = 3,
+    fresh_seeds: Annotated[
+        int,
+        typer.Option("--fresh-seeds", metavar="N", min=1, help="With how many fresh seeds. With 6, points can be told apart."),
+    ] = 6,
+    search_seed: Annotated[
+        int, typer.Option("--search-seed", metavar="N", min=0, help="Seed of the draws of random and bayes.")
+    ] = 0,
+    parallel: Annotated[
+        int | None,
+        typer.Option(
+            "--parallel", metavar="K", min=1, help="Points that bayes chooses at once, or with agent how many agents work."
+        ),
+    ] = None,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Register the sweep with W&B instead of running it here.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the points, their time and memory; train none.")] = False,
+    json: JsonFlag = False,
+    csv: CsvFlag = False,
+    md: MdFlag = False,
+) -> None:
+    """Search for the best settings with a W&B sweep file, and say how sure the best one is. Finished runs are never repeated.
+
+    Example: bnexp sweep lr_norm data=digits   or   bnexp sweep lr_norm --wandb, then bnexp sweep agent ID
+    """
+    format = pick_format(json, csv, md)
+    given = list(overrides or [])
+    if name is None:
+        return _print_files(format)
+    if name == AGENT:
+        return _agent(given, count, parallel)
+    if wandb:
+        return _register(name, given, count, seeds, format)
+    if dry_run:
+        return _print_points(name, given, count, seeds, search_seed, format)
+    from bnexp.cli.swept import Printed
+    from bnexp.run.runner import command_line
+    from bnexp.run.sweep.sweep import run_sweep
+
+    run_sweep(
+        name,
+        given,
+        count=count,
+        seeds=seeds,
+        search_seed=search_seed,
+        at_once=parallel,
+        confirm=confirm,
+        fresh_seeds=fresh_seeds,
+        listener=Printed(format),
+        command=command_line(),
+    )
+
+
+def _print_files(format: Format) -> None:
+    """List the sweep files."""
+    from bnexp.plan.sweep.file import load_file, sweep_files
+
+    rows = []
+    for name in sorted(sweep_files()):
+        file = load_file(name)
+        searched = ", ".join(key for key, item in file.parameters.items() if item.varies)
+        rows.append({"sweep": name, "method": file.method, "searches": searched, "about": file.description})
+    print_rows(rows, format)
+    if format is Format.table:
+        message("\nRun one: bnexp sweep lr_norm data=digits. Any W&B sweep file does: bnexp sweep FILE.yaml")
+
+
+def _print_points(
+    name: str, overrides: list[str], count: int | None, seeds: int | None, search_seed: int, format: Format
+) -> None:
+    """List the points, and the time and memory that they take."""
+    from bnexp.cli.planned import print_dry_run
+    from bnexp.plan.spec import unique
+    from bnexp.run.forecast import estimate_text
+    from bnexp.run.sweep.sweep import num_points, plan_points
+    from bnexp.tracking.store import Store
+
+    store = Store()
+    plan, points = plan_points(name, overrides, count=count, seeds=seeds, search_seed=search_seed)
+    specs = unique([spec for _, own in points for spec in own])
+    finished = store.finished([spec.run_id for spec in specs])
+    rows: dict[str, dict[str, Any]] = {}
+    for number, (point, own) in enumerate(points, 1):
+        for spec in own:
+            state = "finished" if spec.run_id in finished else "to train"
+            rows.setdefault(spec.run_id, {"run": spec.run_id, **_row(number, point, spec), "state": state})
+    print_dry_run(list(rows.values()), specs, store, format)
+    todo = [spec for spec in specs if spec.run_id not in finished]
+    if plan.file.method == "bayes":
+        sentence(f"bayes chooses the other {num_points(plan, count) - 1} points from the results so far.")
+    message(f"sweep {name}-{plan.sweep_id}: {len(points)} points, {len(todo)} runs to train{estimate_text(todo, store)}")
+
+
+def _row(number: int, point: Point, spec: RunSpec) -> dict[str, Any]:
+    return {"point": number, **point, "seed": spec.seed}
+
+
+def _register(name: str, overrides: list[str], count: int | None, seeds: int | None, format: Format) -> None:
+    from bnexp.run.sweep.remote import register
+
+    found = register(name, overrides, count, seeds)
+    print_rows([found], format)
+    sentence(f"Work on it: bnexp sweep agent {found['sweep']}   or: wandb agent {found['sweep']}")
+
+
+def _agent(words: list[str], count: int | None, parallel: int | None) -> None:
+    from bnexp.run.sweep.remote import work
+
+    if len(words) != 1:
+        raise ConfigError("bnexp sweep agent takes the id of one sweep, as bnexp sweep NAME --wandb prints it.")
+    if code := work(words[0], count, parallel or 1):
+        raise typer.Exit(code)

@@ -1,0 +1,228 @@
+"""What a sweep found: the best setting, said with the uncertainty that fresh seeds give it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from bnexp.comparison import stats
+from bnexp.comparison.frame import RunComparison, compare
+from bnexp.comparison.loading import runs_frame
+from bnexp.comparison.result import Comparison, Verdict
+from bnexp.comparison.sweep.record import SweepRecord, Trial, state_counts
+from bnexp.comparison.text import effect, interval, level_unit, number
+from bnexp.config.keys import metric_unit
+from bnexp.config.schema import ConfigError
+from bnexp.plan.study import literal
+from bnexp.tracking.store import Store
+
+TEST = "test/accuracy"
+POINT = "point"  # the column of the comparison
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """One of the best points, trained again with seeds that the sweep had not used.
+
+    Args:
+        trial: the point.
+        n: number of runs.
+        metric: the mean of the sweep's metric over them, with its interval, as recorded.
+        test: the same of the test accuracy.
+        diverged: number of runs that diverged; they count at chance accuracy.
+    """
+
+    trial: Trial
+    n: int
+    metric: stats.Interval
+    test: stats.Interval
+    diverged: int
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep found.
+
+    Args:
+        record: the sweep.
+        answer: one sentence.
+        fresh: the best points, trained again, the best of them first; empty if none were.
+        comparison: the best of them against the others, paired by seed; None if there is nothing to compare.
+    """
+
+    record: SweepRecord
+    answer: str
+    fresh: list[Fresh]
+    comparison: RunComparison | None
+
+    @property
+    def best(self) -> Trial | None:
+        """The best point: by its fresh runs if there are any, else by those of the sweep; None if none has a result."""
+        if self.fresh:
+            return self.fresh[0].trial
+        return next(iter(self.record.ranked()), None)
+
+    @property
+    def train_command(self) -> str:
+        """The command that trains the best point; empty without one."""
+        if self.best is None:
+            return ""
+        return shlex.join(["bnexp", "train", *self.record.overrides, *overrides_of(self.best), f"seed={self.record.seeds[0]}"])
+
+    @property
+    def compare_command(self) -> str:
+        """The command that compares the points that were trained again; empty if fewer than two were."""
+        confirmed = self.record.confirmed
+        if confirmed is None or self.comparison is None:
+            return ""
+        run_ids = [run_id for number in confirmed.numbers for run_id in confirmed.run_ids[str(number)]]
+        columns = ",".join(column(axis.name) for axis in self.record.axes)
+        return shlex.join(["bnexp", "compare", *_shortened(run_ids), "--metric", self.record.metric, "--group-by", columns])
+
+
+def column(name: str) -> str:
+    """The column of recorded runs that a parameter sets: ``norm.kind`` for the config group ``norm``."""
+    return {"norm": "norm.kind"}.get(name, name if "." in name else f"{name}.name")
+
+
+def overrides_of(trial: Trial) -> list[str]:
+    """The overrides of a point."""
+    return [f"{name}={literal(value)}" for name, value in trial.params.items()]
+
+
+def point_name(trial: Trial) -> str:
+    """``norm=batch lr=0.1``: a point for people."""
+    return " ".join(f"{name.rsplit('.', 1)[-1]}={'null' if v is None else v}" for name, v in trial.params.items())
+
+
+def shown(value: float, metric: str) -> str:
+    """A value of a metric with its unit: ``97.35 %``."""
+    unit = metric_unit(metric)
+    return f"{number(100 * value if unit == 'pp' else value, unit)} {level_unit(metric, unit)}".rstrip()
+
+
+def shown_interval(found: stats.Interval, metric: str) -> str:
+    """``97.35 % [96.80, 97.90]``"""
+    unit = metric_unit(metric)
+    scale = 100 if unit == "pp" else 1
+    return f"{shown(found.estimate, metric)} {interval(scale * found.low, scale * found.high, unit)}".rstrip()
+
+
+def conclude(record: SweepRecord, store: Store) -> SweepResult:
+    """Say what a sweep found, from its records.
+
+    Args:
+        record: the sweep.
+        store: where its runs are recorded.
+    """
+    fresh, comparison = _fresh(record, store)
+    return SweepResult(record, _answer(record, fresh, comparison), fresh, comparison)
+
+
+def _fresh(record: SweepRecord, store: Store) -> tuple[list[Fresh], RunComparison | None]:
+    """The points that were trained again, the best first, and their comparison."""
+    if record.confirmed is None:
+        return [], None
+    ids = {number: record.confirmed.run_ids.get(str(number), []) for number in record.confirmed.numbers}
+    records = store.finished([run_id for own in ids.values() for run_id in own])
+    found = []
+    for number_, own in ids.items():
+        summaries = [records[run_id].summary for run_id in own if run_id in records]
+        metric, test = (stats.mean_interval([s.metric(name) for s in summaries]) for name in (record.metric, TEST))
+        diverged = sum(summary.status == "diverged" for summary in summaries)
+        if summaries:
+            found.append(Fresh(record.trial(number_), len(summaries), metric, test, diverged))
+    sign = -1 if record.goal == "maximize" else 1
+    found.sort(key=lambda item: (math.isnan(item.metric.estimate), sign * item.metric.estimate))
+    if len(found) < 2:
+        return found, None
+    names = {run_id: label(record.trial(number_)) for number_, own in ids.items() for run_id in own}
+    frame = runs_frame(records.values(), store)
+    frame = frame.with_columns(pl.Series(POINT, [names[run_id] for run_id in frame["run"]]))
+    try:
+        return found, compare(frame, arm=POINT, baseline=label(found[0].trial), metric=record.metric)
+    except ConfigError:  # no run has the metric, because all have diverged
+        return found, None
+
+
+def label(trial: Trial) -> str:
+    """``#3 norm=batch lr=0.1``: a point and its number, as the comparison names it."""
+    return f"#{trial.number} {point_name(trial)}"
+
+
+def _answer(record: SweepRecord, fresh: Sequence[Fresh], comparison: RunComparison | None) -> str:
+    ranked = record.ranked()
+    counts = state_counts(record)
+    tried = len({tuple(trial.run_ids) for trial in record.trials})
+    if not ranked:
+        return f"No point of the sweep has a result yet: {_counted(counts)}."
+    of = f"the best of {tried} points" if tried > 1 else "the only point"
+    if not fresh:
+        best = ranked[0]
+        luck = "; the best of many is better by luck, so train it again with fresh seeds (--confirm 3)" if tried > 1 else ""
+        return f"{point_name(best)} is {of}: {record.metric} {shown(best.value, record.metric)} in the sweep{luck}."
+    best_again = fresh[0]
+    seeds = f"{best_again.n} fresh seed{'s' * (best_again.n != 1)}"
+    sentence = (
+        f"{point_name(best_again.trial)} is {of}: {record.metric} {shown_interval(best_again.metric, record.metric)} with "
+        f"{seeds} ({_in_the_sweep(record, best_again)})"
+    )
+    if best_again.test.estimate == best_again.test.estimate and record.metric != TEST:
+        sentence += f", {TEST} {shown_interval(best_again.test, TEST)}"
+    return f"{sentence}.{_against(comparison)}"
+
+
+def _in_the_sweep(record: SweepRecord, again: Fresh) -> str:
+    """What the point had in the sweep: a value that is chosen as the best of many is better by luck."""
+    before = shown(again.trial.value, record.metric)
+    if record.objective.is_better(again.trial.value, again.metric.estimate):
+        return f"in the sweep {before}: chosen as one of the best, it was lucky"
+    return f"in the sweep {before}"
+
+
+def _against(comparison: RunComparison | None) -> str:
+    """How the best point compares with the others that were trained again."""
+    if comparison is None or not comparison.comparisons:
+        return ""
+    better, same, open_ = list[str](), list[str](), list[str]()
+    for c in comparison.comparisons:
+        place = {Verdict.SUPPORTED: better, Verdict.REFUTED: better, Verdict.EQUIVALENT: same}.get(
+            c.verdict or Verdict.ESTIMATE
+        )
+        (open_ if place is None else place).append(_named(c))
+    parts = [
+        f"better than {' and '.join(better)}" if better else "",
+        f"as good as {' and '.join(same)}" if same else "",
+        f"not told apart from {' and '.join(open_)}" if open_ else "",
+    ]
+    return f" It is {'; '.join(part for part in parts if part)} (exploratory)."
+
+
+def _named(c: Comparison) -> str:
+    """The other point, and by how much the best one is ahead of it."""
+    ahead = effect(-c.difference, c.unit, -c.high, -c.low)
+    return f"{c.arm.partition(' ')[2]} ({ahead})"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing was tried"
+
+
+def _shortened(run_ids: Sequence[str]) -> list[str]:
+    """The shortest beginnings that tell these runs from one another, with two characters to spare for others."""
+    for length in range(4, 13):
+        if len({run_id[:length] for run_id in run_ids}) == len(set(run_ids)):
+            return [run_id[: length + 2] for run_id in run_ids]
+    return list(run_ids)
+
+
+def best_so_far(record: SweepRecord) -> list[float]:
+    """The best value among the points up to each one, in their order; NaN before the first value."""
+    values = np.array([trial.value if trial.whole else math.nan for trial in record.trials], dtype=float)
+    pick = np.fmax if record.goal == "maximize" else np.fmin
+    return [float(value) for value in pick.accumulate(values)]

@@ -1,0 +1,46 @@
+"""W&B's agent in a process of its own, with plain lines for its log: ``python -m bnexp.run.sweep.agent SWEEP [COUNT]``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import Any
+
+STARTING = "Agent starting run with config:"
+
+
+class _Plain(logging.Filter):
+    """Prints the point that begins, and lets warnings through; the rest of the agent's log says nothing new."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if text.startswith(STARTING):
+            values = (line.strip().replace(": ", "=", 1) for line in text.removeprefix(STARTING).splitlines())
+            sys.stderr.write(f"next point: {' '.join(value for value in values if value)}\n")
+        return record.levelno >= logging.WARNING
+
+
+def _report(event: threading.ExceptHookArgs) -> None:
+    """Report an error of a thread, unless it is wandb's own farewell to a service that has ended already."""
+    if getattr(event.exc_type, "__name__", "") != "AlreadyJoinedError":
+        threading.__excepthook__(event)
+
+
+def main(sweep_id: str, count: str = "") -> None:
+    """Work on a sweep.
+
+    Args:
+        sweep_id: as W&B names it.
+        count: largest number of points; empty: until the sweep ends.
+    """
+    import wandb
+
+    logging.getLogger("wandb.wandb_agent").addFilter(_Plain())
+    threading.excepthook = _report
+    given: dict[str, Any] = {"count": int(count)} if count else {}
+    wandb.agent(sweep_id, forward_signals=True, **given)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,47 @@
+"""Trains the best points of a sweep again, with seeds that it has not used: the best of many is better by luck."""
+
+from __future__ import annotations
+
+from bnexp.comparison.sweep.record import Confirmed, SweepRecord
+from bnexp.data.shown import Prepared
+from bnexp.plan.sweep.points import SweepPlan
+from bnexp.run import runner
+from bnexp.run.sweep.listener import Listener
+from bnexp.tracking.store import Store
+
+
+def confirm_best(
+    plan: SweepPlan,
+    record: SweepRecord,
+    num_points: int,
+    num_seeds: int,
+    store: Store,
+    prepared: Prepared,
+    listener: Listener,
+) -> Confirmed | None:
+    """Train the best points again.
+
+    Args:
+        plan: the sweep.
+        record: its points.
+        num_points: how many of the best.
+        num_seeds: with how many seeds, those that follow the largest seed of the sweep.
+        store: where runs are recorded.
+        prepared: the data sets that the command has prepared so far.
+        listener: is told of it.
+
+    Returns:
+        None if there is nothing to train again.
+    """
+    best = record.ranked()[:num_points]
+    if not best or num_seeds < 1:
+        return None
+    first = max(plan.seeds) + 1
+    seeds = list(range(first, first + num_seeds))
+    specs = {trial.number: plan.specs(trial.params, seeds) for trial in best}
+    todo = runner.unfinished([spec for own in specs.values() for spec in own], store, prepared)
+    listener.confirming(best, seeds, todo)
+    if todo:
+        runner.run(todo, store, prepared)
+    run_ids = {str(number): [spec.run_id for spec in own] for number, own in specs.items()}
+    return Confirmed([trial.number for trial in best], seeds, run_ids)

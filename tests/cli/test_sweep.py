@@ -1,0 +1,165 @@
+"""``bnexp sweep`` from a file to the best setting and its uncertainty, and on from where it was left."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bnexp.comparison.sweep.record import find_sweep, load
+from bnexp.run import runner
+from bnexp.tracking.store import Store
+from tests.cli.conftest import Cli
+
+SMALL = ("data=digits", "data.train_size=70", "data.size=16", "data.val_fraction=0.3", "train.epochs=1", "executor=inline")
+GRID: dict[str, Any] = {
+    "method": "grid",
+    "metric": {"name": "val/loss", "goal": "minimize"},
+    "parameters": {"norm": {"values": ["none", "batch"]}, "optim.lr": {"values": [0.003, 0.03]}},
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(GRID))
+    return path
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the runs that train from now on."""
+    trained: list[str] = []
+    train = runner._execute
+    monkeypatch.setattr(runner, "_execute", lambda specs, *rest: trained.extend(s.run_id for s in specs) or train(specs, *rest))
+    return trained
+
+
+def test_a_sweep_says_the_best_setting_with_the_uncertainty_of_fresh_seeds(
+    cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("sweep", str(file), *SMALL, "--confirm", "2", "--fresh-seeds", "3")
+    trained = counted(monkeypatch)
+    first = cli(*command)
+    assert first.code == 0, first.err
+    assert len(trained) == 4 + 2 * 3
+    assert "is the best of 4 points: val/loss" in first.out
+    assert "with 3 fresh seeds (in the sweep" in first.out
+    assert "not told apart from" in first.out
+    assert "bnexp train data=digits" in first.out
+    (line,) = [line for line in first.out.splitlines() if line.startswith("bnexp compare ")]
+    assert "val/loss" in cli(*line.split()[1:]).out
+
+    again = cli(*command, "--json")
+    assert len(trained) == 10
+    found = json.loads(again.out)
+    values = [point["val/loss"] for point in found["points"]]
+    assert values == sorted(values)
+    assert [point["rank"] for point in found["points"]] == [1, 2, 3, 4]
+    record = load(find_sweep("mine", Store()))  # type: ignore[arg-type]
+    assert record.confirmed is not None
+    assert record.confirmed.seeds == [1, 2, 3]
+    assert record.confirmed.numbers == [point["point"] for point in found["points"][:2]]
+    fresh = Store().finished(record.confirmed.run_ids[str(found["best"]["point"])])
+    means = [run.summary.metrics["val/loss"] for run in fresh.values()]
+    assert found["confirmed"][0]["mean"] == pytest.approx(sum(means) / 3, abs=1e-5)  # type: ignore[arg-type]
+    assert found["confirmed"][0]["mean"] <= found["confirmed"][1]["mean"]
+    assert {pair["verdict"] for pair in found["comparisons"]} == {"ESTIMATE"}  # three pairs are too few for a verdict
+
+
+def test_a_dry_run_lists_the_points_and_what_is_recorded_of_them(cli: Cli, file: Path) -> None:
+    assert cli("train", *SMALL, "norm=batch", "optim.lr=0.03").code == 0
+    result = cli("sweep", str(file), *SMALL, "--dry-run", "--csv")
+    rows = [line.split(",") for line in result.out.splitlines()]
+    assert rows[0][:6] == ["run", "point", "norm", "optim.lr", "seed", "state"]
+    assert [row[5] for row in rows[1:]] == ["to train"] * 3 + ["finished"]
+    assert "4 points, 3 runs to train" in result.err
+    assert find_sweep("mine", Store()) is None
+
+
+def test_an_interrupted_sweep_says_what_it_has_and_goes_on(cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = runner._execute
+
+    def interrupted(*arguments: Any) -> Any:
+        for number, record in enumerate(train(*arguments)):
+            if number > 8:
+                raise KeyboardInterrupt
+            yield record
+
+    monkeypatch.setattr(runner, "_execute", interrupted)
+    result = cli("sweep", str(file), *SMALL, "--confirm", "0")
+    assert result.code == 130
+    assert "3 finished, 1 missing" in result.out
+    monkeypatch.setattr(runner, "_execute", train)
+    trained = counted(monkeypatch)
+    assert cli("sweep", str(file), *SMALL, "--confirm", "0").code == 0
+    assert len(trained) == 1
+
+
+def test_a_wrong_file_ends_with_code_2_before_anything_trains(cli: Cli, file: Path) -> None:
+    file.write_text(yaml.safe_dump(GRID | {"method": "gird"}))
+    result = cli("sweep", str(file), *SMALL)
+    assert result.code == 2
+    assert result.err == "Error: mine.yaml: method: gird is not possible. Did you mean grid? Allowed are grid, random, bayes.\n"
+    file.write_text(yaml.safe_dump(GRID | {"method": "random"}))
+    assert "give a number of points: --count 20" in cli("sweep", str(file), *SMALL).err
+    assert not Store().root.exists()
+
+
+def test_bayes_without_optuna_says_what_to_install(cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    file.write_text(yaml.safe_dump(GRID | {"method": "bayes"}))
+    result = cli("sweep", str(file), *SMALL, "--count", "2")
+    assert result.code == 2
+    assert "pip install 'bnexp[optuna]'" in result.err
+
+
+def test_points_after_the_target_are_not_tried(cli: Cli, file: Path) -> None:
+    metric = GRID["metric"] | {"target": 100.0}
+    file.write_text(yaml.safe_dump(GRID | {"metric": metric}))
+    result = cli("sweep", str(file), *SMALL, "--confirm", "0", "--parallel", "1")
+    assert "val/loss has reached the target of 100" in result.err
+    assert "the only point" in result.out
+    assert len(load(find_sweep("mine", Store())).trials) == 1  # type: ignore[arg-type]
+
+
+def test_a_recorded_sweep_gets_its_report_again_and_completes(cli: Cli, file: Path, tmp_path: Path) -> None:
+    first = cli("sweep", str(file), *SMALL, "--confirm", "0")
+    path = tmp_path / "runs" / "mine" / f"sweep-{first.err.partition('mine-')[2][:8]}" / "report.html"
+    before = path.read_text()
+    path.unlink()
+    again = cli("report", "mine")
+    assert (again.code, again.out) == (0, first.out)
+    assert path.read_text() == before
+    assert "is a sweep" in cli("report", "mine", "--metric", "test/loss").err
+    from bnexp.cli.complete import studies, sweeps
+
+    assert studies("mi") == [("mine", "sweep")]
+    assert sweeps("lr") == ["lr_norm"]
+
+
+def test_bayes_chooses_the_same_points_again_when_it_goes_on(cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("optuna")
+    parameters = {
+        "norm": GRID["parameters"]["norm"],
+        "optim.lr": {"distribution": "log_uniform_values", "min": 0.001, "max": 1.0},
+    }
+    file.write_text(yaml.safe_dump(GRID | {"method": "bayes", "parameters": parameters}))
+    command = ("sweep", str(file), *SMALL, "--confirm", "0", "--json", "--parallel", "2", "--count")
+
+    def points(count: int) -> dict[int, tuple[Any, ...]]:
+        result = cli(*command, str(count))
+        assert result.code == 0, result.err
+        found = json.loads(result.out)["points"]
+        return {point["point"]: (point["norm"], point["optim.lr"], point["val/loss"]) for point in found}
+
+    first = points(2)
+    trained = counted(monkeypatch)
+    longer = points(4)
+    assert len(trained) == 2
+    assert {number: longer[number] for number in first} == first
+    monkeypatch.setenv("BNEXP_RUNS_DIR", str(file.parent / "other"))
+    assert {number: point[:2] for number, point in points(4).items()} == {n: point[:2] for n, point in longer.items()}

@@ -1,0 +1,89 @@
+"""The end of a sweep: the best by fresh seeds, how sure that is, and what cannot be told apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_records import record as made_run
+
+from bnexp.comparison import stats
+from bnexp.comparison.sweep.record import Axis, Confirmed, SweepRecord, Trial
+from bnexp.comparison.sweep.result import SweepResult, conclude
+from bnexp.tracking.store import Store
+
+NOISE = (0.0, 0.004, -0.003, 0.002, -0.004, 0.001)
+
+
+def concluded(folder: Path, *means: float, in_sweep: tuple[float, ...] = (0.95, 0.94, 0.93), seeds: int = 6) -> SweepResult:
+    """A sweep over three norms, whose points have these mean accuracies with fresh seeds."""
+    norms = ("batch", "layer", "group")
+    trials = [
+        Trial(k, {"norm": norm, "optim.lr": 0.1}, [f"{k}" * 12], "finished", [value], [3])
+        for k, (norm, value) in enumerate(zip(norms, in_sweep, strict=True), 1)
+    ]
+    run_ids = {}
+    for k, (norm, mean) in enumerate(zip(norms, means, strict=False), 1):
+        run_ids[str(k)] = [f"{k}{seed}" + "a" * 10 for seed in range(seeds)]
+        for seed, run_id in enumerate(run_ids[str(k)]):
+            value = mean + NOISE[seed] + 0.0005 * ((seed * k) % 3)
+            metrics = {"val/accuracy": value, "test/accuracy": 0.7 - 2 * NOISE[seed]}
+            made_run(folder, run_id, seed=seed + 1, arm=norm, metrics=metrics)
+    return conclude(
+        SweepRecord(
+            folder=folder / "lr" / "sweep-0",
+            name="lr",
+            sweep_id="0",
+            description="",
+            method="grid",
+            metric="val/accuracy",
+            goal="maximize",
+            axes=[Axis("norm", False, list(norms)), Axis("optim.lr", False, [0.1])],
+            stopping="",
+            overrides=["data=digits"],
+            seeds=[0],
+            search_seed=0,
+            at_once=1,
+            command="",
+            trials=trials,
+            confirmed=Confirmed([1, 2, 3][: len(means)], list(range(1, seeds + 1)), run_ids) if means else None,
+        ),
+        Store(folder),
+    )
+
+
+def test_the_best_is_the_best_with_fresh_seeds_and_the_luck_of_being_chosen_is_said(tmp_path: Path) -> None:
+    result = concluded(tmp_path, 0.90, 0.92, 0.80)
+    assert result.best is not None
+    assert result.best.params["norm"] == "layer"
+    assert [item.trial.number for item in result.fresh] == [2, 1, 3]
+    values = [0.92 + noise + 0.0005 * ((seed * 2) % 3) for seed, noise in enumerate(NOISE)]
+    assert result.fresh[0].metric == pytest.approx(stats.mean_interval(values))
+    assert result.fresh[0].test == pytest.approx(stats.mean_interval([0.7 - 2 * noise for noise in NOISE]))
+    assert result.answer.startswith("norm=layer lr=0.1 is the best of 3 points: val/accuracy 92.05 % [")
+    assert "with 6 fresh seeds (in the sweep 94.00 %: chosen as one of the best, it was lucky)" in result.answer
+    ahead = stats.mean_interval([2 + 0.05 * ((seed * 2) % 3 - seed % 3) for seed in range(6)])  # paired by seed
+    first = f"(+{ahead.estimate:.2f} pp [{ahead.low:.2f}, {ahead.high:.2f}])"
+    assert f"It is better than norm=batch lr=0.1 {first} and norm=group lr=0.1 (+12.05 pp" in result.answer
+    assert result.train_command == "bnexp train data=digits norm=layer optim.lr=0.1 seed=0"
+    assert result.compare_command.endswith(" --metric val/accuracy --group-by norm.kind,optim.lr")
+    beginnings = result.compare_command.split()[2:20]
+    runs = [run_id for own in (result.record.confirmed or Confirmed([], [], {})).run_ids.values() for run_id in own]
+    assert [run_id for begin in beginnings for run_id in runs if run_id.startswith(begin)] == runs
+
+
+def test_what_differs_by_little_is_as_good_and_few_seeds_tell_nothing_apart(tmp_path: Path) -> None:
+    result = concluded(tmp_path / "six", 0.9, 0.9, 0.9002, in_sweep=(0.85, 0.84, 0.83))
+    assert "with 6 fresh seeds (in the sweep 85.00 %), test/accuracy 70.00 % [" in result.answer
+    assert "It is as good as norm=" in result.answer
+    few = concluded(tmp_path / "three", 0.92, 0.80, seeds=3)
+    assert "It is not told apart from norm=layer lr=0.1 (+12." in few.answer
+
+
+def test_without_fresh_seeds_the_answer_says_that_the_best_of_many_is_lucky(tmp_path: Path) -> None:
+    result = concluded(tmp_path)
+    assert result.answer == (
+        "norm=batch lr=0.1 is the best of 3 points: val/accuracy 95.00 % in the sweep; the best of many is better by luck, so "
+        "train it again with fresh seeds (--confirm 3)."
+    )
+    assert (result.fresh, result.comparison, result.compare_command) == ([], None, "")
