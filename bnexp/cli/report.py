@@ -1,4 +1,4 @@
-"""``bnexp report``: writes a study's report, or the book of claims, again from the records."""
+"""``bnexp report``: writes the report of a study or sweep, or the book of claims, again from the records."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ def report(
     md: MdFlag = False,
     latex: LatexFlag = False,
 ) -> None:
-    """Compare a recorded study again and write its report, or one page for several studies. Nothing is trained."""
+    """Compare a recorded study again and write its report, or one page for several studies. Nothing is trained.
+
+    A recorded sweep gets its report too.
+    """
     from bnexp.report.export import Pictures
     from bnexp.tracking.store import Store
 
@@ -84,8 +87,34 @@ def report(
         from bnexp.cli.side_by_side import report_together
 
         report_together([_recorded_study(name, store) for name in names], store, format, metric, pictures, wandb=wandb)
+    elif len(names) == 1 and _report_sweep(names[0], store, format, metric, pictures, wandb=wandb):
+        return
     else:
         _report_one(_recorded_study(names[0] if names else None, store), store, format, metric, pictures, wandb=wandb)
+
+
+def _report_sweep(name: str, store: Store, format: Format, metric: str | None, pictures: Pictures, *, wandb: bool) -> bool:
+    """Write the report of a recorded sweep again; False if the name is that of a study, or of nothing."""
+    from bnexp.comparison.recorded import studies_named
+    from bnexp.comparison.sweep.record import find_sweep, load
+
+    folder = None if studies_named(name, store) else find_sweep(name, store)
+    if folder is None:
+        return False
+    if metric is not None:
+        raise ConfigError(f"{name} is a sweep, whose points were chosen by its own metric; leave out --metric.")
+    if wandb:
+        raise ConfigError(f"{name} is a sweep, and --wandb reports studies; bnexp sweep FILE --wandb has W&B show the sweep.")
+    from bnexp.cli.swept import print_sweep
+    from bnexp.comparison.sweep.result import conclude
+    from bnexp.report.sweep.page import write
+    from bnexp.tracking.store import Store
+
+    result = conclude(load(folder), Store(folder.parents[1]))
+    print_sweep(result, format)
+    for line in write(result, pictures):
+        message(line)
+    return True
 
 
 def _report_one(

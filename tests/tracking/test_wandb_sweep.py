@@ -1,0 +1,108 @@
+"""Sweeps at W&B: a file is registered with its overrides, and an agent trains, replays and stops its points."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bnexp.config.schema import ConfigError
+from bnexp.run.sweep.remote import RemoteError, register, work
+from bnexp.run.train import train
+from bnexp.tracking.store import Store
+from tests.tracking.standin import Standin
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.filterwarnings("ignore:Implicitly cleaning up <TemporaryDirectory:ResourceWarning"),
+]
+
+SMALL = ["data=digits", "data.train_size=70", "data.size=16", "data.val_fraction=0.3", "train.device=cpu"]
+
+
+def test_a_sweep_is_registered_as_its_file_says_with_the_overrides(
+    wandb_server: Standin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = register("lr_norm", [*SMALL, "optim.lr=0.1,0.3", "track.wandb.project=mine"], count=3)
+    (sweep,) = wandb_server.sweeps.values()
+    assert found == {
+        "sweep": f"somebody/mine/{sweep.name}",
+        "url": f"{wandb_server.url}/somebody/mine/sweeps/{sweep.name}",
+    }
+    config = yaml.safe_load(sweep.text)
+    assert config["parameters"] == {"norm": {"values": ["none", "batch"]}, "optim.lr": {"values": [0.1, 0.3]}}
+    assert config["command"] == ["bnexp", "train", *SMALL, "track.wandb.project=mine", "${args_no_hyphens}"]
+    assert (config["method"], config["run_cap"], config["name"]) == ("grid", 3, "lr_norm")
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    assert register("lr_norm", [*SMALL, "seed=4"], seeds=2)["sweep"].startswith("somebody/theirs/")
+    assert yaml.safe_load(list(wandb_server.sweeps.values())[-1].text)["parameters"]["seed"] == {"values": [4, 5]}
+    register("lr_norm", [*SMALL, "seed=4"])
+    assert yaml.safe_load(list(wandb_server.sweeps.values())[-1].text)["command"][-2:] == ["seed=4", "${args_no_hyphens}"]
+    wandb_server.faults.fail(401)
+    with pytest.raises(RemoteError, match=r"W&B did not take the sweep"):
+        register("lr_norm", SMALL)
+
+
+def test_nothing_is_registered_that_could_not_run_or_without_a_key(
+    wandb_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="no API key"):
+        register("lr_norm", SMALL)
+    with pytest.raises(ConfigError, match="no API key"):
+        work("somebody/bnexp/abc")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with pytest.raises(ConfigError, match="W&B is offline"):
+        register("lr_norm", SMALL)
+    with pytest.raises(ConfigError, match=r"there is no key 'optim\.lrr'"):
+        register("lr_norm", ["optim.lrr=1"])
+    content = {"method": "grid", "metric": {"name": "val/loss"}, "parameters": {"norm": {"values": ["none", "batch"]}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content | {"early_terminate": {"type": "median"}}))
+    with pytest.raises(ConfigError, match="median exists only here"):
+        register(str(tmp_path / "mine.yaml"), SMALL)
+
+
+def until(met: Callable[[], Any], agent: subprocess.Popen[str]) -> None:
+    while not met():
+        assert agent.poll() is None, agent.communicate()
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_an_agent_replays_what_is_recorded_ends_what_is_stopped_and_bayes_sees_its_objective(
+    wandb_server: Standin, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    recorded = train([*SMALL, "norm=batch", "train.epochs=1"])
+    monkeypatch.delenv("WANDB_MODE")
+    command = ["bnexp", "train", *SMALL, "${args_no_hyphens}"]
+    metric, parameters = {"name": "val/loss", "goal": "minimize"}, {"norm": {"values": ["none", "batch"]}}
+    text = yaml.safe_dump({"method": "bayes", "metric": metric, "parameters": parameters, "command": command, "run_cap": 2})
+    sweep = wandb_server.add_sweep(text)
+    sweep.waiting = [{"norm": "batch", "train.epochs": 1}, {"norm": "none", "train.epochs": 1000, "train.batch_size": 1}]
+    bnexp = [sys.executable, "-c", "from bnexp.cli.app import main; main()", "sweep", "agent"]
+    agent = subprocess.Popen([*bnexp, f"somebody/bnexp/{sweep.name}"], stderr=subprocess.PIPE, text=True)
+    until(lambda: len(sweep.points) == 2, agent)
+    first, second = sweep.points
+    replayed = wandb_server.runs[first]
+    assert (replayed.summary["status"], replayed.exit_code) == ("finished", 0)
+    assert replayed.summary["val/loss"] == pytest.approx(recorded.summary.metrics["val/loss"])
+    assert [row["epoch"] for row in replayed.history] == [1]
+    assert sweep.seen[second] == {first: replayed.summary["val/loss"]}
+    until(lambda: second in wandb_server.runs, agent)
+    sweep.stop(second)
+    _, err = agent.communicate(timeout=60)
+    assert agent.returncode == 0
+    stopped = wandb_server.runs[second]
+    assert (stopped.summary["status"], stopped.exit_code) == ("stopped", 0)
+    assert "stopped" in stopped.tags
+    assert "next point: norm=batch train.epochs=1\n" in err
+    assert "is recorded already and goes to the sweep from its record" in err
+    assert "Stopped by the sweep of W&B." in err
+    assert "Traceback" not in err
+    assert [run.run_id for run in Store().runs()] == [recorded.run_id]
