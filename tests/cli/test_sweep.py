@@ -92,6 +92,7 @@ def test_an_interrupted_sweep_says_what_it_has_and_goes_on(cli: Cli, file: Path,
     monkeypatch.setattr(runner, "_execute", interrupted)
     result = cli("sweep", str(file), *SMALL, "--confirm", "0")
     assert result.code == 130
+    assert "is the best of 3 points" in result.out
     assert "3 finished, 1 missing" in result.out
     monkeypatch.setattr(runner, "_execute", train)
     trained = counted(monkeypatch)

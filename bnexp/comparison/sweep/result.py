@@ -158,7 +158,7 @@ def label(trial: Trial) -> str:
 def _answer(record: SweepRecord, fresh: Sequence[Fresh], comparison: RunComparison | None) -> str:
     ranked = record.ranked()
     counts = state_counts(record)
-    tried = len({tuple(trial.run_ids) for trial in record.trials})
+    tried = len({tuple(trial.run_ids) for trial in record.trials if trial.state != "missing"})
     if not ranked:
         return f"No point of the sweep has a result yet: {_counted(counts)}."
     of = f"the best of {tried} points" if tried > 1 else "the only point"
