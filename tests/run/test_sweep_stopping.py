@@ -101,7 +101,7 @@ STOPS = EarlyTerminate("hyperband", (1,), 4.0, strict=True)
 LOSS = Metric("val/loss", "minimize")
 
 
-def test_a_pool_stops_the_same_runs_as_one_process_and_the_rest_have_the_same_bits(specs: list[RunSpec]) -> None:
+def test_a_pool_stops_the_same_runs_as_one_process_or_one_cohort_and_the_rest_have_the_same_bits(specs: list[RunSpec]) -> None:
     resident = prepare(specs[0].config.data)
     singles = [(spec,) for spec in specs]
 
@@ -113,6 +113,9 @@ def test_a_pool_stops_the_same_runs_as_one_process_and_the_rest_have_the_same_bi
     inline = endings(run_inline(singles, resident, here), here)
     pooled = endings(Pool(resident, 3, there).run(singles), there)
     assert inline == pooled
+    together = made()
+    cohort = endings(run_inline([tuple(specs)], resident, together), together)
+    assert {run_id: ending[:2] for run_id, ending in cohort.items()} == {run_id: own[:2] for run_id, own in inline.items()}
     stopped = [spec.run_id for spec in specs if inline[spec.run_id][0] == "RunStopped"]
     assert stopped == [specs[1].run_id, specs[2].run_id, specs[3].run_id]
     assert {inline[run_id][1] for run_id in stopped} == {1}

@@ -74,7 +74,7 @@ def import_runs(
     """
     if study is not None:
         check_name(study, "--study")
-        if re.match("study-|book-", study):
+        if re.match("study-|book-|sweep-", study):
             raise ConfigError(f"--study {study} is not possible: names that begin so are folders of bnexp's own.")
     places = list(_unique(place for path in map(Path, paths) for place in find_places(path)))
     if (metrics or run) and not any(place.tool == "csv" for place in places):

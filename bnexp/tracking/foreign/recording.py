@@ -232,7 +232,7 @@ def _date(seconds: float | None) -> str:
 def study_name(project: str) -> str:
     """A project's name as that of a study, and so of a folder: letters, digits, ``_``, ``-``, ``.``; others become ``_``."""
     name = re.sub(r"[^\w.-]+", "_", project)[:LONGEST_STUDY].strip("._") or "imported"
-    return f"{name}_" if name.startswith(("study-", "book-")) else name
+    return f"{name}_" if name.startswith(("study-", "book-", "sweep-")) else name
 
 
 def _refuse_another(run: ForeignRun, old: Source, record: RecordedRun) -> None:
