@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -72,8 +72,8 @@ def test_after_ctrl_c_it_is_said_where_the_finished_runs_are(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(specs: Sequence[RunSpec], resident: Resident) -> Iterator[Record]:
-        for record in execute(specs, resident):
+    def interrupted(specs: Sequence[RunSpec], resident: Resident, stopping: Any) -> Iterator[Record]:
+        for record in execute(specs, resident, stopping):
             yield record
             if isinstance(record, RunFinished):
                 raise KeyboardInterrupt
