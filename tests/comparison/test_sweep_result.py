@@ -9,7 +9,7 @@ from made_records import record as made_run
 
 from bnexp.comparison import stats
 from bnexp.comparison.sweep.record import Axis, Confirmed, SweepRecord, Trial
-from bnexp.comparison.sweep.result import SweepResult, conclude
+from bnexp.comparison.sweep.result import SweepResult, conclude, shown_interval
 from bnexp.tracking.store import Store
 
 NOISE = (0.0, 0.004, -0.003, 0.002, -0.004, 0.001)
@@ -87,3 +87,15 @@ def test_without_fresh_seeds_the_answer_says_that_the_best_of_many_is_lucky(tmp_
         "train it again with fresh seeds (--confirm 3)."
     )
     assert (result.fresh, result.comparison, result.compare_command) == ([], None, "")
+
+
+@pytest.mark.parametrize(
+    ("found", "metric", "text"),
+    [
+        (stats.Interval(0.9, 0.7, 1.1), "test/accuracy", "90.00 % [70.00, 100.00]"),
+        (stats.Interval(0.1, -0.1, 0.3), "val/accuracy", "10.00 % [0.00, 30.00]"),
+        (stats.Interval(0.9, -0.7, 1.1), "val/loss", "0.9000 nats [−0.7000, 1.1000]"),
+    ],
+)
+def test_no_accuracy_lies_beyond_100_per_cent(found: stats.Interval, metric: str, text: str) -> None:
+    assert shown_interval(found, metric) == text

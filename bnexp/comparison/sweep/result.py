@@ -107,10 +107,12 @@ def shown(value: float, metric: str) -> str:
 
 
 def shown_interval(found: stats.Interval, metric: str) -> str:
-    """``97.35 % [96.80, 97.90]``"""
+    """``97.35 % [96.80, 97.90]``; that of an accuracy ends at 0 and 100 %."""
     unit = metric_unit(metric)
-    scale = 100 if unit == "pp" else 1
-    return f"{shown(found.estimate, metric)} {interval(scale * found.low, scale * found.high, unit)}".rstrip()
+    low, high = found.low, found.high
+    if unit == "pp":
+        low, high = (100 * min(max(end, 0.0), 1.0) for end in (low, high))
+    return f"{shown(found.estimate, metric)} {interval(low, high, unit)}".rstrip()
 
 
 def conclude(record: SweepRecord, store: Store) -> SweepResult:
