@@ -96,13 +96,15 @@ def _fitting(rows: list[dict[str, Any]], droppable: Sequence[Sequence[str]]) -> 
 
 def _point_rows(record: SweepRecord) -> list[dict[str, Any]]:
     """The points as a table shows them, the best first. Numbers have four digits; the commands have all of them."""
+    from bnexp.comparison.differing import short_names
     from bnexp.comparison.sweep.record import as_rows
     from bnexp.comparison.sweep.result import shown
 
     found, all_finished = [], all(trial.state == "finished" for trial in record.trials)
+    names = short_names([axis.name for axis in record.axes])
     for row in as_rows(record):
         value = row[record.metric]
-        params = {axis.name.rsplit(".", 1)[-1]: _short(row[axis.name]) for axis in record.axes}
+        params = {names[axis.name]: _short(row[axis.name]) for axis in record.axes}
         found.append(
             {
                 "rank": row["rank"],
@@ -121,14 +123,13 @@ def _short(value: Any) -> Any:
 
 
 def _fresh_rows(result: SweepResult) -> list[dict[str, Any]]:
-    from bnexp.comparison.sweep.result import TEST, label, point_name, shown, shown_interval
+    from bnexp.comparison.sweep.result import TEST, point_name, shown, shown_interval
     from bnexp.comparison.text import effect
 
     metric = result.record.metric
-    pairs = {c.arm: c for c in result.comparison.comparisons} if result.comparison else {}
     rows = []
     for item in result.fresh:
-        c = pairs.get(label(item.trial))
+        c = result.against_best.get(item.trial.number)
         rows.append(
             {
                 "point": f"#{item.trial.number}",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from bnexp.comparison import stats
-from bnexp.comparison.frame import RunComparison, compare
+from bnexp.comparison.differing import short_names
+from bnexp.comparison.frame import MOST_ARMS, RunComparison, compare
 from bnexp.comparison.loading import runs_frame
 from bnexp.comparison.result import Comparison, Verdict
 from bnexp.comparison.sweep.record import SweepRecord, Trial, state_counts
@@ -22,7 +23,7 @@ from bnexp.plan.study import literal
 from bnexp.tracking.store import Store
 
 TEST = "test/accuracy"
-POINT = "point"  # the column of the comparison
+POINT = "arm"  # the column of the comparison; its arms stay in their order
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Fresh:
     Args:
         trial: the point.
         n: number of runs.
-        metric: the mean of the sweep's metric over them, with its interval, as recorded.
+        metric: the mean of the sweep's metric over them, as recorded. Of several points the best is chosen once more, so their
+            intervals hold together with 95 % (Bonferroni).
         test: the same of the test accuracy.
         diverged: number of runs that diverged; they count at chance accuracy.
     """
@@ -52,7 +54,8 @@ class SweepResult:
         record: the sweep.
         answer: one sentence.
         fresh: the best points, trained again, the best of them first; empty if none were.
-        comparison: the best of them against the others, paired by seed; None if there is nothing to compare.
+        comparison: each of them against each, paired by seed; None if there is nothing to compare. The best was chosen by the
+            same runs, so Holm's correction counts all pairs, also those without it.
     """
 
     record: SweepRecord
@@ -66,6 +69,14 @@ class SweepResult:
         if self.fresh:
             return self.fresh[0].trial
         return next(iter(self.record.ranked()), None)
+
+    @property
+    def against_best(self) -> dict[int, Comparison]:
+        """Number of a point -> how it compares with the best, of those that were trained again."""
+        if not self.fresh or self.comparison is None:
+            return {}
+        best, numbers = label(self.fresh[0].trial), {label(item.trial): item.trial.number for item in self.fresh}
+        return {numbers[c.arm]: c for c in self.comparison.comparisons if c.baseline == best}
 
     @property
     def train_command(self) -> str:
@@ -97,7 +108,8 @@ def overrides_of(trial: Trial) -> list[str]:
 
 def point_name(trial: Trial) -> str:
     """``norm=batch lr=0.1``: a point for people."""
-    return " ".join(f"{name.rsplit('.', 1)[-1]}={'null' if v is None else v}" for name, v in trial.params.items())
+    names = short_names(list(trial.params))
+    return " ".join(f"{names[name]}={'null' if v is None else v}" for name, v in trial.params.items())
 
 
 def shown(value: float, metric: str) -> str:
@@ -123,7 +135,8 @@ def conclude(record: SweepRecord, store: Store) -> SweepResult:
         store: where its runs are recorded.
     """
     fresh, comparison = _fresh(record, store)
-    return SweepResult(record, _answer(record, fresh, comparison), fresh, comparison)
+    result = SweepResult(record, "", fresh, comparison)
+    return replace(result, answer=_answer(result))
 
 
 def _fresh(record: SweepRecord, store: Store) -> tuple[list[Fresh], RunComparison | None]:
@@ -132,10 +145,10 @@ def _fresh(record: SweepRecord, store: Store) -> tuple[list[Fresh], RunCompariso
         return [], None
     ids = {number: record.confirmed.run_ids.get(str(number), []) for number in record.confirmed.numbers}
     records = store.finished([run_id for own in ids.values() for run_id in own])
-    found = []
+    found, level = [], 1 - 0.05 / max(1, len(ids))
     for number_, own in ids.items():
         summaries = [records[run_id].summary for run_id in own if run_id in records]
-        metric, test = (stats.mean_interval([s.metric(name) for s in summaries]) for name in (record.metric, TEST))
+        metric, test = (stats.mean_interval([s.metric(name) for s in summaries], level) for name in (record.metric, TEST))
         diverged = sum(summary.status == "diverged" for summary in summaries)
         if summaries:
             found.append(Fresh(record.trial(number_), len(summaries), metric, test, diverged))
@@ -143,11 +156,11 @@ def _fresh(record: SweepRecord, store: Store) -> tuple[list[Fresh], RunCompariso
     found.sort(key=lambda item: (math.isnan(item.metric.estimate), sign * item.metric.estimate))
     if len(found) < 2:
         return found, None
-    names = {run_id: label(record.trial(number_)) for number_, own in ids.items() for run_id in own}
-    frame = runs_frame(records.values(), store)
+    names = {run_id: label(item.trial) for item in found for run_id in ids[item.trial.number]}
+    frame = runs_frame([records[run_id] for run_id in names if run_id in records], store)  # later arms against earlier ones
     frame = frame.with_columns(pl.Series(POINT, [names[run_id] for run_id in frame["run"]]))
     try:
-        return found, compare(frame, arm=POINT, baseline=label(found[0].trial), metric=record.metric)
+        return found, compare(frame, arm=POINT, metric=record.metric)
     except ConfigError:  # no run has the metric, because all have diverged
         return found, None
 
@@ -157,7 +170,8 @@ def label(trial: Trial) -> str:
     return f"#{trial.number} {point_name(trial)}"
 
 
-def _answer(record: SweepRecord, fresh: Sequence[Fresh], comparison: RunComparison | None) -> str:
+def _answer(result: SweepResult) -> str:
+    record, fresh = result.record, result.fresh
     ranked = record.ranked()
     counts = state_counts(record)
     tried = len({tuple(trial.run_ids) for trial in record.trials if trial.state != "missing"})
@@ -176,7 +190,7 @@ def _answer(record: SweepRecord, fresh: Sequence[Fresh], comparison: RunComparis
     )
     if best_again.test.estimate == best_again.test.estimate and record.metric != TEST:
         sentence += f", {TEST} {shown_interval(best_again.test, TEST)}"
-    return f"{sentence}.{_against(comparison)}"
+    return f"{sentence}.{_against(result)}"
 
 
 def _in_the_sweep(record: SweepRecord, again: Fresh) -> str:
@@ -187,12 +201,13 @@ def _in_the_sweep(record: SweepRecord, again: Fresh) -> str:
     return f"in the sweep {before}"
 
 
-def _against(comparison: RunComparison | None) -> str:
+def _against(result: SweepResult) -> str:
     """How the best point compares with the others that were trained again."""
-    if comparison is None or not comparison.comparisons:
-        return ""
+    if not result.against_best:
+        many = len(result.fresh) > MOST_ARMS
+        return f" More than {MOST_ARMS} points are not tested against each other." if many else ""
     better, same, open_ = list[str](), list[str](), list[str]()
-    for c in comparison.comparisons:
+    for c in result.against_best.values():
         place = {Verdict.SUPPORTED: better, Verdict.REFUTED: better, Verdict.EQUIVALENT: same}.get(
             c.verdict or Verdict.ESTIMATE
         )

@@ -11,6 +11,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
+from bnexp.comparison.differing import short_names
 from bnexp.comparison.sweep.importance import Importance
 from bnexp.comparison.sweep.record import Axis, SweepRecord, Trial
 from bnexp.comparison.sweep.result import best_so_far, point_name, shown
@@ -139,7 +140,8 @@ def _title(text: str, y: Vertical) -> str | alt.TitleParams:
 def _parallel(sweep: _Shown) -> Figure:
     """One line per point through its parameters to its value."""
     record = sweep.record
-    places = [_Place.of(axis, [trial.params[axis.name] for trial in record.trials]) for axis in record.axes]
+    called = short_names([axis.name for axis in record.axes])
+    places = [_Place.of(axis, called[axis.name], [t.params[axis.name] for t in record.trials]) for axis in record.axes]
     known = [trial for trial in record.trials if math.isfinite(trial.value)]
     values = [sweep.scale * trial.value for trial in known]
     metric = _Place.between(record.metric, values, log=False)
@@ -191,9 +193,8 @@ class _Place:
     named: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, axis: Axis, values: Sequence[Any]) -> _Place:
+    def of(cls, axis: Axis, name: str, values: Sequence[Any]) -> _Place:
         numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-        name = axis.name.rsplit(".", 1)[-1]
         if len(numbers) == len(values) and len(set(numbers)) > 1:
             spread = min(numbers) > 0 and max(numbers) >= 10 * min(numbers)
             few = tuple(sorted(set(numbers))) if axis.values and len(set(numbers)) <= LABELLED else ()
@@ -256,7 +257,7 @@ def _importance(found: Sequence[Importance]) -> Figure:
 def _over(sweep: _Shown, axis: Axis, number: int) -> Figure:
     """The metric over one parameter, one point each."""
     record, y = sweep.record, sweep.axis
-    place = _Place.of(axis, [trial.params[axis.name] for trial in record.trials])
+    place = _Place.of(axis, axis.name, [trial.params[axis.name] for trial in record.trials])
     known = [trial for trial in record.trials if math.isfinite(trial.value)]
     rows = [sweep.row(trial) | {"x": trial.params[axis.name]} for trial in known]
     if place.listed:

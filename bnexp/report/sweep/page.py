@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bnexp.comparison.differing import short_names
 from bnexp.comparison.sweep.importance import importances
 from bnexp.comparison.sweep.record import SweepRecord, as_rows, state_counts
-from bnexp.comparison.sweep.result import TEST, SweepResult, label, shown, shown_interval
+from bnexp.comparison.sweep.result import TEST, SweepResult, shown, shown_interval
 from bnexp.comparison.text import effect
 from bnexp.report.export import NO_PICTURES, Pictures
 from bnexp.report.html import embedded, page
@@ -53,14 +54,14 @@ def render(result: SweepResult) -> str:
 def _fresh_rows(result: SweepResult) -> list[dict[str, Any]]:
     """The points that were trained again, as text."""
     metric = result.record.metric
-    pairs = {c.arm: c for c in result.comparison.comparisons} if result.comparison else {}
+    names = short_names([axis.name for axis in result.record.axes])
     rows = []
     for item in result.fresh:
-        c = pairs.get(label(item.trial))
+        c = result.against_best.get(item.trial.number)
         rows.append(
             {
                 "number": item.trial.number,
-                "params": {name.rsplit(".", 1)[-1]: "null" if v is None else v for name, v in item.trial.params.items()},
+                "params": {names.get(name, name): "null" if v is None else v for name, v in item.trial.params.items()},
                 "n": item.n,
                 "diverged": item.diverged,
                 "before": shown(item.trial.value, metric),
