@@ -124,7 +124,9 @@ def _print_points(
     todo = [spec for spec in specs if spec.run_id not in finished]
     if plan.file.method == "bayes":
         sentence(f"bayes chooses the other {num_points(plan, count) - 1} points from the results so far.")
-    message(f"sweep {name}-{plan.sweep_id}: {len(points)} points, {len(todo)} runs to train{estimate_text(todo, store)}")
+    message(
+        f"sweep {plan.file.name}-{plan.sweep_id}: {len(points)} points, {len(todo)} runs to train{estimate_text(todo, store)}"
+    )
 
 
 def _row(number: int, point: Point, spec: RunSpec) -> dict[str, Any]:

@@ -110,6 +110,24 @@ def test_a_wrong_file_ends_with_code_2_before_anything_trains(cli: Cli, file: Pa
     assert not Store().root.exists()
 
 
+def test_a_grid_that_is_too_large_is_refused_at_once_and_not_cut_off(cli: Cli, file: Path) -> None:
+    ranges = {name: {"distribution": "q_uniform", "min": 1, "max": 1000} for name in ("train.batch_size", "train.epochs")}
+    file.write_text(yaml.safe_dump(GRID | {"parameters": ranges}))
+    for extra in ((), ("--dry-run",)):
+        result = cli("sweep", str(file), "data=digits", *extra)
+        assert result.code == 2
+        assert "mine makes 1,000,000 runs: allowed are at most 100,000; give fewer values, or --count 100." in result.err
+    assert cli("sweep", str(file), "data=digits", "--dry-run", "--count", "3").code == 0
+
+
+def test_a_dry_run_of_bayes_without_an_end_says_so_before_any_point(cli: Cli, file: Path) -> None:
+    pytest.importorskip("optuna")
+    file.write_text(yaml.safe_dump(GRID | {"method": "bayes"}))
+    result = cli("sweep", str(file), *SMALL, "--dry-run")
+    assert (result.code, result.out) == (2, "")
+    assert "sweep mine-" in cli("sweep", str(file), *SMALL, "--dry-run", "--count", "2").err
+
+
 def test_bayes_without_optuna_says_what_to_install(cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     file.write_text(yaml.safe_dump(GRID | {"method": "bayes"}))

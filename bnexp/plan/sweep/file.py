@@ -82,8 +82,8 @@ def find_file(text: str) -> Path:
         raise ConfigError(f"there is no sweep file {text}; give a file, or one of {', '.join(known)}.")
     if text in known:
         return known[text]
-    hint = did_you_mean(text, list(known))
-    raise ConfigError(f"there is no sweep {text!r}{alternatives(hint, f'are a path of a file and {chr(44).join(known)}')}")
+    hint, names = did_you_mean(text, list(known)), ", ".join(known)
+    raise ConfigError(f"there is no sweep {text!r}{alternatives(hint, f'are the path of a file, and {names}')}")
 
 
 def load_file(text: str) -> SweepFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -103,19 +104,28 @@ def plan_points(
     """
     with session(resolve_starts(list(overrides), Store())) as hydra:
         plan = plan_sweep(hydra, load_file(name), seeds, search_seed)
-        points = search_of(plan).ask(num_points(plan, count) if plan.file.method != "bayes" else 1)
+        most = num_points(plan, count)
+        points = search_of(plan).ask(most if plan.file.method != "bayes" else 1)
         return plan, [(point, plan.specs(point)) for point in points]
 
 
 def num_points(plan: SweepPlan, count: int | None) -> int:
-    """The largest number of points. Raises ConfigError if there is no end of them."""
+    """The largest number of points. Raises ConfigError if there is no end of them, or if they are too many to be planned."""
     most = min((number for number in (count, plan.file.run_cap) if number is not None), default=None)
     if most is None and plan.file.method != "grid":
         raise ConfigError(
             f"{plan.file.name}: method: {plan.file.method} has no end by itself; give a number of points: --count 20, or "
             "run_cap: 20 in the file."
         )
-    return min(most or MAX_RUNS, MAX_RUNS)
+    if plan.file.method == "grid":
+        whole = math.prod(len(item.grid()) for item in plan.parameters.values())
+        most = min(most or whole, whole)
+    assert most is not None
+    if (runs := most * len(plan.seeds)) > MAX_RUNS:
+        raise ConfigError(
+            f"{plan.file.name} makes {runs:,} runs: allowed are at most {MAX_RUNS:,}; give fewer values, or --count 100."
+        )
+    return most
 
 
 class _Running:
