@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import scipy.stats
 from made_records import record as made_run
 
 from bnexp.comparison import stats
+from bnexp.comparison.sweep.importance import importances
 from bnexp.comparison.sweep.record import Axis, Confirmed, SweepRecord, Trial
 from bnexp.comparison.sweep.result import SweepResult, conclude, point_name, shown_interval
 from bnexp.tracking.store import Store
@@ -79,6 +83,41 @@ def test_what_differs_by_little_is_as_good_and_few_seeds_tell_nothing_apart(tmp_
     assert "It is as good as norm=" in result.answer
     few = concluded(tmp_path / "three", 0.92, 0.80, seeds=3)
     assert "It is not told apart from norm=layer lr=0.1 (+12." in few.answer
+
+
+def test_fresh_runs_that_diverged_or_failed_are_said(tmp_path: Path) -> None:
+    record = concluded(tmp_path, 0.90, 0.50, in_sweep=(0.85, 0.84, 0.83)).record
+    first, second, *_ = (record.confirmed or Confirmed([], [], {})).run_ids["1"]
+    shutil.rmtree(tmp_path / "made" / first)
+    made_run(tmp_path, first, seed=1, arm="batch", status="diverged", metrics={"val/accuracy": 0.1, "test/accuracy": 0.1})
+    assert " with 6 fresh seeds, of which 1 diverged (in the sweep 85.00 %" in conclude(record, Store(tmp_path)).answer
+    shutil.rmtree(tmp_path / "made" / second)
+    assert " with 5 of 6 fresh seeds, of which 1 diverged (" in conclude(record, Store(tmp_path)).answer
+
+
+def test_a_loss_without_a_mean_is_no_number_and_no_luck(tmp_path: Path) -> None:
+    record = concluded(tmp_path, 0.90, in_sweep=(0.1, 0.2, 0.3)).record
+    for seed, run_id in enumerate((record.confirmed or Confirmed([], [], {})).run_ids["1"], 1):
+        shutil.rmtree(tmp_path / "made" / run_id)
+        made_run(tmp_path, run_id, seed=seed, arm="batch", status="diverged", metrics={"val/loss": float("nan")})
+    answer = conclude(replace(record, metric="val/loss", goal="minimize"), Store(tmp_path)).answer
+    assert "val/loss has no mean with 6 fresh seeds, of which 6 diverged (in the sweep 0.1000 nats)" in answer
+
+
+def test_the_same_experiment_under_several_names_makes_no_parameter_important() -> None:
+    """Without batch norm its place has no effect: four points are one run. By chance lr would matter in 70 % of such sweeps."""
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(40):
+        values = {lr: float(generator.normal()) for lr in range(8)}
+        points = [(lr, place) for lr in values for place in range(6)]
+        trials = [
+            Trial(k, {"lr": float(lr), "place": str(place)}, [f"{lr}"], "finished", [values[lr]])
+            for k, (lr, place) in enumerate(points, 1)
+        ]
+        record = concluded(Path("nowhere")).record
+        found += importances(replace(record, trials=trials, axes=[Axis("lr", True), Axis("place", False, list("012345"))]))
+    assert sum(item.p < 0.05 for item in found if item.name == "lr") <= 6  # of 40; more in 1.4 % of cases
 
 
 def test_without_fresh_seeds_the_answer_says_that_the_best_of_many_is_lucky(tmp_path: Path) -> None:

@@ -43,11 +43,14 @@ def importances(record: SweepRecord) -> list[Importance]:
     Points are ranked by the metric. A parameter's share is epsilon squared of the Kruskal-Wallis test (Tomczak & Tomczak 2014,
     "The need to report effect size estimates revisited") over its values. A range of numbers is divided into up to four parts
     with equally many points, so an optimum in the middle counts too. What only shows in combination with other parameters does
-    not count. Points that were stopped early count with their last value.
+    not count. Points that were stopped early count with their last value. Points that are the same experiment, because a
+    parameter has no effect in it, are shuffled as one: they are no independent results.
     """
     known = [trial for trial in record.trials if math.isfinite(trial.value)]
-    if len(known) < LEAST_POINTS:
+    experiments = {tuple(trial.run_ids): number for number, trial in enumerate(known)}
+    if len(experiments) < LEAST_POINTS:
         return []
+    firsts, places = np.unique([experiments[tuple(trial.run_ids)] for trial in known], return_inverse=True)
     sign = -1 if record.goal == "maximize" else 1
     ranks = stats.rankdata([sign * trial.value for trial in known])
     generator = np.random.default_rng(0)
@@ -55,7 +58,7 @@ def importances(record: SweepRecord) -> list[Importance]:
     for axis in record.axes:
         groups, names = _parts(axis, [trial.params[axis.name] for trial in known])
         if len(names) > 1:
-            shuffled = [share_explained(generator.permutation(ranks), groups) for _ in range(SHUFFLES)]
+            shuffled = [share_explained(generator.permutation(ranks[firsts])[places], groups) for _ in range(SHUFFLES)]
             share = share_explained(ranks, groups)
             p = (1 + sum(other >= share for other in shuffled)) / (1 + SHUFFLES)
             best = names[int(np.argmin([ranks[groups == k].mean() for k in range(len(names))]))]

@@ -183,20 +183,29 @@ def _answer(result: SweepResult) -> str:
         luck = "; the best of many is better by luck, so train it again with fresh seeds (--confirm 3)" if tried > 1 else ""
         return f"{point_name(best)} is {of}: {record.metric} {shown(best.value, record.metric)} in the sweep{luck}."
     best_again = fresh[0]
-    seeds = f"{best_again.n} fresh seed{'s' * (best_again.n != 1)}"
+    known = not math.isnan(best_again.metric.estimate)
+    value = shown_interval(best_again.metric, record.metric) if known else "has no mean"
     sentence = (
-        f"{point_name(best_again.trial)} is {of}: {record.metric} {shown_interval(best_again.metric, record.metric)} with "
-        f"{seeds} ({_in_the_sweep(record, best_again)})"
+        f"{point_name(best_again.trial)} is {of}: {record.metric} {value} with {_seeds(record, best_again)} "
+        f"({_in_the_sweep(record, best_again)})"
     )
     if best_again.test.estimate == best_again.test.estimate and record.metric != TEST:
         sentence += f", {TEST} {shown_interval(best_again.test, TEST)}"
     return f"{sentence}.{_against(result)}"
 
 
+def _seeds(record: SweepRecord, again: Fresh) -> str:
+    """How many fresh seeds a point has, and what became of the others: a run that diverged counts, one that failed does not."""
+    asked = len(record.confirmed.seeds) if record.confirmed else again.n
+    count = f"{again.n} of {asked}" if again.n < asked else f"{again.n}"
+    diverged = f", of which {again.diverged} diverged" if again.diverged else ""
+    return f"{count} fresh seed{'s' * (asked != 1)}{diverged}"
+
+
 def _in_the_sweep(record: SweepRecord, again: Fresh) -> str:
     """What the point had in the sweep: a value that is chosen as the best of many is better by luck."""
     before = shown(again.trial.value, record.metric)
-    if record.objective.is_better(again.trial.value, again.metric.estimate):
+    if not math.isnan(again.metric.estimate) and record.objective.is_better(again.trial.value, again.metric.estimate):
         return f"in the sweep {before}: chosen as one of the best, it was lucky"
     return f"in the sweep {before}"
 
