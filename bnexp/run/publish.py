@@ -122,8 +122,8 @@ def publish(
         return Published([], [*selected.notes, f"No finished run in {store.root} fits; bnexp runs lists them all."])
     publisher = _publisher(selected.items, project, entity)
     try:
-        missing = {item.id for item in publisher.missing(selected.items)}
-        lacking = [study for study in selected.studies if not publisher.holds_study(study.study.name, study.study_id)]
+        missing = {item.id for item in publisher.missing(selected.items, look_only=dry_run)}
+        lacking = [study for study in selected.studies if _lacks(publisher, study, selected.items, missing)]
     except Exception as error:
         raise RuntimeError(f"W&B could not be asked what it has: {meaning(error)}.") from error
     there = [_of_item(item, "there") for item in selected.items if item.id not in missing]
@@ -162,6 +162,13 @@ def _send(
     without = sorted({record.summary.data for record in seen.values() if pictures_of(record) is None})
     notes = [f"Tables of {name} have no pictures, because its test images are not on this machine." for name in without]
     return Published(rows, [*selected.notes, *notes, *session.messages])
+
+
+def _lacks(publisher: Publisher, study: StudyRecord, items: Sequence[Item], missing: set[str]) -> bool:
+    """Whether W&B has no run of a study, or may have one of the time before some of its runs had ended."""
+    own = {run.run_id for run in study.runs}
+    grown = any(item.id in missing and item.member.study == study.study.name and item.record.run_id in own for item in items)
+    return grown or not publisher.holds_study(study.study.name, study.study_id)
 
 
 def _select(words: Sequence[str], store: Store, *, where: str | None, last: int | None, status: str | None) -> _Selected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.tracking.records import (
     CLASSES,
     NUM_TEST,
     Recording,
+    failure,
     images,
     make_predictions,
     make_records,
@@ -189,3 +191,84 @@ def test_only_on_request_does_wandb_record_machine_and_code(wandb_home: Path, ma
     settings = run.settings
     assert (settings.x_disable_machine_info, settings.disable_git, settings.x_disable_stats) == (not machine,) * 3
     run.finish()
+
+
+def test_a_look_at_what_is_missing_changes_nothing_on_the_server(wandb_server: Standin, items: list[Item]) -> None:
+    publish(items[:1])
+    before = list(wandb_server.runs[items[0].id].tags)
+    grown = Item(items[0].record, Member("demo", ("0a1b2c", "3d4e"), "batch", items[0].member.levels))
+    publisher = Publisher(WandbSession(WandbConfig()), TrackConfig(16))
+    assert publisher.missing([grown], look_only=True) == []
+    assert wandb_server.runs[items[0].id].tags == before
+
+
+@pytest.mark.parametrize("mode", [WandbMode.online, WandbMode.offline])
+def test_a_run_that_had_failed_and_finished_later_is_sent_again(
+    wandb_server: Standin, wandb_home: Path, mode: WandbMode
+) -> None:
+    spec = make_spec()
+    start, first, *_ = records = make_records(spec)
+    with Recording(WandbConfig(mode=mode)) as recording:
+        recording.begin([spec])
+        for record in (start, first, failure(spec)):
+            recording.record(spec, record)
+    sink = StoreSink(recording.store, "bnexp train", DataFacts(CLASSES, NUM_TEST, "content"))  # W&B is switched off meanwhile
+    sink.begin([spec])
+    for record in records:
+        sink.record(spec, record)
+    sink.close()
+    item = Item(RecordedRun(recording.store.run_path(spec)), Member.of_spec(spec))
+    wandb.teardown()  # as in another process
+    assert publish([item], WandbConfig(mode=mode))[0] == 1
+    assert publish([item], WandbConfig(mode=mode))[0] == 0
+    if mode is WandbMode.online:
+        held = wandb_server.runs[item.id]
+        assert held.state == "finished"
+        assert ("failed" in held.tags, held.summary["status"], "error" in held.summary) == (False, "finished", False)
+        assert [row["epoch"] for row in held.history] == [1, 2, 3]
+    else:
+        (run,) = read_all(wandb_home).values()
+        assert ("failed" in run.tags, run.summary["status"]) == (False, "finished")
+
+
+def test_publishing_to_a_second_project_keeps_what_waits_for_the_first(
+    wandb_server: Standin, wandb_home: Path, items: list[Item]
+) -> None:
+    first, second = (WandbConfig(mode=WandbMode.offline, project=name) for name in ("first", "second"))
+    publish(items[:1], first)
+    publish(items[:1], second)
+    assert [publish(items[:1], config)[0] for config in (first, second)] == [0, 0]
+    assert len(list(wandb_home.glob("offline-run-*"))) == 2
+    wandb.teardown()  # as in another process
+    publish(items[:1], WandbConfig(project="second"))
+    synced = {path.parent.name for path in wandb_home.glob("*/*.synced")}
+    assert len(synced) == 1  # the copy for the first project is still to be uploaded
+
+
+def test_two_processes_may_write_the_same_runs_at_once(wandb_home: Path, items: list[Item]) -> None:
+    publishers = [Publisher(WandbSession(OFFLINE), TrackConfig(16)) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda publisher: list(publisher.publish(items * 10)), publishers))
+    assert [problem for result in results for _, problem in result if problem] == []
+    assert len(list(wandb_home.glob("offline-run-*"))) == 2
+
+
+@pytest.mark.parametrize("run_id", [None, "one"])
+def test_the_variables_of_a_sweep_are_not_meant_for_runs_that_are_published(
+    wandb_server: Standin, items: list[Item], monkeypatch: pytest.MonkeyPatch, run_id: str | None
+) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", wandb_server.add_sweep("method: grid\nparameters: {seed: {values: [0]}}\n").name)
+    if run_id:
+        monkeypatch.setenv("WANDB_RUN_ID", run_id)
+    assert publish(items)[0] == 2
+    assert set(wandb_server.runs) == {item.id for item in items}
+
+
+@pytest.mark.parametrize("name", ["MODE", "RUN_ID", "SWEEP_ID", "NAME", "TAGS", "PROJECT", "ENTITY", "DIR", "DATA_DIR"])
+def test_an_empty_variable_says_nothing(
+    wandb_server: Standin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(f"WANDB_{name}", "")
+    session = WandbSession(WandbConfig())
+    assert (session.online, session.messages) == (True, [])

@@ -12,7 +12,6 @@ import base64
 import hashlib
 import io
 import json
-import os
 import secrets
 import shutil
 import struct
@@ -20,10 +19,14 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from bnexp.data.images import ImagesById, UInt8
+from bnexp.tracking.foreign.wandb_file import run_of
+from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.wandb.content import RunContent
 from bnexp.tracking.wandb.media import png
 from bnexp.tracking.wandb.tables import CONFUSION, Table
@@ -50,7 +53,7 @@ class Destination:
 
 
 def write_run(content: RunContent, to: Destination, images: ImagesById | None = None) -> Path:
-    """Write a run as an offline run; one that is there already is replaced. It appears whole or not at all.
+    """Write a run as an offline run; one that is there already for this project is replaced. It appears whole or not at all.
 
     Args:
         content: the run.
@@ -60,19 +63,40 @@ def write_run(content: RunContent, to: Destination, images: ImagesById | None = 
     Returns:
         Its folder.
     """
-    started = time.strftime("%Y%m%d_%H%M%S", time.localtime(content.started))
-    folder = to.folder / f"offline-run-{started}-{content.id}"
-    building = to.folder / f".{folder.name}.{os.getpid()}.tmp"
-    shutil.rmtree(building, ignore_errors=True)
+    others = [old for old in to.folder.glob(f"offline-run-*-{escape(content.id)}") if is_for(old, content.id, to) is False]
+    folder = next(place for place in _names(content, to) if place not in others)
+    building = to.folder / f".{folder.name}.{secrets.token_hex(4)}.tmp"
     building.mkdir(parents=True)
     log = _Log()
     for record in _Writer(content, to, building, folder, images).records():
         log.add(record)
     (building / f"run-{content.id}.wandb").write_bytes(log.content)
-    for old in to.folder.glob(f"offline-run-*-{content.id}"):
-        shutil.rmtree(old)
-    building.rename(folder)
+    for old in to.folder.glob(f"offline-run-*-{escape(content.id)}"):
+        if old not in others:
+            shutil.rmtree(old, ignore_errors=True)
+    try:
+        building.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(building)  # another process has written the same run in this moment
     return folder
+
+
+def is_for(folder: Path, run_id: str, to: Destination) -> bool | None:
+    """Whether an offline run was written for this project; None if its file cannot be read."""
+    try:
+        about = run_of(folder / f"run-{run_id}.wandb")
+    except (DamagedRecord, OSError):
+        return None
+    return (about.project, about.entity or None) == (to.project, to.entity)
+
+
+def _names(content: RunContent, to: Destination) -> Iterator[Path]:
+    """What the folder of a run can be called: runs of one id for several projects differ in their seconds."""
+    for second in count():
+        started = time.strftime("%Y%m%d_%H%M%S", time.localtime(content.started + second))
+        yield to.folder / f"offline-run-{started}-{content.id}"
 
 
 class _Log:

@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 from bnexp.config.schema import TrackConfig
 from bnexp.data.images import ImagesById
 from bnexp.tracking.foreign.wandb_file import run_of
-from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import DataFacts, RecordedRun
 from bnexp.tracking.wandb.content import Member, RunContent, run_content, tags
 from bnexp.tracking.wandb.media import SharedImages
-from bnexp.tracking.wandb.offline import write_run
+from bnexp.tracking.wandb.offline import is_for, write_run
 from bnexp.tracking.wandb.sending import send
 from bnexp.tracking.wandb.server import INCOMPLETE, meaning
 from bnexp.tracking.wandb.session import WandbSession
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
 AT_ONCE = 8  # runs that are sent at once; sending is mostly waiting for the server
 OTHER_ID = re.compile("(.+)-[0-9a-f]{4}")  # see ``server.other_id``
 MOST_PICTURES = 500  # in the table ``images`` of a study that is written offline
+CUT_SHORT = ("failed", "stopped", "interrupted")  # tags of runs that may finish later
 COMPLETE = ("finished", "failed", "running")  # states of runs on the server that are not sent again
 
 
@@ -71,16 +70,24 @@ class Publisher:
         self._images = images
         self._shared: dict[str, SharedImages | None] = {}
 
-    def missing(self, items: Sequence[Item]) -> list[Item]:
-        """The items that W&B does not hold yet. Runs that it holds are given the tags of studies that have grown by them."""
+    def missing(self, items: Sequence[Item], *, look_only: bool = False) -> list[Item]:
+        """The items that W&B does not hold yet, or holds only as runs that had not finished. Runs that it holds are given the
+        tags of studies that have grown by them.
+
+        Args:
+            items: recorded runs.
+            look_only: whether nothing is changed on the server, so that no tags are given.
+        """
+        self.__dict__.pop("_folders", None)  # another process may have written since
         if not self.session.online:
             return [item for item in items if self._written(item) is None]
         listed = [run for group in dict.fromkeys(map(self._group, items)) for run in self._on_server(group)]
         held = {_wanted_id(run.id): run for run in listed} | {run.id: run for run in listed}
-        for item in items:
-            if item.id in held and (new := set(item.member.study_ids) - set(held[item.id].tags)):
+        there = {item.id for item in items if item.id in held and not self._is_older(held[item.id].tags, item)}
+        for item in () if look_only else items:
+            if item.id in there and (new := set(item.member.study_ids) - set(held[item.id].tags)):
                 self._add_studies(held[item.id], sorted(new))
-        return [item for item in items if item.id not in held]
+        return [item for item in items if item.id not in there]
 
     def holds_study(self, name: str, study_id: str) -> bool:
         """Whether W&B holds the run of a study itself."""
@@ -139,7 +146,9 @@ class Publisher:
         session = self.session
         if run is None and not session.online:
             own = any(table.own_pictures for table in content.tables.values())
-            session.wrote(write_run(content, session.destination, self._images(record) if own else None))
+            written = write_run(content, session.destination, self._images(record) if own else None)
+            self._folders[content.id] = [written]
+            session.wrote(written)
             return
         run = run or session.open(opening(content), alone=alone)
         try:
@@ -148,8 +157,8 @@ class Publisher:
             session.finish(run, 1)
             raise
         session.finish(run, content.exit_code)
-        for folder in session.destination.folder.glob(f"offline-run-*-{content.id}"):  # so that wandb sync leaves it
-            (folder / f"run-{content.id}.wandb.synced").touch()
+        if (folder := self._folder(content.id)) is not None:
+            (folder / f"run-{content.id}.wandb.synced").touch()  # so that wandb sync leaves it
 
     def shown_images(self, items: Sequence[Item]) -> Table | None:
         """The images that the offline tables of these runs show, those that most of them show first; None if there are none."""
@@ -184,19 +193,29 @@ class Publisher:
     def _written(self, item: Item) -> Path | None:
         """The folder in which a run was written for this project and for all of its studies, or synced since."""
         folder = self._folder(item.id)
-        if folder is None or _is_synced(folder):
-            return folder
-        return folder if set(item.member.study_ids) <= set(run_of(folder / f"run-{item.id}.wandb").tags) else None
+        if folder is None:
+            return None
+        held = run_of(folder / f"run-{item.id}.wandb").tags
+        if self._is_older(held, item):
+            return None
+        return folder if _is_synced(folder) or set(item.member.study_ids) <= set(held) else None
+
+    def _is_older(self, held: Sequence[str], item: Item) -> bool:
+        """Whether W&B holds a run as one that was cut short, by its tags, although it has finished since."""
+        return item.record.finished and bool(set(CUT_SHORT).intersection(held) - set(self._track.wandb.tags))
 
     def _folder(self, run_id: str) -> Path | None:
         """The folder in which a run was written for this project."""
-        to = self.session.destination
-        for folder in to.folder.glob(f"offline-run-*-{run_id}"):
-            with suppress(DamagedRecord, OSError):
-                about = run_of(folder / f"run-{run_id}.wandb")
-                if (about.project, about.entity or None) == (to.project, to.entity):
-                    return folder
-        return None
+        folders = self._folders.get(run_id, [])
+        return next((folder for folder in folders if is_for(folder, run_id, self.session.destination)), None)
+
+    @cached_property
+    def _folders(self) -> dict[str, list[Path]]:
+        """Run id -> the folders of its offline runs. There may be thousands, so they are listed once."""
+        found: dict[str, list[Path]] = {}
+        for folder in sorted(self.session.destination.folder.glob("offline-run-*")):
+            found.setdefault(folder.name.removeprefix("offline-run-").partition("-")[2], []).append(folder)
+        return found
 
     def _on_server(self, group: str) -> list[Any]:
         """The complete runs of a group, as W&B's public API gives them."""

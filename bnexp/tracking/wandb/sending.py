@@ -73,7 +73,11 @@ def send(content: RunContent, run: wandb.Run, images: SharedImages | None) -> No
             run.log(row | ({"predictions": wandb_table(table, pictures, run)} if table else {}), step=step)
     step, last = history[-1]
     run.log({**last, **_media(content, run, pictures)}, step=max(step, run.step))
-    run.summary.update({name: value for name, value in content.final().items() if not name.startswith("_")})
+    held: Any = run.summary
+    for name in {"error", "stopped_at"} - set(content.summary):  # of an earlier attempt
+        if name in held.keys():  # noqa: SIM118  # a summary is no dict: it has no ``in``
+            del held[name]
+    held.update({name: value for name, value in content.final().items() if not name.startswith("_")})
     for file in content.artifacts:
         artifact = wandb.Artifact(file.name, type=file.type, metadata={"group": content.group, "name": content.name})
         artifact.add_file(str(file.path))  # copied

@@ -101,6 +101,7 @@ class WandbSession:
         try:
             import wandb
 
+            _drop_empty_variables()
             service.prepare(self.destination.folder)
             wanted = _lean_settings(self.config.machine)
             requested = requested_mode(self.config)
@@ -155,9 +156,11 @@ class WandbSession:
         """
         os.environ.setdefault("WANDB_DATA_DIR", str(self.destination.folder))  # files wait for their upload beside the runs
         given = self._arguments(arguments, alone)
-        given["id"] = given.get("id") or os.environ["WANDB_RUN_ID"]
+        given["id"] = given.get("id") or os.environ.get("WANDB_RUN_ID") or arguments["id"]
         with self._lock:  # threads open runs side by side; one of them asks the server
             online = self.online
+            if not alone and self._settings is not None:
+                self._settings.sweep_id = None  # else wandb gives every run the id of the sweep's one
         if online:
             try:
                 run = service.with_core(lambda: self._open_online(given))
@@ -185,7 +188,7 @@ class WandbSession:
 
     def _claimed(self, given: Mapping[str, Any]) -> str:
         """The id of a run that the server takes. In a sweep it has chosen it; WANDB_RESUME may ask that there is none yet."""
-        if os.environ.get("WANDB_SWEEP_ID") or "resume" not in given:
+        if "resume" not in given:
             return str(given["id"])
         settings = self._settings
         assert settings is not None
@@ -208,7 +211,7 @@ class WandbSession:
         user_sets = {name for name, variable in _VARIABLES.items() if os.environ.get(variable)}
         if not alone:
             user_sets -= {"name", "id", "resume"}
-        if os.environ.get("WANDB_SWEEP_ID"):  # the sweep's agent says where its runs belong
+        if alone and os.environ.get("WANDB_SWEEP_ID"):  # the sweep's agent says where its runs belong
             user_sets |= {"project", "entity", "id", "resume"}
         given = {name: value for name, value in {**more, **arguments}.items() if name not in user_sets and value is not None}
         return given | {"reinit": "create_new", "settings": wandb.Settings(**_lean_settings(self.config.machine))}
@@ -259,6 +262,12 @@ class WandbSession:
             what = "1 run is" if len(self.unsynced) == 1 else f"{len(self.unsynced)} runs are"
             self.messages.append(f"W&B: {what} recorded offline; upload with: {command}")
         self._project_url, self.unsynced, self._incomplete = "", [], []
+
+
+def _drop_empty_variables() -> None:
+    """Unset the variables of W&B that are set but empty. wandb takes an empty mode or run id for a wrong one."""
+    for name in [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value.strip()]:
+        del os.environ[name]
 
 
 def _init(arguments: Mapping[str, Any]) -> wandb.Run:
