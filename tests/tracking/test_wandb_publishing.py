@@ -132,6 +132,20 @@ def test_wandb_sync_uploads_what_is_written_offline_also_from_another_place(
     assert run.files[run.summary["predictions"]["path"]]
 
 
+def test_what_is_written_below_wandb_dir_is_synced_whole_from_anywhere(
+    wandb_server: Standin, wandb_home: Path, items: list[Item], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    publish(items[:1], OFFLINE)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (folder,) = wandb_home.glob("offline-run-*")
+    done = subprocess.run(["wandb", "sync", str(folder)], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    table = json.loads(wandb_server.artifact(f"run-{items[0].id}-predictions").files["predictions.table.json"])
+    assert table["nrows"] > 0
+
+
 def test_what_was_written_offline_and_then_published_is_left_alone_by_wandb_sync(
     wandb_server: Standin, wandb_home: Path, items: list[Item]
 ) -> None:

@@ -214,7 +214,8 @@ class _Writer:
     def _artifact(self, name: str, kind: str, files: Mapping[str, bytes], step: int) -> tuple[Any, str, str]:
         """Write an artifact's files; its record, and the addresses of this version and of the latest one.
 
-        wandb may delete the files once it has uploaded them, so they are files of their own.
+        wandb may delete the files once it has uploaded them, so they are files of their own. ``wandb sync`` looks for them from
+        where it is called: under WANDB_DIR from anywhere, else under the working directory, which can be moved as a whole.
         """
         record = self._pb.Record()
         artifact = record.artifact
@@ -232,7 +233,7 @@ class _Writer:
             place = Path("artifacts", f"{name}-{step}", path)
             (self._building / place).parent.mkdir(parents=True, exist_ok=True)
             (self._building / place).write_bytes(content)
-            local = _from_here(self._folder / place)
+            local = str(self._folder / place)
             manifest.contents.add(path=path, digest=digest, size=len(content), local_path=local)
         artifact.digest = whole.hexdigest()
         if "digest_algorithm" in artifact.DESCRIPTOR.fields_by_name:
@@ -329,12 +330,6 @@ def _picture(pixels: UInt8) -> tuple[dict[str, Any], str, bytes]:
     height, width = pixels.shape[:2]
     cell = {"_type": "image-file", "path": path, "sha256": sha256, "format": "png", "width": width, "height": height}
     return cell, path, content
-
-
-def _from_here(path: Path) -> str:
-    """A path under the working directory as seen from there, so that a folder can be moved and synced from its new place."""
-    place, here = path.absolute(), Path.cwd()
-    return str(place.relative_to(here) if place.is_relative_to(here) else place)
 
 
 def _client_id() -> str:
