@@ -131,7 +131,7 @@ def publish(
     todo = [item for item in selected.items if item.id in missing]
     if dry_run:
         rows = [_of_item(item, "missing") for item in todo] + [_of_study(study, "missing") for study in lacking]
-        return Published([*there, *rows], selected.notes)
+        return Published([*there, *rows], [*selected.notes, *publisher.session.messages])
     return _send(publisher, todo, lacking, there, selected, store, step)
 
 

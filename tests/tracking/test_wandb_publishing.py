@@ -72,6 +72,16 @@ def test_what_the_server_has_is_not_sent_again_and_what_it_lost_is(wandb_server:
     assert (again.summary["val/accuracy"], again.config["origin"]["command"]) == (0.5, "bnexp study demo")
 
 
+def test_runs_that_an_interrupted_publishing_left_open_are_named(wandb_server: Standin, items: list[Item]) -> None:
+    session = WandbSession(WandbConfig())
+    run = session.open({"id": items[0].id, "group": "demo"}, alone=False)
+    publisher = Publisher(WandbSession(WandbConfig()), TrackConfig(16))
+    assert publisher.missing(items) == items[1:]
+    (told,) = publisher.session.messages
+    assert told.startswith("W&B: 1 run of these is open there: another process sends them now, or was interrupted")
+    session.finish(run, 0)
+
+
 def test_the_run_of_a_study_is_looked_for_in_its_group(wandb_server: Standin) -> None:
     for group, found in (("demo", True), ("ours", False)):
         session = WandbSession(WandbConfig(group=None if found else group))

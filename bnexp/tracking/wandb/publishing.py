@@ -84,6 +84,12 @@ class Publisher:
         listed = [run for group in dict.fromkeys(map(self._group, items)) for run in self._on_server(group)]
         held = {_wanted_id(run.id): run for run in listed} | {run.id: run for run in listed}
         there = {item.id for item in items if item.id in held and not self._is_older(held[item.id].tags, item)}
+        if count := sum(held[run_id].state == "running" for run_id in there):
+            runs, verb = ("1 run", "is") if count == 1 else (f"{count} runs", "are")
+            self.session.messages.append(
+                f"W&B: {runs} of these {verb} open there: another process sends them now, or was interrupted; then "
+                "W&B marks them as crashed after some minutes, and bnexp publish sends them again."
+            )
         for item in () if look_only else items:
             if item.id in there and (new := set(item.member.study_ids) - set(held[item.id].tags)):
                 self._add_studies(held[item.id], sorted(new))
