@@ -149,6 +149,7 @@ def test_what_is_written_below_wandb_dir_is_synced_whole_from_anywhere(
     publish(items[:1], OFFLINE)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
+    wandb.teardown()  # else wandb sync would use our wandb-core, which looks from its own directory
     (folder,) = wandb_home.glob("offline-run-*")
     done = subprocess.run(["wandb", "sync", str(folder)], capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
