@@ -13,7 +13,8 @@ from bnexp.comparison.recorded_studies import recorded_verdict
 from bnexp.comparison.select import study_facts
 from bnexp.comparison.selection import chosen, is_path, select_runs
 from bnexp.config.options import WandbMode
-from bnexp.config.schema import ConfigError, TrackConfig
+from bnexp.config.schema import ConfigError, RunConfig, TrackConfig
+from bnexp.plan.spec import RunSpec
 from bnexp.report import sections
 from bnexp.report.publish import Step, log, members, nobody, pictures_of
 from bnexp.tracking.reading import DamagedRecord, as_type
@@ -119,7 +120,9 @@ def publish(
     store = Store(Path(runs_dir) if runs_dir is not None else None)
     selected = _select(select, store, where=where, last=last, status=status)
     if not selected.items and not selected.studies:
-        return Published([], [*selected.notes, f"No finished run in {store.root} fits; bnexp runs lists them all."])
+        return Published(
+            [], [*selected.notes, f"No run in {store.root} that has finished or failed fits; bnexp runs lists them all."]
+        )
     publisher = _publisher(selected.items, project, entity)
     try:
         missing = {item.id for item in publisher.missing(selected.items, look_only=dry_run)}
@@ -207,6 +210,9 @@ def _on_its_own(record: RecordedRun) -> list[Item]:
     try:
         if record.finished:
             return [Item(record, Member.of_record(record))]
+        if record.failure is not None and record.damage is None:
+            spec = RunSpec(as_type(RunConfig, record.config, record.path))
+            return [Item(record, Member.of_spec(spec))]
     except (DamagedRecord, FileNotFoundError):
         return []
     return []

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import wandb
 
+import bnexp
 from bnexp.config.options import WandbMode
 from bnexp.config.schema import TrackConfig, WandbConfig
 from bnexp.metrics import EpochPredictions
@@ -254,6 +255,18 @@ def test_a_run_that_had_failed_and_finished_later_is_sent_again(
     else:
         (run,) = read_all(wandb_home).values()
         assert ("failed" in run.tags, run.summary["status"]) == (False, "finished")
+
+
+def test_a_failed_run_can_be_published_by_its_id(wandb_home: Path, tmp_path: Path) -> None:
+    spec = make_spec()
+    store = Store(tmp_path / "runs")
+    sink = StoreSink(store, "bnexp study demo", DataFacts(CLASSES, NUM_TEST, "content"))
+    sink.begin([spec])
+    for record in (*make_records(spec)[:2], failure(spec)):
+        sink.record(spec, record)
+    sink.close()
+    (published,) = bnexp.publish([spec.run_id], runs_dir=store.root).runs
+    assert (published.id, published.study, published.action) == (wandb_id(spec), "demo", "written")
 
 
 def test_publishing_to_a_second_project_keeps_what_waits_for_the_first(
