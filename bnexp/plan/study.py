@@ -197,6 +197,11 @@ def levels_text(levels: Mapping[str, Any]) -> str:
     return ", ".join(f"{key.rsplit('.', 1)[-1]}={value_text(value)}" for key, value in levels.items())
 
 
+def overrides_of(values: Mapping[str, Any]) -> list[str]:
+    """Values as overrides: ``norm=batch``, ``optim.lr=0.1``."""
+    return [f"{name}={literal(value)}" for name, value in values.items()]
+
+
 def literal(value: Any) -> str:
     """A value, quoted if it has to be, so that Hydra's override grammar reads the same value back."""
     text = "null" if value is None else str(value)

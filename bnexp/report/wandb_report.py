@@ -7,25 +7,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bnexp.comparison.record import StudyRecord
 from bnexp.comparison.recorded import label
 from bnexp.comparison.result import Status, StudyResult
 from bnexp.comparison.select import study_facts
-from bnexp.config.options import WandbMode
-from bnexp.config.schema import ConfigError, TrackConfig
+from bnexp.config.schema import ConfigError
 from bnexp.plan.spec import digest
 from bnexp.report import sections
 from bnexp.report.publish import Logging, bring
 from bnexp.report.sections import Report
-from bnexp.tracking.reading import DamagedRecord, as_type
 from bnexp.tracking.store import Store
 from bnexp.tracking.wandb.access import requested_mode
-from bnexp.tracking.wandb.server import one_line
+from bnexp.tracking.wandb.publishing import recorded_track
+from bnexp.tracking.wandb.server import SECONDS, one_line, runs_of_group
 from bnexp.tracking.wandb.session import WandbSession
 
 if TYPE_CHECKING:
@@ -80,8 +78,7 @@ def logging_of(record: StudyRecord, store: Store) -> Logging:
     """
     if find_spec("wandb_workspaces") is None:
         raise ConfigError(f"--wandb needs the package wandb-workspaces, which is not installed here: {EXTRA}.")
-    track = _recorded_track(record, store)
-    track = replace(track, wandb=replace(track.wandb, mode=WandbMode.auto))
+    track = recorded_track(store.records([run.run_id for run in reversed(record.runs)]).values())
     asked = requested_mode(track.wandb)
     if asked in ("disabled", "offline"):
         raise ConfigError(
@@ -93,15 +90,6 @@ def logging_of(record: StudyRecord, store: Store) -> Logging:
         why = " ".join(session.messages).replace(", so runs are recorded offline", "")
         raise ConfigError(why or "a W&B report is made on the server, and no API key is configured: log in with `wandb login`.")
     return logging
-
-
-def _recorded_track(record: StudyRecord, store: Store) -> TrackConfig:
-    """The W&B settings of the last run of a study that can be read; the defaults if none can."""
-    for run in store.records([run.run_id for run in reversed(record.runs)]).values():
-        with suppress(DamagedRecord, FileNotFoundError):
-            found: TrackConfig = as_type(TrackConfig, run.config.get("track", {}), run.path)
-            return found
-    return TrackConfig()
 
 
 def make(studies: Sequence[Study]) -> Links:
@@ -126,7 +114,7 @@ def make(studies: Sequence[Study]) -> Links:
     if not session.online:
         raise NotTaken("W&B was lost while the runs were sent, so it has no report; the same command tries again.")
     try:
-        links = _make(built, session, wandb.Api(timeout=20))
+        links = _make(built, session, wandb.Api(timeout=SECONDS))
     except ConfigError:
         raise
     except Exception as error:  # the library and wandb raise many kinds for what a server answers
@@ -181,7 +169,7 @@ def _held(record: StudyRecord, report: Report, session: WandbSession, api: wandb
     own = f"study-{record.study_id}"
     runs: dict[str, str] = {}
     page = ""
-    for run in _in_group(api, path, group):
+    for run in runs_of_group(api, path, group):
         there = str(run.id)
         run_id = next((part for part in (there, there.split("-")[0]) if part in wanted), "")
         if run_id and (run_id not in runs or run.state == "finished") and re.fullmatch(r"[\w.-]+", there):
@@ -191,15 +179,6 @@ def _held(record: StudyRecord, report: Report, session: WandbSession, api: wandb
     if not runs:
         raise ConfigError(f"W&B holds no run of {name} in {path}: bring them there with bnexp publish {name}.")
     return Held(group, runs, len(wanted), page, _report_file(api, path, record.study_id, page) if page else "")
-
-
-def _in_group(api: wandb.Api, path: str, group: str) -> list[Any]:
-    try:
-        return list(api.runs(path, filters={"group": group}, per_page=500))
-    except ValueError as error:
-        if "ould not find" in str(error):  # no such project yet
-            return []
-        raise
 
 
 def _report_file(api: wandb.Api, path: str, study_id: str, page: str) -> str:

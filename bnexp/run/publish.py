@@ -12,8 +12,7 @@ from bnexp.comparison.recorded import recorded_studies, studies_named
 from bnexp.comparison.recorded_studies import recorded_verdict
 from bnexp.comparison.select import study_facts
 from bnexp.comparison.selection import chosen, is_path, select_runs
-from bnexp.config.options import WandbMode
-from bnexp.config.schema import ConfigError, RunConfig, TrackConfig
+from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.plan.spec import RunSpec
 from bnexp.report import sections
 from bnexp.report.publish import Step, log, members, nobody, pictures_of
@@ -22,7 +21,7 @@ from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store
 from bnexp.tracking.wandb.access import requested_mode
 from bnexp.tracking.wandb.content import Member
-from bnexp.tracking.wandb.publishing import Item, Publisher
+from bnexp.tracking.wandb.publishing import Item, Publisher, recorded_track
 from bnexp.tracking.wandb.server import meaning
 from bnexp.tracking.wandb.session import WandbSession
 
@@ -201,7 +200,9 @@ def _select(words: Sequence[str], store: Store, *, where: str | None, last: int 
         ids = set(frame["run"].to_list()) if len(frame) else set()
         kept, studies = [item for item in kept if item.record.run_id in ids], []
     imported = sum(_is_imported(item.record) for item in kept)
-    if imported:
+    if imported == 1:
+        notes.append("1 imported run is left out: the tool that recorded it has it.")
+    elif imported:
         notes.append(f"{imported} imported runs are left out: the tool that recorded them has them.")
     return _Selected([item for item in kept if not _is_imported(item.record)], [s for s in studies if s.concluded], notes)
 
@@ -224,27 +225,17 @@ def _is_imported(record: RecordedRun) -> bool:
 
 def _publisher(items: Sequence[Item], project: str | None, entity: str | None) -> Publisher:
     """How the runs go to W&B: as the last of them was configured, but never disabled by that. Raises ConfigError."""
-    track = next((track for item in reversed(items) if (track := _track(item.record)) is not None), TrackConfig())
-    wandb = replace(track.wandb, mode=WandbMode.auto)
-    session = WandbSession(wandb)
+    track = recorded_track(item.record for item in reversed(items))
+    session = WandbSession(track.wandb)
     if project or entity:
         session.config = replace(
             session.config, project=project or session.config.project, entity=entity or session.config.entity
         )
-    if requested_mode(wandb) == "disabled":
+    if requested_mode(track.wandb) == "disabled":
         raise ConfigError("W&B is switched off by WANDB_MODE=disabled: unset it, or set it to online or offline.")
     if session.disabled:
         raise ConfigError(" ".join(session.messages) or "W&B is switched off by its settings; `wandb online` switches it on.")
-    return Publisher(session, replace(track, wandb=wandb), pictures_of)
-
-
-def _track(record: RecordedRun) -> TrackConfig | None:
-    """The settings of a run for W&B; None if they cannot be read."""
-    try:
-        found: TrackConfig = as_type(TrackConfig, record.config.get("track", {}), record.path)
-    except (DamagedRecord, FileNotFoundError):
-        return None
-    return found
+    return Publisher(session, track, pictures_of)
 
 
 def _of_item(item: Item, action: str, problem: str = "") -> PublishedRun:

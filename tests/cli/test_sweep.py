@@ -12,6 +12,7 @@ import yaml
 
 from bnexp.comparison.sweep.record import find_sweep, load
 from bnexp.run import runner
+from bnexp.run.sweep.sweep import run_sweep
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 
@@ -46,6 +47,7 @@ def test_a_sweep_says_the_best_setting_with_the_uncertainty_of_fresh_seeds(
     first = cli(*command)
     assert first.code == 0, first.err
     assert len(trained) == 4 + 2 * 3
+    assert "confirming the best 2 points with seeds 1 to 3: 6 runs to train" in first.err
     assert "is the best of 4 points: val/loss" in first.out
     assert "with 3 fresh seeds (in the sweep" in first.out
     assert "not told apart from" in first.out
@@ -68,6 +70,8 @@ def test_a_sweep_says_the_best_setting_with_the_uncertainty_of_fresh_seeds(
     assert found["confirmed"][0]["mean"] == pytest.approx(sum(means) / 3, abs=1e-5)  # type: ignore[arg-type]
     assert found["confirmed"][0]["mean"] <= found["confirmed"][1]["mean"]
     assert {pair["verdict"] for pair in found["comparisons"]} == {"ESTIMATE"}  # three pairs are too few for a verdict
+    from_python = run_sweep(str(file), SMALL, confirm=0, report=False)
+    assert (from_python.record.command, len(trained)) == (f"bnexp sweep {file}", 10)
 
 
 def test_a_dry_run_lists_the_points_and_what_is_recorded_of_them(cli: Cli, file: Path) -> None:

@@ -15,6 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 
+from bnexp.plan.search import Search
+from bnexp.run.trials import Trials
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
 
@@ -89,7 +91,8 @@ def test_a_search_optimises_the_metric_that_is_named_in_its_own_direction(cli: C
     losses = [float(row[3]) for row in rows[1:]]
     assert losses == [round(value, 4) for value in Seeker.told]
     assert [row[5] for row in rows[1:]] == [str(loss == min(losses)) for loss in losses]
-    assert "(smallest val/loss)" in done.err
+    (best,) = [line for line in done.err.splitlines() if line.startswith("Best of 3 trials (smallest val/loss)")]
+    assert f", {min(Seeker.told):.4g} with optim.lr=" in best
 
     assert "optimized_metric" not in done.err.splitlines()[-1]  # fresh seeds are compared in any metric
 
@@ -111,6 +114,11 @@ def test_a_trial_that_diverged_is_told_as_the_worst_and_never_the_best(cli: Cli,
     assert "looks better than it is" not in one.err  # nothing was chosen
     none = cli(*seeking, "hydra.sweeper.points=[1e6]")
     assert "None of 1 trials has a val/accuracy: all failed or diverged." in none.err
+
+
+def test_a_search_that_tried_nothing_says_nothing() -> None:
+    assert Trials(search=Search("seeker", "val/loss", False, 3, [])).summary() == []
+    assert Trials().summary() == []
 
 
 @pytest.mark.parametrize(("raises", "code"), [("ValueError", 2), ("KeyboardInterrupt", 130)])

@@ -17,6 +17,7 @@ import bnexp
 from bnexp.metrics import Record, RunFinished
 from bnexp.plan.spec import RunSpec
 from bnexp.run import runner
+from bnexp.run.publish import publish
 from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store, StoreSink
 from tests.cli.conftest import Cli
@@ -64,6 +65,30 @@ def test_a_study_is_logged_run_by_run_and_as_a_whole(cli: Cli, wandb_home: Path)
     again = json.loads(cli("publish", "batchnorm", "--json", "--where", "seed = 0").out)["runs"]
     assert {run["action"] for run in again} == {"there"}
     assert sorted(wandb_home.glob("offline-run-*/*.wandb")) == before
+
+
+def test_a_study_that_ran_without_wandb_is_published_with_its_runs(
+    cli: Cli,
+    wandb_home: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cli("study", "batchnorm", *SMALL, "train.epochs=1", "study.seeds=1", "track.wandb.mode=disabled")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    steps: list[tuple[int, int]] = []
+    done = publish(["batchnorm"], step=lambda count, total: steps.append((count, total)))
+    assert Counter((run.kind, run.action) for run in done.runs) == {("run", "written"): 2, ("study", "written"): 1}
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    held = read_all(wandb_home)
+    assert set(held) == {run.id for run in done.runs}
+    assert Counter(run.run.run_group for run in held.values()) == {"batchnorm": 3}
+    assert publish(["batchnorm"]).count("there") == 3
+
+    (record,) = Store().root.glob("batchnorm/study-*/study.json")
+    record.write_text("{")
+    damaged = publish(dry_run=True)
+    assert [run.kind for run in damaged.runs] == ["run", "run"]
+    assert "study.json is damaged" in damaged.messages[0]
+    assert damaged.messages[0].endswith("The study is left out.")
 
 
 def test_after_ctrl_c_it_is_said_where_the_finished_runs_are(

@@ -66,6 +66,8 @@ def test_the_best_is_the_best_with_fresh_seeds_and_the_luck_of_being_chosen_is_s
     assert result.fresh[0].metric == pytest.approx(stats.mean_interval(values, 1 - 0.05 / 3))
     assert result.fresh[0].test == pytest.approx(stats.mean_interval([0.7 - 2 * noise for noise in NOISE], 1 - 0.05 / 3))
     assert result.answer.startswith("norm=layer lr=0.1 is the best of 3 points: val/accuracy 92.05 % [")
+    mean = result.fresh[0].metric
+    assert f": val/accuracy 92.05 % [{100 * mean.low:.2f}, {100 * mean.high:.2f}] with 6 fresh seeds" in result.answer
     assert "with 6 fresh seeds (in the sweep 94.00 %: chosen as one of the best, it was lucky)" in result.answer
     ahead = stats.mean_interval([2 + 0.05 * ((seed * 2) % 3 - seed % 3) for seed in range(6)])  # paired by seed
     first = f"(+{ahead.estimate:.2f} pp [{ahead.low:.2f}, {ahead.high:.2f}])"

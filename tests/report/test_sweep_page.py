@@ -95,11 +95,20 @@ def test_a_browser_draws_every_chart_and_carries_out_nothing(record: SweepRecord
 def test_a_record_of_strangers_is_checked(record: SweepRecord) -> None:
     record.save()
     assert load(record.folder) == record
+    first = record.trials[0]
     for wrong, why in (
         (replace(record, goal="best"), "goal is 'best'"),
         (replace(record, name="../x"), "name '../x'"),
         (replace(record, trials=[replace(record.trials[0], run_ids=["../../x"])], confirmed=None), "the run id '../../x'"),
         (replace(record, trials=record.trials[:3]), "confirmed.numbers names points"),
+        (replace(record, confirmed=Confirmed([12, 11], [1], {"12": ["a" * 12]})), "confirmed.run_ids has no runs of point 11"),
+        (replace(record, confirmed=Confirmed([12], [1], {"12": ["../../x"]})), "the run id '../../x'"),
+        (replace(record, seeds=[]), "it has no seeds"),
+        (replace(record, trials=[replace(first, params={"norm": "none"})], confirmed=None), "point 1 has no value of optim.lr"),
+        (
+            replace(record, trials=[replace(first, params={**first.params, "norm": "x"})], confirmed=None),
+            "norm of point 1 is none",
+        ),
     ):
         wrong.save()
         with pytest.raises(DamagedRecord) as damage:

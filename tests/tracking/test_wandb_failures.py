@@ -311,6 +311,7 @@ def test_wandb_leet_opens_an_offline_run(wandb_home: Path) -> None:
         ("auto", "", "auto"),
         ("auto", "offline", "offline"),
         ("auto", "run", "online"),
+        ("auto", "dryrun", "offline"),
         ("online", "offline", "online"),
         ("offline", "online", "offline"),
         ("disabled", "online", "disabled"),

@@ -357,6 +357,15 @@ def test_a_key_in_netrc_belongs_to_its_host(wandb_home: Path) -> None:
     assert not key_configured("https://wandb.example.org")
 
 
+@pytest.mark.parametrize("variable", ["WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"])
+def test_a_key_in_the_environment_belongs_to_every_host(
+    wandb_home: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    assert not key_configured("https://wandb.example.org")
+    monkeypatch.setenv(variable, "x")
+    assert key_configured("https://wandb.example.org")
+
+
 def test_a_study_is_one_more_run_with_its_verdict_in_numbers(wandb_home: Path, tmp_path: Path) -> None:
     png = io.BytesIO()
     Image.new("RGB", (4, 4)).save(png, "PNG")

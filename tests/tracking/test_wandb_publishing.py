@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,11 @@ import wandb
 import bnexp
 from bnexp.config.options import WandbMode
 from bnexp.config.schema import TrackConfig, WandbConfig
+from bnexp.data.images import ImagesById
 from bnexp.metrics import EpochPredictions
-from bnexp.tracking.records import DataFacts, RecordedRun
+from bnexp.tracking.records import METRICS, WEIGHTS, DataFacts, RecordedRun
 from bnexp.tracking.store import Store, StoreSink
-from bnexp.tracking.wandb.content import Member
+from bnexp.tracking.wandb.content import Member, model_name, run_content
 from bnexp.tracking.wandb.publishing import Item, Publisher
 from bnexp.tracking.wandb.sending import replay
 from bnexp.tracking.wandb.session import WandbSession
@@ -81,6 +84,36 @@ def test_runs_that_an_interrupted_publishing_left_open_are_named(wandb_server: S
     (told,) = publisher.session.messages
     assert told.startswith("W&B: 1 run of these is open there: another process sends them now, or was interrupted")
     session.finish(run, 0)
+
+
+def test_runs_that_are_sent_at_once_share_their_pictures(wandb_server: Standin, items: list[Item]) -> None:
+    looked: list[str] = []
+
+    def pictures(record: RecordedRun) -> ImagesById:
+        looked.append(record.run_id)
+        time.sleep(0.3)  # so that the other run asks meanwhile
+        return images
+
+    publisher = Publisher(WandbSession(WandbConfig()), TrackConfig(16), pictures)
+    assert [problem for _, problem in publisher.publish(items)] == ["", ""]
+    assert len(looked) == 1
+    shown: set[int] = set()
+    for item in items:
+        content = json.loads(wandb_server.artifact(f"run-{item.id}-predictions").files["predictions.table.json"])
+        assert content["columns"][:2] == ["image_id", "image"]
+        shown |= {row[0] for row in content["data"]}
+    versions = [item for item in wandb_server.artifacts.versions if item.type == "dataset"]
+    assert sum(len(item.files) for item in versions) == len(shown)
+
+
+def test_what_is_made_from_weights_names_them(wandb_server: Standin, items: list[Item]) -> None:
+    item, config = items[0], WandbConfig(artifacts=True)
+    publish([item], config)
+    publisher = Publisher(WandbSession(config), TrackConfig())
+    content = run_content(item.record, item.member, TrackConfig())
+    publisher.put(replace(content, id="study-77", uses=(model_name(item.id),)), item.record)
+    used = wandb_server.runs["study-77"].used
+    assert wandb_server.artifact(model_name(item.id)).id in used
 
 
 def test_the_run_of_a_study_is_looked_for_in_its_group(wandb_server: Standin) -> None:
@@ -310,3 +343,25 @@ def test_an_empty_variable_says_nothing(
     monkeypatch.setenv(f"WANDB_{name}", "")
     session = WandbSession(WandbConfig())
     assert (session.online, session.messages) == (True, [])
+
+
+def test_a_run_without_epochs_has_its_final_metrics_and_its_origin_and_weights_if_wanted(items: list[Item]) -> None:
+    record, member = items[0].record, items[0].member
+    weights = record.path / WEIGHTS
+    weights.write_bytes(b"x")
+    assert [item.path for item in run_content(record, member, TrackConfig(0)).artifacts] == []
+    wanted = TrackConfig(0, wandb=WandbConfig(artifacts=True))
+    assert [item.path for item in run_content(record, member, wanted).artifacts] == [weights]
+    weights.unlink()
+    assert run_content(record, member, wanted).artifacts == ()
+
+    (record.path / METRICS).write_text('{"step": 6, "train/loss": 0.5}\n')
+    content = run_content(record, member, TrackConfig(0))
+    ((step, row),) = content.history
+    assert (step, row["epoch"], row["test/accuracy"]) == (6, 0.2, 0.8)
+    assert row["_timestamp"] == pytest.approx(content.started + 0.2 * content.seconds)
+    assert content.exit_code == 0
+    environment = record.summary.environment
+    git = {name.removeprefix("git_"): value for name, value in environment.items() if name.startswith("git_")}
+    assert content.config["origin"].get("git", {}) == git
+    assert content.config["origin"]["torch"] == environment["torch"]

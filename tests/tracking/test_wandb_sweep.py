@@ -13,6 +13,10 @@ import pytest
 import yaml
 
 from bnexp.config.schema import ConfigError
+from bnexp.plan.session import session
+from bnexp.plan.sweep.file import load_file
+from bnexp.plan.sweep.points import plan_sweep
+from bnexp.run.sweep import remote
 from bnexp.run.sweep.remote import RemoteError, register, work
 from bnexp.run.train import train
 from bnexp.tracking.store import Store
@@ -65,6 +69,85 @@ def test_nothing_is_registered_that_could_not_run_or_without_a_key(
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content | {"early_terminate": {"type": "median"}}))
     with pytest.raises(ConfigError, match="median exists only here"):
         register(str(tmp_path / "mine.yaml"), SMALL)
+
+
+class Stubborn:
+    """An agent that does not end when it is asked to."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def terminate(self) -> None:
+        self.calls.append("terminate")
+
+    def kill(self) -> None:
+        self.calls.append("kill")
+
+    def wait(self, seconds: float | None = None) -> int:
+        if "terminate" not in self.calls:
+            raise KeyboardInterrupt
+        if "kill" not in self.calls:
+            raise subprocess.TimeoutExpired("agent", seconds or 0.0)
+        return -9
+
+
+def test_ctrl_c_ends_in_time_even_if_an_agent_does_not(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agents = [Stubborn(), Stubborn()]
+    started = iter(agents)
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setattr(remote, "_start", lambda *_: next(started))
+    with pytest.raises(KeyboardInterrupt):
+        work("somebody/bnexp/abc", parallel=2)
+    assert [agent.calls for agent in agents] == [["terminate", "kill"]] * 2
+
+
+def test_agents_share_the_points(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int | None] = []
+
+    def start(sweep_id: str, count: int | None) -> subprocess.Popen[bytes]:
+        counts.append(count)
+        return subprocess.Popen([sys.executable, "-c", f"raise SystemExit({len(counts) % 2 * 3})"])
+
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setattr(remote, "_start", start)
+    assert work("somebody/bnexp/abc", 5, 3) == 3  # the largest exit code
+    assert counts == [2, 2, 1]
+    assert work("somebody/bnexp/abc", 1, 3) == 0
+    assert counts == [2, 2, 1, 1]
+    assert work("somebody/bnexp/abc", None, 2) == 3
+    assert counts[-2:] == [None, None]
+    work("somebody/bnexp/abc")
+    assert len(counts) == 7  # one agent
+
+
+def test_an_agent_finds_bnexp_and_leaves_its_files_beside_the_runs(
+    wandb_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict[str, Any]] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **more: started.append({"command": command, **more}))
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    monkeypatch.setenv("BNEXP_RUNS_DIR", str(tmp_path / "runs"))
+    remote._start("abc", None)
+    remote._start("abc", 3)
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "mine"))
+    remote._start("abc", 3)
+    first, second, third = started
+    assert first["command"][1:] == ["-m", "bnexp.run.sweep.agent", "abc"]
+    assert second["command"][3:] == ["abc", "3"]
+    assert first["env"]["PATH"].split(":")[0] == str(Path(sys.executable).parent)
+    assert first["env"]["WANDB_DIR"] == str(tmp_path / "runs")
+    assert third["env"]["WANDB_DIR"] == str(tmp_path / "mine")
+    assert (tmp_path / "runs").is_dir()
+    assert first["start_new_session"]  # Ctrl-C ends its run, not the agent before it
+
+
+def test_a_sweep_without_a_name_is_called_like_its_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"method": "grid", "parameters": {"optim.lr": {"values": [0.1, 0.2]}}}))
+    file = load_file(str(tmp_path / "mine.yaml"))
+    with session(SMALL) as hydra:
+        found = remote.definition(file, plan_sweep(hydra, file, None, 0), None)
+    assert found["name"] == "mine"
+    assert "run_cap" not in found
 
 
 def until(met: Callable[[], Any], agent: subprocess.Popen[str]) -> None:

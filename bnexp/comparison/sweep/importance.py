@@ -51,8 +51,7 @@ def importances(record: SweepRecord) -> list[Importance]:
     if len(experiments) < LEAST_POINTS:
         return []
     firsts, places = np.unique([experiments[tuple(trial.run_ids)] for trial in known], return_inverse=True)
-    sign = -1 if record.goal == "maximize" else 1
-    ranks = stats.rankdata([sign * trial.value for trial in known])
+    ranks = stats.rankdata([record.objective.cost(trial.value) for trial in known])
     generator = np.random.default_rng(0)
     found = []
     for axis in record.axes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -148,10 +149,9 @@ class SweepRecord(Content):
 
     def ranked(self) -> list[Trial]:
         """The points whose runs trained to their end, the best first; points that are the same experiment once."""
-        sign = -1 if self.goal == "maximize" else 1
         found = [trial for trial in self.trials if trial.whole and math.isfinite(trial.value)]
         kept: dict[tuple[str, ...], Trial] = {}
-        for trial in sorted(found, key=lambda trial: (sign * trial.value, trial.number)):
+        for trial in sorted(found, key=lambda trial: (self.objective.cost(trial.value), trial.number)):
             kept.setdefault(tuple(trial.run_ids), trial)
         return list(kept.values())
 
@@ -188,17 +188,32 @@ def load(folder: Path) -> SweepRecord:
     except FileNotFoundError:
         raise DamagedRecord(path, "it is not there") from None
     try:
-        check_name(content.name, "name")
-        for run_id in (run_id for trial in content.trials for run_id in trial.run_ids):
-            check_name(run_id, "the run id")
+        _check(content)
     except ConfigError as error:
         raise DamagedRecord(path, str(error).removesuffix(".")) from error
-    if content.goal not in GOALS:
-        raise DamagedRecord(path, f"goal is {content.goal!r}, not one of {', '.join(GOALS)}")
-    numbers = {trial.number for trial in content.trials}
-    if content.confirmed and not numbers.issuperset(content.confirmed.numbers):
-        raise DamagedRecord(path, "confirmed.numbers names points that it does not have")
     return SweepRecord(**vars(content), folder=folder)
+
+
+def _check(content: Content) -> None:
+    """Raise ConfigError if parts of a record do not fit together, or if an id is no name of a folder."""
+    confirmed = content.confirmed or Confirmed([], [], {})
+    check_name(content.name, "name")
+    for run_id in (run_id for own in (*(t.run_ids for t in content.trials), *confirmed.run_ids.values()) for run_id in own):
+        check_name(run_id, "the run id")
+    if content.goal not in GOALS:
+        raise ConfigError(f"goal is {content.goal!r}, not one of {', '.join(GOALS)}")
+    if not content.seeds:
+        raise ConfigError("it has no seeds")
+    for trial in content.trials:
+        for axis in content.axes:
+            if axis.name not in trial.params:
+                raise ConfigError(f"point {trial.number} has no value of {axis.name}")
+            if axis.values and trial.params[axis.name] not in axis.values:
+                raise ConfigError(f"{axis.name} of point {trial.number} is none of its values")
+    if not {trial.number for trial in content.trials}.issuperset(confirmed.numbers):
+        raise ConfigError("confirmed.numbers names points that it does not have")
+    if missing := [number for number in confirmed.numbers if str(number) not in confirmed.run_ids]:
+        raise ConfigError(f"confirmed.run_ids has no runs of point {missing[0]}")
 
 
 def recorded_sweeps(store: Store) -> list[Path]:
@@ -223,10 +238,7 @@ def _names(folder: Path) -> tuple[str, str, str]:
 
 def state_counts(record: SweepRecord) -> Mapping[str, int]:
     """State -> number of points in it, for states that occur."""
-    counts: dict[str, int] = {}
-    for trial in record.trials:
-        counts[trial.state] = counts.get(trial.state, 0) + 1
-    return counts
+    return Counter(trial.state for trial in record.trials)
 
 
 def as_rows(record: SweepRecord) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from bnexp.comparison.sweep.record import SweepRecord, Trial, state_counts
 from bnexp.comparison.text import effect, interval, level_unit, number
 from bnexp.config.keys import metric_unit
 from bnexp.config.schema import ConfigError
-from bnexp.plan.study import literal
+from bnexp.plan.study import overrides_of
 from bnexp.tracking.store import Store
 
 TEST = "test/accuracy"
@@ -83,7 +83,9 @@ class SweepResult:
         """The command that trains the best point; empty without one."""
         if self.best is None:
             return ""
-        return shlex.join(["bnexp", "train", *self.record.overrides, *overrides_of(self.best), f"seed={self.record.seeds[0]}"])
+        return shlex.join(
+            ["bnexp", "train", *self.record.overrides, *overrides_of(self.best.params), f"seed={self.record.seeds[0]}"]
+        )
 
     @property
     def compare_command(self) -> str:
@@ -99,11 +101,6 @@ class SweepResult:
 def column(name: str) -> str:
     """The column of recorded runs that a parameter sets: ``norm.kind`` for the config group ``norm``."""
     return {"norm": "norm.kind"}.get(name, name if "." in name else f"{name}.name")
-
-
-def overrides_of(trial: Trial) -> list[str]:
-    """The overrides of a point."""
-    return [f"{name}={literal(value)}" for name, value in trial.params.items()]
 
 
 def point_name(trial: Trial) -> str:
@@ -152,8 +149,7 @@ def _fresh(record: SweepRecord, store: Store) -> tuple[list[Fresh], RunCompariso
         diverged = sum(summary.status == "diverged" for summary in summaries)
         if summaries:
             found.append(Fresh(record.trial(number_), len(summaries), metric, test, diverged))
-    sign = -1 if record.goal == "maximize" else 1
-    found.sort(key=lambda item: (math.isnan(item.metric.estimate), sign * item.metric.estimate))
+    found.sort(key=lambda item: (math.isnan(item.metric.estimate), record.objective.cost(item.metric.estimate)))
     if len(found) < 2:
         return found, None
     names = {run_id: label(item.trial) for item in found for run_id in ids[item.trial.number]}
@@ -189,7 +185,7 @@ def _answer(result: SweepResult) -> str:
         f"{point_name(best_again.trial)} is {of}: {record.metric} {value} with {_seeds(record, best_again)} "
         f"({_in_the_sweep(record, best_again)})"
     )
-    if best_again.test.estimate == best_again.test.estimate and record.metric != TEST:
+    if not math.isnan(best_again.test.estimate) and record.metric != TEST:
         sentence += f", {TEST} {shown_interval(best_again.test, TEST)}"
     return f"{sentence}.{_against(result)}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,20 +168,20 @@ def parameter(name: str, given: Any, place: str) -> Parameter:
     for key in given:
         if key not in (*KEYS, "distribution"):
             hint = did_you_mean(str(key), KEYS)
-            raise ConfigError(f"{place}: {name} has no key {key!r}{alternatives(hint, f'are distribution, {_listed(KEYS)}')}")
+            raise ConfigError(f"{place}: {name} has no key {key!r}{alternatives(hint, f'are distribution, {listed(KEYS)}')}")
     chosen = str(given.get("distribution", _usual_kind(given)))
     if chosen not in KINDS:
         hint = did_you_mean(chosen, list(KINDS))
-        raise ConfigError(f"{place}: {name} has no distribution {chosen!r}{alternatives(hint, f'are {_listed(KINDS)}')}")
+        raise ConfigError(f"{place}: {name} has no distribution {chosen!r}{alternatives(hint, f'are {listed(KINDS)}')}")
     kind = KINDS[chosen]
     allowed = (*kind.needs, *(kind.defaults or ()), "distribution")
     allowed += ("probabilities",) if chosen == "categorical" else ()
     for key in given:
         if key not in allowed:
-            raise ConfigError(f"{place}: {name} ({chosen}) has no key {key!r}: allowed are {_listed(allowed)}.")
+            raise ConfigError(f"{place}: {name} ({chosen}) has no key {key!r}: allowed are {listed(allowed)}.")
     for key in kind.needs:
         if key not in given:
-            raise ConfigError(f"{place}: {name} ({chosen}) lacks {key}: it needs {_listed(kind.needs)}.")
+            raise ConfigError(f"{place}: {name} ({chosen}) lacks {key}: it needs {listed(kind.needs)}.")
     return _of_values(name, chosen, given, place) if kind.to_value is None else _of_range(name, chosen, given, place)
 
 
@@ -248,5 +248,6 @@ def _as_number(value: Any) -> Any:
         return value
 
 
-def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Names with commas between them."""
     return ", ".join(names)

@@ -13,7 +13,7 @@ from bnexp.config.schema import ConfigError
 from bnexp.config.validate import check_name
 from bnexp.config.yaml_size import check_size
 from bnexp.plan.session import SWEEPS, config_dirs
-from bnexp.plan.sweep.distribution import Parameter, parameter
+from bnexp.plan.sweep.distribution import Parameter, listed, parameter
 from bnexp.plan.sweep.metric import GOALS, Metric
 
 METHODS = ("grid", "random", "bayes")
@@ -95,12 +95,12 @@ def load_file(text: str) -> SweepFile:
     for key in content:
         if key not in (*KNOWN, *WANDB_ONLY):
             hint = did_you_mean(str(key), [*KNOWN, *WANDB_ONLY])
-            raise ConfigError(f"{place} has no key {key!r}{alternatives(hint, f'are {_listed(KNOWN)}')}")
+            raise ConfigError(f"{place} has no key {key!r}{alternatives(hint, f'are {listed(KNOWN)}')}")
     method = content.get("method")
     if method not in METHODS:
         hint = did_you_mean(str(method), METHODS)
         said = f"method: {method} is not possible" if method else "there is no method"
-        raise ConfigError(f"{place}: {said}{alternatives(hint, f'are {_listed(METHODS)}')}")
+        raise ConfigError(f"{place}: {said}{alternatives(hint, f'are {listed(METHODS)}')}")
     given = content.get("parameters")
     if not isinstance(given, dict) or not given:
         raise ConfigError(f"{place} has no parameters; write parameters: {{optim.lr: {{values: [0.01, 0.1]}}}}.")
@@ -141,11 +141,11 @@ def _metric(given: Any, place: str) -> Metric | None:
     for key in given:
         if key not in allowed:
             hint = did_you_mean(str(key), allowed)
-            raise ConfigError(f"{place}: metric has no key {key!r}{alternatives(hint, f'are {_listed(allowed)}')}")
+            raise ConfigError(f"{place}: metric has no key {key!r}{alternatives(hint, f'are {listed(allowed)}')}")
     goal, target = given.get("goal", "minimize"), given.get("target")
     if goal not in GOALS:
         hint = did_you_mean(str(goal), GOALS)
-        raise ConfigError(f"{place}: metric.goal: {goal} is not possible{alternatives(hint, f'are {_listed(GOALS)}')}")
+        raise ConfigError(f"{place}: metric.goal: {goal} is not possible{alternatives(hint, f'are {listed(GOALS)}')}")
     if target is not None and (isinstance(target, bool) or not isinstance(target, int | float)):
         raise ConfigError(f"{place}: metric.target is {target!r}, not a number.")
     return Metric(given["name"], goal, target)
@@ -165,7 +165,7 @@ def _early_terminate(given: Any, metric: Metric | None, place: str) -> EarlyTerm
     for key in given:
         if key not in allowed:
             hint = did_you_mean(str(key), allowed)
-            raise ConfigError(f"{what} has no key {key!r}{alternatives(hint, f'are {_listed(allowed)}')}")
+            raise ConfigError(f"{what} has no key {key!r}{alternatives(hint, f'are {listed(allowed)}')}")
     if kind == "median":
         return EarlyTerminate(kind, min_iter=_count(given.get("min_iter", 1), f"{what}: min_iter") or 1)
     return _hyperband(given, what)
@@ -198,7 +198,3 @@ def _count(value: Any, what: str) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ConfigError(f"{what} is {value!r}: allowed is a whole number of at least 1.")
     return value
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names)

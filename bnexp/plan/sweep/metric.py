@@ -28,6 +28,10 @@ class Metric:
             return math.isnan(other) and not math.isnan(value)
         return value > other if self.goal == "maximize" else value < other
 
+    def cost(self, value: float) -> float:
+        """A number that is smaller the better the value is, so that sorting by it puts the best first."""
+        return -value if self.goal == "maximize" else value
+
     def reached(self, value: float) -> bool:
         """Whether a value reaches the target."""
         return self.target is not None and not self.is_better(self.target, value)

@@ -16,7 +16,7 @@ from bnexp.config.validate import MAX_RUNS, check_range
 from bnexp.plan.compose import Composer
 from bnexp.plan.session import Session, load
 from bnexp.plan.spec import RunSpec, digest
-from bnexp.plan.study import Job, as_job, literal
+from bnexp.plan.study import Job, as_job, literal, overrides_of
 from bnexp.plan.sweep.distribution import KINDS, Parameter, Value
 from bnexp.plan.sweep.file import SweepFile
 from bnexp.plan.sweep.metric import Metric
@@ -87,11 +87,6 @@ class SweepPlan:
         levels = {name: value for name, value in point.items() if name not in ("norm", "norm.kind")}
         return RunSpec(replace(config, study=replace(config.study, name=self.file.name, levels=levels)))
 
-    def command(self, point: Point, seed: int) -> str:
-        """The command that trains a point."""
-        own = [f"{name}={literal(value)}" for name, value in point.items()]
-        return " ".join(["bnexp train", *self.overrides, *own, f"seed={seed}"])
-
     def points(self) -> Iterator[Point]:
         """The points of ``grid`` and ``random``, in order. Those of ``random`` have no end unless its values have one."""
         return _grid(self.parameters) if self.file.method == "grid" else _random(self.parameters, self.search_seed)
@@ -99,7 +94,7 @@ class SweepPlan:
 
 def point_text(point: Mapping[str, Any]) -> str:
     """A point as overrides: ``norm=batch optim.lr=0.1``."""
-    return " ".join(f"{name}={literal(value)}" for name, value in point.items())
+    return " ".join(overrides_of(point))
 
 
 def _grid(parameters: Mapping[str, Parameter]) -> Iterator[Point]:
@@ -193,7 +188,7 @@ def _check_parameter(item: Parameter, hydra: Session, place: str) -> None:
     if len(item.values) > MAX_RUNS:
         raise ConfigError(f"{place}: {item.name} has {len(item.values):,} values: allowed are at most {MAX_RUNS:,}.")
     try:
-        parse([f"{item.name}={literal(value)}" for value in (item.values or ("0",))] if item.values else [], hydra.groups)
+        parse([f"{item.name}={literal(value)}" for value in item.values], hydra.groups)
         if item.values:
             return
         parse([f"{item.name}=0"] if item.name not in hydra.groups else [], hydra.groups)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -138,11 +139,21 @@ def work(sweep_id: str, count: int | None = None, parallel: int = 1) -> int:
         try:
             return max(agent.wait() for agent in agents)
         except KeyboardInterrupt:
-            for agent in agents:
-                agent.terminate()
-            for agent in agents:
-                agent.wait(STOP_SECONDS)
+            _stop(agents)
             raise
+
+
+def _stop(agents: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Let agents end their runs; one that takes longer than ``STOP_SECONDS`` is ended without them."""
+    for agent in agents:
+        agent.terminate()
+    latest = time.monotonic() + STOP_SECONDS
+    for agent in agents:
+        try:
+            agent.wait(max(0.0, latest - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            agent.kill()
+            agent.wait()
 
 
 def _start(sweep_id: str, count: int | None) -> subprocess.Popen[bytes]:

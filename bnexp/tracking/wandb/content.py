@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bnexp.config.keys import SPLITS, of_split
 from bnexp.config.schema import TrackConfig, WandbConfig
@@ -20,9 +20,6 @@ from bnexp.plan.spec import RunSpec, digest, run_label
 from bnexp.plan.study import Level
 from bnexp.tracking.records import WEIGHTS, RecordedRun, Summary
 from bnexp.tracking.wandb.tables import Table, predictions_of, tables_of_epochs
-
-if TYPE_CHECKING:
-    pass
 
 ALONE = "train"  # the study of a run that no study asked for
 STATES = ("diverged", "failed", "stopped", "interrupted")  # tags of a run that has not simply finished

@@ -14,7 +14,7 @@ import numpy as np
 
 from bnexp.data.images import ImagesById
 from bnexp.metrics import Int64
-from bnexp.tracking.wandb.tables import Table
+from bnexp.tracking.wandb.tables import CONFUSION, Table
 
 if TYPE_CHECKING:
     import wandb
@@ -104,6 +104,24 @@ def confusion_plot(table: wandb.Table) -> Any:
 
     fields = {str(name): str(name) for name in table.columns}
     return wandb.plot_table("wandb/confusion_matrix/v1", table, fields, {"title": "Confusion matrix"})
+
+
+def confusion_panel() -> dict[str, Any]:
+    """W&B's chart of a confusion matrix, as ``wandb.plot_table`` describes it."""
+    names = ["Actual", "Predicted", "nPredictions"]
+    leaves: list[dict[str, Any]] = [{"name": name, "fields": []} for name in ("id", "name", "_defaultColorIndex")]
+    table = {"name": "summaryTable", "args": [{"name": "tableKey", "value": f"{CONFUSION}_table"}], "fields": []}
+    query = {"name": "runSets", "args": [{"name": "runSets", "value": "${runSets}"}], "fields": [*leaves, table]}
+    return {
+        "panel_type": "Vega2",
+        "panel_config": {
+            "panelDefId": "wandb/confusion_matrix/v1",
+            "fieldSettings": {name: name for name in names},
+            "stringSettings": {"title": "Confusion matrix"},
+            "transform": {"name": "tableWithLeafColNames"},
+            "userQuery": {"queryFields": [query]},
+        },
+    }
 
 
 def figure(content: str | bytes) -> Any:

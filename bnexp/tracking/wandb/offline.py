@@ -2,8 +2,7 @@
 
 wandb itself takes 34 ms of processor time for a run of five epochs with two tables, most of it to start, to stage files and to
 log what it does; this takes a few. The records are W&B's own protocol (``wandb.proto``), whose messages every later version of
-wandb has to read. The file is a log in the format of LevelDB, of which wandb has no writer in Python since 0.31:
-``foreign/wandb_file.py`` reads it.
+wandb has to read. ``log_file.py`` puts them into a file.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ import io
 import json
 import secrets
 import shutil
-import struct
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
@@ -28,12 +25,10 @@ from bnexp.data.images import ImagesById, UInt8
 from bnexp.tracking.foreign.wandb_file import run_of
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.wandb.content import RunContent
-from bnexp.tracking.wandb.media import png
+from bnexp.tracking.wandb.log_file import Log
+from bnexp.tracking.wandb.media import confusion_panel, png
 from bnexp.tracking.wandb.tables import CONFUSION, Table
 
-BLOCK, HEADER = 32768, 7  # of a LevelDB log, bytes
-FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4  # kinds of its chunks
-START = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
 OLDEST_READER = "0.70.0"  # of the files that wandb writes
 
 
@@ -67,7 +62,7 @@ def write_run(content: RunContent, to: Destination, images: ImagesById | None = 
     folder = next(place for place in _names(content, to) if place not in others)
     building = to.folder / f".{folder.name}.{secrets.token_hex(4)}.tmp"
     building.mkdir(parents=True)
-    log = _Log()
+    log = Log()
     for record in _Writer(content, to, building, folder, images).records():
         log.add(record)
     (building / f"run-{content.id}.wandb").write_bytes(log.content)
@@ -97,29 +92,6 @@ def _names(content: RunContent, to: Destination) -> Iterator[Path]:
     for second in count():
         started = time.strftime("%Y%m%d_%H%M%S", time.localtime(content.started + second))
         yield to.folder / f"offline-run-{started}-{content.id}"
-
-
-class _Log:
-    """The content of a log of records."""
-
-    def __init__(self) -> None:
-        self.content = bytearray(START)
-        self._count = 0
-
-    def add(self, record: Any) -> None:
-        """Append a record of W&B's protocol."""
-        self._count += 1
-        record.num = self._count
-        rest, first = record.SerializeToString(), True
-        while first or rest:
-            left = BLOCK - len(self.content) % BLOCK
-            if left < HEADER:
-                self.content += bytes(left)
-                left = BLOCK
-            chunk, rest = rest[: left - HEADER], rest[left - HEADER :]
-            kind = (FIRST if rest else FULL) if first else (MIDDLE if rest else LAST)
-            self.content += struct.pack("<IHB", zlib.crc32(chunk, zlib.crc32(bytes([kind]))), len(chunk), kind) + chunk
-            first = False
 
 
 class _Writer:
@@ -334,21 +306,3 @@ def _picture(pixels: UInt8) -> tuple[dict[str, Any], str, bytes]:
 
 def _client_id() -> str:
     return secrets.token_hex(64)
-
-
-def confusion_panel() -> dict[str, Any]:
-    """W&B's chart of a confusion matrix, as ``wandb.plot_table`` describes it."""
-    names = ["Actual", "Predicted", "nPredictions"]
-    leaves: list[dict[str, Any]] = [{"name": name, "fields": []} for name in ("id", "name", "_defaultColorIndex")]
-    table = {"name": "summaryTable", "args": [{"name": "tableKey", "value": f"{CONFUSION}_table"}], "fields": []}
-    query = {"name": "runSets", "args": [{"name": "runSets", "value": "${runSets}"}], "fields": [*leaves, table]}
-    return {
-        "panel_type": "Vega2",
-        "panel_config": {
-            "panelDefId": "wandb/confusion_matrix/v1",
-            "fieldSettings": {name: name for name in names},
-            "stringSettings": {"title": "Confusion matrix"},
-            "transform": {"name": "tableWithLeafColNames"},
-            "userQuery": {"queryFields": [query]},
-        },
-    }

@@ -9,23 +9,27 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnexp.config.options import WandbMode
 from bnexp.config.schema import TrackConfig
 from bnexp.data.images import ImagesById
 from bnexp.tracking.foreign.wandb_file import run_of
+from bnexp.tracking.reading import DamagedRecord, as_type
 from bnexp.tracking.records import DataFacts, RecordedRun
 from bnexp.tracking.wandb.content import Member, RunContent, run_content, tags
 from bnexp.tracking.wandb.media import SharedImages
 from bnexp.tracking.wandb.offline import is_for, write_run
 from bnexp.tracking.wandb.sending import send
-from bnexp.tracking.wandb.server import INCOMPLETE, meaning
+from bnexp.tracking.wandb.server import INCOMPLETE, SECONDS, meaning, runs_of_group
 from bnexp.tracking.wandb.session import WandbSession
 from bnexp.tracking.wandb.study import study_id_on_wandb
 from bnexp.tracking.wandb.tables import Table
@@ -69,6 +73,7 @@ class Publisher:
         self._track = replace(track, wandb=session.config)
         self._images = images
         self._shared: dict[str, SharedImages | None] = {}
+        self._looking = threading.Lock()  # runs that are sent at once share the pictures of a data set
 
     def missing(self, items: Sequence[Item], *, look_only: bool = False) -> list[Item]:
         """The items that W&B does not hold yet, or holds only as runs that had not finished. Runs that it holds are given the
@@ -191,10 +196,11 @@ class Publisher:
 
     def _shared_images(self, record: RecordedRun) -> SharedImages | None:
         data = record.summary.data_fingerprint if record.finished else ""
-        if data not in self._shared:
-            images = self._images(record) if data else None
-            self._shared[data] = SharedImages(images, record.summary.data) if images else None
-        return self._shared[data]
+        with self._looking:
+            if data not in self._shared:
+                images = self._images(record) if data else None
+                self._shared[data] = SharedImages(images, record.summary.data) if images else None
+            return self._shared[data]
 
     def _written(self, item: Item) -> Path | None:
         """The folder in which a run was written for this project and for all of its studies, or synced since."""
@@ -225,17 +231,9 @@ class Publisher:
 
     def _on_server(self, group: str) -> list[Any]:
         """The complete runs of a group, as W&B's public API gives them."""
-        import wandb
-
-        api, to = self._api, self.session.destination
-        path = f"{to.entity or api.default_entity}/{to.project}"
-        try:
-            found = api.runs(path, filters={"group": group}, per_page=500)
-            return [run for run in found if run.state in COMPLETE and INCOMPLETE not in run.tags]
-        except (ValueError, wandb.errors.CommError) as error:
-            if "ould not find" in str(error):  # no such project yet
-                return []
-            raise
+        to = self.session.destination
+        path = f"{to.entity or self._api.default_entity}/{to.project}"
+        return [run for run in runs_of_group(self._api, path, group) if run.state in COMPLETE and INCOMPLETE not in run.tags]
 
     def _add_studies(self, run: Any, study_ids: Sequence[str]) -> None:
         """Tag a run on the server with more studies."""
@@ -248,7 +246,22 @@ class Publisher:
     def _api(self) -> wandb.Api:
         import wandb
 
-        return wandb.Api(timeout=20)
+        return wandb.Api(timeout=SECONDS)
+
+
+def recorded_track(records: Iterable[RecordedRun]) -> TrackConfig:
+    """How recorded runs go to W&B: as the first of them whose settings can be read was configured, else by the defaults.
+
+    A mode that was configured then decides nothing now.
+
+    Args:
+        records: the runs, the one that matters most first.
+    """
+    for record in records:
+        with suppress(DamagedRecord, FileNotFoundError):
+            found: TrackConfig = as_type(TrackConfig, record.config.get("track", {}), record.path)
+            return replace(found, wandb=replace(found.wandb, mode=WandbMode.auto))
+    return TrackConfig()
 
 
 def opening(content: RunContent) -> dict[str, object]:

@@ -44,6 +44,24 @@ def meaning(error: BaseException) -> str:
     return text
 
 
+def runs_of_group(api: wandb.Api, path: str, group: str) -> list[Any]:
+    """The runs of a group, as W&B's public API gives them; none if there is no such project yet.
+
+    Args:
+        api: W&B's public API.
+        path: entity and project.
+        group: the group.
+    """
+    import wandb
+
+    try:
+        return list(api.runs(path, filters={"group": group}, per_page=500))
+    except (ValueError, wandb.errors.CommError) as error:
+        if "ould not find" in str(error):
+            return []
+        raise
+
+
 def claim(api: wandb.Api, wanted: str, project: str, entity: str | None) -> str:
     """An id under which the server takes a run; that run is there afterwards.
 

@@ -1,0 +1,57 @@
+"""What W&B's agent shows of itself when ``bnexp sweep agent`` runs it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bnexp.run.sweep import agent
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """What W&B's agent is asked for, and everything that ``main`` changes put back."""
+    import wandb
+
+    calls: list[Any] = []
+    log = logging.getLogger("wandb.wandb_agent")
+    before, hook = list(log.filters), threading.excepthook
+    monkeypatch.setattr(wandb, "agent", lambda *args, **more: calls.append((args, more)))
+    yield calls
+    log.filters[:], threading.excepthook = before, hook
+
+
+def test_it_shows_each_point_as_overrides_and_of_the_rest_only_warnings(
+    asked: list[Any], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    agent.main("somebody/bnexp/abc")
+    log = logging.getLogger("wandb.wandb_agent")
+    with caplog.at_level(logging.INFO, logger=log.name):
+        log.info("Agent starting run with config:\n\tdata.name: a: b\n\tnorm: batch\n\toptim.lr: 0.1")
+        log.info("Running runs: []")
+        log.warning("the run has failed")
+    assert capsys.readouterr().err == "next point: data.name=a: b norm=batch optim.lr=0.1\n"
+    assert caplog.messages == ["the run has failed"]
+
+
+def test_it_takes_as_many_points_as_it_is_told(asked: list[Any]) -> None:
+    agent.main("somebody/bnexp/abc")
+    agent.main("abc", "4")
+    assert asked == [(("somebody/bnexp/abc",), {"forward_signals": True}), (("abc",), {"forward_signals": True, "count": 4})]
+
+
+@pytest.mark.parametrize(("name", "shown"), [("AlreadyJoinedError", False), ("ValueError", True)])
+def test_errors_of_threads_are_shown_but_for_wandbs_farewell(
+    name: str, shown: bool, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(threading, "__excepthook__", seen.append)
+    agent.main("abc")
+    event: Any = SimpleNamespace(exc_type=type(name, (Exception,), {}))
+    threading.excepthook(event)
+    assert seen == [event] * shown
