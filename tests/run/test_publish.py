@@ -70,7 +70,10 @@ def test_a_selection_counts(specs: list[RunSpec], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'nothing' is not a recorded run"):
         seeds("nothing")
     none = publish(where="seed = 7")
-    assert (none.runs, none.messages) == ([], [f"No run in {tmp_path / 'runs'} that has finished or failed fits; bnexp runs lists them all."])
+    assert (none.runs, none.messages) == (
+        [],
+        [f"No run in {tmp_path / 'runs'} that has finished or failed fits; bnexp runs lists them all."],
+    )
 
 
 def test_project_and_entity_of_the_command_line_win(specs: list[RunSpec], wandb_home: Path) -> None:  # noqa: F811
