@@ -134,7 +134,11 @@ def run_recorded(
         from bnexp.report.publish import Logging, publish
 
         wandb = Logging(track, again=study.is_new, step=listener.published) if publishes else None
-        for line in publish(record, result, store, wandb):
+        if wandb is not None and wandb.session.disabled and not report:  # by W&B's own settings, or because it is broken
+            told = wandb.session.messages
+        else:
+            told = publish(record, result, store, wandb)
+        for line in told:
             listener.told(line)
     return record, result
 
