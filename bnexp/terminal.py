@@ -24,6 +24,11 @@ def visible_line(text: str) -> str:
     return visible(text).replace("\n", r"\n").replace("\t", r"\t")
 
 
+def one_line(error: BaseException) -> str:
+    """The message of an error as one line without a full stop, cut to 300 characters; its type if it has no message."""
+    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+
+
 class SafeConsole(Console):
     """A Rich console that shows all text as ``visible`` does, so that only Rich itself sets colours and moves the cursor.
 

@@ -34,7 +34,7 @@ WhereOption = Annotated[
 LastOption = Annotated[int | None, typer.Option("--last", min=1, metavar="N", help="Only the N runs that finished last.")]
 StatusOption = Annotated[
     str | None,
-    typer.Option("--status", metavar="STATUS", help="Only runs of this status: finished, diverged or (imported ones) failed."),
+    typer.Option("--status", metavar="STATUS", help="Only runs of this status: finished, diverged, failed or stopped."),
 ]
 SortByOption = Annotated[
     str | None,

@@ -2,55 +2,63 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from bnexp.cli import complete
-from bnexp.cli.output import CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_rows, sentence
+from bnexp.cli.output import FAILED, SOME_FAILED, CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_rows, sentence
 from bnexp.config.schema import ConfigError
-
-if TYPE_CHECKING:
-    from bnexp.plan.spec import RunSpec
-    from bnexp.plan.sweep.points import Point
+from bnexp.run.sweep.defaults import CONFIRMED, FRESH_SEEDS
 
 AGENT = "agent"
 
 
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NAME|FILE",
+        help="Which sweep, or agent and the id of a sweep at W&B; without a name the sweeps are listed.",
+        autocompletion=complete.sweeps,
+    ),
+]
+Count = Annotated[
+    int | None, typer.Option("--count", metavar="N", min=1, help="Largest number of points; else run_cap of the file.")
+]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds that each point trains with; 1 without it.")
+]
+Confirm = Annotated[
+    int, typer.Option("--confirm", metavar="K", min=0, help="Train the best K points again with fresh seeds; 0: none.")
+]
+FreshSeeds = Annotated[
+    int,
+    typer.Option(
+        "--fresh-seeds", metavar="N", min=1, help=f"With how many fresh seeds. With {FRESH_SEEDS}, points can be told apart."
+    ),
+]
+SearchSeed = Annotated[int, typer.Option("--search-seed", metavar="N", min=0, help="Seed of the draws of random and bayes.")]
+Parallel = Annotated[
+    int | None,
+    typer.Option(
+        "--parallel", metavar="K", min=1, help="Points that bayes chooses at once, or with agent how many agents work."
+    ),
+]
+Wandb = Annotated[bool, typer.Option("--wandb", help="Register the sweep with W&B instead of running it here.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the points, their time and memory; train none.")]
+
+
 def sweep(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NAME|FILE",
-            help="Which sweep, or agent and the id of a sweep at W&B; without a name the sweeps are listed.",
-            autocompletion=complete.sweeps,
-        ),
-    ] = None,
+    name: Name = None,
     overrides: complete.Overrides = None,
-    count: Annotated[
-        int | None, typer.Option("--count", metavar="N", min=1, help="Largest number of points; else run_cap of the file.")
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds that each point trains with; 1 without it.")
-    ] = None,
-    confirm: Annotated[
-        int, typer.Option("--confirm", metavar="K", min=0, help="Train the best K points again with fresh seeds; 0: none.")
-    ] = 3,
-    fresh_seeds: Annotated[
-        int,
-        typer.Option("--fresh-seeds", metavar="N", min=1, help="With how many fresh seeds. With 6, points can be told apart."),
-    ] = 6,
-    search_seed: Annotated[
-        int, typer.Option("--search-seed", metavar="N", min=0, help="Seed of the draws of random and bayes.")
-    ] = 0,
-    parallel: Annotated[
-        int | None,
-        typer.Option(
-            "--parallel", metavar="K", min=1, help="Points that bayes chooses at once, or with agent how many agents work."
-        ),
-    ] = None,
-    wandb: Annotated[bool, typer.Option("--wandb", help="Register the sweep with W&B instead of running it here.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the points, their time and memory; train none.")] = False,
+    count: Count = None,
+    seeds: Seeds = None,
+    confirm: Confirm = CONFIRMED,
+    fresh_seeds: FreshSeeds = FRESH_SEEDS,
+    search_seed: SearchSeed = 0,
+    parallel: Parallel = None,
+    wandb: Wandb = False,
+    dry_run: DryRun = False,
     json: JsonFlag = False,
     csv: CsvFlag = False,
     md: MdFlag = False,
@@ -59,8 +67,7 @@ def sweep(
 
     Example: bnexp sweep lr_norm data=digits   or   bnexp sweep lr_norm --wandb, then bnexp sweep agent ID
     """
-    format = pick_format(json, csv, md)
-    given = list(overrides or [])
+    format, given = pick_format(json, csv, md), list(overrides or [])
     if name is None:
         return _print_files(format)
     if name == AGENT:
@@ -69,22 +76,21 @@ def sweep(
         return _register(name, given, count, seeds, format)
     if dry_run:
         return _print_points(name, given, count, seeds, search_seed, format)
+    searching = {"count": count, "seeds": seeds, "search_seed": search_seed, "at_once": parallel}
+    _run(name, given, format, **searching, confirm=confirm, fresh_seeds=fresh_seeds)
+
+
+def _run(name: str, overrides: list[str], format: Format, **options: Any) -> None:
+    """Run a sweep here. Of a search some points may fail, but a run that fails is said in the exit code."""
     from bnexp.cli.swept import Printed
     from bnexp.run.runner import command_line
     from bnexp.run.sweep.sweep import run_sweep
 
-    run_sweep(
-        name,
-        given,
-        count=count,
-        seeds=seeds,
-        search_seed=search_seed,
-        at_once=parallel,
-        confirm=confirm,
-        fresh_seeds=fresh_seeds,
-        listener=Printed(format),
-        command=command_line(),
-    )
+    result = run_sweep(name, overrides, **options, listener=Printed(format), command=command_line())
+    if result.best is None:
+        raise typer.Exit(FAILED)
+    if any(trial.state == "failed" and trial.run_ids for trial in result.record.trials):
+        raise typer.Exit(SOME_FAILED)
 
 
 def _print_files(format: Format) -> None:
@@ -113,24 +119,23 @@ def _print_points(
 
     store = Store()
     plan, points = plan_points(name, overrides, count=count, seeds=seeds, search_seed=search_seed)
-    specs = unique([spec for _, own in points for spec in own])
+    specs = unique([spec for item in points for spec in item.specs])
     finished = store.finished([spec.run_id for spec in specs])
     rows: dict[str, dict[str, Any]] = {}
-    for number, (point, own) in enumerate(points, 1):
-        for spec in own:
-            state = "finished" if spec.run_id in finished else "to train"
-            rows.setdefault(spec.run_id, {"run": spec.run_id, **_row(number, point, spec), "state": state})
+    for item in points:
+        for spec in item.specs:
+            row = {"run": spec.run_id, "point": item.number, **item.point, "seed": spec.seed}
+            rows.setdefault(spec.run_id, {**row, "state": "finished" if spec.run_id in finished else "to train"})
     print_dry_run(list(rows.values()), specs, store, format)
+    for item in points:
+        if item.problem:
+            sentence(f"Point {item.number} cannot train: {item.problem}.")
     todo = [spec for spec in specs if spec.run_id not in finished]
     if plan.file.method == "bayes":
         sentence(f"bayes chooses the other {num_points(plan, count) - 1} points from the results so far.")
     message(
         f"sweep {plan.file.name}-{plan.sweep_id}: {len(points)} points, {len(todo)} runs to train{estimate_text(todo, store)}"
     )
-
-
-def _row(number: int, point: Point, spec: RunSpec) -> dict[str, Any]:
-    return {"point": number, **point, "seed": spec.seed}
 
 
 def _register(name: str, overrides: list[str], count: int | None, seeds: int | None, format: Format) -> None:

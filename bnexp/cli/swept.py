@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from bnexp.comparison.sweep.record import SweepRecord, Trial
     from bnexp.comparison.sweep.result import SweepResult
     from bnexp.plan.spec import RunSpec
-    from bnexp.plan.sweep.points import Point
 
-MOST_ROWS = 10  # points in the terminal
+MOST_ROWS, MOST_FAILED = 10, 3  # points in the terminal, and those of which it says why they failed
 
 
 class Printed(Listener):
@@ -24,16 +23,20 @@ class Printed(Listener):
     def __init__(self, format: Format) -> None:
         self.format = format
 
-    def planned(self, record: SweepRecord, points: Sequence[Point], todo: Sequence[RunSpec]) -> None:
+    def planned(self, record: SweepRecord, trials: Sequence[Trial], todo: Sequence[RunSpec]) -> None:
         from bnexp.run.forecast import estimate_text
         from bnexp.tracking.store import Store
 
-        first = len(record.trials) - len(points) + 1
-        which = f"points {first} to {len(record.trials)}" if len(points) > 1 else f"point {first}"
-        runs = f"{len(todo)} run{'s' * (len(todo) != 1)} to train" if todo else "all recorded"
+        first, last = trials[0].number, trials[-1].number
+        which = f"points {first} to {last}" if last > first else f"point {first}"
+        known = any(trial.run_ids for trial in trials)
+        runs = f"{len(todo)} run{'s' * (len(todo) != 1)} to train" if todo else "all recorded" if known else "none can train"
         rule = f"; {record.stopping}" if record.stopping and first == 1 else ""
         text = estimate_text(todo, Store()) if todo else ""
         sentence(f"sweep {record.name}-{record.sweep_id} ({record.method}): {which}, {runs}{text}{rule}")
+        for trial in trials:
+            if not trial.run_ids:
+                sentence(f"Point {trial.number} cannot train: {trial.error}.")
 
     def confirming(self, trials: Sequence[Trial], seeds: Sequence[int], todo: Sequence[RunSpec]) -> None:
         what = f"the best {len(trials)} points" if len(trials) > 1 else "the best point"
@@ -49,17 +52,30 @@ class Printed(Listener):
 
 def print_sweep(result: SweepResult, format: Format) -> None:
     """Print what a sweep found on stdout."""
-    from bnexp.comparison.sweep.record import as_rows, state_counts
+    from bnexp.comparison.sweep.record import as_rows
 
     record = result.record
     if format is Format.json:
         return print_json(_as_json(result))
     if format is Format.csv:
         return print_rows([{**row, "runs": " ".join(row["runs"])} for row in as_rows(record)], format)
-    out = stdout()
     if format is Format.table:
+        out = stdout()
         out.print(f"\n{result.answer}\n", style="bold", markup=False, soft_wrap=not out.is_terminal)
-    rows = _point_rows(record)
+    _print_points(record, format)
+    if format is Format.table:
+        _print_fresh(result)
+        for what, command in (("Train the best", result.train_command), ("Compare these", result.compare_command)):
+            if command:
+                out.print(f"\n{what}:", style="dim", markup=False)
+                out.print(command, markup=False, soft_wrap=True)
+
+
+def _print_points(record: SweepRecord, format: Format) -> None:
+    """Print the points; in a table the best of them, and what became of the others."""
+    from bnexp.comparison.sweep.record import state_counts
+
+    out, rows = stdout(), _point_rows(record)
     shown = rows if format is Format.md else _fitting(rows[:MOST_ROWS], (("epochs",), ("epochs", "rank")))
     print_rows(shown, format, right=("rank", "point", record.metric, "epochs", "seed"))
     if format is not Format.table:
@@ -69,22 +85,21 @@ def print_sweep(result: SweepResult, format: Format) -> None:
     counts = state_counts(record)
     if set(counts) != {"finished"}:
         out.print(", ".join(f"{count} {state}" for state, count in counts.items()), style="dim", markup=False)
-    if result.fresh:
-        out.print("\nTrained again with fresh seeds", style="bold", markup=False)
-        again = _fitting(
-            _fresh_rows(result),
-            (
-                ("setting",),
-                ("setting", "n"),
-                ("setting", "n", "test accuracy"),
-                ("setting", "n", "test accuracy", "in the sweep"),
-            ),
-        )
-        print_rows(again, format, right=("n", "in the sweep", "fresh mean", "test accuracy"))
-    for what, command in (("Train the best", result.train_command), ("Compare these", result.compare_command)):
-        if command:
-            out.print(f"\n{what}:", style="dim", markup=False)
-            out.print(command, markup=False, soft_wrap=True)
+    failed = [trial for trial in record.trials if trial.error]
+    for trial in failed[:MOST_FAILED]:
+        out.print(f"Point {trial.number} failed: {trial.error.rstrip('.')}.", style="dim", markup=False)
+    if len(failed) > MOST_FAILED:
+        out.print("... --csv has the reasons of the others", style="dim", markup=False)
+
+
+def _print_fresh(result: SweepResult) -> None:
+    """Print the points that were trained again, if there are any."""
+    if not result.fresh:
+        return
+    stdout().print("\nTrained again with fresh seeds", style="bold", markup=False)
+    droppable = ("setting", "n", "test accuracy", "in the sweep")  # one after another, if the table is too wide
+    rows = _fitting(_fresh_rows(result), [droppable[:count] for count in range(1, len(droppable) + 1)])
+    print_rows(rows, Format.table, right=("n", "in the sweep", "fresh mean", "test accuracy"))
 
 
 def _fitting(rows: list[dict[str, Any]], droppable: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
@@ -138,7 +153,7 @@ def _fresh_rows(result: SweepResult) -> list[dict[str, Any]]:
                 "in the sweep": shown(item.trial.value, metric),
                 "fresh mean": shown_interval(item.metric, metric),
                 "against the best": effect(c.difference, c.unit, c.low, c.high) if c else "–",
-                "verdict": c.verdict.value if c and c.verdict else "–",
+                "verdict": result.standing(c) if c else "–",
                 "test accuracy": shown_interval(item.test, TEST),
             }
         )
@@ -150,7 +165,7 @@ def _as_json(result: SweepResult) -> dict[str, Any]:
     from bnexp.comparison.sweep.record import as_rows
 
     record = result.record
-    best = result.best
+    best, against = result.best, result.against_best
     return {
         "sweep": record.name,
         "id": record.sweep_id,
@@ -172,6 +187,7 @@ def _as_json(result: SweepResult) -> dict[str, Any]:
                 "test/low": rounded(item.test.low, 6),
                 "test/high": rounded(item.test.high, 6),
                 "diverged": item.diverged,
+                "standing": result.standing(against[item.trial.number]) if item.trial.number in against else None,
             }
             for item in result.fresh
         ],

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from bnexp.comparison.columns import metric_columns, unit_of
+from bnexp.comparison.loading import CUT_SHORT
 from bnexp.comparison.selection import finishing_time
 from bnexp.comparison.text import age_text, elapsed_text, level_unit, number
 from bnexp.comparison.varying import (
@@ -63,7 +64,7 @@ def list_runs(runs: pl.DataFrame, *, metric: str | None = None, width: int | Non
     runs = with_effect(runs)
     deciding = _telling_apart(runs, varied)
     others = [name for name in varied if name not in deciding]
-    named = differing(runs, ["study", "arm", "seed", *(["status"] if (runs["status"] == "failed").any() else [])])
+    named = differing(runs, ["study", "arm", "seed", *(["status"] if runs["status"].is_in(list(CUT_SHORT)).any() else [])])
     timed = [name for name in ("finished_at", "seconds") if len(runs) == 1 or name in differing(runs, [name])]
     results = [result] if result and (metric or runs[result].count()) else []
     order = ["run", *(name for name in ("study", "arm") if name in named), *varied, *(["seed"] if "seed" in named else [])]
@@ -89,8 +90,7 @@ def _notes(runs: pl.DataFrame, left_out: Sequence[str]) -> list[str]:
     notes = [
         count + (f", {lost} of them diverged" if lost else "") + (f"; all with {' '.join(shared)}" if shared else "") + "."
     ]
-    if (runs["status"] == "failed").any():
-        notes.append("bnexp show RUN says how a run failed.")
+    notes += [f"bnexp show RUN says {CUT_SHORT[status]}." for status in runs["status"].unique() if status in CUT_SHORT]
     if left_out:
         more = f" and {len(left_out) - MOST_NAMED} more" if len(left_out) > MOST_NAMED else ""
         notes.append(f"They also differ in {', '.join(left_out[:MOST_NAMED])}{more}: --columns shows any of them.")

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FAILED, STOPPED = "failed", "stopped"
+# Status of a run that ended without a result, in an error or by a sweep -> what its record says of that.
+CUT_SHORT = {FAILED: "how a run failed", STOPPED: "after which epoch a run was stopped"}
 MOST_NAMED = 5  # damaged records that are named one by one
 
 
@@ -54,13 +57,13 @@ def load_runs(runs_dir: str | Path | None = None) -> pl.DataFrame:
     return runs_frame(store.folders(), store)
 
 
-def runs_frame(records: Iterable[RecordedRun], store: Store, *, failed: bool = False) -> pl.DataFrame:
+def runs_frame(records: Iterable[RecordedRun], store: Store, *, cut_short: str = "") -> pl.DataFrame:
     """The table of ``load_runs``, of those of these runs that have finished.
 
     Args:
         records: recorded runs; of several with the same id the first whole one counts.
         store: it names damaged records in the log.
-        failed: whether runs that ended in an error are wanted as well; they have no metrics.
+        cut_short: which runs without a result are wanted as well, one of ``CUT_SHORT``; they have no metrics. Empty: none.
     """
     import polars as pl
 
@@ -73,14 +76,14 @@ def runs_frame(records: Iterable[RecordedRun], store: Store, *, failed: bool = F
         if run.run_id in seen:
             continue
         try:
-            if (summary := _ending(run, failed)) is None:
+            if (summary := _ending(run, cut_short)) is None:
                 continue
             own = _settings(run, summary)
         except DamagedRecord as damage:
             damages.append(damage)
             continue
         seen.add(run.run_id)
-        facts.append(_facts(run, summary))
+        facts.append(_facts(run, summary, summary.status if run.finished else cut_short))
         settings.append(own)
         metrics.append(dict(summary.metrics))
     _report(damages, store)
@@ -97,11 +100,12 @@ def _report(damages: Sequence[DamagedRecord], store: Store) -> None:
         log.warning("%d more records are damaged; their runs are left out.", len(damages) - MOST_NAMED)
 
 
-def _ending(run: RecordedRun, failed: bool) -> Summary | None:
-    """How a run ended; None if it has not, or in an error that nobody asked for."""
+def _ending(run: RecordedRun, cut_short: str) -> Summary | None:
+    """How a run ended; None if it has not, or without a result that nobody asked for."""
     if run.damage or run.finished:
         return run.summary
-    if not failed or run.failure is None:
+    stopped = run.stopped if cut_short == STOPPED else None
+    if stopped is None and not (cut_short == FAILED and run.failure is not None):
         return None
     with suppress(FileNotFoundError):
         settings = run.settings
@@ -115,20 +119,20 @@ def _ending(run: RecordedRun, failed: bool) -> Summary | None:
             seed=seed if isinstance(seed, int) else None,
             status="failed",
             metrics={},
-            seconds=math.nan,
+            seconds=stopped.seconds if stopped else math.nan,
             finished_at="",
         )
     return None
 
 
-def _facts(run: RecordedRun, summary: Summary) -> dict[str, Any]:
+def _facts(run: RecordedRun, summary: Summary, status: str) -> dict[str, Any]:
     known = run.facts if run.finished else None
     values = (
         run.run_id,
         summary.study,
         summary.arm,
         summary.seed,
-        summary.status,
+        status,
         summary.finished_at or None,
         summary.seconds if math.isfinite(summary.seconds) else None,
         len(known.class_names) if known else None,

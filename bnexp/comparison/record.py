@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from bnexp.config.validate import check_name, check_range
 from bnexp.plan.checks import check
 from bnexp.plan.spec import RunSpec, flatten, identity, plain
 from bnexp.plan.study import Choice, Level
-from bnexp.tracking.reading import MIB, DamagedRecord, as_type, read_as
+from bnexp.tracking.reading import MIB, as_type, read_whole
 from bnexp.tracking.store import Store, json_text, write_if_allowed, write_json
 
 STUDY, VERDICT = "study.json", "verdict.json"
@@ -202,30 +203,27 @@ def load(folder: Path) -> StudyRecord:
     Raises:
         DamagedRecord: it is not there, or cannot be used.
     """
-    path = folder / STUDY
-    try:
-        content = read_as(Content, path, MOST)
-    except FileNotFoundError:
-        raise DamagedRecord(path, "it is not there") from None
+    content = read_whole(Content, folder / STUDY, MOST, partial(_check, path=folder / STUDY))
+    return StudyRecord(**vars(content), folder=folder)
+
+
+def _check(content: Content, path: Path) -> None:
+    """Raise ConfigError if parts of a record do not fit together, or if an id is no name of a folder."""
     study = content.study
     as_type(dict[str, list[Level] | dict[str, list[str]]], study.factors, path, "study.factors")
-    try:
-        for name, what in ((study.name, "study.name"), (content.study_id, "study_id")):
-            check_name(name, what)
-        if content.question_id:
-            check_name(content.question_id, "question_id")
-        for run in content.runs:
-            check_name(run.run_id, "the run id")
-        check(study, fixed=[], swept=[])
-        for info in schema_keys():
-            own = {"study.margin": study.margin, "study.max_seeds": study.max_seeds}.get(info.name)
-            if own is not None:
-                check_range(info, own)
-    except ConfigError as error:
-        raise DamagedRecord(path, str(error).removesuffix(".")) from error
+    for name, what in ((study.name, "study.name"), (content.study_id, "study_id")):
+        check_name(name, what)
+    if content.question_id:
+        check_name(content.question_id, "question_id")
+    for run in content.runs:
+        check_name(run.run_id, "the run id")
+    check(study, fixed=[], swept=[])
+    for info in schema_keys():
+        own = {"study.margin": study.margin, "study.max_seeds": study.max_seeds}.get(info.name)
+        if own is not None:
+            check_range(info, own)
     if any(choice.value not in choice.accuracies and not choice.rule for choice in content.tuning):
-        raise DamagedRecord(path, "tuning.accuracies lacks the chosen value")
-    return StudyRecord(**vars(content), folder=folder)
+        raise ConfigError("tuning.accuracies lacks the chosen value")
 
 
 def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:

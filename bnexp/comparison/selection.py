@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from bnexp.comparison.condition import matching
-from bnexp.comparison.loading import runs_frame
+from bnexp.comparison.loading import CUT_SHORT, runs_frame
 from bnexp.comparison.record import STUDY, StudyRecord, load
 from bnexp.comparison.recorded import studies_named
 from bnexp.comparison.varying import column_hint
@@ -36,8 +36,8 @@ def select_runs(
             compares, whichever study trained them.
         where: a condition on the columns, such as ``optim.lr > 0.1 and norm.kind = 'batch'``.
         last: keep this number of runs, those that finished last.
-        status: keep runs of this status: ``finished``, ``diverged`` or ``failed``. Runs of our own that failed are taken only
-            if they are asked for so; they have no metrics.
+        status: keep runs of this status: ``finished``, ``diverged``, ``failed`` or ``stopped`` (early, by a sweep). Runs of our
+            own that failed, and those that were stopped, are taken only if they are asked for so; they have no metrics.
         sort_by: a column; with a ``-`` before it the largest values come first. None: by the time at which runs finished.
         store: where runs are recorded; None for ``BNEXP_RUNS_DIR``, else ``./runs``.
 
@@ -51,7 +51,7 @@ def select_runs(
         >>> select_runs(["batchnorm"], where="optim.lr > 0.1", last=10)
     """
     store = store or Store()
-    frame = runs_frame(chosen(select, store) if select else store.folders(), store, failed=status == "failed")
+    frame = runs_frame(chosen(select, store) if select else store.folders(), store, cut_short=status or "")
     if frame.is_empty():
         return frame
     if status is not None:
@@ -155,7 +155,7 @@ def _compared(folders: Iterable[Path]) -> list[RecordedRun]:
 
 
 def _of_status(frame: pl.DataFrame, status: str) -> pl.DataFrame:
-    known = ("finished", "diverged", "failed")
+    known = ("finished", "diverged", *CUT_SHORT)
     if status not in known:
         raise ConfigError(f"status={status} does not exist: allowed are {', '.join(known)}.{did_you_mean(status, known)}")
     return frame.filter(pl.col("status") == status)

@@ -236,6 +236,12 @@ def _explain(error: Exception) -> str:
         return f"study.decides{where} has no key {name!r}: allowed are {', '.join(known)}.{did_you_mean(name, known)}"
     if name and isinstance(cause, ConfigKeyError | ConfigAttributeError):
         known = [item.name for item in schema_keys()]
+        if place and name.startswith("hydra.sweeper."):
+            chosen = place[1].replace("/", "=")
+            return (
+                f"{chosen} sets {name}, which the sweeper that the command line chooses does not have: leave out "
+                f"hydra/sweeper=..., or {chosen}."
+            )
         if name.startswith("hydra.") and isinstance(cause.parent_node, Mapping):
             known = [f"{name.rpartition('.')[0]}.{key}" for key in cause.parent_node]
         return f"there is no key {name!r} in the configuration{where}.{did_you_mean(name, known)}"

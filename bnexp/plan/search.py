@@ -178,8 +178,3 @@ def prepare_optuna(storage: object) -> None:
         raise ConfigError(
             f"hydra.sweeper.storage={storage} needs an older SQLAlchemy: pip install 'sqlalchemy<2', or leave it out."
         )
-
-
-def said(error: Exception) -> str:
-    """What an error says, on one line; its kind if it says nothing."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

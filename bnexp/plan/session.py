@@ -44,7 +44,8 @@ from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.config.sweeps import PARAMS, refuse_interval
 from bnexp.interrupt import tidied
 from bnexp.plan.files import Files
-from bnexp.plan.search import OPTUNA, SPACES, hearing, prepare_optuna, said, search_of
+from bnexp.plan.search import OPTUNA, SPACES, hearing, prepare_optuna, search_of
+from bnexp.terminal import one_line
 
 CONFIG_NAME = "run"
 SWEEPS = "sweep"  # the folder of W&B's sweep files, beside those of config groups
@@ -191,7 +192,7 @@ class Session:
                     if search is None or isinstance(error, ConfigError) or any(error is other for other in ours):
                         raise
                     raise ConfigError(
-                        f"hydra/sweeper={search.sweeper} refuses: {said(error)} (--debug shows where)."
+                        f"hydra/sweeper={search.sweeper} refuses: {one_line(error)} (--debug shows where)."
                     ) from error
         if not isinstance(result, list):
             return launched
@@ -233,7 +234,7 @@ def _load_plugins() -> None:
             raise
         package = broken.split(".")[1]
         raise ConfigError(
-            f"the installed Hydra plugin {package} cannot be imported ({said(error)}); "
+            f"the installed Hydra plugin {package} cannot be imported ({one_line(error)}); "
             f"it may be too old for this Python: pip uninstall {package.replace('_', '-')}"
         ) from error
 

@@ -20,10 +20,11 @@ from bnexp.plan.spec import digest
 from bnexp.report import sections
 from bnexp.report.publish import Logging, bring
 from bnexp.report.sections import Report
+from bnexp.terminal import one_line
 from bnexp.tracking.store import Store
 from bnexp.tracking.wandb.access import requested_mode
 from bnexp.tracking.wandb.publishing import recorded_track
-from bnexp.tracking.wandb.server import SECONDS, one_line, runs_of_group
+from bnexp.tracking.wandb.server import SECONDS, runs_of_group
 from bnexp.tracking.wandb.session import WandbSession
 
 if TYPE_CHECKING:

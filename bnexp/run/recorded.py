@@ -138,7 +138,8 @@ def load_run(run_id: str | Path, runs_dir: str | Path | None = None) -> TrainedR
     path = Path(run_id).resolve() if is_run_directory(run_id) else store.named(str(run_id)).path
     run = TrainedRun(path)
     if not run.finished:
-        reason = str(run.damage or run.failure or "its training was interrupted").rstrip(".")
+        stopped = run.stopped and f"it was {run.unfinished}"
+        reason = str(run.damage or run.failure or stopped or "its training was interrupted").rstrip(".")
         raise ConfigError(f"the run {run.run_id} has not finished: {reason}.")
     return run
 

@@ -6,9 +6,9 @@ import os
 
 from bnexp.interrupt import tidied
 from bnexp.plan.spec import RunSpec
+from bnexp.terminal import one_line
 from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.wandb.content import Member
-from bnexp.tracking.wandb.server import one_line
 from bnexp.tracking.wandb.session import WandbSession
 
 

@@ -32,6 +32,7 @@ from bnexp.tracking.records import DataFacts, RecordedRun
 from bnexp.tracking.sink import Fanout
 from bnexp.tracking.store import Store, StoreSink
 from bnexp.tracking.wandb.access import requested_mode
+from bnexp.tracking.wandb.session import WandbSession
 from bnexp.tracking.wandb.sink import WandbSink
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def run(
     store: Store | None = None,
     prepared: Prepared | None = None,
     stopping: Stopping | None = None,
+    wandb: WandbSession | None = None,
 ) -> Results:
     """Train every spec that has no finished record.
 
@@ -63,6 +65,7 @@ def run(
         store: where runs are recorded; None: ``BNEXP_RUNS_DIR`` or its default.
         prepared: the data sets that the command has prepared so far; None if it has prepared none.
         stopping: stops runs early; None: no run is stopped.
+        wandb: of a caller who says at the end where W&B has the runs, and what of several calls; None: it is said here.
 
     Returns:
         Run id -> its record, or the error that says why it failed. A run that was stopped is not among them.
@@ -84,7 +87,7 @@ def run(
             with claims.claim([spec.run_id for spec in todo]) as claimed:
                 mine = [spec for spec in unfinished(todo, store, prepared) if spec.run_id in claimed]
                 tried |= {spec.run_id for spec in mine}
-                errors |= _train(mine, store, prepared, progress, console, stopping)
+                errors |= _train(mine, store, prepared, progress, console, stopping, wandb)
             if not claimed:
                 console.print(f"{len(todo)} runs are training in another process; waiting for them.")
                 claims.wait_for(todo[0].run_id)
@@ -190,6 +193,7 @@ def _train(
     progress: ProgressSink,
     console: SafeConsole,
     stopping: Stopping | None,
+    wandb: WandbSession | None,
 ) -> dict[str, RunError]:
     """Train the runs of each data set; run id -> why it failed. If one of several data sets is out of reach, its runs fail."""
     from bnexp.data.download import DataError
@@ -198,7 +202,7 @@ def _train(
     groups = by_data(specs)
     for group in groups:
         try:
-            errors |= _run_group(group, store, prepared, progress, console, stopping)
+            errors |= _run_group(group, store, prepared, progress, console, stopping, wandb)
         except DataError as error:
             if len(groups) == 1:
                 raise
@@ -214,6 +218,7 @@ def _run_group(
     progress: ProgressSink,
     console: SafeConsole,
     stopping: Stopping | None,
+    session: WandbSession | None,
 ) -> dict[str, RunError]:
     """Train runs that share a data set; run id -> why it failed, for those that did."""
     resident = prepared(specs[0].config.data)
@@ -243,9 +248,9 @@ def _run_group(
         told = False
         raise
     finally:
-        if not told:
+        if not told and session is None:
             wandb.session.report()
-        for line in wandb.messages:
+        for line in wandb.messages if session is None else session.absorb(wandb.session):
             console.print(line, markup=False, soft_wrap=True)
     return errors
 

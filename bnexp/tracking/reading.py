@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
@@ -158,6 +158,30 @@ def read_as(cls: type[T], path: Path, most: int) -> T:
     """
     found: T = as_type(cls, read_json(path, most), path)
     return found
+
+
+def read_whole(cls: type[T], path: Path, most: int, check: Callable[[T], None]) -> T:
+    """The same as ``read_as``, for a file that has to be there and whose parts have to fit together.
+
+    Args:
+        cls: the dataclass.
+        path: the file.
+        most: the largest size that is read, bytes.
+        check: raises ConfigError if the parts do not fit together.
+
+    Raises:
+        DamagedRecord: it is not there, or cannot be used.
+    """
+    try:
+        content = read_as(cls, path, most)
+        check(content)
+    except FileNotFoundError:
+        raise DamagedRecord(path, "it is not there") from None
+    except DamagedRecord:
+        raise
+    except ConfigError as error:
+        raise DamagedRecord(path, str(error).removesuffix(".")) from error
+    return content
 
 
 def as_type(hint: Any, value: Any, path: Path, name: str = "") -> Any:

@@ -104,6 +104,28 @@ def test_an_interrupted_sweep_says_what_it_has_and_goes_on(cli: Cli, file: Path,
     assert len(trained) == 1
 
 
+def test_a_shorter_command_loses_nothing_that_is_recorded(cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("sweep", str(file), *SMALL, "--confirm")
+    assert cli(*command, "2", "--fresh-seeds", "2").code == 0
+    folder = find_sweep("mine", Store())
+    assert folder is not None
+    whole = load(folder)
+    trained = counted(monkeypatch)
+    shorter = cli(*command, "0", "--count", "1")
+    assert "point 1, all recorded" in shorter.err
+    assert "is the best of 4 points" in shorter.out
+    assert cli(*command, "1", "--fresh-seeds", "1", "--count", "2").code == 0
+    assert (load(folder).trials, load(folder).confirmed) == (whole.trials, whole.confirmed)
+    assert trained == []
+    more = cli(*command, "3", "--fresh-seeds", "1")
+    assert more.code == 0
+    assert len(trained) == 1
+    confirmed = load(folder).confirmed
+    assert confirmed is not None
+    assert [len(confirmed.run_ids[str(number)]) for number in confirmed.numbers] == [2, 2, 1]
+    assert confirmed.seeds == [1, 2]
+
+
 def test_a_wrong_file_ends_with_code_2_before_anything_trains(cli: Cli, file: Path) -> None:
     file.write_text(yaml.safe_dump(GRID | {"method": "gird"}))
     result = cli("sweep", str(file), *SMALL)
@@ -130,6 +152,41 @@ def test_a_dry_run_of_bayes_without_an_end_says_so_before_any_point(cli: Cli, fi
     result = cli("sweep", str(file), *SMALL, "--dry-run")
     assert (result.code, result.out) == (2, "")
     assert "sweep mine-" in cli("sweep", str(file), *SMALL, "--dry-run", "--count", "2").err
+
+
+@pytest.mark.parametrize("method", ["bayes", "random"])
+def test_a_point_that_cannot_train_is_named_and_the_sweep_goes_on(
+    method: str, cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if method == "bayes":
+        pytest.importorskip("optuna")
+    rates = {"distribution": "normal", "mu": 0.01, "sigma": 0.1}
+    parameters = {"norm": {"value": "batch"}, "optim.lr": rates}
+    file.write_text(yaml.safe_dump(GRID | {"method": method, "parameters": parameters}))
+    command = ("sweep", str(file), *SMALL, "--confirm", "0", "--count", "5", "--parallel", "2")
+    first = cli(*command, "--json")
+    assert first.code == 0, first.err
+    points = json.loads(first.out)["points"]
+    failed = {point["point"]: point for point in points if point["optim.lr"] < 0}
+    assert 0 < len(failed) < 5
+    for point in points:
+        assert point["state"] == ("failed" if point["point"] in failed else "finished")
+        assert ("is out of range" in point["error"], bool(point["runs"])) == (
+            (True, False) if point["error"] else (False, True)
+        )
+    assert len(points) == 5
+    number = min(failed)
+    assert f"Point {number} cannot train: optim.lr={failed[number]['optim.lr']} is out of range" in first.err
+    trained = counted(monkeypatch)
+    again = cli(*command)
+    assert f"is the best of {5 - len(failed)} points" in again.out
+    assert f"Point {number} failed: optim.lr=" in again.out
+    assert "norm" not in again.out.splitlines()[3].split()  # it has one value, so it is no column
+    assert "norm=batch optim.lr=" in again.out.splitlines()[-1]  # but part of the command
+    assert trained == []
+    if method == "random":
+        listed = cli(*command, "--dry-run")
+        assert f"Point {number} cannot train: optim.lr=" in listed.err
 
 
 def test_bayes_without_optuna_says_what_to_install(cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,12 +233,16 @@ def test_bayes_chooses_the_same_points_again_when_it_goes_on(cli: Cli, file: Pat
     def points(count: int) -> dict[int, tuple[Any, ...]]:
         result = cli(*command, str(count))
         assert result.code == 0, result.err
+        assert result.err.count("recorded offline") <= 1
         found = json.loads(result.out)["points"]
         return {point["point"]: (point["norm"], point["optim.lr"], point["val/loss"]) for point in found}
 
+    monkeypatch.setenv("WANDB_MODE", "offline")
     first = points(2)
     trained = counted(monkeypatch)
     longer = points(4)
+    told = cli(*command[:-2], "1", "--count", "4").err
+    assert "chose 2 points at once so far; with 1 it would choose others than are recorded." in told
     assert len(trained) == 2
     assert {number: longer[number] for number in first} == first
     monkeypatch.setenv("BNEXP_RUNS_DIR", str(file.parent / "other"))

@@ -178,6 +178,13 @@ def test_a_file_of_ones_own_makes_a_multirun_and_says_what_it_varies(
         (0.01, "group", 32),
         (0.1, "group", 32),
     ]
+    (tmp_path / "hparams_search" / "mine.yaml").write_text(SEARCH_FILE.replace("params:", "n_trials: 3\n    params:"))
+    other = cli(*chosen, "hydra/sweeper=basic")
+    assert (other.code, other.err) == (
+        2,
+        "Error: hparams_search=mine sets hydra.sweeper.n_trials, which the sweeper that the command line chooses "
+        "does not have: leave out hydra/sweeper=..., or hparams_search=mine.\n",
+    )
     (tmp_path / "hparams_search" / "mine.yaml").write_text(SEARCH_FILE.replace("optim.lr", "model.optimizer.lr"))
     wrong = cli(*chosen)
     assert "hydra.sweeper.params of a configuration file: there is no key 'model.optimizer.lr'" in wrong.err

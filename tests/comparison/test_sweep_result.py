@@ -31,8 +31,8 @@ def concluded(folder: Path, *means: float, in_sweep: tuple[float, ...] = (0.95, 
     for k, (norm, mean) in enumerate(zip(norms, means, strict=False), 1):
         run_ids[str(k)] = [f"{k}{seed}" + "a" * 10 for seed in range(seeds)]
         for seed, run_id in enumerate(run_ids[str(k)]):
-            value = mean + NOISE[seed] + 0.0005 * ((seed * k) % 3)
-            metrics = {"val/accuracy": value, "test/accuracy": 0.7 - 2 * NOISE[seed]}
+            value = mean + NOISE[seed % 6] + 0.0005 * ((seed * k) % 3)
+            metrics = {"val/accuracy": value, "test/accuracy": 0.7 - 2 * NOISE[seed % 6]}
             made_run(folder, run_id, seed=seed + 1, arm=norm, metrics=metrics)
     return conclude(
         SweepRecord(
@@ -77,6 +77,35 @@ def test_the_best_is_the_best_with_fresh_seeds_and_the_luck_of_being_chosen_is_s
     beginnings = result.compare_command.split()[2:20]
     runs = [run_id for own in (result.record.confirmed or Confirmed([], [], {})).run_ids.values() for run_id in own]
     assert [run_id for begin in beginnings for run_id in runs if run_id.startswith(begin)] == runs
+
+
+def test_another_point_is_worse_as_good_or_not_told_apart_whichever_way_the_metric_goes(tmp_path: Path) -> None:
+    apart = concluded(tmp_path / "apart", 0.90, 0.92, 0.80)
+    assert {number: apart.standing(c) for number, c in apart.against_best.items()} == {1: "worse", 3: "worse"}
+    loss = replace(apart.record, goal="minimize")  # now the smallest is the best
+    found = conclude(loss, Store(tmp_path / "apart"))
+    assert {number: found.standing(c) for number, c in found.against_best.items()} == {1: "worse", 2: "worse"}
+    assert "It is better than norm=batch" in found.answer
+    near = concluded(tmp_path / "near", 0.9, 0.9002)
+    assert [near.standing(c) for c in near.against_best.values()] == ["as good"]
+    few = concluded(tmp_path / "few", 0.92, 0.80, seeds=3)
+    assert [few.standing(c) for c in few.against_best.values()] == ["not told apart"]
+
+
+def test_the_best_mean_may_be_beaten_on_the_seeds_that_both_have(tmp_path: Path) -> None:
+    record = concluded(tmp_path, 0.90, 0.91, seeds=8).record
+    again = record.confirmed
+    assert again is not None
+    for seed in (0, 1):  # without its worst seeds point 1 has the better mean
+        shutil.rmtree(tmp_path / "made" / again.run_ids["1"][seed])
+        made_run(tmp_path, again.run_ids["2"][seed] + "b", seed=seed, arm="layer", metrics={"val/accuracy": 0.5})
+    ids = dict(again.run_ids) | {"2": [*(f"{own}b" for own in again.run_ids["2"][:2]), *again.run_ids["2"][2:]]}
+    result = conclude(replace(record, confirmed=replace(again, run_ids=ids)), Store(tmp_path))
+    assert result.best is not None
+    assert result.best.number == 1
+    (c,) = result.against_best.values()
+    assert result.standing(c) == "better"
+    assert "It is worse than norm=layer lr=0.1 (−1." in result.answer
 
 
 def test_what_differs_by_little_is_as_good_and_few_seeds_tell_nothing_apart(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bnexp.comparison.selection import select_runs
 from bnexp.comparison.sweep.record import Trial
+from bnexp.config.schema import ConfigError
 from bnexp.data.resident import prepare
 from bnexp.metrics import EpochMetrics, Record, RunFinished, RunStopped
 from bnexp.plan.compose import compose
@@ -17,6 +19,7 @@ from bnexp.plan.sweep.file import EarlyTerminate
 from bnexp.plan.sweep.metric import Metric
 from bnexp.run import runner
 from bnexp.run.local import Pool, run_inline
+from bnexp.run.recorded import load_run
 from bnexp.run.sweep.stopping import Rule, rule_of, rule_text
 from bnexp.tracking.store import Store
 
@@ -140,6 +143,10 @@ def test_a_stopped_run_is_no_finished_one_and_trains_whole_when_it_is_asked_for(
     other = rule_of(STOPS, LOSS, "other", [], specs, store)  # what another sweep has stopped is not known to this one
     assert other is not None
     assert other.ended == {*other.seen} == {specs[0].run_id}
+    with pytest.raises(ConfigError, match=r"has not finished: it was stopped after epoch 1 by a sweep\.$"):
+        load_run(specs[1].run_id)
+    assert set(select_runs(status="stopped")["run"]) == {spec.run_id for spec in specs[1:]}
+    assert set(select_runs()["run"]) == {specs[0].run_id}
     trained = runner.run([specs[1]], store)[specs[1].run_id]
     assert isinstance(trained, type(record))
     assert trained.summary.status == "finished"

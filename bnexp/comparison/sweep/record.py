@@ -14,7 +14,7 @@ from bnexp.config.schema import ConfigError
 from bnexp.config.validate import check_name
 from bnexp.plan.study import Level
 from bnexp.plan.sweep.metric import GOALS, Metric
-from bnexp.tracking.reading import MIB, DamagedRecord, read_as
+from bnexp.tracking.reading import MIB, read_whole
 from bnexp.tracking.store import Store, write_json
 
 SWEEP = "sweep.json"
@@ -31,7 +31,7 @@ class Trial:
     Args:
         number: of the point, from 1, in the order in which points were chosen.
         params: parameter -> its value.
-        run_ids: its runs, one per seed.
+        run_ids: its runs, one per seed; empty if its values are not possible, so that nothing can train.
         state: the worst that came of its runs: ``missing`` (not trained), ``failed`` (an error), ``stopped`` (early, by the
             sweep), ``diverged`` (counted at chance accuracy), ``finished``.
         values: the metric of each run at its last epoch, null if there is none.
@@ -65,7 +65,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Axis:
-    """A parameter of a sweep, as figures need it.
+    """A parameter of a sweep that has more than one value, as figures need it.
 
     Args:
         name: the key or config group.
@@ -104,7 +104,7 @@ class Content:
         method: how points are chosen.
         metric: what is optimised.
         goal: ``minimize`` or ``maximize``.
-        axes: what is searched.
+        axes: what is searched; a parameter with one value is among the overrides.
         stopping: how runs are stopped early, in words; empty: they are not.
         overrides: the overrides that all runs share.
         seeds: with which each point trains.
@@ -182,16 +182,7 @@ def load(folder: Path) -> SweepRecord:
     Raises:
         DamagedRecord: it is not there, or cannot be used.
     """
-    path = folder / SWEEP
-    try:
-        content = read_as(Content, path, MOST)
-    except FileNotFoundError:
-        raise DamagedRecord(path, "it is not there") from None
-    try:
-        _check(content)
-    except ConfigError as error:
-        raise DamagedRecord(path, str(error).removesuffix(".")) from error
-    return SweepRecord(**vars(content), folder=folder)
+    return SweepRecord(**vars(read_whole(Content, folder / SWEEP, MOST, _check)), folder=folder)
 
 
 def _check(content: Content) -> None:
@@ -250,12 +241,13 @@ def as_rows(record: SweepRecord) -> list[dict[str, Any]]:
         {
             "rank": ranks[trial.number],
             "point": trial.number,
-            **trial.params,
+            **{axis.name: trial.params[axis.name] for axis in record.axes},
             record.metric: trial.value,
             "state": trial.state,
             "epochs": max(trial.epochs, default=0),
             "seconds": round(trial.seconds, 3),
             "runs": trial.run_ids,
+            "error": trial.error,
         }
         for trial in order
     ]

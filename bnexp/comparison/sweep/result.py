@@ -23,6 +23,13 @@ from bnexp.plan.study import overrides_of
 from bnexp.tracking.store import Store
 
 TEST = "test/accuracy"
+# How another point stands -> what is said of the best one. It has the best mean, but may lack a seed that another one has.
+_OF_THE_BEST = {
+    "worse": "better than",
+    "as good": "as good as",
+    "not told apart": "not told apart from",
+    "better": "worse than",
+}
 POINT = "arm"  # the column of the comparison; its arms stay in their order
 
 
@@ -77,6 +84,14 @@ class SweepResult:
             return {}
         best, numbers = label(self.fresh[0].trial), {label(item.trial): item.trial.number for item in self.fresh}
         return {numbers[c.arm]: c for c in self.comparison.comparisons if c.baseline == best}
+
+    def standing(self, c: Comparison) -> str:
+        """How the point of a comparison with the best one stands, in words: one of ``_OF_THE_BEST``."""
+        if c.verdict is Verdict.EQUIVALENT:
+            return "as good"
+        if c.verdict not in (Verdict.SUPPORTED, Verdict.REFUTED):
+            return "not told apart"
+        return "better" if self.record.objective.is_better(c.difference, 0.0) else "worse"
 
     @property
     def train_command(self) -> str:
@@ -170,7 +185,7 @@ def _answer(result: SweepResult) -> str:
     record, fresh = result.record, result.fresh
     ranked = record.ranked()
     counts = state_counts(record)
-    tried = len({tuple(trial.run_ids) for trial in record.trials if trial.state != "missing"})
+    tried = len({tuple(trial.run_ids) for trial in record.trials if trial.run_ids and trial.state != "missing"})
     if not ranked:
         return f"No point of the sweep has a result yet: {_counted(counts)}."
     of = f"the best of {tried} points" if tried > 1 else "the only point"
@@ -192,7 +207,7 @@ def _answer(result: SweepResult) -> str:
 
 def _seeds(record: SweepRecord, again: Fresh) -> str:
     """How many fresh seeds a point has, and what became of the others: a run that diverged counts, one that failed does not."""
-    asked = len(record.confirmed.seeds) if record.confirmed else again.n
+    asked = len(record.confirmed.run_ids[str(again.trial.number)]) if record.confirmed else again.n
     count = f"{again.n} of {asked}" if again.n < asked else f"{again.n}"
     diverged = f", of which {again.diverged} diverged" if again.diverged else ""
     return f"{count} fresh seed{'s' * (asked != 1)}{diverged}"
@@ -211,18 +226,11 @@ def _against(result: SweepResult) -> str:
     if not result.against_best:
         many = len(result.fresh) > MOST_ARMS
         return f" More than {MOST_ARMS} points are not tested against each other." if many else ""
-    better, same, open_ = list[str](), list[str](), list[str]()
+    others: dict[str, list[str]] = {}
     for c in result.against_best.values():
-        place = {Verdict.SUPPORTED: better, Verdict.REFUTED: better, Verdict.EQUIVALENT: same}.get(
-            c.verdict or Verdict.ESTIMATE
-        )
-        (open_ if place is None else place).append(_named(c))
-    parts = [
-        f"better than {' and '.join(better)}" if better else "",
-        f"as good as {' and '.join(same)}" if same else "",
-        f"not told apart from {' and '.join(open_)}" if open_ else "",
-    ]
-    return f" It is {'; '.join(part for part in parts if part)} (exploratory)."
+        others.setdefault(result.standing(c), []).append(_named(c))
+    parts = [f"{said} {' and '.join(others[word])}" for word, said in _OF_THE_BEST.items() if word in others]
+    return f" It is {'; '.join(parts)} (exploratory)."
 
 
 def _named(c: Comparison) -> str:

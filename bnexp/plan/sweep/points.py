@@ -31,6 +31,23 @@ NOT_SEARCHED = ("study", "hydra", "track", "executor")  # groups and sections of
 
 
 @dataclass(frozen=True)
+class PlannedPoint:
+    """A point that a sweep is about to try.
+
+    Args:
+        number: from 1, in the order in which points are chosen.
+        point: its values.
+        specs: its runs, one per seed; none if it cannot train.
+        problem: why it cannot train; empty if it can.
+    """
+
+    number: int
+    point: Point
+    specs: list[RunSpec]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class SweepPlan:
     """A sweep that is about to run.
 
@@ -71,17 +88,34 @@ class SweepPlan:
         ]
         return digest(asked, 8)
 
+    @property
+    def varied(self) -> dict[str, Parameter]:
+        """What a point has values of."""
+        return {name: item for name, item in self.parameters.items() if item.varies}
+
+    @property
+    def constants(self) -> Point:
+        """The parameters that have one value, which all runs share."""
+        return {name: item.values[0] for name, item in self.parameters.items() if not item.varies}
+
     def specs(self, point: Point, seeds: Sequence[int] | None = None) -> list[RunSpec]:
-        """The runs of a point, one per seed. Raises ConfigError if its values do not go together."""
-        jobs = [
-            self._shared | {name: literal(value) for name, value in point.items()} | {SEED: str(seed)}
-            for seed in seeds or self.seeds
-        ]
-        try:
-            configs = self._compose(jobs)
-        except ConfigError as error:
-            raise ConfigError(f"{point_text(point)}: {error}") from error
+        """The runs of a point, one per seed. Raises ConfigError if its values are not possible."""
+        values = {name: literal(value) for name, value in (self.constants | point).items()}
+        configs = self._compose([self._shared | values | {SEED: str(seed)} for seed in seeds or self.seeds])
         return [self._named(config, point) for config in configs]
+
+    def planned(self, number: int, point: Point) -> PlannedPoint:
+        """A point with its runs. One that cannot train has none: a range may reach beyond what its key allows.
+
+        Raises:
+            ConfigError: it cannot train, but the file lists it (``grid``).
+        """
+        try:
+            return PlannedPoint(number, point, self.specs(point))
+        except ConfigError as error:
+            if self.file.method == "grid":
+                raise ConfigError(f"{point_text(point)}: {error}") from error
+            return PlannedPoint(number, point, [], str(error).rstrip("."))
 
     def _named(self, config: RunConfig, point: Point) -> RunSpec:
         levels = {name: value for name, value in point.items() if name not in ("norm", "norm.kind")}
@@ -89,7 +123,16 @@ class SweepPlan:
 
     def points(self) -> Iterator[Point]:
         """The points of ``grid`` and ``random``, in order. Those of ``random`` have no end unless its values have one."""
-        return _grid(self.parameters) if self.file.method == "grid" else _random(self.parameters, self.search_seed)
+        points = _grid(self.parameters) if self.file.method == "grid" else _random(self.parameters, self.search_seed)
+        return ({name: point[name] for name in self.varied} for point in points)
+
+    def middle(self) -> list[RunSpec]:
+        """The runs of a point in the middle of the ranges, as an example. Raises ConfigError if it is not possible."""
+        point = {name: item.at(0.5) for name, item in self.varied.items()}
+        try:
+            return self.specs(point)
+        except ConfigError as error:
+            raise ConfigError(f"{self.file.name}: {point_text(point)}: {error}") from error
 
 
 def point_text(point: Mapping[str, Any]) -> str:
@@ -150,7 +193,7 @@ def plan_sweep(hydra: Session, file: SweepFile, seeds: int | None, search_seed: 
     compose = Composer(hydra.loader, load(hydra.loader, [], multirun=True))
     texts = [str(item.input_line) for item in fixed if item.key_or_group != SEED]
     plan = SweepPlan(file, parameters, file.metric or Metric(), texts, chosen, search_seed, compose, shared)
-    return replace(plan, metric=_metric(file, plan.specs(_first_point(parameters))[0].config))
+    return replace(plan, metric=_metric(file, plan.middle()[0].config))
 
 
 def _listed(override: Override) -> Parameter:
@@ -161,10 +204,6 @@ def _listed(override: Override) -> Parameter:
         raise ConfigError(f"{override.input_line}: list the values, or write a distribution into the sweep file.")
     values = [yaml.safe_load(unescaped(text)) for text in override.sweep_string_iterator()]
     return Parameter(override.key_or_group, "categorical", tuple(values))
-
-
-def _first_point(parameters: Mapping[str, Parameter]) -> Point:
-    return {name: item.at(0.5) for name, item in parameters.items()}
 
 
 def _seeds(given: Parameter | None, base: int, count: int | None) -> list[int]:

@@ -67,7 +67,7 @@ def _fresh_rows(result: SweepResult) -> list[dict[str, Any]]:
                 "before": shown(item.trial.value, metric),
                 "mean": _halves(shown_interval(item.metric, metric)),
                 "difference": _halves(effect(c.difference, c.unit, c.low, c.high)) if c else None,
-                "verdict": c.verdict if c else None,
+                "standing": result.standing(c) if c else None,
                 "test": _halves(shown_interval(item.test, TEST)),
             }
         )
@@ -82,14 +82,12 @@ def _halves(text: str) -> tuple[str, str]:
 
 def _point_rows(record: SweepRecord) -> list[dict[str, Any]]:
     """All points, as text."""
-    errors = {trial.number: trial.error for trial in record.trials}
     return [
         row
         | {
             "params": ["null" if row[axis.name] is None else row[axis.name] for axis in record.axes],
             "value": shown(row[record.metric], record.metric),
             "runs": " ".join(row["runs"]),
-            "error": errors[row["point"]],
         }
         for row in as_rows(record)
     ]

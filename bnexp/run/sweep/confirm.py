@@ -6,8 +6,10 @@ from bnexp.comparison.sweep.record import Confirmed, SweepRecord
 from bnexp.data.shown import Prepared
 from bnexp.plan.sweep.points import SweepPlan
 from bnexp.run import runner
+from bnexp.run.sweep.earlier import merged
 from bnexp.run.sweep.listener import Listener
 from bnexp.tracking.store import Store
+from bnexp.tracking.wandb.session import WandbSession
 
 
 def confirm_best(
@@ -18,6 +20,7 @@ def confirm_best(
     store: Store,
     prepared: Prepared,
     listener: Listener,
+    wandb: WandbSession,
 ) -> Confirmed | None:
     """Train the best points again.
 
@@ -29,19 +32,20 @@ def confirm_best(
         store: where runs are recorded.
         prepared: the data sets that the command has prepared so far.
         listener: is told of it.
+        wandb: W&B's session of the sweep.
 
     Returns:
-        None if there is nothing to train again.
+        These points and those that earlier commands trained again; None if there are none.
     """
     best = record.ranked()[:num_points]
     if not best or num_seeds < 1:
-        return None
+        return record.confirmed
     first = max(plan.seeds) + 1
     seeds = list(range(first, first + num_seeds))
     specs = {trial.number: plan.specs(trial.params, seeds) for trial in best}
     todo = runner.unfinished([spec for own in specs.values() for spec in own], store, prepared)
     listener.confirming(best, seeds, todo)
     if todo:
-        runner.run(todo, store, prepared)
+        runner.run(todo, store, prepared, wandb=wandb)
     run_ids = {str(number): [spec.run_id for spec in own] for number, own in specs.items()}
-    return Confirmed([trial.number for trial in best], seeds, run_ids)
+    return merged(Confirmed([trial.number for trial in best], seeds, run_ids), record.confirmed)

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from bnexp.comparison.sweep.record import SweepRecord, Trial
 from bnexp.comparison.sweep.result import SweepResult
 from bnexp.plan.spec import RunSpec
-from bnexp.plan.sweep.points import Point
 
 
 class Listener:
     """Is told how a sweep goes, so that it can show it. Each method does nothing until a subclass overrides it."""
 
-    def planned(self, record: SweepRecord, points: Sequence[Point], todo: Sequence[RunSpec]) -> None:
-        """These points are next, and the runs in ``todo`` are about to train."""
+    def planned(self, record: SweepRecord, trials: Sequence[Trial], todo: Sequence[RunSpec]) -> None:
+        """These points are next, with what is recorded of them, and the runs in ``todo`` are about to train."""
 
     def tried(self, record: SweepRecord) -> None:
         """The runs of a round have ended."""

@@ -18,10 +18,10 @@ from bnexp.plan.session import session
 from bnexp.plan.sweep.distribution import Parameter
 from bnexp.plan.sweep.file import COMMAND, SweepFile, load_file
 from bnexp.plan.sweep.points import SweepPlan, plan_sweep
+from bnexp.terminal import one_line
 from bnexp.tracking.initial import resolve_starts
 from bnexp.tracking.store import Store, runs_dir
 from bnexp.tracking.wandb.access import key_configured, requested_mode
-from bnexp.tracking.wandb.server import one_line
 
 MACROS = "${args"  # what W&B replaces by the parameters begins so
 STOP_SECONDS = 60.0  # that agents have to finish after Ctrl-C
@@ -50,7 +50,7 @@ def register(name: str, overrides: Sequence[str], count: int | None = None, seed
     file = load_file(name)
     with session(resolve_starts(list(overrides), Store())) as hydra:
         plan = plan_sweep(hydra, file, seeds, 0)
-        config = plan.specs(next(iter(plan.points())))[0].config
+        config = plan.middle()[0].config
     if file.early_terminate is not None and file.early_terminate.kind != "hyperband":
         raise ConfigError(f"{file.name}: early_terminate {file.early_terminate.kind} exists only here; W&B has hyperband.")
     wandb_config = config.track.wandb

@@ -54,7 +54,7 @@ class Bayes:
         with warnings.catch_warnings():  # old versions use what SQLAlchemy has moved; options of the sampler are experimental
             warnings.simplefilter("ignore")
             optuna = _import_optuna()
-            sampler = optuna.samplers.TPESampler(seed=plan.search_seed, multivariate=True, group=True, constant_liar=True)
+            sampler = optuna.samplers.TPESampler(seed=plan.search_seed, multivariate=True, constant_liar=True)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._study = optuna.create_study(sampler=sampler, direction=plan.metric.goal)
         self._states, self._plan, self._open = optuna.trial.TrialState, plan, list[Any]()
@@ -64,7 +64,7 @@ class Bayes:
         for _ in range(count):
             trial = self._study.ask()
             self._open.append(trial)
-            asked.append({name: _suggested(trial, item) for name, item in self._plan.parameters.items()})
+            asked.append({name: _suggested(trial, item) for name, item in self._plan.varied.items()})
         return asked
 
     def tell(self, trial: Trial) -> None:
@@ -96,8 +96,8 @@ def _suggested(trial: Any, item: Parameter) -> Value:
     """A value that Optuna chooses. Distributions that it does not have are chosen by their cumulative probability."""
     numbers = item.numbers or {}
     if item.values:
-        index = trial.suggest_categorical(item.name, list(range(len(item.values)))) if item.varies else 0
-        return item.values[index]
+        place = int(trial.suggest_categorical(item.name, list(range(len(item.values)))))
+        return item.values[place]
     if item.kind == "int_uniform":
         return int(trial.suggest_int(item.name, int(numbers["min"]), int(numbers["max"])))
     if item.kind in ("uniform", "log_uniform_values"):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from bnexp.comparison.sweep.record import State, Trial
-from bnexp.plan.spec import RunSpec
-from bnexp.plan.sweep.points import Point
+from bnexp.plan.sweep.points import PlannedPoint
 from bnexp.run.runner import RunError
 from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store
@@ -15,9 +14,7 @@ _WORST_FIRST: tuple[State, ...] = ("missing", "failed", "stopped", "diverged", "
 
 
 def trial_of(
-    number: int,
-    point: Point,
-    specs: Sequence[RunSpec],
+    planned: PlannedPoint,
     metric: str,
     store: Store,
     sweep_id: str,
@@ -26,14 +23,15 @@ def trial_of(
     """What came of a point.
 
     Args:
-        number: of the point, from 1.
-        point: its values.
-        specs: its runs.
+        planned: the point with its runs.
         metric: what is optimised.
         store: where the runs are recorded.
         sweep_id: a run that was stopped early counts only if this sweep stopped it.
         errors: run id -> the error that it ended in, of those that the sweep has just tried.
     """
+    number, point, specs = planned.number, planned.point, planned.specs
+    if planned.problem:
+        return Trial(number, dict(point), [], "failed", error=planned.problem)
     records = store.records([spec.run_id for spec in specs])
     states: list[State] = []
     values: list[float | None] = []

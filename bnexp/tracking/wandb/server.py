@@ -7,6 +7,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from bnexp.terminal import one_line
 from bnexp.tracking.wandb.service import has_ended
 
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ _MEANINGS = (
     (r"HTTP(?: status)? (5\d\d)", r"the server fails (HTTP \1)"),
     (r"deadline exceeded|did not respond in time|timed out", "the server did not answer in time"),
 )
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error as one line without a full stop, cut to 300 characters; its type if it has no message."""
-    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
 
 
 def meaning(error: BaseException) -> str:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnexp.config.schema import WandbConfig
+from bnexp.terminal import one_line
 from bnexp.tracking.wandb import server, service
 from bnexp.tracking.wandb.access import PLAIN_MODE, key_configured, requested_mode
 from bnexp.tracking.wandb.content import with_environment
 from bnexp.tracking.wandb.offline import Destination
-from bnexp.tracking.wandb.server import one_line
 
 if TYPE_CHECKING:
     import wandb
@@ -248,6 +248,18 @@ class WandbSession:
         if not arrived:
             with self._lock:
                 (self.unsynced if run.offline else self._incomplete).append(place)
+
+    def absorb(self, other: WandbSession) -> list[str]:
+        """Take over where the runs of another session are, for ``report``; those of its messages that say something new.
+
+        Every session looks again whether the server is there.
+        """
+        new = [line for line in other.messages if line not in self.messages]
+        self.messages += new
+        self.unsynced += other.unsynced
+        self._incomplete += other._incomplete
+        self._project_url = other._project_url or self._project_url
+        return new
 
     def report(self) -> None:
         """Add to ``messages`` where the runs are, and how to send what the server lacks."""
