@@ -9,6 +9,7 @@ import typer
 from bnexp.cli import complete
 from bnexp.cli.output import FAILED, SOME_FAILED, CsvFlag, Format, JsonFlag, MdFlag, message, pick_format, print_rows, sentence
 from bnexp.config.schema import ConfigError
+from bnexp.interrupt import end_cleanly_on_sigterm
 from bnexp.run.sweep.defaults import CONFIRMED, FRESH_SEEDS
 
 AGENT = "agent"
@@ -149,6 +150,7 @@ def _register(name: str, overrides: list[str], count: int | None, seeds: int | N
 def _agent(words: list[str], count: int | None, parallel: int | None) -> None:
     from bnexp.run.sweep.remote import work
 
+    end_cleanly_on_sigterm("Stopped. The same command goes on with the sweep.")
     if len(words) != 1:
         raise ConfigError("bnexp sweep agent takes the id of one sweep, as bnexp sweep NAME --wandb prints it.")
     if code := work(words[0], count, parallel or 1):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -22,7 +24,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     log = logging.getLogger("wandb.wandb_agent")
     before, hook = list(log.filters), threading.excepthook
     monkeypatch.setattr(wandb, "agent", lambda *args, **more: calls.append((args, more)))
+    handler = signal.getsignal(signal.SIGINT)
     yield calls
+    signal.signal(signal.SIGINT, handler)
     log.filters[:], threading.excepthook = before, hook
 
 
@@ -43,6 +47,27 @@ def test_it_takes_as_many_points_as_it_is_told(asked: list[Any]) -> None:
     agent.main("somebody/bnexp/abc")
     agent.main("abc", "4")
     assert asked == [(("somebody/bnexp/abc",), {"forward_signals": True}), (("abc",), {"forward_signals": True, "count": 4})]
+
+
+def test_it_ends_when_the_command_that_started_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents = iter([7, 7, 1])
+    ended: list[tuple[int, int]] = []
+    monkeypatch.setattr(agent, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(os, "kill", lambda pid, number: ended.append((pid, number)))
+    agent._end_with(7)
+    assert ended == [(os.getpid(), signal.SIGINT)]
+
+
+def test_ctrl_c_ends_it_without_a_traceback_also_if_a_script_started_it_in_the_background(
+    asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    monkeypatch.setattr(wandb, "agent", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit, match="130"):
+        agent.main("somebody/bnexp/abc")
 
 
 @pytest.mark.parametrize(("name", "shown"), [("AlreadyJoinedError", False), ("ValueError", True)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -77,14 +78,14 @@ class Stubborn:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def terminate(self) -> None:
-        self.calls.append("terminate")
+    def send_signal(self, number: int) -> None:
+        self.calls.append(signal.Signals(number).name)
 
     def kill(self) -> None:
         self.calls.append("kill")
 
     def wait(self, seconds: float | None = None) -> int:
-        if "terminate" not in self.calls:
+        if "SIGINT" not in self.calls:
             raise KeyboardInterrupt
         if "kill" not in self.calls:
             raise subprocess.TimeoutExpired("agent", seconds or 0.0)
@@ -98,7 +99,7 @@ def test_ctrl_c_ends_in_time_even_if_an_agent_does_not(wandb_home: Path, monkeyp
     monkeypatch.setattr(remote, "_start", lambda *_: next(started))
     with pytest.raises(KeyboardInterrupt):
         work("somebody/bnexp/abc", parallel=2)
-    assert [agent.calls for agent in agents] == [["terminate", "kill"]] * 2
+    assert [agent.calls for agent in agents] == [["SIGINT", "kill"]] * 2
 
 
 def test_agents_share_the_points(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +119,14 @@ def test_agents_share_the_points(wandb_home: Path, monkeypatch: pytest.MonkeyPat
     assert counts[-2:] == [None, None]
     work("somebody/bnexp/abc")
     assert len(counts) == 7  # one agent
+
+
+def test_an_agent_that_was_killed_is_no_success(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = iter(["import os; os.kill(os.getpid(), 9)", "pass"])
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setattr(remote, "_start", lambda *_: subprocess.Popen([sys.executable, "-c", next(commands)]))
+    with pytest.raises(RemoteError, match=r"1 of 2 agents died of signal 9; a run that it had started trains on"):
+        work("somebody/bnexp/abc", parallel=2)
 
 
 def test_an_agent_finds_bnexp_and_leaves_its_files_beside_the_runs(

@@ -203,7 +203,7 @@ def _of_values(name: str, kind: str, given: Mapping[str, Any], place: str) -> Pa
         if isinstance(value, dict | list):
             raise ConfigError(f"{place}: {name} has a list or mapping among its values; write plain values: numbers or words.")
     shares = given.get("probabilities", [])
-    numbers = isinstance(shares, list) and all(_is_number(share) and share >= 0 for share in shares)
+    numbers = isinstance(shares, list) and all(is_number(share) and share >= 0 for share in shares)
     if shares and not (numbers and len(shares) == len(values) and sum(shares) > 0):
         raise ConfigError(f"{place}: {name} needs one probability of at least 0 for each of its {len(values)} values.")
     return Parameter(name, kind, tuple(map(_as_number, values)), probabilities=tuple(map(float, shares)))
@@ -214,8 +214,9 @@ def _of_range(name: str, kind: str, given: Mapping[str, Any], place: str) -> Par
     for key, value in given.items():
         if key == "distribution":
             continue
-        if not _is_number(value):
-            hint = f"; YAML reads {value} as text, write {float(value):g}" if isinstance(_as_number(value), float) else ""
+        if not is_number(value):
+            meant = _as_number(value)
+            hint = f"; YAML reads {value} as text, write {meant:g}" if isinstance(value, str) and is_number(meant) else ""
             raise ConfigError(f"{place}: {key} of {name} is {value!r}, not a number{hint}.")
         numbers[key] = value
     low, high = numbers.get("min"), numbers.get("max")
@@ -233,10 +234,19 @@ def _of_range(name: str, kind: str, given: Mapping[str, Any], place: str) -> Par
     for key in ("q", "sigma", "a", "b"):
         if numbers.get(key, 1.0) <= 0:
             raise ConfigError(f"{place}: {key} of {name} is {numbers[key]:g}: allowed is a number above 0.")
-    return Parameter(name, kind, numbers=numbers)
+    item = Parameter(name, kind, numbers=numbers)
+    try:
+        if all(math.isfinite(float(str(item.at(u)))) for u in (0.0, 1.0)):
+            return item
+    except OverflowError:  # of an exponential
+        pass
+    raise ConfigError(
+        f"{place}: {name} ({kind}) has values beyond the largest number with these keys; they are exponents of e."
+    )
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value of a file is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

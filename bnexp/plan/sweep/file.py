@@ -13,10 +13,11 @@ from bnexp.config.schema import ConfigError
 from bnexp.config.validate import check_name
 from bnexp.config.yaml_size import check_size
 from bnexp.plan.session import SWEEPS, config_dirs
-from bnexp.plan.sweep.distribution import Parameter, listed, parameter
+from bnexp.plan.sweep.distribution import Parameter, is_number, listed, parameter
 from bnexp.plan.sweep.metric import GOALS, Metric
 
 METHODS = ("grid", "random", "bayes")
+LEAST_ETA = 1.1  # of hyperband; a smaller one makes more brackets than anybody trains epochs
 COMMAND = ("bnexp", "train", "${args_no_hyphens}")
 
 # Keys of W&B's schema. Those of the second line concern only W&B itself: it gets them, and a local sweep does not need them.
@@ -107,6 +108,7 @@ def load_file(text: str) -> SweepFile:
     metric = _metric(content.get("metric"), place)
     if method == "bayes" and metric is None:
         raise ConfigError(f"{place}: method: bayes needs a metric: {{name: val/accuracy, goal: maximize}}.")
+    _check_command(content.get("command"), place)
     return SweepFile(
         name=path.stem,
         method=str(method),
@@ -132,6 +134,12 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
+def _check_command(given: Any, place: str) -> None:
+    """Raise ConfigError unless W&B's agent can start the command of a sweep file."""
+    if given is not None and not (isinstance(given, list) and given and all(isinstance(word, str | int) for word in given)):
+        raise ConfigError(f"{place}: command is no list of words; write command: [{', '.join(COMMAND)}].")
+
+
 def _metric(given: Any, place: str) -> Metric | None:
     if given is None:
         return None
@@ -146,7 +154,7 @@ def _metric(given: Any, place: str) -> Metric | None:
     if goal not in GOALS:
         hint = did_you_mean(str(goal), GOALS)
         raise ConfigError(f"{place}: metric.goal: {goal} is not possible{alternatives(hint, f'are {listed(GOALS)}')}")
-    if target is not None and (isinstance(target, bool) or not isinstance(target, int | float)):
+    if target is not None and not is_number(target):
         raise ConfigError(f"{place}: metric.target is {target!r}, not a number.")
     return Metric(given["name"], goal, target)
 
@@ -173,8 +181,8 @@ def _early_terminate(given: Any, metric: Metric | None, place: str) -> EarlyTerm
 
 def _hyperband(given: Mapping[str, Any], what: str) -> EarlyTerminate:
     eta, strict = given.get("eta", 3), given.get("strict", False)
-    if isinstance(eta, bool) or not isinstance(eta, int | float) or not 1 < eta < math.inf:
-        raise ConfigError(f"{what}: eta is {eta!r}: allowed is a number above 1.")
+    if isinstance(eta, bool) or not isinstance(eta, int | float) or not LEAST_ETA <= eta < math.inf:
+        raise ConfigError(f"{what}: eta is {eta!r}: allowed is a number of at least {LEAST_ETA}.")
     if not isinstance(strict, bool):
         raise ConfigError(f"{what}: strict is {strict!r}: allowed are true, false.")
     low, high = _count(given.get("min_iter"), f"{what}: min_iter"), _count(given.get("max_iter"), f"{what}: max_iter")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 import threading
+import time
 from typing import Any
 
+from bnexp.interrupt import INTERRUPTED
+
+LOOK_SECONDS = 1.0  # between two looks at whether the command that started the agent is still there
 STARTING = "Agent starting run with config:"
 
 
@@ -27,6 +33,13 @@ def _report(event: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(event)
 
 
+def _end_with(parent: int) -> None:
+    """End this process and its run once the process that started it is gone: nobody would know of them."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def main(sweep_id: str, count: str = "") -> None:
     """Work on a sweep.
 
@@ -34,12 +47,17 @@ def main(sweep_id: str, count: str = "") -> None:
         sweep_id: as W&B names it.
         count: largest number of points; empty: until the sweep ends.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in what a script starts in the background
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     import wandb
 
     logging.getLogger("wandb.wandb_agent").addFilter(_Plain())
     threading.excepthook = _report
     given: dict[str, Any] = {"count": int(count)} if count else {}
-    wandb.agent(sweep_id, forward_signals=True, **given)
+    try:
+        wandb.agent(sweep_id, forward_signals=True, **given)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -130,6 +131,7 @@ def work(sweep_id: str, count: int | None = None, parallel: int = 1) -> int:
 
     Raises:
         ConfigError: W&B is off or has no key.
+        RemoteError: an agent was killed.
     """
     with _online(WandbConfig()):
         pass
@@ -137,16 +139,25 @@ def work(sweep_id: str, count: int | None = None, parallel: int = 1) -> int:
     agents = [_start(sweep_id, share) for share in shares if share != 0]
     with tidied():
         try:
-            return max(agent.wait() for agent in agents)
+            codes = [agent.wait() for agent in agents]
         except KeyboardInterrupt:
             _stop(agents)
             raise
+    if killed := [-code for code in codes if code < 0]:
+        raise RemoteError(
+            f"{len(killed)} of {len(codes)} agents died of signal {killed[0]}; a run that it had started trains on and is "
+            "recorded. The same command goes on with the sweep."
+        )
+    return max(codes)
 
 
 def _stop(agents: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Let agents end their runs; one that takes longer than ``STOP_SECONDS`` is ended without them."""
+    """Let agents end their runs as interrupted ones: for W&B a run that SIGTERM ends is one that the sweep wanted to end.
+
+    An agent that takes longer than ``STOP_SECONDS`` is killed.
+    """
     for agent in agents:
-        agent.terminate()
+        agent.send_signal(signal.SIGINT)
     latest = time.monotonic() + STOP_SECONDS
     for agent in agents:
         try:
