@@ -150,13 +150,16 @@ def test_an_agent_finds_bnexp_and_leaves_its_files_beside_the_runs(
     assert first["start_new_session"]  # Ctrl-C ends its run, not the agent before it
 
 
-def test_a_sweep_without_a_name_is_called_like_its_file(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"method": "grid", "parameters": {"optim.lr": {"values": [0.1, 0.2]}}}))
+def test_a_sweep_without_a_name_is_called_like_its_file_and_null_is_a_word(tmp_path: Path) -> None:
+    parameters = {"norm.momentum": {"values": [None, 0.2]}, "norm.ghost_size": {"value": None}, "norm": {"value": "batch"}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"method": "grid", "parameters": parameters}))
     file = load_file(str(tmp_path / "mine.yaml"))
     with session(SMALL) as hydra:
         found = remote.definition(file, plan_sweep(hydra, file, None, 0), None)
     assert found["name"] == "mine"
     assert "run_cap" not in found
+    expected = {"norm.momentum": {"values": ["null", 0.2]}, "norm.ghost_size": {"value": "null"}, "norm": {"value": "batch"}}
+    assert found["parameters"] == expected
 
 
 def until(met: Callable[[], Any], agent: subprocess.Popen[str]) -> None:

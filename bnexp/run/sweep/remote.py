@@ -76,7 +76,7 @@ def definition(file: SweepFile, plan: SweepPlan, count: int | None) -> dict[str,
         count: largest number of runs; None: that of the file.
     """
     fixed = {item.partition("=")[0] for item in plan.overrides}
-    given: dict[str, Any] = {name: value for name, value in file.raw["parameters"].items() if name not in fixed}
+    given: dict[str, Any] = {name: _typed(item) for name, item in file.raw["parameters"].items() if name not in fixed}
     given |= {name: _listed(item) for name, item in plan.parameters.items() if item != file.parameters.get(name)}
     command = [str(word) for word in file.raw.get("command") or COMMAND]
     place = next((number for number, word in enumerate(command) if word.startswith(MACROS)), len(command))
@@ -89,7 +89,15 @@ def definition(file: SweepFile, plan: SweepPlan, count: int | None) -> dict[str,
 
 def _listed(item: Parameter) -> Mapping[str, Any]:
     """A parameter whose values the overrides list."""
-    return {"values": list(item.values)}
+    return _typed({"values": list(item.values)})
+
+
+def _typed(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A parameter with null as a word: W&B's agent writes the value null as None, which is no null for Hydra."""
+    return {
+        key: ["null" if value is None else value for value in item] if key == "values" else "null" if item is None else item
+        for key, item in given.items()
+    }
 
 
 @contextmanager
