@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from bnexp.comparison.sweep.record import find_sweep, load
+from bnexp.comparison.sweep.record import SweepRecord, Trial, find_sweep, load
+from bnexp.metrics import RunFailed
+from bnexp.plan.spec import RunSpec
 from bnexp.run import runner
+from bnexp.run.sweep.listener import Listener
 from bnexp.run.sweep.sweep import run_sweep
 from bnexp.tracking.store import Store
 from tests.cli.conftest import Cli
@@ -187,6 +191,46 @@ def test_a_point_that_cannot_train_is_named_and_the_sweep_goes_on(
     if method == "random":
         listed = cli(*command, "--dry-run")
         assert f"Point {number} cannot train: optim.lr=" in listed.err
+
+
+def test_the_exit_code_says_whether_runs_failed_or_nothing_has_a_result(
+    cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = runner._execute
+
+    def failing(specs: Any, *rest: Any) -> Any:
+        yield RunFailed(specs[0].run_id, "out of memory")
+        yield from train(specs[1:], *rest)
+
+    monkeypatch.setattr(runner, "_execute", failing)
+    result = cli("sweep", str(file), *SMALL, "--confirm", "0", "--count", "2")
+    assert result.code == 3
+    assert "1 failed, 1 finished" in result.out
+    assert "Point 1 failed: out of memory." in result.out
+    parameters = {"optim.lr": {"distribution": "normal", "mu": 0.01, "sigma": 0.1}}  # the first draw of seed 2 is negative
+    file.write_text(yaml.safe_dump(GRID | {"method": "random", "parameters": parameters}))
+    nothing = cli("sweep", str(file), *SMALL, "--count", "1", "--search-seed", "2")
+    assert nothing.code == 1
+    assert "No point of the sweep has a result yet: 1 failed." in nothing.out
+    assert "point 1, none can train" in nothing.err
+
+
+class Together(Listener):
+    """While the first command trains, another one works on the same sweep and ends before it."""
+
+    def __init__(self, file: Path) -> None:
+        self.files = [file]
+
+    def planned(self, record: SweepRecord, trials: Sequence[Trial], todo: Sequence[RunSpec]) -> None:
+        for file in [self.files.pop() for _ in self.files]:
+            run_sweep(str(file), SMALL, confirm=1, fresh_seeds=1, report=False)
+
+
+def test_two_commands_on_the_same_sweep_lose_nothing_of_each_other(file: Path) -> None:
+    result = run_sweep(str(file), SMALL, count=1, confirm=0, report=False, listener=Together(file))
+    assert [trial.state for trial in result.record.trials] == ["finished"] * 4
+    assert len(result.fresh) == 1
+    assert load(result.record.folder).trials == result.record.trials
 
 
 def test_bayes_without_optuna_says_what_to_install(cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

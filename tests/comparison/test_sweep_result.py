@@ -77,6 +77,7 @@ def test_the_best_is_the_best_with_fresh_seeds_and_the_luck_of_being_chosen_is_s
     beginnings = result.compare_command.split()[2:20]
     runs = [run_id for own in (result.record.confirmed or Confirmed([], [], {})).run_ids.values() for run_id in own]
     assert [run_id for begin in beginnings for run_id in runs if run_id.startswith(begin)] == runs
+    assert {len(begin) for begin in beginnings} == {6}  # four would do, but there will be other runs
 
 
 def test_another_point_is_worse_as_good_or_not_told_apart_whichever_way_the_metric_goes(tmp_path: Path) -> None:
@@ -158,6 +159,8 @@ def test_without_fresh_seeds_the_answer_says_that_the_best_of_many_is_lucky(tmp_
         "train it again with fresh seeds (--confirm 3)."
     )
     assert (result.fresh, result.comparison, result.compare_command) == ([], None, "")
+    alone = conclude(replace(result.record, trials=result.record.trials[:1]), Store(tmp_path))
+    assert alone.answer == "norm=batch lr=0.1 is the only point: val/accuracy 95.00 % in the sweep."
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,17 @@ def test_ctrl_c_ends_it_without_a_traceback_also_if_a_script_started_it_in_the_b
         agent.main("somebody/bnexp/abc")
 
 
+def test_a_sweep_that_the_server_does_not_know_is_one_sentence(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    def unknown(*_: Any, **__: Any) -> None:
+        raise ValueError("Sweep abc\nnot found")
+
+    monkeypatch.setattr(wandb, "agent", unknown)
+    with pytest.raises(SystemExit, match=r"^Error: W&B's agent cannot work on somebody/bnexp/abc: Sweep abc not found\.$"):
+        agent.main("somebody/bnexp/abc")
+
+
 @pytest.mark.parametrize(("name", "shown"), [("AlreadyJoinedError", False), ("ValueError", True)])
 def test_errors_of_threads_are_shown_but_for_wandbs_farewell(
     name: str, shown: bool, asked: list[Any], monkeypatch: pytest.MonkeyPatch

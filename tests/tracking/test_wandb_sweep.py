@@ -61,6 +61,9 @@ def test_nothing_is_registered_that_could_not_run_or_without_a_key(
         register("lr_norm", SMALL)
     with pytest.raises(ConfigError, match="no API key"):
         work("somebody/bnexp/abc")
+    for no_id in ("a/b/c/d", "https://wandb.ai/a/b/sweeps/c", "a b", ""):
+        with pytest.raises(ConfigError, match="is no id of a sweep: allowed is ENTITY/PROJECT/ID"):
+            work(no_id)
     monkeypatch.setenv("WANDB_MODE", "offline")
     with pytest.raises(ConfigError, match="W&B is offline"):
         register("lr_norm", SMALL)

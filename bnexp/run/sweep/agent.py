@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from bnexp.interrupt import INTERRUPTED
+from bnexp.terminal import one_line
 
 LOOK_SECONDS = 1.0  # between two looks at whether the command that started the agent is still there
 STARTING = "Agent starting run with config:"
@@ -58,6 +59,8 @@ def main(sweep_id: str, count: str = "") -> None:
         wandb.agent(sweep_id, forward_signals=True, **given)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except Exception as error:  # such as a sweep that the server does not know
+        sys.exit(f"Error: W&B's agent cannot work on {sweep_id}: {one_line(error)}.")
 
 
 if __name__ == "__main__":

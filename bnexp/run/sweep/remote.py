@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -138,9 +139,13 @@ def work(sweep_id: str, count: int | None = None, parallel: int = 1) -> int:
         The largest exit code of an agent.
 
     Raises:
-        ConfigError: W&B is off or has no key.
+        ConfigError: this is no id, or W&B is off or has no key.
         RemoteError: an agent was killed.
     """
+    if not re.fullmatch(r"[^/\s]+(/[^/\s]+){0,2}", sweep_id):
+        raise ConfigError(
+            f"{sweep_id} is no id of a sweep: allowed is ENTITY/PROJECT/ID, as bnexp sweep NAME --wandb prints it, or its last parts."
+        )
     with _online(WandbConfig()):
         pass
     shares = [None] * parallel if count is None else [count // parallel + (k < count % parallel) for k in range(parallel)]

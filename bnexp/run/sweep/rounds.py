@@ -134,7 +134,8 @@ class Rounds:
         """Record what came of the points of a round so far."""
         metric, sweep_id = self.plan.metric.name, self.plan.sweep_id
         trials = [trial_of(item, metric, self._store, sweep_id, results) for item in planned]
-        self.record = with_earlier(replace(self.record, trials=[*self._tried, *trials]), self._earlier)
+        earlier = earlier_record(self.record.folder, list(self.plan.varied))  # again: another process may work on it too
+        self.record = with_earlier(replace(self.record, trials=[*self._tried, *trials]), earlier)
         self.record.save()
         return trials
 
