@@ -144,7 +144,7 @@ def work(sweep_id: str, count: int | None = None, parallel: int = 1) -> int:
     """
     if not re.fullmatch(r"[^/\s]+(/[^/\s]+){0,2}", sweep_id):
         raise ConfigError(
-            f"{sweep_id} is no id of a sweep: allowed is ENTITY/PROJECT/ID, as bnexp sweep NAME --wandb prints it, or its last parts."
+            f"{sweep_id} is no id of a sweep: allowed is ENTITY/PROJECT/ID, as bnexp sweep NAME --wandb prints it, or its end."
         )
     with _online(WandbConfig()):
         pass
