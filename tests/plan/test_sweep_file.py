@@ -118,6 +118,7 @@ def test_a_mistake_ends_in_one_sentence(content: dict[str, Any], told: str, tmp_
         ({"type": "hyperband", "max_iter": 27}, "needs s, the number of brackets"),
         ({"type": "hyperband", "min_iter": 3, "eat": 3}, "has no key 'eat'. Did you mean eta?"),
         ({"type": "hyperband", "min_iter": 3, "eta": 1}, "eta is 1: allowed is a number of at least 1.1"),
+        ({"type": "hyperband", "min_iter": 3, "strict": "yes"}, "strict is 'yes': allowed are true, false"),
         ({"type": "hyperband", "max_iter": 2, "s": 2}, "has no bracket of at least 1 epoch"),
         ({"type": "median", "min_iter": -1}, "min_iter is -1"),
     ],

@@ -49,6 +49,9 @@ def test_points_that_a_later_command_does_not_try_follow_those_that_it_does(earl
     ]
     assert found.confirmed == Confirmed([3, 4], [1, 2], {"3": ["x1", "x2"], "4": ["y1", "y2"]})
     assert with_earlier(now, None) is now
+    assert with_earlier(now, replace(earlier, confirmed=None)).confirmed is None
+    damaged = replace(earlier, confirmed=Confirmed([7, 3], [1], {"7": ["z1"], "3": ["x1"]}))
+    assert with_earlier(now, damaged).confirmed == Confirmed([3], [1], {"3": ["x1"]})
     assert with_earlier(replace(now, trials=[]), earlier).trials == earlier.trials
 
 

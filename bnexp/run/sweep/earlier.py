@@ -63,4 +63,4 @@ def merged(new: Confirmed, old: Confirmed | None) -> Confirmed:
         shared = min(len(own), len(run_ids.get(number, [])))
         if own[:shared] == run_ids.get(number, [])[:shared] and len(own) > shared:
             run_ids[number] = own
-    return Confirmed(list(map(int, run_ids)), max(new.seeds, old.seeds, key=len), run_ids)
+    return Confirmed(list(map(int, run_ids)), max(new.seeds, old.seeds), run_ids)
