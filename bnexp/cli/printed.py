@@ -117,7 +117,7 @@ def _what_runs(plan: StudyPlan, todo: Sequence[RunSpec]) -> str:
     first = unique(plan.runs.pretraining.specs) if plan.runs.pretraining else []
     num_known = len(unique([*first, *own])) - len(todo)
     known = f", {num_known} finished before" if num_known else ""
-    time_left = estimate_text(todo, Store()) if todo else ""
+    time_left = estimate_text(todo, Store(), begun=True)
     after = f", after {len(first)} that they start from" if first else ""
     read = f", {len(plan.specs)} readings" if len(own) < len(plan.specs) else ""
     product = ", ".join(plan.study.arms) + times(replace(plan.study, seeds=plan.seeds))

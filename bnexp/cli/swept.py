@@ -32,7 +32,7 @@ class Printed(Listener):
         known = any(trial.run_ids for trial in trials)
         runs = f"{len(todo)} run{'s' * (len(todo) != 1)} to train" if todo else "all recorded" if known else "none can train"
         rule = f"; {record.stopping}" if record.stopping and first == 1 else ""
-        text = estimate_text(todo, Store()) if todo else ""
+        text = estimate_text(todo, Store(), begun=True)
         sentence(f"sweep {record.name}-{record.sweep_id} ({record.method}): {which}, {runs}{text}{rule}")
         for trial in trials:
             if not trial.run_ids:

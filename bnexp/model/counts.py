@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bnexp.config.options import Activation, NormKind, Placement, ResidualInit
+from bnexp.config.options import Activation, ModelName, NormKind, Placement, ResidualInit
 from bnexp.config.schema import RunConfig
 from bnexp.model.table import ConvBlock, table
+
+# The networks whose layers a table names.
+COUNTED = frozenset({ModelName.lenet, ModelName.mlp, ModelName.plain, ModelName.resnet})
 
 LANES = 16  # output channels that a convolution on a CPU computes together; with fewer, the rest of them idles
 

@@ -6,7 +6,8 @@ import ctypes
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
 from bnexp.config.options import Device, ExecutorName
 from bnexp.plan.spec import RunSpec
@@ -53,6 +54,14 @@ def arrange(specs: Sequence[RunSpec]) -> Arrangement:
     return Arrangement(place, parts, _workers(specs, place), bool(on_gpu))
 
 
+def by_data(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
+    """The specs in groups with equal ``data`` settings, which share one prepared data set."""
+    groups: dict[tuple[Any, ...], list[RunSpec]] = {}
+    for spec in specs:
+        groups.setdefault(astuple(spec.config.data), []).append(spec)
+    return list(groups.values())
+
+
 def cpu_workers(specs: Sequence[RunSpec]) -> int:
     """How many of the runs, at least one, train at the same time if a CPU trains them."""
     return min(_workers(specs, _place(specs, False)), len(specs))
@@ -71,7 +80,7 @@ def _workers(specs: Sequence[RunSpec], place: ExecutorName) -> int:
 
 def _on_accelerator(spec: RunSpec) -> bool:
     """Whether the run goes to a GPU. The driver is asked first: if there is no GPU, torch need not be imported for seconds."""
-    if spec.config.train.device is Device.cpu or (spec.config.train.device is Device.auto and not _has_driver()):
+    if spec.config.train.device is Device.cpu or (spec.config.train.device is Device.auto and not has_driver()):
         return False
     from bnexp.training.precision import resolve_device
 
@@ -80,11 +89,11 @@ def _on_accelerator(spec: RunSpec) -> bool:
 
 def prepare_workers() -> None:
     """If the CPU is going to train, start loading torch for the worker processes while the caller goes on."""
-    if not _has_driver():
+    if not has_driver():
         start_pool_server()
 
 
-def _has_driver() -> bool:
+def has_driver() -> bool:
     """Whether this machine has a GPU, asked without importing torch."""
     if sys.platform == "darwin":
         return os.uname().machine == "arm64"

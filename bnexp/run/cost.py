@@ -13,13 +13,13 @@ to 1.55 themselves: the machine was busy. Of ``STEP``, 2e-4 is the loop around a
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bnexp.config.options import NormKind, OptimName, Statistics
 from bnexp.config.schema import READING_SIZES, DataConfig, RunConfig
 from bnexp.data.amount import num_available, split_sizes
 from bnexp.data.catalogue import CATALOGUE
-from bnexp.model.counts import Counts, count
+from bnexp.model.counts import COUNTED, Counts, count
 
 # Seconds per step, whatever the batch size: of the step itself, and of each layer's forward and backward pass.
 STEP, CONV, NORM, OTHER = 5.6e-4, 2.7e-4, 3.8e-4, 7.6e-5
@@ -37,19 +37,28 @@ NORM_VALUE = {
     NormKind.batch_renorm: 1.9e-8,
 }
 
+# Layers with weights of a network whose layers nobody has counted.
+ASSUMED_LAYERS = 10
+
 # A forward pass as a part of forward and backward pass (0.22 to 0.41 for the same settings).
 FORWARD = 0.32
 
-# Passes of the probes that make several: gradients of landscape, images of gap, tests of statistics, steps of each network of
-# cost. The time of activations as a part of a step on its images (most of it is sorting).
-LANDSCAPE, GAP_IMAGES, READINGS, COST_STEPS = 8, 10_000, len(READING_SIZES) + 4, 44
+# Seconds per value that ``norm.noise`` changes in training: most of it draws the random numbers.
+NOISE_VALUE = 8.0e-8
+
+# Passes of the probes that make several: gradients of landscape, images of gap, steps of each network of cost. The time of
+# activations as a part of a step on its images (most of it is sorting).
+LANDSCAPE, GAP_IMAGES, COST_STEPS = 8, 10_000, 44
 ACTIVATIONS = 6.0
 
-# Seconds per run: its network is built, its first step is slower, its results are written.
-RUN = 0.05
+# The tests of statistics in forward passes: two for each size of a batch, which normalise twice, and five others.
+READINGS = 1.75 * 2 * len(READING_SIZES) + 5
 
-# Seconds per command: Python, Hydra and torch are loaded; per study: its verdict and its report.
-START, STUDY = 4.0, 0.5
+# Seconds per run: its first step is slower. Besides, what its record does not count: it is built, and its results are sent.
+RUN, BETWEEN = 0.005, 0.015
+
+# Seconds per command: Python, Hydra and torch are loaded; of it after the runs are planned; per study: its verdict and report.
+START, LOAD, STUDY = 4.0, 2.0, 0.5
 
 # What is assumed about the user's own images.
 OWN_CHANNELS = 3
@@ -95,23 +104,47 @@ def network_counts(config: RunConfig) -> Counts:
 _counted: dict[tuple[object, ...], Counts] = {}
 
 
-def fixed_seconds(config: RunConfig) -> float:
-    """What a training step takes whatever its batch: its own overhead, that of each layer, and the update."""
-    n = network_counts(config)
-    return STEP + CONV * n.convs + NORM * n.norms + OTHER * n.others + PARAMETER[config.optim.name] * n.parameters
+@dataclass(frozen=True)
+class StepTime:
+    """What a training step takes, seconds.
+
+    Args:
+        fixed: whatever its batch: its own overhead, that of each layer, and the update.
+        image: what each image adds.
+        test: what an image takes outside of training.
+        num_layers: number of layers with weights, for which probes do extra work.
+    """
+
+    fixed: float
+    image: float
+    test: float
+    num_layers: int
+
+    def __call__(self, batch_size: int) -> float:
+        """One training step on a batch of this size."""
+        return self.fixed + batch_size * self.image
 
 
-def image_seconds(config: RunConfig) -> float:
-    """What each image adds to a training step."""
+def is_counted(config: RunConfig) -> bool:
+    """Whether the layers of the network are known from its configuration, so that its work can be counted."""
+    return config.model.name in COUNTED
+
+
+def counted_time(config: RunConfig) -> StepTime:
+    """The time of a step, from the counted work of a network (``is_counted``)."""
     n = network_counts(config)
+    fixed = STEP + CONV * n.convs + NORM * n.norms + OTHER * n.others + PARAMETER[config.optim.name] * n.parameters
     products = CONV_PRODUCT * n.products + LINEAR_PRODUCT * n.linear_products
     values = NORM_VALUE[config.norm.kind] * n.norm_values + OTHER_VALUE * n.other_values
-    return products + values + IMAGE_VALUE * image_channels(config.data) * config.data.size**2
+    image = products + values + IMAGE_VALUE * image_channels(config.data) * config.data.size**2
+    noise = NOISE_VALUE * n.norm_values * bool(config.norm.noise)  # only in training
+    return StepTime(fixed, image + noise, FORWARD * image, n.convs + n.linears)
 
 
-def step_seconds(config: RunConfig, batch_size: int) -> float:
-    """One training step on a batch of this size."""
-    return fixed_seconds(config) + batch_size * image_seconds(config)
+def measured_time(config: RunConfig, seconds: float) -> StepTime:
+    """The time of a step of any network of which only this is known: the seconds of a step on a batch of the run's size."""
+    image = seconds / config.train.batch_size
+    return StepTime(0.0, image, FORWARD * image, ASSUMED_LAYERS)
 
 
 def epoch_images(config: RunConfig) -> int:
@@ -119,21 +152,27 @@ def epoch_images(config: RunConfig) -> int:
     return config.train.images_per_epoch(_part_sizes(config.data)[0])
 
 
-def epoch_seconds(config: RunConfig) -> float:
+def epoch_seconds(config: RunConfig, time: StepTime) -> float:
     """The training steps of one epoch."""
     images = epoch_images(config)
-    return math.ceil(images / config.train.batch_size) * fixed_seconds(config) + images * image_seconds(config)
+    return math.ceil(images / config.train.batch_size) * time.fixed + images * time.image
 
 
-def run_seconds(config: RunConfig) -> float:
-    """A whole run: training, validations, the test, probes, and what each run takes besides."""
+def run_seconds(config: RunConfig, time: StepTime | None = None) -> float:
+    """A whole run as its record counts it: training, validations, the test, probes.
+
+    Args:
+        config: of the run.
+        time: of a step; None: as counted.
+    """
+    time = time or counted_time(config)
     train, (num_train, num_val, num_test) = config.train, _part_sizes(config.data)
     validations = train.epochs * train.evals_per_epoch if num_val else 0
     evaluated = validations * num_val + num_test
     if config.norm.statistics is Statistics.precise and config.norm.kind.has_running_statistics:
         evaluated += (validations + 1) * num_train
-    training = train.epochs * (epoch_seconds(config) + _probes_of_epoch(config, num_train))
-    return RUN + training + FORWARD * image_seconds(config) * evaluated + _probes_around(config, num_train, num_test)
+    training = train.epochs * (epoch_seconds(config, time) + _probes_of_epoch(config, time, num_train))
+    return RUN + training + time.test * evaluated + _probes_around(config, time, num_train, num_test)
 
 
 def _part_sizes(data: DataConfig) -> tuple[int, int, int]:
@@ -144,28 +183,28 @@ def _part_sizes(data: DataConfig) -> tuple[int, int, int]:
     return data.train_size or num_train, num_val, CATALOGUE[data.name].num_test
 
 
-def _probes_of_epoch(config: RunConfig, num_train: int) -> float:
+def _probes_of_epoch(config: RunConfig, time: StepTime, num_train: int) -> float:
     """What probes add to each epoch. Their passes are those in ``training/probes``."""
-    probe, train, n = config.probe, config.train, network_counts(config)
-    num_layers = n.convs + n.linears
-    gradients = probe.covariate_shift * (num_layers - 1) + probe.landscape * LANDSCAPE
+    probe, train = config.probe, config.train
+    gradients = probe.covariate_shift * (time.num_layers - 1) + probe.landscape * LANDSCAPE
     gradients += bool(probe.gradients or gradients)  # at the weights before the step, shared by these probes
-    forwards = probe.decoupling * (num_layers + 2)
-    seconds = (gradients + FORWARD * forwards) * step_seconds(config, train.batch_size)
-    seconds += (ACTIVATIONS * probe.activations + FORWARD * probe.similar) * step_seconds(config, probe.images)
+    forwards = probe.decoupling * (time.num_layers + 2)
+    seconds = (gradients + FORWARD * forwards) * time(train.batch_size)
+    seconds += (ACTIVATIONS * probe.activations + FORWARD * probe.similar) * time(probe.images)
     full = max(train.images_per_epoch(num_train) // train.batch_size, 1)
-    return min(probe.per_epoch, full) * seconds + probe.gap * FORWARD * image_seconds(config) * min(num_train, GAP_IMAGES)
+    return min(probe.per_epoch, full) * seconds + probe.gap * time.test * min(num_train, GAP_IMAGES)
 
 
-def _probes_around(config: RunConfig, num_train: int, num_test: int) -> float:
+def _probes_around(config: RunConfig, time: StepTime, num_train: int, num_test: int) -> float:
     """What probes add before the first epoch and after the last."""
     probe = config.probe
-    seconds = ACTIVATIONS * probe.activations * step_seconds(config, probe.images)
-    seconds += probe.initial_gradients * step_seconds(config, config.train.batch_size)
+    seconds = ACTIVATIONS * probe.activations * time(probe.images)
+    seconds += probe.initial_gradients * time(config.train.batch_size)
     if probe.statistics:
-        readings = READINGS if config.norm.kind.has_running_statistics else 1
-        seconds += FORWARD * image_seconds(config) * (num_train * (readings > 1) + num_test * readings)
+        several = config.norm.kind.has_running_statistics
+        seconds += time.test * (num_train * several + num_test * (READINGS if several else 2))
     if probe.cost:
         without = replace(config, norm=replace(config.norm, kind=NormKind.none))
-        seconds += COST_STEPS * sum(step_seconds(one, config.train.batch_size) for one in (config, without))
+        both = (time, counted_time(without) if is_counted(config) else time)
+        seconds += COST_STEPS * sum(one(config.train.batch_size) for one in both)
     return seconds

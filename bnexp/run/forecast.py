@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from bnexp.config.options import ExecutorName
 from bnexp.plan.spec import RunSpec
-from bnexp.run.arrange import Arrangement, arrange, cpu_workers
+from bnexp.run import timed
+from bnexp.run.arrange import Arrangement, arrange, by_data, cpu_workers, has_driver
 from bnexp.run.cohorts import Cohort, split
-from bnexp.run.cost import START, STUDY, has_known_length, image_channels, num_classes, run_seconds
+from bnexp.run.cost import BETWEEN, LOAD, START, STUDY, image_channels, is_counted, num_classes
 from bnexp.run.pace import Pace, recorded_pace
-from bnexp.run.runner import by_data
+from bnexp.tracking.outlook import Outlook, wall_seconds
 from bnexp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -56,8 +57,21 @@ def forecast(specs: Sequence[RunSpec], store: Store) -> list[Part]:
         The parts, in the order of training.
     """
     lines: dict[str, MemoryLine] = {}
+    plans = [arrange(group) for group in by_data(specs)]
+    pace = _pace_with_torch(store, [cohort[0] for plan in plans for cohort in plan.cohorts if not plan.accelerated])
+    return [part for plan in plans for part in _parts(plan, pace, lines)]
+
+
+def _pace_with_torch(store: Store, on_cpu: Sequence[RunSpec]) -> Pace:
+    """The pace in a process that loads torch anyway: what no record tells about runs on a CPU is timed."""
     pace = recorded_pace(store)
-    return [part for group in by_data(specs) for part in _parts(arrange(group), pace, lines)]
+    if on_cpu and not pace.cpu.is_told:
+        timed.time_machine()
+        pace = recorded_pace(store)
+    for spec in on_cpu:
+        if not is_counted(spec.config) and pace.cpu.seconds(spec.config) is None:
+            timed.time_network(spec.config)
+    return pace
 
 
 def _parts(plan: Arrangement, pace: Pace, lines: dict[str, MemoryLine]) -> Iterator[Part]:
@@ -67,14 +81,9 @@ def _parts(plan: Arrangement, pace: Pace, lines: dict[str, MemoryLine]) -> Itera
         if key not in lines:
             lines[key] = _memory_line(cohort[0])
         for runs in _fitting(cohort, lines[key]):
-            seconds = _run_seconds(runs[0], pace.of(plan.accelerated))
+            seconds = pace.on(plan.accelerated).seconds(runs[0].config)
             own = 0 if plan.accelerated else SHARED_BYTES + PROCESS_BYTES
             yield Part(runs, place, plan.workers, seconds, own + lines[key].bytes(len(runs)))
-
-
-def _run_seconds(spec: RunSpec, pace: float | None) -> float | None:
-    """The time of one run; None if its number of images is not known, or how fast its device is."""
-    return run_seconds(spec.config) * pace if pace is not None and has_known_length(spec.config) else None
 
 
 def _memory_line(spec: RunSpec) -> MemoryLine:
@@ -130,8 +139,35 @@ def _row(numbers: Sequence[int], parts: Sequence[Part]) -> dict[str, Any]:
     }
 
 
+def outlook(specs: Sequence[RunSpec], pace: Pace) -> Outlook:
+    """How long runs will train: the forecast before they do, and the progress display meanwhile.
+
+    Args:
+        specs: the runs that are going to train, at least one.
+        pace: how fast this machine is.
+
+    Raises:
+        ConfigError: the device of a run does not exist on this machine.
+    """
+    plans = [arrange(group) for group in by_data(specs)]
+    parts = [
+        ([spec.run_id for spec in cohort], _part_seconds(cohort[0], pace, plan.accelerated))
+        for plan in plans
+        for cohort in plan.cohorts
+    ]
+    return Outlook(parts, max(plan.workers for plan in plans))
+
+
+def _part_seconds(spec: RunSpec, pace: Pace, accelerated: bool = False) -> float | None:
+    """The time of a part with a run like this, and what lies between two parts; None if it is not known."""
+    seconds = pace.on(accelerated).seconds(spec.config)
+    return None if seconds is None else seconds + BETWEEN * pace.machine
+
+
 def estimate_seconds(specs: Sequence[RunSpec], pace: Pace, num_studies: int = 1) -> float | None:
     """Expected wall time on this machine's CPU from the command to the reports, or 0 without runs.
+
+    Of many studies this is quicker than ``outlook``, and says the same of a CPU.
 
     Args:
         specs: the runs that are going to train.
@@ -139,22 +175,38 @@ def estimate_seconds(specs: Sequence[RunSpec], pace: Pace, num_studies: int = 1)
         num_studies: how many verdicts and reports follow.
 
     Returns:
-        Seconds; None if the size of a data set is not known.
+        Seconds; None if the time of a run is not known.
     """
     if not specs:
         return 0.0
-    times = [_run_seconds(spec, pace.cpu) for spec in specs]
+    times = [_part_seconds(spec, pace) for spec in specs]
     known = [seconds for seconds in times if seconds is not None]
     if len(known) < len(times):
         return None
-    return max(sum(known) / cpu_workers(specs), *known) + pace.cpu * (START + STUDY * num_studies)
+    return wall_seconds(known, cpu_workers(specs)) + pace.machine * (START + STUDY * num_studies)
 
 
-def estimate_text(specs: Sequence[RunSpec], store: Store, num_studies: int = 1) -> str:
-    """``estimate_seconds`` as the end of a sentence: ``, about 12 min until the report``. Empty if it is not known."""
-    seconds = estimate_seconds(specs, recorded_pace(store), num_studies)
-    report = "report" if num_studies == 1 else "reports"
-    return "" if seconds is None or not specs else f", about {duration_text(seconds)} until the {report}"
+def estimate_text(specs: Sequence[RunSpec], store: Store, num_studies: int = 1, *, begun: bool = False) -> str:
+    """The time until the reports as the end of a sentence: ``, about 12 min until the report``. Empty if it is not known.
+
+    Args:
+        specs: the runs that are going to train.
+        store: recorded runs, which tell how fast this machine is.
+        num_studies: how many verdicts and reports follow.
+        begun: whether the command that trains them is running. Then its start is nearly over, and a process of it that loads
+            torch times a step if no run is recorded.
+    """
+    if not specs:
+        return ""
+    pace = recorded_pace(store)
+    if begun and not pace.cpu.is_told and not has_driver():
+        timed.time_machine_in_pool()
+        pace = recorded_pace(store)
+    seconds = outlook(specs, pace).seconds
+    if seconds is None:
+        return ""
+    seconds += pace.machine * ((LOAD if begun else START) + STUDY * num_studies)
+    return f", about {duration_text(seconds)} until the {'report' if num_studies == 1 else 'reports'}"
 
 
 def duration_text(seconds: float) -> str:

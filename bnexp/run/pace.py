@@ -1,66 +1,226 @@
-"""How fast this machine trains, compared with the one that the constants of ``cost.py`` were measured on."""
+"""How fast this machine trains each kind of network, compared with the machine that the constants of ``cost.py`` are of."""
 
 from __future__ import annotations
 
 import math
-import statistics
+from collections import deque
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import median
+from typing import Any
 
+from bnexp.config.options import ModelName
 from bnexp.config.schema import RunConfig
-from bnexp.run.cost import epoch_images, epoch_seconds
+from bnexp.run import timed
+from bnexp.run.cost import (
+    counted_time,
+    epoch_images,
+    epoch_seconds,
+    has_known_length,
+    is_counted,
+    measured_time,
+    run_seconds,
+)
 from bnexp.tracking.reading import DamagedRecord, as_type
-from bnexp.tracking.records import CONFIG, RecordedRun
+from bnexp.tracking.records import CONFIG, RecordedRun, Summary
 from bnexp.tracking.store import Store
 
-LATEST = 50  # runs that tell
-LEAST_SECONDS = 0.1  # of an epoch by the model; shorter ones tell how long the first step takes
-TOLD_BY = ("data", "model", "norm", "optim", "train")  # parts of the configuration that decide the time of a step
+LATEST = 200  # runs that tell
+TOLD_BY = ("data", "model", "norm", "optim", "train", "probe")  # parts of the configuration that decide the time of a run
+
+# How many of the latest runs tell: of all runs, then of the same network, of the same layers, of the same experiment. The
+# fewer, the sooner a change of the machine's load is noticed.
+MOST = (50, 10, 6, 6)
+ALIKE = 2  # the first of these groups whose runs are all executed in one way, unless bnexp has learnt a better one
+
+WIDER = 2  # the pace of the wider group counts as much as so many runs of the narrower one
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one recorded run tells.
+
+    Args:
+        kinds: as the function ``kinds`` gives them.
+        execution: how its steps were executed.
+        value: the logarithm of its time divided by the expected time. If the layers of its network are not counted: seconds of
+            training per image.
+    """
+
+    kinds: tuple[Hashable, ...]
+    execution: str
+    value: float
+
+
+def kinds(config: RunConfig) -> tuple[Hashable, ...]:
+    """The groups that a run belongs to, from the widest: all runs, the same network, the same layers, the same experiment."""
+    data, model, norm, train = config.data, config.model, config.norm, config.train
+    shape: Hashable = () if model.name is ModelName.lenet else (model.depth, model.width)
+    network = (model.name, shape if is_counted(config) else repr(vars(model)), data.size, data.channels)
+    norms = (norm.kind, norm.placement, norm.linear, bool(norm.noise))
+    layers = (network, norms, model.activation, config.optim.name, train.batch_size, train.precision)
+    amount = (data.name, data.train_size, train.epochs, train.steps_per_epoch, train.evals_per_epoch, norm.statistics)
+    return (), network, layers, (layers, amount, tuple(vars(config.probe).values()))
+
+
+class Groups:
+    """What the latest runs of each group tell.
+
+    Runs that were executed in another way than the latest of their group, as by kernels that bnexp did not have yet, are left
+    out of it.
+
+    Args:
+        told: of each run, the latest at the end.
+    """
+
+    def __init__(self, told: Iterable[Told]) -> None:
+        self._values: dict[tuple[int, Hashable], deque[float]] = {}
+        execution: dict[Hashable, str] = {}
+        for run in told:
+            for level, (kind, most) in enumerate(zip(run.kinds, MOST, strict=True)):
+                values = self._values.setdefault((level, kind), deque(maxlen=most))
+                if level >= ALIKE and execution.setdefault(kind, run.execution) != run.execution:
+                    execution[kind] = run.execution
+                    values.clear()
+                values.append(run.value)
+
+    def __call__(self, config: RunConfig) -> list[deque[float]]:
+        """What the groups of a run tell, from the widest. A group without recorded runs is left out."""
+        found = (self._values.get((level, kind)) for level, kind in enumerate(kinds(config)))
+        return [values for values in found if values]
+
+    @property
+    def all(self) -> deque[float]:
+        """What the latest runs tell, of whatever kind."""
+        return self._values.get((0, ()), deque())
+
+
+class DevicePace:
+    """Real time divided by expected time on a kind of device: 2 is a machine of half the speed.
+
+    Each group of runs has a pace: the median of its latest runs, drawn towards the pace of the wider group. This is a mean of
+    logarithms in which the wider group counts as much as two runs.
+
+    Args:
+        ratios: what recorded runs of counted networks tell.
+        images: what those of other networks tell.
+        prior: the pace if no run is recorded; None: not known.
+    """
+
+    def __init__(self, ratios: Iterable[Told] = (), images: Iterable[Told] = (), prior: float | None = 1.0) -> None:
+        self._ratios, self._images, self._prior = Groups(ratios), Groups(images), prior
+
+    @property
+    def is_told(self) -> bool:
+        """Whether recorded runs tell it."""
+        return bool(self._ratios.all)
+
+    @property
+    def common(self) -> float | None:
+        """The pace of whatever the machine does."""
+        return self._drawn([self._ratios.all] if self._ratios.all else [])
+
+    def of(self, config: RunConfig) -> float | None:
+        """The pace of a run of a counted network; None if it is not known."""
+        return self._drawn(self._ratios(config))
+
+    def _drawn(self, groups: Iterable[deque[float]]) -> float | None:
+        pace = None if self._prior is None else math.log(self._prior)
+        for values in groups:
+            own, weight = median(values), len(values) / (len(values) + WIDER)
+            pace = own if pace is None else pace + weight * (own - pace)
+        return None if pace is None else math.exp(pace)
+
+    def seconds(self, config: RunConfig) -> float | None:
+        """The time of a run, as its record will count it. None if it is not known, or the number of its images is not."""
+        if not has_known_length(config):
+            return None
+        if is_counted(config):
+            pace = self.of(config)
+            return None if pace is None else pace * run_seconds(config)
+        seconds = self._step_seconds(config)
+        return None if seconds is None else run_seconds(config, measured_time(config, seconds))
+
+    def _step_seconds(self, config: RunConfig) -> float | None:
+        """Seconds of a training step of a network that is not counted: recorded, or else timed; None if neither is."""
+        if found := self._images(config)[1:]:  # the widest group has other networks
+            return config.train.batch_size * median(found[-1])
+        return None if self._prior is None else timed.known(config)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Recorded time divided by expected time: 2 is a machine of half the speed.
+    """How fast this machine trains.
 
     Args:
-        cpu: of a single core; 1 if no run is recorded.
-        accelerator: of a GPU; None if no run is recorded, because nothing else tells.
+        cpu: a single core.
+        accelerator: a GPU. Without recorded runs nothing tells its pace.
     """
 
-    cpu: float = 1.0
-    accelerator: float | None = None
+    cpu: DevicePace
+    accelerator: DevicePace
 
-    def of(self, accelerated: bool) -> float | None:
+    @property
+    def machine(self) -> float:
+        """That of what is no training, such as loading and drawing; 1 if it is not known."""
+        return self.cpu.common or 1.0
+
+    def on(self, accelerated: bool) -> DevicePace:
         """That of the GPU or of the CPU."""
         return self.accelerator if accelerated else self.cpu
 
 
 def recorded_pace(store: Store) -> Pace:
-    """The median over the latest runs, of whatever network: what slows one down slows all."""
-    found: dict[bool, list[float]] = {False: [], True: []}
+    """What the latest runs tell. Without any it is the pace of a step that has been timed on this machine, or else 1."""
+    told: dict[tuple[bool, bool], list[Told]] = {}
     for run in store.latest(LATEST):
-        ratio = _ratio(run)
-        if ratio is not None:
-            found[run.summary.device != "cpu"].append(ratio)
-    cpu, accelerator = (statistics.median(ratios) if ratios else None for ratios in found.values())
-    return Pace(1.0 if cpu is None else cpu, accelerator)
+        if found := _told(run):
+            told.setdefault((run.summary.device == "cpu", found[0]), []).append(found[1])
+    cpu = DevicePace(told.get((True, True), ()), told.get((True, False), ()), timed.machine_pace() or 1.0)
+    return Pace(cpu, DevicePace(told.get((False, True), ()), told.get((False, False), ()), None))
 
 
 @lru_cache(4 * LATEST)
-def _ratio(run: RecordedRun) -> float | None:
-    """Recorded time of a run's last epoch divided by the expected one; None if its record does not tell.
+def _told(run: RecordedRun) -> tuple[bool, Told] | None:
+    """Whether the network of a run is counted, and what the run tells; None if its record does not tell.
 
     A record that is finished no longer changes, and a book of many studies asks for the same ones before each of them.
     """
-    speed = run.summary.metric("time/images_per_second")
+    summary = run.summary
+    speed = summary.metric("time/images_per_second")
     if not 0 < speed < math.inf:
         return None
     try:
-        parts = {name: run.config[name] for name in TOLD_BY}
-        config: RunConfig = as_type(RunConfig, parts, run.path / CONFIG)
+        config = _config(run)
     except (DamagedRecord, FileNotFoundError, KeyError):
         return None
-    expected = epoch_seconds(config)
-    if expected < LEAST_SECONDS:
-        return None
-    return epoch_images(config) / speed / expected
+    counted = is_counted(config)
+    value = math.log(_ratio(config, summary, speed)) if counted else 1 / speed
+    return counted, Told(kinds(config), summary.execution or "", value)
+
+
+def _ratio(config: RunConfig, summary: Summary, speed: float) -> float:
+    """Recorded time divided by expected time.
+
+    It is that of the whole run if the run trained to its end, the number of its images is known, and no graph had to be
+    captured. Else it is that of its last epoch. So a run that diverged early does not count as a fast one.
+    """
+    whole = summary.status == "finished" and summary.device == "cpu" and not config.data.name.own_files
+    if whole and summary.seconds > 0:
+        return summary.seconds / run_seconds(config)
+    return epoch_images(config) / speed / epoch_seconds(config, counted_time(config))
+
+
+def _config(run: RecordedRun) -> RunConfig:
+    """The parts of a run's configuration that decide its time."""
+    parts: dict[str, Any] = {}
+    for name, value in run.settings.items():
+        *above, last = name.split(".")
+        if above and above[0] in TOLD_BY:
+            inner = parts
+            for group in above:
+                inner = inner.setdefault(group, {})
+            inner[last] = value
+    config: RunConfig = as_type(RunConfig, {name: parts[name] for name in TOLD_BY}, run.path / CONFIG)
+    return config

@@ -6,10 +6,10 @@ import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bnexp.config.keys import final_metrics
 from bnexp.config.options import ExecutorName
@@ -19,8 +19,10 @@ from bnexp.data.shown import Prepared
 from bnexp.interrupt import tidied
 from bnexp.metrics import Record, RunFailed
 from bnexp.plan.spec import RunSpec, unique
-from bnexp.run.arrange import arrange
+from bnexp.run.arrange import arrange, by_data
+from bnexp.run.forecast import outlook
 from bnexp.run.local import Pool, run_inline
+from bnexp.run.pace import recorded_pace
 from bnexp.run.ray import RayPool
 from bnexp.run.replay import in_sweep, replay_to_sweep
 from bnexp.run.stopping import Stopping
@@ -83,6 +85,8 @@ def run(
     prepared = prepared or Prepared(console)
     tried: set[str] = set()
     with ProgressSink(console) as progress:
+        if progress.live and (first := unfinished(specs, store, prepared)):
+            progress.expect(outlook(first, recorded_pace(store)))
         while todo := _startable([spec for spec in unfinished(specs, store, prepared) if spec.run_id not in tried]):
             with claims.claim([spec.run_id for spec in todo]) as claimed:
                 mine = [spec for spec in unfinished(todo, store, prepared) if spec.run_id in claimed]
@@ -176,14 +180,6 @@ def objective(result: RecordedRun | RunError, metric: str | None = None) -> floa
 def command_line() -> str:
     """The command that is running, as a user would type it."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-def by_data(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
-    """The specs in groups with equal ``data`` settings, which share one prepared data set."""
-    groups: dict[tuple[Any, ...], list[RunSpec]] = {}
-    for spec in specs:
-        groups.setdefault(astuple(spec.config.data), []).append(spec)
-    return list(groups.values())
 
 
 def _train(

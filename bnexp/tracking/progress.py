@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
+from rich.text import Text
 
 from bnexp.metrics import EpochMetrics, Record, RunFailed, RunFinished, RunStarted, RunStopped
 from bnexp.plan.spec import RunSpec
 from bnexp.terminal import SafeConsole, visible_line
+from bnexp.tracking.outlook import Outlook
 from bnexp.tracking.sink import Sink
 
 WIDE = 100  # columns that a complete line takes
@@ -36,7 +38,7 @@ class ProgressSink(Sink):
             *([BarColumn(bar_width=24)] if roomy else []),
             MofNCompleteColumn(),
             TextColumn("{task.fields[text]}", table_column=_cut(text)),
-            TimeRemainingColumn(compact=True),
+            _TimeLeft(self._seconds_left),
             console=console,
             disable=not self.live,
             transient=True,
@@ -46,6 +48,19 @@ class ProgressSink(Sink):
         self._num_runs = 0
         self._num_done = 0
         self._last_line: dict[str, float] = {}
+        self._outlook: Outlook | None = None
+        self._began: dict[str, float] = {}  # run id -> when it began to train
+        self._told_at: float | None = None  # when the outlook was last told of a run
+
+    def expect(self, outlook: Outlook) -> None:
+        """Show the time left by what the runs are expected to take. Without it, epochs of all runs count alike."""
+        self._outlook = outlook
+
+    def _seconds_left(self, task: Task) -> float | None:
+        """What a task will still take; None if only its own speed tells."""
+        left = self._outlook.seconds if self._outlook and task.id == self._total else None
+        waited = 0.0 if self._told_at is None else time.monotonic() - self._told_at
+        return None if left is None else max(0.0, left - waited)
 
     def begin(self, specs: Sequence[RunSpec]) -> None:
         self._num_runs += len(specs)
@@ -61,7 +76,8 @@ class ProgressSink(Sink):
                 self._forget(spec)  # a run that is tried again starts over
                 task = self._progress.add_task(_label(spec), total=spec.config.train.epochs, text="epochs")
                 self._tasks[spec.run_id] = task
-                self._last_line[spec.run_id] = time.monotonic()
+                self._began[spec.run_id] = self._last_line[spec.run_id] = time.monotonic()
+                self._tell(spec, 0)
             case EpochMetrics():
                 self._epoch(spec, record)
             case RunFinished():
@@ -74,8 +90,16 @@ class ProgressSink(Sink):
     def close(self) -> None:
         self._progress.stop()
 
+    def _tell(self, spec: RunSpec, epochs: int, *, ended: bool = False) -> None:
+        """Tell the outlook how far a run has come."""
+        if self._outlook is not None:
+            self._told_at = time.monotonic()
+            took = self._told_at - self._began.get(spec.run_id, self._told_at)
+            self._outlook.advance(spec.run_id, epochs / spec.config.train.epochs, took, ended=ended)
+
     def _epoch(self, spec: RunSpec, record: EpochMetrics) -> None:
         assert self._total is not None
+        self._tell(spec, record.epoch)
         text = escape(epoch_text(record.metrics))
         self._progress.update(self._tasks[spec.run_id], completed=record.epoch, text=text)
         self._progress.advance(self._total)
@@ -87,6 +111,7 @@ class ProgressSink(Sink):
     def _done(self, spec: RunSpec, text: str) -> None:
         self._num_done += 1
         epochs = self._forget(spec)
+        self._tell(spec, epochs, ended=True)
         if self._total is not None:
             self._progress.advance(self._total, spec.config.train.epochs - epochs)
         width = len(str(self._num_runs))
@@ -101,6 +126,29 @@ class ProgressSink(Sink):
         done = next((int(item.completed) for item in self._progress.tasks if item.id == task), 0)
         self._progress.remove_task(task)
         return done
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """The time left, by an expectation if there is one, else by the speed so far.
+
+    Args:
+        expected: seconds that a task will still take; None if nothing is expected.
+    """
+
+    def __init__(self, expected: Callable[[Task], float | None]) -> None:
+        super().__init__(compact=True)
+        self._expected = expected
+
+    def render(self, task: Task) -> Text:
+        seconds = self._expected(task)
+        return super().render(task) if seconds is None else Text(clock_text(seconds), style="progress.remaining")
+
+
+def clock_text(seconds: float) -> str:
+    """A duration as a clock shows it: ``02:05``, ``1:02:05``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
 def _label(spec: RunSpec) -> str:

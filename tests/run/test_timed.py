@@ -1,0 +1,90 @@
+"""A timed step tells how fast a machine is before any run is recorded, and is remembered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import bnexp
+from bnexp.plan.compose import compose
+from bnexp.run import timed
+from bnexp.run.cost import counted_time
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("BNEXP_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(timed, "_found", {})
+    return tmp_path
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a new process."""
+    monkeypatch.setattr(timed, "_found", {})
+
+
+def three_times_slower(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    calls: list[object] = []
+
+    def step(config: object) -> float:
+        calls.append(config)
+        return 3 * counted_time(timed.REFERENCE)(64)
+
+    monkeypatch.setattr(timed, "time_step", step)
+    return calls
+
+
+def test_a_machine_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = three_times_slower(monkeypatch)
+    assert timed.machine_pace() is None
+    for _ in range(2):
+        timed.time_machine()
+        assert timed.machine_pace() == pytest.approx(3)
+        forget(monkeypatch)
+    assert calls == [timed.REFERENCE]
+
+
+def test_another_version_is_timed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    three_times_slower(monkeypatch)
+    timed.time_machine()
+    forget(monkeypatch)
+    monkeypatch.setattr(bnexp, "__version__", "99")
+    assert timed.machine_pace() is None
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"pace": "fast"}', '{"pace": null}', '{"pace": NaN}', '{"pace": 0}', "\xff"]
+)
+def test_a_damaged_memory_does_not_tell(fresh: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    three_times_slower(monkeypatch)
+    timed.time_machine()
+    forget(monkeypatch)
+    (file,) = fresh.glob("pace/*.json")
+    file.write_bytes(content.encode("latin-1"))
+    assert timed.machine_pace() is None
+
+
+def test_a_cache_that_cannot_be_written_does_not_matter(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    three_times_slower(monkeypatch)
+    (fresh / "pace").write_text("a file where the folder should be")
+    timed.time_machine()
+    assert timed.machine_pace() == pytest.approx(3)
+
+
+@pytest.mark.parametrize("overrides", [["norm=batch"], ["model=mlp", "train.precision=bf16"], ["data=cifar100", "optim=adam"]])
+def test_a_step_of_any_run_can_be_timed_and_leaves_no_trace(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timed, "MOST_STEPS", 2)
+    threads, random = torch.get_num_threads(), torch.get_rng_state()
+    assert timed.time_step(compose(["data=mnist", "train.batch_size=8", *overrides])) > 0
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_a_process_of_the_pool_times_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed.time_machine_in_pool()
+    pace = timed.machine_pace()
+    assert pace is not None
+    forget(monkeypatch)
+    assert timed.machine_pace() == pace
