@@ -8,9 +8,10 @@ import pytest
 from rich.progress import Progress, TextColumn
 from rich.text import Text
 
-from bnexp.metrics import EpochMetrics, RunStarted
+from bnexp.metrics import EpochMetrics, RunFailed, RunStarted
 from bnexp.terminal import SafeConsole, visible, visible_line
-from bnexp.tracking.progress import ProgressSink
+from bnexp.tracking.outlook import Outlook
+from bnexp.tracking.progress import ProgressSink, clock_text
 from tests.tracking.records import make_spec
 
 
@@ -66,3 +67,45 @@ def test_a_run_in_progress_is_named_by_what_can_be_read() -> None:
         sink._progress.refresh()
     assert r"evil\x1b[31m\r[bold]" in out.getvalue()
     assert "\x1b[31m" not in out.getvalue()
+
+
+def test_the_time_left_is_the_forecast_at_first_and_then_goes_by_what_runs_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    console, out = terminal()
+    a, b = make_spec(0), make_spec(1)
+    for spec in (a, b):
+        spec.config.train.epochs = 2
+    now = 1000.0
+    monkeypatch.setattr("bnexp.tracking.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("bnexp.tracking.progress._TimeLeft.max_refresh", None)  # Rich asks twice a second
+
+    def shown() -> str:
+        out.truncate(0)
+        sink._progress.refresh()
+        (line,) = [line for line in out.getvalue().splitlines() if "all runs" in line]
+        return line.split()[-1]
+
+    with ProgressSink(console) as sink:
+        sink.expect(Outlook([([spec.run_id], 3600.0) for spec in (a, b)], workers=1))
+        sink.begin([a, b])
+        assert shown() == "2:00:00"
+        now += 100  # torch is being loaded
+        assert shown() == "2:00:00"
+        sink.record(a, RunStarted(a.run_id, 1, 1, "cpu", "eager"))
+        now += 600
+        assert shown() == "1:50:00"
+        sink.record(a, EpochMetrics(a.run_id, 1, 1, {"val/accuracy": 0.5, "time/images_per_second": 1.0}))
+        left = 5400 * (720 + 600) / (720 + 1800)  # a tenth of the expectation counts, and the epoch took 10 instead of 30 min
+        assert shown() == clock_text(left) == "47:09"
+        sink.record(a, RunFailed(a.run_id, "no memory"))
+        assert shown() == clock_text(left * 3600 / 5400)
+        now += 4000
+        assert shown() == "00:00"
+
+
+def test_without_a_forecast_the_time_left_is_by_epochs() -> None:
+    console, out = terminal()
+    spec = make_spec()
+    with ProgressSink(console) as sink:
+        sink.begin([spec])
+        sink._progress.refresh()
+    assert "--:--" in out.getvalue()

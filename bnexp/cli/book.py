@@ -106,7 +106,7 @@ def print_plans(overrides: list[str], format: Format) -> None:
     from bnexp.comparison.reach import visible_effect
     from bnexp.plan.expand import expand_study
     from bnexp.plan.session import session
-    from bnexp.run.forecast import duration_text, estimate_seconds, estimate_text
+    from bnexp.run.forecast import duration_text, estimate_seconds, estimate_text, with_added
     from bnexp.run.pace import recorded_pace
     from bnexp.tracking.store import Store
 
@@ -117,6 +117,7 @@ def print_plans(overrides: list[str], format: Format) -> None:
     sees = "sees_sd" if format in (Format.json, Format.csv) else "sees (sd)"
     rows: list[Row] = []
     todo: dict[str, RunSpec] = {}
+    coming: list[RunSpec] = []
     planned: set[str] = set()
     notes: dict[str, None] = {}
     for number, name in enumerate(names, 1):
@@ -131,7 +132,9 @@ def print_plans(overrides: list[str], format: Format) -> None:
         finished = store.finished([spec.run_id for spec in specs])
         new = {s.run_id: s for s in specs if s.run_id not in todo and s.run_id not in finished}
         todo |= new
-        seconds = estimate_seconds(list(new.values()), pace)
+        expected = with_added(list(new.values()), plan.study, plan.added)
+        coming += expected
+        seconds = estimate_seconds(expected, pace)
         time = "unknown" if seconds is None else duration_text(seconds) if new else "-"
         planned |= {spec.run_id for spec in specs}
         row = {"study": name, "runs": len(specs), "to_train": len(new), "estimated_time": time}
@@ -145,4 +148,4 @@ def print_plans(overrides: list[str], format: Format) -> None:
     if any(row[sees] for row in rows):
         sentence(f"{sees}: the difference, in standard deviations over the seeds, that a study finds with 80 % power.")
     message(f"{sum(row['runs'] for row in rows):,} planned runs, of which {len(planned):,} are different")
-    message(f"{len(todo)} runs to train{estimate_text(list(todo.values()), store, len(rows))}")
+    message(f"{len(todo)} runs to train{estimate_text(coming, store, len(rows))}")

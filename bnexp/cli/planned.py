@@ -18,7 +18,7 @@ def print_plan(name: str, overrides: list[str], format: Format) -> None:
     """Print the runs of a study, and the time and memory that they will take."""
     from bnexp.cli.printed import plan_notes
     from bnexp.plan.expand import expand_study
-    from bnexp.run.forecast import estimate_text
+    from bnexp.run.forecast import estimate_text, with_added
     from bnexp.run.refining import recalled
     from bnexp.tracking.initial import resolve_starts
     from bnexp.tracking.store import Store
@@ -32,7 +32,7 @@ def print_plan(name: str, overrides: list[str], format: Format) -> None:
     for note in [*plan_notes(plan), *_power(plan, overrides, store)]:
         sentence(note)
     most = "at most " if plan.study.max_seeds is not None else ""
-    message(f"{most}{len(rows)} runs, {len(todo)} to train{estimate_text(todo, store)}")
+    message(f"{most}{len(rows)} runs, {len(todo)} to train{estimate_text(with_added(todo, plan.study, plan.added), store)}")
 
 
 def _power(plan: StudyPlan, overrides: list[str], store: Store) -> list[str]:

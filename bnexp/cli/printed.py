@@ -110,14 +110,14 @@ def _what_runs(plan: StudyPlan, todo: Sequence[RunSpec]) -> str:
     """One line on the runs of a study: how many, of which arms, how many are finished, and the time that the rest takes."""
     from bnexp.cli.studies import times
     from bnexp.plan.spec import unique
-    from bnexp.run.forecast import estimate_text
+    from bnexp.run.forecast import estimate_text, with_added
     from bnexp.tracking.store import Store
 
     own = unique(plan.specs)
     first = unique(plan.runs.pretraining.specs) if plan.runs.pretraining else []
     num_known = len(unique([*first, *own])) - len(todo)
     known = f", {num_known} finished before" if num_known else ""
-    time_left = estimate_text(todo, Store(), begun=True)
+    time_left = estimate_text(with_added(todo, plan.study, plan.added), Store(), begun=True)
     after = f", after {len(first)} that they start from" if first else ""
     read = f", {len(plan.specs)} readings" if len(own) < len(plan.specs) else ""
     product = ", ".join(plan.study.arms) + times(replace(plan.study, seeds=plan.seeds))

@@ -65,13 +65,13 @@ def _row(name: str, overrides: list[str], pace: Pace) -> Row:
     from bnexp.plan.budget import fitted
     from bnexp.plan.compose import compose
     from bnexp.plan.spec import RunSpec
-    from bnexp.run.forecast import duration_text, estimate_seconds
+    from bnexp.run.forecast import duration_text, estimate_seconds, with_added
     from bnexp.run.outline import outlined
 
     spec = RunSpec(compose([f"study={name}", *overrides]))
     study, _ = fitted(spec.config, fixed=[text.partition("=")[0] for text in overrides])
     text, runs = _runs(study)
-    seconds = estimate_seconds([outlined(spec, job) for job in runs], pace)
+    seconds = estimate_seconds(with_added([outlined(spec, job) for job in runs], study), pace)
     return {
         "theme": study.theme,
         "study": name,

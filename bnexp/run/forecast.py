@@ -6,9 +6,13 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from bnexp.config.options import ExecutorName
+from bnexp.config.schema import StudyConfig
+from bnexp.config.validate import resolve_seeds
+from bnexp.plan.grid import most_added
 from bnexp.plan.spec import RunSpec
 from bnexp.run import timed
 from bnexp.run.arrange import Arrangement, arrange, by_data, cpu_workers, has_driver
@@ -137,6 +141,22 @@ def _row(numbers: Sequence[int], parts: Sequence[Part]) -> dict[str, Any]:
         "time": "unknown" if seconds is None else duration_text(seconds),
         "memory": f"{together / 2**20:,.0f} MiB",
     }
+
+
+def with_added(specs: Sequence[RunSpec], study: StudyConfig, added: Sequence[float] = ()) -> list[RunSpec]:
+    """The runs, and stand-ins for those at the levels that a refining study is going to add if the seeds of an arm agree.
+
+    Args:
+        specs: runs of the study that are going to train.
+        study: the study.
+        added: the levels that it has added before.
+    """
+    if study.refine.ratio is None:
+        return list(specs)
+    (levels,) = study.factors.values()
+    usual, _ = most_added(study, sorted(map(float, levels)))
+    count = max(0, usual - len(added)) * len(study.arms) * len(resolve_seeds(study.seeds))
+    return [*specs, *islice(cycle(specs), count)]
 
 
 def outlook(specs: Sequence[RunSpec], pace: Pace) -> Outlook:

@@ -34,6 +34,8 @@ TOLD_BY = ("data", "model", "norm", "optim", "train", "probe")  # parts of the c
 MOST = (50, 10, 6, 6)
 ALIKE = 2  # the first of these groups whose runs are all executed in one way, unless bnexp has learnt a better one
 
+LONG = 0.5  # seconds of a run that tells about what is no training; on a busy machine much of a shorter one is waiting
+
 WIDER = 2  # the pace of the wider group counts as much as so many runs of the narrower one
 
 
@@ -44,12 +46,14 @@ class Told:
     Args:
         kinds: as the function ``kinds`` gives them.
         execution: how its steps were executed.
+        seconds: how long it took.
         value: the logarithm of its time divided by the expected time. If the layers of its network are not counted: seconds of
             training per image.
     """
 
     kinds: tuple[Hashable, ...]
     execution: str
+    seconds: float
     value: float
 
 
@@ -109,7 +113,9 @@ class DevicePace:
     """
 
     def __init__(self, ratios: Iterable[Told] = (), images: Iterable[Told] = (), prior: float | None = 1.0) -> None:
-        self._ratios, self._images, self._prior = Groups(ratios), Groups(images), prior
+        told = list(ratios)
+        self._ratios, self._images, self._prior = Groups(told), Groups(images), prior
+        self._long = deque((run.value for run in told if run.seconds >= LONG), MOST[0])
 
     @property
     def is_told(self) -> bool:
@@ -119,7 +125,7 @@ class DevicePace:
     @property
     def common(self) -> float | None:
         """The pace of whatever the machine does."""
-        return self._drawn([self._ratios.all] if self._ratios.all else [])
+        return self._drawn([self._long] if self._long else [])
 
     def of(self, config: RunConfig) -> float | None:
         """The pace of a run of a counted network; None if it is not known."""
@@ -197,7 +203,7 @@ def _told(run: RecordedRun) -> tuple[bool, Told] | None:
         return None
     counted = is_counted(config)
     value = math.log(_ratio(config, summary, speed)) if counted else 1 / speed
-    return counted, Told(kinds(config), summary.execution or "", value)
+    return counted, Told(kinds(config), summary.execution or "", summary.seconds, value)
 
 
 def _ratio(config: RunConfig, summary: Summary, speed: float) -> float:
@@ -206,7 +212,7 @@ def _ratio(config: RunConfig, summary: Summary, speed: float) -> float:
     It is that of the whole run if the run trained to its end, the number of its images is known, and no graph had to be
     captured. Else it is that of its last epoch. So a run that diverged early does not count as a fast one.
     """
-    whole = summary.status == "finished" and summary.device == "cpu" and not config.data.name.own_files
+    whole = summary.status == "finished" and summary.device == "cpu" and has_known_length(config)
     if whole and summary.seconds > 0:
         return summary.seconds / run_seconds(config)
     return epoch_images(config) / speed / epoch_seconds(config, counted_time(config))

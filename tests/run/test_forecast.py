@@ -9,7 +9,7 @@ import torch
 
 from bnexp.config.keys import PROBE_METRICS
 from bnexp.config.options import DataName, Device
-from bnexp.config.schema import DataConfig, RunConfig, TrainConfig
+from bnexp.config.schema import DataConfig, RefineConfig, RunConfig, StudyConfig, TrainConfig
 from bnexp.plan.compose import compose
 from bnexp.plan.spec import RunSpec
 from bnexp.run import arrange, timed
@@ -25,6 +25,7 @@ from bnexp.run.forecast import (
     outlook,
     part_columns,
     part_rows,
+    with_added,
 )
 from bnexp.run.outline import outlined
 from bnexp.run.pace import DevicePace, Pace, recorded_pace
@@ -256,6 +257,22 @@ def test_the_list_a_dry_run_and_the_progress_bar_say_the_same() -> None:
     assert estimate_text(runs, store) == f", about {duration_text(at_first + around)} until the report"
     rest = pace.machine * (LOAD + 3 * STUDY)
     assert estimate_text(runs, store, 3, begun=True) == f", about {duration_text(at_first + rest)} until the reports"
+
+
+def test_levels_that_a_study_is_going_to_add_take_time_too() -> None:
+    study = StudyConfig(
+        arms={"none": [], "batch": []},
+        seeds=3,
+        factors={"optim.lr": [0.1, 0.8]},
+        refine=RefineConfig(ratio=2.0, extensions=0),
+    )
+    runs = specs(seeds=5)
+    # 0.1 to 0.8 is three octaves: each arm halves them twice, so 2 arms x 2 levels, each with 2 arms x 3 seeds
+    assert with_added(runs, study) == [*runs, *(runs[i % 5] for i in range(24))]
+    assert len(with_added(runs, study, [0.2, 0.4])) == 5 + 12
+    assert len(with_added(runs, study, [0.2, 0.4, 0.3, 0.25, 0.35])) == 5
+    assert with_added([], study) == []
+    assert with_added(runs, replace(study, refine=RefineConfig())) == runs
 
 
 @pytest.mark.usefixtures("gpu")

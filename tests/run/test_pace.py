@@ -11,7 +11,7 @@ from bnexp.config.schema import DataConfig, RunConfig
 from bnexp.plan.compose import compose
 from bnexp.run import cost, timed
 from bnexp.run.cost import RUN, run_seconds
-from bnexp.run.pace import recorded_pace
+from bnexp.run.pace import LONG, recorded_pace
 from tests.run.made import Recorded, made_run
 
 LENET = compose(["data=mnist", "norm=batch"])
@@ -43,6 +43,15 @@ def test_a_slow_machine_is_slow_for_networks_that_it_has_not_trained() -> None:
     assert found.cpu.of(MLP) == found.machine == pytest.approx(3 ** (50 / 52))
     assert found.accelerator.of(MLP) is None
     assert found.cpu.seconds(MLP) == pytest.approx(3 ** (50 / 52) * run_seconds(MLP))
+
+
+def test_short_runs_do_not_tell_how_long_loading_takes() -> None:
+    smoke = compose(["budget=smoke"])
+    assert 5 * run_seconds(smoke) < LONG
+    found = recorded_pace(Recorded([made_run(smoke, 5.0)] * 50))
+    assert found.cpu.is_told
+    assert found.machine == 1
+    assert found.cpu.of(MLP) == pytest.approx(5 ** (50 / 52))
 
 
 def test_each_network_has_its_own_pace_drawn_to_that_of_all() -> None:
