@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from bnexp.config.options import NormKind
 from bnexp.plan.spec import RunSpec
-from bnexp.run.cost import run_seconds
+from bnexp.run.cost import is_counted, measured_time, run_seconds
 
 Cohort = tuple[RunSpec, ...]
 
@@ -24,10 +24,12 @@ def workload(cohort: Cohort) -> float:
     """The expected time of one run of a cohort as it would be without norm layers.
 
     Cohorts with equal workloads take about the same time: norms add a part of it. They are left out so that the arms of a seed
-    train one after another, and an interrupted study can compare the seeds that it has.
+    train one after another, and an interrupted study can compare the seeds that it has. If the layers of a network are not
+    counted, all of its steps count as equally long.
     """
     config = cohort[0].config
-    return run_seconds(replace(config, norm=replace(config.norm, kind=NormKind.none)))
+    plain = replace(config, norm=replace(config.norm, kind=NormKind.none))
+    return run_seconds(plain, None if is_counted(plain) else measured_time(plain, 1.0))
 
 
 def cohorts(specs: Sequence[RunSpec]) -> list[Cohort]:

@@ -12,6 +12,7 @@ from bnexp.config.options import DataName, ModelName, NormKind
 from bnexp.config.schema import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from bnexp.plan.compose import compose
 from bnexp.plan.spec import RunSpec
+from bnexp.run import cost
 from bnexp.run.cohorts import cohorts, singles, split, workload
 from bnexp.run.cost import num_train_images, run_seconds
 from tests.changed import changed
@@ -107,3 +108,10 @@ def test_a_run_of_a_number_of_updates_trains_as_long_however_many_images_there_a
     assert small == large
     long, short = (RunSpec(RunConfig(data=DataConfig(DataName.npz), train=TrainConfig(epochs=epochs))) for epochs in (3, 2))
     assert singles([short, long]) == [(long,), (short,)]  # also of images that nobody has counted
+
+
+def test_networks_that_nobody_has_counted_are_ordered_by_their_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "COUNTED", frozenset())
+    monkeypatch.setattr(cost, "network_counts", lambda config: pytest.fail("there is no table"))
+    short, long = (RunSpec(compose(["data=mnist", f"train.epochs={epochs}"])) for epochs in (2, 3))
+    assert singles([short, long]) == [(long,), (short,)]
