@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from bnexp.config.options import ExecutorName
-from bnexp.config.schema import StudyConfig
+from bnexp.config.schema import ConfigError, StudyConfig
 from bnexp.config.validate import resolve_seeds
 from bnexp.plan.grid import most_added
 from bnexp.plan.spec import RunSpec
@@ -222,7 +223,9 @@ def estimate_text(specs: Sequence[RunSpec], store: Store, num_studies: int = 1, 
     if begun and not pace.cpu.is_told and not has_driver():
         timed.time_machine_in_pool()
         pace = recorded_pace(store)
-    seconds = outlook(specs, pace).seconds
+    seconds = None
+    with suppress(ConfigError):  # a device does not exist here, as the runs will say
+        seconds = outlook(specs, pace).seconds
     if seconds is None:
         return ""
     seconds += pace.machine * ((LOAD if begun else START) + STUDY * num_studies)

@@ -107,12 +107,12 @@ class DevicePace:
     logarithms in which the wider group counts as much as two runs.
 
     Args:
+        prior: the pace if no run is recorded; None: not known.
         ratios: what recorded runs of counted networks tell.
         images: what those of other networks tell.
-        prior: the pace if no run is recorded; None: not known.
     """
 
-    def __init__(self, ratios: Iterable[Told] = (), images: Iterable[Told] = (), prior: float | None = 1.0) -> None:
+    def __init__(self, prior: float | None, ratios: Iterable[Told] = (), images: Iterable[Told] = ()) -> None:
         told = list(ratios)
         self._ratios, self._images, self._prior = Groups(told), Groups(images), prior
         self._long = deque((run.value for run in told if run.seconds >= LONG), MOST[0])
@@ -124,7 +124,7 @@ class DevicePace:
 
     @property
     def common(self) -> float | None:
-        """The pace of whatever the machine does."""
+        """The pace of whatever the device does; None if it is not known."""
         return self._drawn([self._long] if self._long else [])
 
     def of(self, config: RunConfig) -> float | None:
@@ -169,8 +169,10 @@ class Pace:
 
     @property
     def machine(self) -> float:
-        """That of what is no training, such as loading and drawing; 1 if it is not known."""
-        return self.cpu.common or 1.0
+        """That of what is no training, such as loading and drawing."""
+        pace = self.cpu.common
+        assert pace is not None  # a CPU has a prior
+        return pace
 
     def on(self, accelerated: bool) -> DevicePace:
         """That of the GPU or of the CPU."""
@@ -183,8 +185,8 @@ def recorded_pace(store: Store) -> Pace:
     for run in store.latest(LATEST):
         if found := _told(run):
             told.setdefault((run.summary.device == "cpu", found[0]), []).append(found[1])
-    cpu = DevicePace(told.get((True, True), ()), told.get((True, False), ()), timed.machine_pace() or 1.0)
-    return Pace(cpu, DevicePace(told.get((False, True), ()), told.get((False, False), ()), None))
+    cpu = DevicePace(timed.machine_pace() or 1.0, told.get((True, True), ()), told.get((True, False), ()))
+    return Pace(cpu, DevicePace(None, told.get((False, True), ()), told.get((False, False), ())))
 
 
 @lru_cache(4 * LATEST)

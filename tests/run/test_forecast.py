@@ -9,7 +9,7 @@ import torch
 
 from bnexp.config.keys import PROBE_METRICS
 from bnexp.config.options import DataName, Device
-from bnexp.config.schema import DataConfig, RefineConfig, RunConfig, StudyConfig, TrainConfig
+from bnexp.config.schema import ConfigError, DataConfig, RefineConfig, RunConfig, StudyConfig, TrainConfig
 from bnexp.plan.compose import compose
 from bnexp.plan.spec import RunSpec
 from bnexp.run import arrange, timed
@@ -236,7 +236,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("four_cores")
 def test_the_time_of_all_runs_is_shared_by_the_processes_and_includes_the_reports() -> None:
     rate = 20 / (SECONDS + BETWEEN)
-    pace = Pace(DevicePace(prior=rate), DevicePace(prior=None))
+    pace = Pace(DevicePace(rate), DevicePace(None))
     around = rate * (START + STUDY)
     found = [estimate_seconds(specs(seeds=n), pace) for n in (1, 3, 4, 5, 8)]
     assert found == [pytest.approx(20 * turns + around) for turns in (1, 1, 1, 2, 2)]
@@ -281,6 +281,13 @@ def test_on_a_gpu_the_forecast_is_that_of_its_cohorts() -> None:
     assert estimate_text(runs, MadeStore(cpu=2.0)) == ""
     seconds = outlook(runs, recorded_pace(store)).seconds
     assert seconds == pytest.approx(1000, rel=0.02)
+
+
+def test_a_device_that_does_not_exist_is_left_to_the_runs_to_tell() -> None:
+    runs = specs("train.device=cuda")
+    with pytest.raises(ConfigError, match="cuda"):
+        outlook(runs, recorded_pace(Recorded()))
+    assert estimate_text(runs, Recorded(), begun=True) == ""
 
 
 def test_a_run_on_a_machine_without_records_is_preceded_by_a_timed_step(monkeypatch: pytest.MonkeyPatch) -> None:
