@@ -8,6 +8,7 @@ torch 2.14, one core of a shared Xeon with AVX-512 at 2.6 GHz, median of three. 
 of 2 to 32 layers, plain of 8 to 64 channels, batches of 1 to 256 images of 32 or 64 pixels, all norms and placements. Each was
 measured twice within half an hour. The largest error is a factor of 1.33 of the geometric mean of the two, which differ by up
 to 1.55 themselves: the machine was busy. Of ``STEP``, 2e-4 is the loop around a step (``training/loop.py``) with lenet.
+``NOISE_VALUE``, ``READINGS``, ``RUN`` and ``BETWEEN`` were fitted to 4,000 recorded runs at the budgets smoke and quick.
 """
 
 from __future__ import annotations

@@ -74,12 +74,34 @@ def test_a_cache_that_cannot_be_written_does_not_matter(fresh: Path, monkeypatch
 
 
 @pytest.mark.parametrize("overrides", [["norm=batch"], ["model=mlp", "train.precision=bf16"], ["data=cifar100", "optim=adam"]])
-def test_a_step_of_any_run_can_be_timed_and_leaves_no_trace(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timed, "MOST_STEPS", 2)
-    threads, random = torch.get_num_threads(), torch.get_rng_state()
-    assert timed.time_step(compose(["data=mnist", "train.batch_size=8", *overrides])) > 0
-    assert torch.get_num_threads() == threads
+def test_a_step_of_any_run_can_be_timed_on_one_core(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [9.0, 0.25, 0.5, 0.25]  # the first is slow, and not counted
+    times = iter([time for number, step in enumerate(steps) for time in (10.0 * number, 10.0 * number + step)])
+    threads: list[int] = []
+
+    def clock() -> float:
+        threads.append(torch.get_num_threads())
+        return next(times)
+
+    monkeypatch.setattr(timed, "perf_counter", clock)
+    monkeypatch.setattr(timed, "SECONDS", 9.9)
+    before, random = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(2)
+    try:
+        assert timed.time_step(compose(["data=mnist", "train.batch_size=8", *overrides])) == 0.25
+        assert (set(threads), torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_at_least_two_steps_are_timed_and_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose(["data=mnist", "train.batch_size=8"])
+    monkeypatch.setattr(timed, "SECONDS", 0.0)
+    assert timed.time_step(config) > 0
+    monkeypatch.setattr(timed, "SECONDS", 1e9)
+    monkeypatch.setattr(timed, "MOST_STEPS", 3)
+    assert timed.time_step(config) > 0
 
 
 def test_a_process_of_the_pool_times_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
