@@ -138,6 +138,22 @@ def test_a_run_of_two_studies_is_in_both_groups_and_knows_those_that_have_grown(
     assert held["demo", "batch", 0].config["study_ids"] == ["0a1b2c", "3d4e"]
 
 
+def test_an_uploaded_offline_run_is_written_again_for_a_study_that_it_does_not_know(
+    wandb_home: Path, items: list[Item]
+) -> None:
+    publish(items[:1], OFFLINE)
+    (folder,) = wandb_home.glob("offline-run-*")
+    (folder / f"run-{items[0].id}.wandb.synced").touch()
+    assert publish(items[:1], OFFLINE)[0] == 0
+    grown = Item(items[0].record, Member("demo", ("0a1b2c", "3d4e"), "batch", items[0].member.levels))
+    done, session = publish([grown], OFFLINE)
+    session.report()
+    assert done == 1
+    assert session.messages[-1].startswith("W&B: 1 run is recorded offline; upload with: wandb sync ")
+    (run,) = read_all(wandb_home).values()
+    assert {"0a1b2c", "3d4e"} <= set(run.tags)
+
+
 def test_offline_runs_are_written_once_for_each_project(
     wandb_home: Path, items: list[Item], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +174,7 @@ def test_wandb_sync_uploads_what_is_written_offline_also_from_another_place(
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.delenv("WANDB_DIR")
     publish(items[:1], OFFLINE)
+    wandb.teardown()  # as in another process
     (tmp_path / "here").rename(tmp_path / "there")
     monkeypatch.chdir(tmp_path / "there")
     (folder,) = Path("wandb").glob("offline-run-*")
@@ -176,15 +193,17 @@ def test_wandb_sync_uploads_what_is_written_offline_also_from_another_place(
     assert run.files[run.summary["predictions"]["path"]]
 
 
-def test_what_is_written_below_wandb_dir_is_synced_whole_from_anywhere(
-    wandb_server: Standin, wandb_home: Path, items: list[Item], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("wandb_dir", ["", "logs"])
+def test_tables_are_synced_from_any_directory_whatever_wandb_dir_says(
+    wandb_server: Standin, items: list[Item], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wandb_dir: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_DIR", wandb_dir)
     publish(items[:1], OFFLINE)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     wandb.teardown()  # else wandb sync would use our wandb-core, which looks from its own directory
-    (folder,) = wandb_home.glob("offline-run-*")
+    (folder,) = (tmp_path / wandb_dir / "wandb").glob("offline-run-*")
     done = subprocess.run(["wandb", "sync", str(folder)], capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
     table = json.loads(wandb_server.artifact(f"run-{items[0].id}-predictions").files["predictions.table.json"])

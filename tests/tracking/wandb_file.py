@@ -78,7 +78,7 @@ def _take(found: OfflineRun, record: Any) -> None:
         case "metric":
             found.metrics[record.metric.name or record.metric.glob_name] = record.metric
         case "artifact":
-            found.artifacts[record.artifact.name] = record.artifact
+            found.artifacts.setdefault(record.artifact.name, record.artifact)  # written twice: see offline.py
         case "exit":
             found.exit_code = record.exit.exit_code
 

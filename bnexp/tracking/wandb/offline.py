@@ -127,14 +127,16 @@ class _Writer:
         for step, table in content.earlier.items():
             described, artifact = self._table("predictions", table, step)
             earlier[step] = {"predictions": described}
-            yield artifact
+            yield from self._placed(artifact)
         for name, table in content.tables.items():
             media[name], artifact = self._table(name, table, self._step)
-            yield artifact
+            yield from self._placed(artifact)
         for name, shown in content.figures.items():
             media[name] = self._figure(name, shown)
         for file in content.artifacts:
-            yield self._artifact(file.name, file.type, {file.path.name: file.path.read_bytes()}, self._step)[0]
+            yield from self._placed(
+                self._artifact(file.name, file.type, {file.path.name: file.path.read_bytes()}, self._step)[0]
+            )
         paths = [described["path"] for row in (*earlier.values(), media) for described in row.values()]
         yield pb.Record(files=pb.FilesRecord(files=[pb.FilesItem(path=path) for path in paths]))
         steps = content.history or [(0, {})]
@@ -186,8 +188,7 @@ class _Writer:
     def _artifact(self, name: str, kind: str, files: Mapping[str, bytes], step: int) -> tuple[Any, str, str]:
         """Write an artifact's files; its record, and the addresses of this version and of the latest one.
 
-        wandb may delete the files once it has uploaded them, so they are files of their own. ``wandb sync`` looks for them from
-        where it is called: under WANDB_DIR from anywhere, else under the working directory, which can be moved as a whole.
+        wandb may delete the files once it has uploaded them, so they are files of their own.
         """
         record = self._pb.Record()
         artifact = record.artifact
@@ -205,13 +206,28 @@ class _Writer:
             place = Path("artifacts", f"{name}-{step}", path)
             (self._building / place).parent.mkdir(parents=True, exist_ok=True)
             (self._building / place).write_bytes(content)
-            local = str(self._folder / place)
-            manifest.contents.add(path=path, digest=digest, size=len(content), local_path=local)
+            manifest.contents.add(path=path, digest=digest, size=len(content), local_path=str(place))
         artifact.digest = whole.hexdigest()
         if "digest_algorithm" in artifact.DESCRIPTOR.fields_by_name:
             artifact.digest_algorithm = "MANIFEST_MD5"
         scheme = "wandb-client-artifact://"
         return record, f"{scheme}{artifact.client_id}", f"{scheme}{artifact.sequence_client_id}:latest"
+
+    def _placed(self, artifact: Any) -> Iterator[Any]:
+        """The record of an artifact, twice: ``wandb sync`` opens its files by their paths as they stand there.
+
+        The first has absolute paths, which are right from any directory. The second is for a folder ``wandb`` that was moved, for
+        example to a machine with a network: its paths are right from the directory around it. Without the files, wandb goes on
+        to the next record; what the server has by the first one is not sent again.
+        """
+        folder = self._folder
+        around = folder.parents[1] if folder.is_absolute() else Path()
+        for place in (folder.absolute(), folder.relative_to(around)):
+            record = self._pb.Record()
+            record.CopyFrom(artifact)
+            for file in record.artifact.manifest.contents:
+                file.local_path = str(place / file.local_path)
+            yield record
 
 
 def _header(pb: Any) -> Any:

@@ -203,14 +203,12 @@ class Publisher:
             return self._shared[data]
 
     def _written(self, item: Item) -> Path | None:
-        """The folder in which a run was written for this project and for all of its studies, or synced since."""
+        """The folder in which a run was written for this project and for all of its studies."""
         folder = self._folder(item.id)
         if folder is None:
             return None
         held = run_of(folder / f"run-{item.id}.wandb").tags
-        if self._is_older(held, item):
-            return None
-        return folder if _is_synced(folder) or set(item.member.study_ids) <= set(held) else None
+        return folder if set(item.member.study_ids) <= set(held) and not self._is_older(held, item) else None
 
     def _is_older(self, held: Sequence[str], item: Item) -> bool:
         """Whether W&B holds a run as one that was cut short, by its tags, although it has finished since."""
