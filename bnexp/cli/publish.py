@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnexp.cli.output import FAILED, JsonFlag, message, print_json, print_rows, sentence, stderr
+from bnexp.cli.output import FAILED, Format, JsonFlag, message, print_json, print_rows, sentence, stderr
 from bnexp.cli.selecting import LastOption, SelectArgument, StatusOption, WhereOption
+from bnexp.interrupt import INTERRUPTED
+
+if TYPE_CHECKING:
+    from bnexp.run.publish import Published
 
 
 def publish(
@@ -34,40 +39,55 @@ def publish(
     """
     from rich.progress import Progress
 
-    from bnexp.cli.output import Format
+    from bnexp.run.publish import PublishInterrupted
     from bnexp.run.publish import publish as publish_selected
 
-    console = stderr()
+    console, interrupted = stderr(), False
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("publishing", total=None)
-        done = publish_selected(
-            select or (),
-            where=where,
-            last=last,
-            status=status,
-            project=project,
-            entity=entity,
-            dry_run=dry_run,
-            step=lambda count, total: bar.update(task, completed=count, total=total),
-        )
+        try:
+            done = publish_selected(
+                select or (),
+                where=where,
+                last=last,
+                status=status,
+                project=project,
+                entity=entity,
+                dry_run=dry_run,
+                step=lambda count, total: bar.update(task, completed=count, total=total),
+            )
+        except PublishInterrupted as ctrl_c:
+            done, interrupted = ctrl_c.published, True
     if json:
         print_json(done.to_dict())
     else:
-        studies = list(dict.fromkeys(run.study for run in done.runs))
-        actions = [name for name in ("sent", "written", "missing", "there", "failed") if done.count(name)]
-        names = {"missing": "to send", "there": "there already", "written": "written offline"}
-        rows = [
-            {"study": study}
-            | {
-                names.get(action, action): sum(run.study == study and run.action == action for run in done.runs)
-                for action in actions
-            }
-            for study in studies
-        ]
-        print_rows(rows, Format.table, right=[names.get(action, action) for action in actions])
-        for problem in dict.fromkeys(run.problem for run in done.runs if run.problem):
-            sentence(f"Not published: {problem}.")
+        _print(done)
     for line in done.messages:
         message(line)
-    if done.count("failed"):
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if done.count("failed") or done.count("incomplete"):
         raise typer.Exit(FAILED)
+
+
+_NAMES = {
+    "sent": "sent",
+    "written": "written offline",
+    "missing": "to send",
+    "there": "there already",
+    "incomplete": "incomplete",
+    "failed": "failed",
+}
+
+
+def _print(done: Published) -> None:
+    """One row per study with the number of its runs for each action, and what went wrong."""
+    actions = [action for action in _NAMES if done.count(action)]
+    counts = Counter((run.study, run.action) for run in done.runs)
+    rows = [
+        {"study": study} | {_NAMES[action]: counts[study, action] for action in actions}
+        for study in dict.fromkeys(run.study for run in done.runs)
+    ]
+    print_rows(rows, Format.table, right=[_NAMES[action] for action in actions])
+    for problem in dict.fromkeys(run.problem for run in done.runs if run.problem):
+        sentence(f"Not published: {problem}.")

@@ -22,7 +22,8 @@ from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import DataFacts, RecordedRun
 from bnexp.tracking.store import Store
 from bnexp.tracking.wandb.content import Member
-from bnexp.tracking.wandb.publishing import Item, Publisher
+from bnexp.tracking.wandb.holding import Item
+from bnexp.tracking.wandb.publishing import Action, Publisher
 from bnexp.tracking.wandb.server import meaning
 from bnexp.tracking.wandb.session import WandbSession
 
@@ -111,7 +112,7 @@ def bring(record: StudyRecord, report: Report, store: Store, wandb: Logging) -> 
         missing = publisher.missing(items)
         session.messages.extend(publish_items(publisher, missing, wandb.step))
         if wandb.again or missing or not publisher.holds_study(record.study.name, record.study_id):
-            log(record, report, store, items, publisher)
+            session.messages.extend(_logged(record, report, store, items, publisher))
         publisher.note_unsynced(items)
     except Exception as error:  # W&B holds copies, which must not cost the study
         why = meaning(error)
@@ -120,8 +121,8 @@ def bring(record: StudyRecord, report: Report, store: Store, wandb: Logging) -> 
     return session.messages
 
 
-def log(record: StudyRecord, report: Report, store: Store, items: Sequence[Item], publisher: Publisher) -> None:
-    """Bring the study itself to W&B, after its runs. It never raises an error: a message tells.
+def log(record: StudyRecord, report: Report, store: Store, items: Sequence[Item], publisher: Publisher) -> Action:
+    """Bring the study itself to W&B, after its runs; what came of it. Raises whatever wandb raises.
 
     Args:
         record: the recorded study.
@@ -130,18 +131,24 @@ def log(record: StudyRecord, report: Report, store: Store, items: Sequence[Item]
         items: its runs.
         publisher: what publishes them.
     """
+    content = wandb_run.content_of(record, report, store, record.folder / REPORT, items, publisher)
+    tested = next((item.record for item in items if item.record.finished), items[0].record)
+    return publisher.put(content, tested)
+
+
+def _logged(record: StudyRecord, report: Report, store: Store, items: Sequence[Item], publisher: Publisher) -> list[str]:
+    """Bring the study itself to W&B; what went wrong."""
     try:
-        content = wandb_run.content_of(record, report, store, record.folder / REPORT, items, publisher)
-        tested = next((item.record for item in items if item.record.finished), items[0].record)
-        publisher.put(content, tested)
+        log(record, report, store, items, publisher)
     except Exception as error:
-        publisher.session.messages.append(f"W&B: the study {record.study.name} was not logged ({meaning(error)}).")
+        return [f"W&B: the study {record.study.name} was not logged ({meaning(error)})."]
+    return []
 
 
 def publish_items(publisher: Publisher, items: Sequence[Item], step: Step) -> list[str]:
     """Publish runs; what went wrong, one sentence for each kind."""
     problems: dict[str, int] = {}
-    for done, (_, problem) in enumerate(publisher.publish(items), 1):
+    for done, (_, _, problem) in enumerate(publisher.publish(items), 1):
         step(done, len(items))
         if problem:
             problems[problem] = problems.get(problem, 0) + 1

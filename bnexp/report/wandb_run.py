@@ -20,7 +20,8 @@ from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.store import Store
 from bnexp.tracking.tables import disagreements
 from bnexp.tracking.wandb.content import RunContent
-from bnexp.tracking.wandb.publishing import Item, Publisher
+from bnexp.tracking.wandb.holding import Item
+from bnexp.tracking.wandb.publishing import Publisher
 from bnexp.tracking.wandb.study import study_content
 from bnexp.tracking.wandb.tables import Table, disagreement_table
 

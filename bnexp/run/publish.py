@@ -13,6 +13,7 @@ from bnexp.comparison.recorded_studies import recorded_verdict
 from bnexp.comparison.select import study_facts
 from bnexp.comparison.selection import chosen, is_path, select_runs
 from bnexp.config.schema import ConfigError, RunConfig
+from bnexp.interrupt import tidied
 from bnexp.plan.spec import RunSpec
 from bnexp.report import sections
 from bnexp.report.publish import Step, log, members, nobody, pictures_of
@@ -21,7 +22,8 @@ from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store
 from bnexp.tracking.wandb.access import requested_mode
 from bnexp.tracking.wandb.content import Member
-from bnexp.tracking.wandb.publishing import Item, Publisher, recorded_track
+from bnexp.tracking.wandb.holding import Item
+from bnexp.tracking.wandb.publishing import Publisher, recorded_track
 from bnexp.tracking.wandb.server import meaning
 from bnexp.tracking.wandb.session import WandbSession
 
@@ -35,8 +37,9 @@ class PublishedRun:
         run: id of the run here; of a study its ``study-<id>``.
         study: name of the study that it is published for.
         kind: ``run`` or ``study``.
-        action: ``sent``; ``written``: on disk only; ``there``: W&B had it; ``missing``: a dry run would send it; ``failed``.
-        problem: why it failed.
+        action: ``sent``; ``written``: on disk only; ``incomplete``: the server lacks part of it, and publishing again sends it;
+            ``failed``; ``there``: W&B had it; ``missing``: it was not sent, because of a dry run or of Ctrl-C.
+        problem: why it failed, without a full stop.
     """
 
     id: str
@@ -66,6 +69,18 @@ class Published:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
+
+
+class PublishInterrupted(KeyboardInterrupt):
+    """Ctrl-C while runs were published.
+
+    Args:
+        published: what was done; what is left is ``missing``.
+    """
+
+    def __init__(self, published: Published) -> None:
+        super().__init__()
+        self.published = published
 
 
 @dataclass(frozen=True)
@@ -125,52 +140,86 @@ def publish(
     publisher = _publisher(selected.items, project, entity)
     try:
         missing = {item.id for item in publisher.missing(selected.items, look_only=dry_run)}
-        lacking = [study for study in selected.studies if _lacks(publisher, study, selected.items, missing)]
+        lacking = [study for study in selected.studies if _lacks(publisher, study, selected.items, missing, dry_run)]
     except Exception as error:
         raise RuntimeError(f"W&B could not be asked what it has: {meaning(error)}.") from error
-    there = [_of_item(item, "there") for item in selected.items if item.id not in missing]
-    there += [_of_study(study, "there") for study in selected.studies if study not in lacking]
-    todo = [item for item in selected.items if item.id in missing]
-    if dry_run:
-        rows = [_of_item(item, "missing") for item in todo] + [_of_study(study, "missing") for study in lacking]
-        return Published([*there, *rows], [*selected.notes, *publisher.session.messages])
-    return _send(publisher, todo, lacking, there, selected, store, step)
+    sending = _Sending(publisher, selected, [item for item in selected.items if item.id in missing], lacking)
+    if not dry_run:
+        sending.run(store, step)
+    return sending.published()
 
 
-def _send(
-    publisher: Publisher,
-    todo: Sequence[Item],
-    lacking: Sequence[StudyRecord],
-    there: Sequence[PublishedRun],
-    selected: _Selected,
-    store: Store,
-    step: Step,
-) -> Published:
-    session, rows = publisher.session, list(there)
-    for done, (item, problem) in enumerate(publisher.publish(todo), 1):
-        step(done, len(todo) + len(lacking))
-        rows.append(_of_item(item, "failed" if problem else "sent" if session.online else "written", problem))
-    for done, study in enumerate(lacking, len(todo) + 1):
-        known = len(session.messages)
-        facts = study_facts(study.runs, store)
-        report = sections.build(study, recorded_verdict(study, store), store, facts=facts, images=None)
-        log(study, report, store, members(study, store), publisher)
-        problem = "; ".join(session.messages[known:])
-        rows.append(_of_study(study, "failed" if problem else "sent" if session.online else "written", problem))
-        step(done, len(todo) + len(lacking))
-    publisher.note_unsynced(selected.items)
-    session.report()
-    seen = {item.record.summary.data_fingerprint: item.record for item in todo if item.record.finished}
-    without = sorted({record.summary.data for record in seen.values() if pictures_of(record) is None})
-    notes = [f"Tables of {name} have no pictures, because its test images are not on this machine." for name in without]
-    return Published(rows, [*selected.notes, *notes, *session.messages])
+class _Sending:
+    """Sends what W&B lacks, and keeps what came of it.
+
+    Args:
+        publisher: what publishes.
+        selected: all that W&B should have.
+        items: the runs that it lacks.
+        studies: the studies that it lacks.
+    """
+
+    def __init__(
+        self, publisher: Publisher, selected: _Selected, items: Sequence[Item], studies: Sequence[StudyRecord]
+    ) -> None:
+        self._publisher, self._selected, self._items, self._studies = publisher, selected, items, studies
+        self._done: dict[str, PublishedRun] = {}  # by id
+
+    def run(self, store: Store, step: Step) -> None:
+        """Send everything. Raises PublishInterrupted after Ctrl-C."""
+        session = self._publisher.session
+        try:
+            with tidied():
+                self._send(store, step)
+        except KeyboardInterrupt as interrupt:
+            session.report()
+            total = len(self._items) + len(self._studies)
+            session.messages.append(f"Published are {len(self._done)} of {total}; the same command sends the rest.")
+            raise PublishInterrupted(self.published()) from interrupt
+        self._publisher.note_unsynced(self._selected.items)
+        session.report()
+        session.messages[:0] = self._without_pictures()
+
+    def _send(self, store: Store, step: Step) -> None:
+        total = len(self._items) + len(self._studies)
+        for item, action, problem in self._publisher.publish(self._items):
+            self._keep(_of_item(item, action, problem))
+            step(len(self._done), total)
+        for study in self._studies:
+            report = sections.build(
+                study, recorded_verdict(study, store), store, facts=study_facts(study.runs, store), images=None
+            )
+            try:
+                self._keep(_of_study(study, log(study, report, store, members(study, store), self._publisher)))
+            except Exception as error:
+                self._keep(_of_study(study, "failed", meaning(error)))
+            step(len(self._done), total)
+
+    def _keep(self, run: PublishedRun) -> None:
+        self._done[run.id] = run
+
+    def published(self) -> Published:
+        """What came of everything that was selected; what was not sent is ``missing``."""
+        lacking = {item.id for item in self._items} | {_of_study(study, "").id for study in self._studies}
+        rows = [_of_item(item, "there") for item in self._selected.items] + [
+            _of_study(s, "there") for s in self._selected.studies
+        ]
+        there = [row for row in rows if row.id not in lacking]
+        left = [replace(row, action="missing") for row in rows if row.id in lacking and row.id not in self._done]
+        return Published([*there, *self._done.values(), *left], [*self._selected.notes, *self._publisher.session.messages])
+
+    def _without_pictures(self) -> list[str]:
+        """A sentence for each data set whose tables have no pictures."""
+        seen = {item.record.summary.data_fingerprint: item.record for item in self._items if item.record.finished}
+        names = sorted({record.summary.data for record in seen.values() if pictures_of(record) is None})
+        return [f"Tables of {name} have no pictures, because its test images are not on this machine." for name in names]
 
 
-def _lacks(publisher: Publisher, study: StudyRecord, items: Sequence[Item], missing: set[str]) -> bool:
+def _lacks(publisher: Publisher, study: StudyRecord, items: Sequence[Item], missing: set[str], dry_run: bool) -> bool:
     """Whether W&B has no run of a study, or may have one of the time before some of its runs had ended."""
     own = {run.run_id for run in study.runs}
     grown = any(item.id in missing and item.member.study == study.study.name and item.record.run_id in own for item in items)
-    return grown or not publisher.holds_study(study.study.name, study.study_id)
+    return grown or not publisher.holds_study(study.study.name, study.study_id, look_only=dry_run)
 
 
 def _select(words: Sequence[str], store: Store, *, where: str | None, last: int | None, status: str | None) -> _Selected:

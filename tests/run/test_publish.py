@@ -9,7 +9,7 @@ import pytest
 
 from bnexp.config.schema import ConfigError
 from bnexp.plan.spec import RunSpec
-from bnexp.run.publish import publish
+from bnexp.run.publish import PublishInterrupted, publish
 from bnexp.tracking.records import DataFacts
 from bnexp.tracking.store import Store, StoreSink
 from tests.tracking.conftest import wandb_home  # noqa: F401
@@ -105,3 +105,18 @@ def test_a_run_that_cannot_be_sent_is_named_and_the_others_go(specs: list[RunSpe
     }
     (problem,) = [run.problem for run in done.runs if run.problem]
     assert "metrics.jsonl" in problem
+
+
+def test_after_ctrl_c_the_rest_is_named_and_sent_by_the_same_command(specs: list[RunSpec]) -> None:
+    def interrupted(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(PublishInterrupted) as caught:
+        publish(step=interrupted)
+    published = caught.value.published
+    assert (published.count("written"), published.count("missing")) == (1, 2)
+    assert published.messages[-1] == "Published are 1 of 3; the same command sends the rest."
+    assert "upload with: wandb sync" in published.messages[-2]
+    again = publish()
+    assert again.count("written") + again.count("there") == 3
+    assert again.count("written") > 0

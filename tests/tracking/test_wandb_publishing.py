@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wandb
@@ -20,9 +23,11 @@ from bnexp.data.images import ImagesById
 from bnexp.metrics import EpochPredictions
 from bnexp.tracking.records import METRICS, WEIGHTS, DataFacts, RecordedRun
 from bnexp.tracking.store import Store, StoreSink
+from bnexp.tracking.wandb import publishing
 from bnexp.tracking.wandb.content import Member, model_name, run_content
-from bnexp.tracking.wandb.publishing import Item, Publisher
-from bnexp.tracking.wandb.sending import replay
+from bnexp.tracking.wandb.holding import Item
+from bnexp.tracking.wandb.publishing import Publisher
+from bnexp.tracking.wandb.sending import replay, send
 from bnexp.tracking.wandb.session import WandbSession
 from tests.tracking.records import (
     CLASSES,
@@ -61,7 +66,7 @@ def publish(items: Sequence[Item], wandb: WandbConfig | None = None) -> tuple[in
     session = WandbSession(wandb or WandbConfig())
     publisher = Publisher(session, TrackConfig(16), lambda _: images)
     missing = publisher.missing(items)
-    assert [problem for _, problem in publisher.publish(missing) if problem] == []
+    assert [problem for _, _, problem in publisher.publish(missing) if problem] == []
     return len(missing), session
 
 
@@ -95,7 +100,7 @@ def test_runs_that_are_sent_at_once_share_their_pictures(wandb_server: Standin, 
         return images
 
     publisher = Publisher(WandbSession(WandbConfig()), TrackConfig(16), pictures)
-    assert [problem for _, problem in publisher.publish(items)] == ["", ""]
+    assert [action for _, action, _ in publisher.publish(items)] == ["sent", "sent"]
     assert len(looked) == 1
     shown: set[int] = set()
     for item in items:
@@ -116,13 +121,102 @@ def test_what_is_made_from_weights_names_them(wandb_server: Standin, items: list
     assert wandb_server.artifact(model_name(item.id)).id in used
 
 
-def test_the_run_of_a_study_is_looked_for_in_its_group(wandb_server: Standin) -> None:
-    for group, found in (("demo", True), ("ours", False)):
-        session = WandbSession(WandbConfig(group=None if found else group))
-        publisher = Publisher(session, TrackConfig())
-        if found:
-            session.finish(session.open({"id": "study-77", "group": group}, alone=False), 0)
-        assert publisher.holds_study("demo", "77") is found
+def test_another_group_changes_where_runs_are_filed_and_sends_nothing(wandb_server: Standin, items: list[Item]) -> None:
+    publish(items)
+    session = WandbSession(WandbConfig())
+    session.finish(session.open({"id": "study-77", "group": "demo"}, alone=False), 0)
+    before = {name: list(run.history) for name, run in wandb_server.runs.items()}
+    other = Publisher(WandbSession(WandbConfig(group="ours")), TrackConfig(16))
+    assert other.missing(items, look_only=True) == []
+    assert other.holds_study("demo", "77", look_only=True)
+    assert {run.group for run in wandb_server.runs.values()} == {"demo"}
+    assert other.missing(items) == []
+    assert other.holds_study("demo", "77")
+    assert not other.holds_study("demo", "78")
+    assert {run.group for run in wandb_server.runs.values()} == {"ours"}
+    assert {name: run.history for name, run in wandb_server.runs.items()} == before
+    assert other.session.messages == [
+        "W&B: 2 runs of these were in another group (demo) and changed to the wanted one.",
+        "W&B: 1 run of these was in another group (demo) and changed to the wanted one.",
+    ]
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_run_that_the_server_lacks_a_part_of_is_replaced_by_the_whole_one(
+    wandb_server: Standin, items: list[Item], deleted: bool
+) -> None:
+    if deleted:  # so that it has another id
+        wandb_server.deleted.add(items[0].id)
+    publish(items[:1])
+    (held,) = wandb_server.runs.values()
+    held.tags, held.history = [*held.tags, "incomplete"], held.history[:2]
+    assert publish(items[:1])[0] == 1
+    assert list(wandb_server.runs) == [held.name]
+    assert [(row["_step"], row["epoch"]) for row in held.history] == [(10, 1), (20, 2), (30, 3)]
+    assert "incomplete" not in held.tags
+
+
+@pytest.mark.parametrize("mode", [WandbMode.online, WandbMode.offline])
+def test_a_run_that_was_trained_as_a_run_of_another_id_is_not_sent_once_more(
+    wandb_server: Standin, wandb_home: Path, monkeypatch: pytest.MonkeyPatch, mode: WandbMode
+) -> None:
+    monkeypatch.setenv("WANDB_RUN_ID", "my-run")
+    spec = make_spec()
+    with Recording(WandbConfig(mode=mode)) as recording:
+        play(recording, [spec])
+    monkeypatch.delenv("WANDB_RUN_ID")
+    wandb.teardown()  # as in another process
+    item = Item(RecordedRun(recording.store.run_path(spec)), Member.of_spec(spec))
+    grown = Item(item.record, Member("demo", ("0a1b2c", "3d4e"), "batch", item.member.levels))
+    assert [publish([item], WandbConfig(mode=mode))[0] for item in (item, grown, grown)] == [0, int(mode == "offline"), 0]
+    held = wandb_server.runs if mode is WandbMode.online else read_all(wandb_home)
+    assert list(held) == ["my-run"]
+    assert "3d4e" in held["my-run"].tags
+
+
+def test_what_does_not_arrive_in_time_is_neither_called_sent_nor_marked_as_uploaded(
+    wandb_server: Standin, wandb_home: Path, items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(items[:1], OFFLINE)
+    wandb.teardown()  # as in another process
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "1")
+    wandb_server.faults.hang(on=["stream"])
+    publisher = Publisher(WandbSession(WandbConfig()), TrackConfig(16))
+    assert [(action, problem) for _, action, problem in publisher.publish(items[:1])] == [("incomplete", "")]
+    publisher.session.report()
+    assert publisher.session.messages[-1] == "W&B: the server lacks part of 1 run; send it with: bnexp publish"
+    assert list(wandb_home.glob("*/*.synced")) == []
+
+
+def test_a_run_that_could_not_be_sent_whole_is_sent_again(
+    wandb_server: Standin, items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "send", lambda *_: [][0])
+    publisher = Publisher(WandbSession(WandbConfig()), TrackConfig(16))
+    ((_, action, problem),) = publisher.publish(items[:1])
+    assert (action, problem) == ("failed", "list index out of range")
+    monkeypatch.undo()
+    assert publish(items[:1])[0] == 1
+    assert "incomplete" not in wandb_server.runs[items[0].id].tags
+
+
+def test_ctrl_c_leaves_no_run_open_on_the_server_and_begins_no_other(
+    wandb_server: Standin, items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> None:
+        monkeypatch.setattr(publishing, "send", send)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        send(*arguments)
+
+    monkeypatch.setattr(publishing, "send", interrupted)
+    monkeypatch.setattr(publishing, "AT_ONCE", 1)
+    publisher = Publisher(WandbSession(WandbConfig()), TrackConfig(16))
+    sent: list[tuple[Item, str, str]] = []
+    with pytest.raises(KeyboardInterrupt):
+        sent.extend(publisher.publish(items * 4))
+    assert {run.state for run in wandb_server.runs.values()} == {"finished"}
+    assert {item.id for item, _, _ in sent} == set(wandb_server.runs)
+    assert len(sent) < len(items * 4)
 
 
 def test_a_run_of_two_studies_is_in_both_groups_and_knows_those_that_have_grown(
@@ -339,7 +433,7 @@ def test_two_processes_may_write_the_same_runs_at_once(wandb_home: Path, items: 
     publishers = [Publisher(WandbSession(OFFLINE), TrackConfig(16)) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda publisher: list(publisher.publish(items * 10)), publishers))
-    assert [problem for result in results for _, problem in result if problem] == []
+    assert {action for result in results for _, action, _ in result} == {"written"}
     assert len(list(wandb_home.glob("offline-run-*"))) == 2
 
 

@@ -216,9 +216,9 @@ class _Writer:
     def _placed(self, artifact: Any) -> Iterator[Any]:
         """The record of an artifact, twice: ``wandb sync`` opens its files by their paths as they stand there.
 
-        The first has absolute paths, which are right from any directory. The second is for a folder ``wandb`` that was moved, for
-        example to a machine with a network: its paths are right from the directory around it. Without the files, wandb goes on
-        to the next record; what the server has by the first one is not sent again.
+        The first has absolute paths, which are right from any directory. The second is for a folder ``wandb`` that was moved,
+        for example to a machine with a network: its paths are right from the directory around it. Without the files, wandb goes
+        on to the next record; what the server has by the first one is not sent again.
         """
         folder = self._folder
         around = folder.parents[1] if folder.is_absolute() else Path()

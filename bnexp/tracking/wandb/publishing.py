@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bnexp.config.options import WandbMode
 from bnexp.config.schema import TrackConfig
@@ -26,10 +25,11 @@ from bnexp.tracking.foreign.wandb_file import run_of
 from bnexp.tracking.reading import DamagedRecord, as_type
 from bnexp.tracking.records import DataFacts, RecordedRun
 from bnexp.tracking.wandb.content import Member, RunContent, run_content, tags
+from bnexp.tracking.wandb.holding import Item, OnDisk, OnServer, file_of, id_of, is_complete, is_synced
 from bnexp.tracking.wandb.media import SharedImages
-from bnexp.tracking.wandb.offline import is_for, write_run
+from bnexp.tracking.wandb.offline import write_run
 from bnexp.tracking.wandb.sending import send
-from bnexp.tracking.wandb.server import INCOMPLETE, SECONDS, meaning, runs_of_group
+from bnexp.tracking.wandb.server import INCOMPLETE, SECONDS, meaning
 from bnexp.tracking.wandb.session import WandbSession
 from bnexp.tracking.wandb.study import study_id_on_wandb
 from bnexp.tracking.wandb.tables import Table
@@ -38,23 +38,10 @@ if TYPE_CHECKING:
     import wandb
 
 AT_ONCE = 8  # runs that are sent at once; sending is mostly waiting for the server
-OTHER_ID = re.compile("(.+)-[0-9a-f]{4}")  # see ``server.other_id``
 MOST_PICTURES = 500  # in the table ``images`` of a study that is written offline
 CUT_SHORT = ("failed", "stopped", "interrupted")  # tags of runs that may finish later
-COMPLETE = ("finished", "failed", "running")  # states of runs on the server that are not sent again
 
-
-@dataclass(frozen=True)
-class Item:
-    """A recorded run, as one study sees it."""
-
-    record: RecordedRun
-    member: Member
-
-    @property
-    def id(self) -> str:
-        """Id of the W&B run."""
-        return self.member.wandb_id(self.record.run_id)
+Action = Literal["sent", "written", "incomplete", "failed"]  # what came of a run; see ``run.publish.PublishedRun``
 
 
 class Publisher:
@@ -73,65 +60,77 @@ class Publisher:
         self._track = replace(track, wandb=session.config)
         self._images = images
         self._shared: dict[str, SharedImages | None] = {}
+        self._other_ids: dict[str, str] = {}  # the id that a run should have -> the one that it has
         self._looking = threading.Lock()  # runs that are sent at once share the pictures of a data set
 
     def missing(self, items: Sequence[Item], *, look_only: bool = False) -> list[Item]:
         """The items that W&B does not hold yet, or holds only as runs that had not finished. Runs that it holds are given the
-        tags of studies that have grown by them.
+        tags of studies that have grown by them, and the group that they should have.
 
         Args:
             items: recorded runs.
-            look_only: whether nothing is changed on the server, so that no tags are given.
+            look_only: whether nothing is changed on the server.
         """
-        self.__dict__.pop("_folders", None)  # another process may have written since
+        self.__dict__.pop("_disk", None)  # another process may have written or sent since
+        self.__dict__.pop("_server", None)
         if not self.session.online:
             return [item for item in items if self._written(item) is None]
-        listed = [run for group in dict.fromkeys(map(self._group, items)) for run in self._on_server(group)]
-        held = {_wanted_id(run.id): run for run in listed} | {run.id: run for run in listed}
-        there = {item.id for item in items if item.id in held and not self._is_older(held[item.id].tags, item)}
-        if count := sum(held[run_id].state == "running" for run_id in there):
-            runs, verb = ("1 run", "is") if count == 1 else (f"{count} runs", "are")
-            self.session.messages.append(
-                f"W&B: {runs} of these {verb} open there: another process sends them now, or was interrupted; then "
-                "W&B marks them as crashed after some minutes, and bnexp publish sends them again."
-            )
-        for item in () if look_only else items:
-            if item.id in there and (new := set(item.member.study_ids) - set(held[item.id].tags)):
-                self._add_studies(held[item.id], sorted(new))
-        return [item for item in items if item.id not in there]
+        held = {
+            run_id: run
+            for group in dict.fromkeys(map(self._group, items))
+            for run_id, run in self._find(group, {i.id: i.record.run_id for i in items if self._group(i) == group}).items()
+        }
+        there = [item for item in items if item.id in held and not self._is_older(held[item.id].tags, item)]
+        self._note_open(sum(held[item.id].state == "running" for item in there))
+        if not look_only:
+            self._note_moved([self._amend(held[item.id], self._group(item), item.member.study_ids) for item in there])
+        known = {item.id for item in there}
+        return [item for item in items if item.id not in known]
 
-    def holds_study(self, name: str, study_id: str) -> bool:
-        """Whether W&B holds the run of a study itself."""
+    def holds_study(self, name: str, study_id: str, *, look_only: bool = False) -> bool:
+        """Whether W&B holds the run of a study itself. One in another group is given the group that it should have.
+
+        Args:
+            name: name of the study.
+            study_id: its id.
+            look_only: whether nothing is changed on the server.
+        """
         run_id = study_id_on_wandb(study_id)
-        if self.session.online:
-            return any(run_id in (run.id, _wanted_id(run.id)) for run in self._on_server(self.session.config.group or name))
-        return self._folder(run_id) is not None
+        if not self.session.online:
+            return self._disk.find(run_id) is not None
+        group = self.session.config.group or name
+        found = self._find(group, {run_id: ""})
+        if found and not look_only:
+            self._note_moved([self._amend(run, group, []) for run in found.values()])
+        return bool(found)
 
     def note_unsynced(self, items: Sequence[Item]) -> None:
         """Note which of these runs are on disk only, whenever they were written, so that ``session.report`` names them all."""
         if self.session.online:
             return
-        folders = [folder for item in items if (folder := self._folder(item.id)) is not None]
-        waiting = [folder for folder in folders if not _is_synced(folder)]
+        folders = [folder for item in items if (folder := self._disk.find(item.id)) is not None]
+        waiting = [folder for folder in folders if not is_synced(folder)]
         self.session.unsynced = list(dict.fromkeys([*self.session.unsynced, *waiting]))
 
-    def _group(self, item: Item) -> str:
-        return self.session.config.group or item.member.study
+    def publish(self, items: Sequence[Item]) -> Iterator[tuple[Item, Action, str]]:
+        """Publish items, several at a time; each as it is done, with what came of it and what went wrong.
 
-    def publish(self, items: Sequence[Item]) -> Iterator[tuple[Item, str]]:
-        """Publish items, several at a time; each as it is done, with what went wrong or an empty text."""
+        Ctrl-C waits for those that are being sent, so that none stays open on the server; the rest is not begun.
+        """
         with ThreadPoolExecutor(AT_ONCE if self.session.online else 1, "W&B") as pool:
             waiting = {pool.submit(self.one, item.record, item.member): item for item in items}
             try:
-                for done in as_completed(waiting):
-                    error = done.exception()
-                    yield waiting[done], "" if error is None else meaning(error)
-            except BaseException:
+                for done in as_completed(list(waiting)):
+                    yield _outcome(waiting.pop(done), done)
+            except KeyboardInterrupt:
                 pool.shutdown(cancel_futures=True)
+                yield from (_outcome(item, done) for done, item in waiting.items() if not done.cancelled())
                 raise
+            finally:
+                pool.shutdown(cancel_futures=True)
 
-    def one(self, record: RecordedRun, member: Member, run: wandb.Run | None = None, *, alone: bool = False) -> None:
-        """Publish a run.
+    def one(self, record: RecordedRun, member: Member, run: wandb.Run | None = None, *, alone: bool = False) -> Action:
+        """Publish a run; what came of it.
 
         Args:
             record: the run.
@@ -143,10 +142,12 @@ class Publisher:
         if alone:
             name, run_id = (os.environ.get(f"WANDB_{key}", "") for key in ("NAME", "RUN_ID"))
             content = replace(content, name=name or content.name, id=run_id or content.id)
-        self.put(content, record, run, alone=alone)
+        return self.put(content, record, run, alone=alone)
 
-    def put(self, content: RunContent, record: RecordedRun, run: wandb.Run | None = None, *, alone: bool = False) -> None:
-        """Bring what a run or a study holds to W&B.
+    def put(self, content: RunContent, record: RecordedRun, run: wandb.Run | None = None, *, alone: bool = False) -> Action:
+        """Bring what a run or a study holds to W&B; what came of it.
+
+        What the server had of the run before is replaced, unless ``run`` is given. So it can be sent again as often as wanted.
 
         Args:
             content: what it holds.
@@ -154,22 +155,30 @@ class Publisher:
             run: as for ``one``.
             alone: as for ``one``.
         """
-        session = self.session
+        session, wanted = self.session, content.id
+        content = replace(content, id=self._other_ids.get(wanted, wanted))
         if run is None and not session.online:
             own = any(table.own_pictures for table in content.tables.values())
             written = write_run(content, session.destination, self._images(record) if own else None)
-            self._folders[content.id] = [written]
+            self._disk.add(wanted, written)
             session.wrote(written)
-            return
-        run = run or session.open(opening(content), alone=alone)
+            return "written"
+        run = run or session.open(opening(content), alone=alone, anew=True)
         try:
             send(content, run, self._shared_images(record))
         except BaseException:
+            with suppress(Exception):  # W&B's process may be what failed
+                run.tags = tuple(dict.fromkeys([*(run.tags or ()), INCOMPLETE]))
             session.finish(run, 1)
             raise
-        session.finish(run, content.exit_code)
-        if (folder := self._folder(content.id)) is not None:
-            (folder / f"run-{content.id}.wandb.synced").touch()  # so that wandb sync leaves it
+        arrived = session.finish(run, content.exit_code)
+        if run.offline:
+            return "written"
+        if not arrived:
+            return "incomplete"
+        if (folder := self._disk.find(wanted)) is not None:
+            file_of(folder).with_suffix(".wandb.synced").touch()  # so that wandb sync leaves it
+        return "sent"
 
     def shown_images(self, items: Sequence[Item]) -> Table | None:
         """The images that the offline tables of these runs show, those that most of them show first; None if there are none."""
@@ -202,49 +211,78 @@ class Publisher:
                 self._shared[data] = SharedImages(images, record.summary.data) if images else None
             return self._shared[data]
 
+    def _group(self, item: Item) -> str:
+        return self.session.config.group or item.member.study
+
     def _written(self, item: Item) -> Path | None:
         """The folder in which a run was written for this project and for all of its studies."""
-        folder = self._folder(item.id)
+        folder = self._disk.find(item.id)
         if folder is None:
             return None
-        held = run_of(folder / f"run-{item.id}.wandb").tags
+        self._other_ids[item.id] = id_of(folder)
+        held = run_of(file_of(folder)).tags
         return folder if set(item.member.study_ids) <= set(held) and not self._is_older(held, item) else None
 
     def _is_older(self, held: Sequence[str], item: Item) -> bool:
         """Whether W&B holds a run as one that was cut short, by its tags, although it has finished since."""
         return item.record.finished and bool(set(CUT_SHORT).intersection(held) - set(self._track.wandb.tags))
 
-    def _folder(self, run_id: str) -> Path | None:
-        """The folder in which a run was written for this project."""
-        folders = self._folders.get(run_id, [])
-        return next((folder for folder in folders if is_for(folder, run_id, self.session.destination)), None)
+    def _find(self, group: str, wanted: Mapping[str, str]) -> dict[str, Any]:
+        """The complete runs on the server, by the id that they should have; see ``OnServer.find``."""
+        found = self._server.find(group, wanted)
+        self._other_ids |= {run_id: run.id for run_id, run in found.items()}
+        return {run_id: run for run_id, run in found.items() if is_complete(run)}
+
+    def _amend(self, run: Any, group: str, study_ids: Sequence[str]) -> str:
+        """Give a run on the server its group and the tags of more studies; the group that it had, if it was another one."""
+        new, moved = sorted(set(study_ids) - set(run.tags)), run.group != group
+        if not (new or moved):
+            return ""
+        earlier = str(run.group or "none")
+        run = self._server.whole(run)
+        run.tags, run.group = tags([*run.tags, *new]), group
+        if new:
+            run.config["study_ids"] = list(dict.fromkeys([*run.config.get("study_ids", []), *new]))
+        run.update()
+        return earlier if moved else ""
+
+    def _note_open(self, count: int) -> None:
+        if count:
+            runs, verb = ("1 run", "is") if count == 1 else (f"{count} runs", "are")
+            self.session.messages.append(
+                f"W&B: {runs} of these {verb} open there: another process sends them now, or was interrupted; then "
+                "W&B marks them as crashed after some minutes, and bnexp publish sends them again."
+            )
+
+    def _note_moved(self, earlier: Sequence[str]) -> None:
+        """Note how many runs were in another group."""
+        if groups := [group for group in earlier if group]:
+            runs, verb = ("1 run", "was") if len(groups) == 1 else (f"{len(groups)} runs", "were")
+            named = ", ".join(dict.fromkeys(groups))
+            self.session.messages.append(
+                f"W&B: {runs} of these {verb} in another group ({named}) and changed to the wanted one."
+            )
 
     @cached_property
-    def _folders(self) -> dict[str, list[Path]]:
-        """Run id -> the folders of its offline runs. There may be thousands, so they are listed once."""
-        found: dict[str, list[Path]] = {}
-        for folder in sorted(self.session.destination.folder.glob("offline-run-*")):
-            found.setdefault(folder.name.removeprefix("offline-run-").partition("-")[2], []).append(folder)
-        return found
+    def _disk(self) -> OnDisk:
+        return OnDisk(self.session.destination)
 
-    def _on_server(self, group: str) -> list[Any]:
-        """The complete runs of a group, as W&B's public API gives them."""
+    @cached_property
+    def _server(self) -> OnServer:
         to = self.session.destination
-        path = f"{to.entity or self._api.default_entity}/{to.project}"
-        return [run for run in runs_of_group(self._api, path, group) if run.state in COMPLETE and INCOMPLETE not in run.tags]
-
-    def _add_studies(self, run: Any, study_ids: Sequence[str]) -> None:
-        """Tag a run on the server with more studies."""
-        run.load(force=True)  # a list of runs has only a part of each
-        run.tags = tags([*run.tags, *study_ids])
-        run.config["study_ids"] = list(dict.fromkeys([*run.config.get("study_ids", []), *study_ids]))
-        run.update()
+        return OnServer(self._api, f"{to.entity or self._api.default_entity}/{to.project}")
 
     @cached_property
     def _api(self) -> wandb.Api:
         import wandb
 
         return wandb.Api(timeout=SECONDS)
+
+
+def _outcome(item: Item, done: Future[Action]) -> tuple[Item, Action, str]:
+    """What came of a run whose sending has ended, and what went wrong."""
+    error = done.exception()
+    return (item, done.result(), "") if error is None else (item, "failed", meaning(error))
 
 
 def recorded_track(records: Iterable[RecordedRun]) -> TrackConfig:
@@ -266,14 +304,3 @@ def opening(content: RunContent) -> dict[str, object]:
     """What a W&B run is opened with."""
     names = ("id", "name", "group", "job_type", "tags", "notes", "config")
     return {name: getattr(content, name) for name in names}
-
-
-def _wanted_id(run_id: str) -> str:
-    """The id that a run should have had, of one that got a suffix because its own belonged to a deleted run."""
-    found = OTHER_ID.fullmatch(run_id)
-    return found[1] if found else run_id
-
-
-def _is_synced(folder: Path) -> bool:
-    """Whether ``wandb sync``, or we, have marked an offline run as uploaded."""
-    return any(folder.glob("*.wandb.synced"))

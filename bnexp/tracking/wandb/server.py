@@ -48,10 +48,21 @@ def runs_of_group(api: wandb.Api, path: str, group: str) -> list[Any]:
         path: entity and project.
         group: the group.
     """
+    return runs_that(api, path, {"group": group})
+
+
+def runs_that(api: wandb.Api, path: str, fit: dict[str, Any]) -> list[Any]:
+    """The runs that pass a filter, as W&B's public API gives them; none if there is no such project yet.
+
+    Args:
+        api: W&B's public API.
+        path: entity and project.
+        fit: the filter, in MongoDB's language as W&B knows it.
+    """
     import wandb
 
     try:
-        return list(api.runs(path, filters={"group": group}, per_page=500))
+        return list(api.runs(path, filters=fit, per_page=500))
     except (ValueError, wandb.errors.CommError) as error:
         if "ould not find" in str(error):
             return []

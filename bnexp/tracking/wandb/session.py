@@ -147,12 +147,13 @@ class WandbSession:
             return False
         return True
 
-    def open(self, arguments: Mapping[str, Any], *, alone: bool) -> wandb.Run:
+    def open(self, arguments: Mapping[str, Any], *, alone: bool, anew: bool = False) -> wandb.Run:
         """Open a W&B run; one that the server has already goes on. If a deleted run had its id, it gets a suffix.
 
         Args:
             arguments: for ``wandb.init``, with ``id``.
             alone: whether it is the only run, so that WANDB_NAME, WANDB_RUN_ID and WANDB_RESUME are meant for it.
+            anew: whether what the server has of it is replaced.
         """
         os.environ.setdefault("WANDB_DATA_DIR", str(self.destination.folder))  # files wait for their upload beside the runs
         given = self._arguments(arguments, alone)
@@ -163,7 +164,7 @@ class WandbSession:
                 self._settings.sweep_id = None  # else wandb gives every run the id of the sweep's one
         if online:
             try:
-                run = service.with_core(lambda: self._open_online(given))
+                run = service.with_core(lambda: self._open_online(given, anew))
             except Exception as error:
                 self._note(error)
             else:
@@ -174,11 +175,12 @@ class WandbSession:
             given["id"] = server.other_id(given["id"])
         return service.with_core(lambda: _init({**given, "mode": "offline"}))
 
-    def _open_online(self, given: Mapping[str, Any]) -> wandb.Run:
+    def _open_online(self, given: Mapping[str, Any], anew: bool) -> wandb.Run:
         try:
             run_id = self._claimed(given)
             self._stuck.add(run_id)
-            run = _init({**given, "id": run_id})
+            kept = {name: value for name, value in given.items() if not (anew and name == "resume")}
+            run = _init({**kept, "id": run_id})
             self._stuck.discard(run_id)
             return run
         except Exception as error:
@@ -229,12 +231,15 @@ class WandbSession:
             if told not in self.messages:
                 self.messages.append(told)
 
-    def finish(self, run: wandb.Run, exit_code: int) -> None:
+    def finish(self, run: wandb.Run, exit_code: int) -> bool:
         """End a W&B run. What the server did not take stays on disk, and ``report`` names the command that sends it.
 
         Args:
             run: as ``open`` gave it.
             exit_code: 0 if the run has finished.
+
+        Returns:
+            Whether the server has all of it.
         """
         place, arrived = Path(run.settings.sync_dir), False
         try:
@@ -248,6 +253,7 @@ class WandbSession:
         if not arrived:
             with self._lock:
                 (self.unsynced if run.offline else self._incomplete).append(place)
+        return arrived
 
     def absorb(self, other: WandbSession) -> list[str]:
         """Take over where the runs of another session are, for ``report``; those of its messages that say something new.

@@ -85,6 +85,11 @@ class Run:
             return "crashed" if self.crashed else "running"
         return "failed" if self.exit_code else "finished"
 
+    @property
+    def next_line(self) -> int:
+        """Where a client goes on; wandb-core does so after every answer that names a line above 0."""
+        return 0 if self._overwriting and not self.resuming else len(self.history)
+
     def reopen(self) -> None:
         """A client begins to log it, anew or resumed."""
         self.openings += 1
@@ -169,7 +174,7 @@ def run_node(run: Run, file_url: Callable[[Run, str], str], artifacts: Mapping[s
         "config": json.dumps(run.full_config),
         "summaryMetrics": json.dumps(run.summary),
         "systemMetrics": json.dumps(run.events[-1] if run.events else {}),
-        "historyLineCount": len(run.history),
+        "historyLineCount": run.next_line,
         "eventsLineCount": len(run.events),
         "logLineCount": len(run.output),
         "historyTail": json.dumps(history[-1:]),
