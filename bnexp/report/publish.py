@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from bnexp.comparison.record import StudyRecord, load
@@ -18,6 +18,7 @@ from bnexp.report import charts, html, sections, wandb_run
 from bnexp.report.courses import summarise
 from bnexp.report.export import NO_PICTURES, Pictures, slug
 from bnexp.report.sections import Report
+from bnexp.tracking.claims import Claims
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import DataFacts, RecordedRun
 from bnexp.tracking.store import Store
@@ -26,6 +27,7 @@ from bnexp.tracking.wandb.holding import Item
 from bnexp.tracking.wandb.publishing import Action, Publisher
 from bnexp.tracking.wandb.server import meaning
 from bnexp.tracking.wandb.session import WandbSession
+from bnexp.tracking.wandb.study import study_id_on_wandb
 
 REPORT = "report.html"
 
@@ -109,16 +111,61 @@ def bring(record: StudyRecord, report: Report, store: Store, wandb: Logging) -> 
         return session.messages
     publisher, items = Publisher(session, wandb.track, pictures_of), members(record, store)
     try:
-        missing = publisher.missing(items)
-        session.messages.extend(publish_items(publisher, missing, wandb.step))
-        if wandb.again or missing or not publisher.holds_study(record.study.name, record.study_id):
-            session.messages.extend(_logged(record, report, store, items, publisher))
+        with reserved(store, items, [record]) as own:
+            missing = own.of(publisher.missing(items), session)
+            session.messages.extend(publish_items(publisher, missing, wandb.step))
+            again = wandb.again or missing or not publisher.holds_study(record.study.name, record.study_id)
+            if again and own.has(record):
+                session.messages.extend(_logged(record, report, store, items, publisher))
         publisher.note_unsynced(items)
     except Exception as error:  # W&B holds copies, which must not cost the study
         why = meaning(error)
         session.messages.append(f"W&B: it could not be asked what it has ({why}); later: bnexp publish {record.study.name}")
     session.report()
     return session.messages
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """The W&B runs that this process may send.
+
+    Args:
+        ids: their ids; of studies as W&B knows them.
+    """
+
+    ids: set[str]
+
+    def of(self, items: Sequence[Item], session: WandbSession) -> list[Item]:
+        """Those of the items that this process may send; a message tells of the others."""
+        own = [item for item in items if item.id in self.ids]
+        if others := len(items) - len(own):
+            what = "1 run is" if others == 1 else f"{others} runs are"
+            session.messages.append(f"W&B: {what} being sent by another process and left to it.")
+        return own
+
+    def has(self, record: StudyRecord) -> bool:
+        """Whether this process may send the run of a study itself."""
+        return study_id_on_wandb(record.study_id) in self.ids
+
+
+@contextmanager
+def reserved(store: Store, items: Sequence[Item], studies: Sequence[StudyRecord]) -> Iterator[Reserved]:
+    """Reserve runs and studies for this process, so that two that publish the same records at once send each of them once.
+
+    Where nothing can be written, such as in a folder on a read-only disk, nothing is reserved, and all may be sent.
+
+    Args:
+        store: where the runs are recorded.
+        items: the runs.
+        studies: the studies.
+    """
+    ids = [*(item.id for item in items), *(study_id_on_wandb(study.study_id) for study in studies)]
+    with ExitStack() as stack:
+        names = {f"W&B {run_id}": run_id for run_id in ids}
+        free = set(names)
+        with suppress(OSError):
+            free = stack.enter_context(Claims(store).claim(list(names)))
+        yield Reserved({names[name] for name in free})
 
 
 def log(record: StudyRecord, report: Report, store: Store, items: Sequence[Item], publisher: Publisher) -> Action:

@@ -134,7 +134,11 @@ def build(
         planned: the metric that the study was planned with, if ``record`` reads it by another one.
     """
     runs = store.records([outcome.run_id for outcome in result.outcomes])
-    finished = [(outcome, runs[outcome.run_id]) for outcome in result.outcomes if outcome.status is Status.finished]
+    finished = [
+        (outcome, runs[outcome.run_id])
+        for outcome in result.outcomes
+        if outcome.status is Status.finished and outcome.run_id in runs and runs[outcome.run_id].finished
+    ]
     arms = list(dict.fromkeys(outcome.arm for outcome in result.outcomes))
     focus = focus_level(result)
     courses, unread = histories(finished)

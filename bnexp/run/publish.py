@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bnexp.comparison.record import StudyRecord, load
-from bnexp.comparison.recorded import recorded_studies, studies_named
+from bnexp.comparison.recorded import label, recorded_studies, studies_named
 from bnexp.comparison.recorded_studies import recorded_verdict
 from bnexp.comparison.select import study_facts
 from bnexp.comparison.selection import chosen, is_path, select_runs
@@ -16,7 +16,7 @@ from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.interrupt import tidied
 from bnexp.plan.spec import RunSpec
 from bnexp.report import sections
-from bnexp.report.publish import Step, log, members, nobody, pictures_of
+from bnexp.report.publish import Reserved, Step, log, members, nobody, pictures_of, reserved
 from bnexp.tracking.reading import DamagedRecord, as_type
 from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store
@@ -138,15 +138,22 @@ def publish(
             [], [*selected.notes, f"No run in {store.root} that has finished or failed fits; bnexp runs lists them all."]
         )
     publisher = _publisher(selected.items, project, entity)
+    if dry_run:
+        return _asked(publisher, selected, look_only=True).published()
+    with reserved(store, selected.items, selected.studies) as own:
+        sending = _asked(publisher, selected)
+        sending.run(own, store, step)
+    return sending.published()
+
+
+def _asked(publisher: Publisher, selected: _Selected, *, look_only: bool = False) -> _Sending:
+    """What W&B lacks of what was selected. Raises RuntimeError."""
     try:
-        missing = {item.id for item in publisher.missing(selected.items, look_only=dry_run)}
-        lacking = [study for study in selected.studies if _lacks(publisher, study, selected.items, missing, dry_run)]
+        missing = {item.id for item in publisher.missing(selected.items, look_only=look_only)}
+        lacking = [study for study in selected.studies if _lacks(publisher, study, selected.items, missing, look_only)]
     except Exception as error:
         raise RuntimeError(f"W&B could not be asked what it has: {meaning(error)}.") from error
-    sending = _Sending(publisher, selected, [item for item in selected.items if item.id in missing], lacking)
-    if not dry_run:
-        sending.run(store, step)
-    return sending.published()
+    return _Sending(publisher, selected, [item for item in selected.items if item.id in missing], lacking)
 
 
 class _Sending:
@@ -165,12 +172,12 @@ class _Sending:
         self._publisher, self._selected, self._items, self._studies = publisher, selected, items, studies
         self._done: dict[str, PublishedRun] = {}  # by id
 
-    def run(self, store: Store, step: Step) -> None:
-        """Send everything. Raises PublishInterrupted after Ctrl-C."""
+    def run(self, own: Reserved, store: Store, step: Step) -> None:
+        """Send everything that this process may send. Raises PublishInterrupted after Ctrl-C."""
         session = self._publisher.session
         try:
             with tidied():
-                self._send(store, step)
+                self._send(own, store, step)
         except KeyboardInterrupt as interrupt:
             session.report()
             total = len(self._items) + len(self._studies)
@@ -180,20 +187,23 @@ class _Sending:
         session.report()
         session.messages[:0] = self._without_pictures()
 
-    def _send(self, store: Store, step: Step) -> None:
-        total = len(self._items) + len(self._studies)
-        for item, action, problem in self._publisher.publish(self._items):
+    def _send(self, own: Reserved, store: Store, step: Step) -> None:
+        items, studies = own.of(self._items, self._publisher.session), [study for study in self._studies if own.has(study)]
+        total = len(items) + len(studies)
+        for item, action, problem in self._publisher.publish(items):
             self._keep(_of_item(item, action, problem))
             step(len(self._done), total)
-        for study in self._studies:
-            report = sections.build(
-                study, recorded_verdict(study, store), store, facts=study_facts(study.runs, store), images=None
-            )
-            try:
-                self._keep(_of_study(study, log(study, report, store, members(study, store), self._publisher)))
-            except Exception as error:
-                self._keep(_of_study(study, "failed", meaning(error)))
+        for study in studies:
+            self._keep(self._study(study, store))
             step(len(self._done), total)
+
+    def _study(self, study: StudyRecord, store: Store) -> PublishedRun:
+        facts = study_facts(study.runs, store)
+        try:
+            report = sections.build(study, recorded_verdict(study, store), store, facts=facts, images=None)
+            return _of_study(study, log(study, report, store, members(study, store), self._publisher))
+        except Exception as error:
+            return _of_study(study, "failed", meaning(error))
 
     def _keep(self, run: PublishedRun) -> None:
         self._done[run.id] = run
@@ -238,7 +248,14 @@ def _select(words: Sequence[str], store: Store, *, where: str | None, last: int 
             studies.append(load(folder))
         except DamagedRecord as damage:
             notes.append(f"{damage} The study is left out.")
-    items = {item.id: item for study in studies for item in members(study, store)}
+    items: dict[str, Item] = {}
+    for study in studies:
+        own = members(study, store)
+        items |= {item.id: item for item in own}
+        if study.concluded and (lacking := len({run.run_id for run in study.runs}) - len(own)):
+            notes.append(
+                f"{label(study.folder)}: {lacking} of its runs {'has' if lacking == 1 else 'have'} no record in {store.root}."
+            )
     known = {item.record.run_id for item in items.values()}
     for record in chosen(others, store) if others else () if words else store.folders():
         if record.run_id not in known or others:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -84,9 +85,17 @@ def test_a_study_that_ran_without_wandb_is_published_with_its_runs(
     assert publish(["batchnorm"]).count("there") == 3
 
     (record,) = Store().root.glob("batchnorm/study-*/study.json")
+    gone = next(run.run for run in done.runs if run.kind == "run")
+    shutil.rmtree(Store().root / "batchnorm" / gone)  # as in a copy of one study that shares runs with others
+    part = publish(["batchnorm"], project="another")
+    assert Counter((run.kind, run.action) for run in part.runs) == {("run", "written"): 1, ("study", "written"): 1}
+    assert (
+        part.messages[0]
+        == f"{record.parent.name.replace('study', 'batchnorm')}: 1 of its runs has no record in {Store().root}."
+    )
     record.write_text("{")
     damaged = publish(dry_run=True)
-    assert [run.kind for run in damaged.runs] == ["run", "run"]
+    assert [run.kind for run in damaged.runs] == ["run"]
     assert "study.json is damaged" in damaged.messages[0]
     assert damaged.messages[0].endswith("The study is left out.")
 

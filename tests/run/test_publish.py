@@ -10,6 +10,7 @@ import pytest
 from bnexp.config.schema import ConfigError
 from bnexp.plan.spec import RunSpec
 from bnexp.run.publish import PublishInterrupted, publish
+from bnexp.tracking.claims import Claims
 from bnexp.tracking.records import DataFacts
 from bnexp.tracking.store import Store, StoreSink
 from tests.tracking.conftest import wandb_home  # noqa: F401
@@ -120,3 +121,12 @@ def test_after_ctrl_c_the_rest_is_named_and_sent_by_the_same_command(specs: list
     again = publish()
     assert again.count("written") + again.count("there") == 3
     assert again.count("written") > 0
+
+
+def test_what_another_process_sends_at_the_moment_is_left_to_it(specs: list[RunSpec]) -> None:
+    first, *rest = publish(dry_run=True).runs
+    with Claims(Store()).claim([f"W&B {first.id}"]):
+        done = publish()
+    assert {run.id: run.action for run in done.runs} == {first.id: "missing"} | {run.id: "written" for run in rest}
+    assert "W&B: 1 run is being sent by another process and left to it." in done.messages
+    assert publish().count("written") == 1
