@@ -400,6 +400,8 @@ def test_a_study_is_one_more_run_with_its_verdict_in_numbers(wandb_home: Path, t
     assert (run.summary["figures/loss"]["_type"], run.summary["figures/accuracy"]["_type"]) == ("html-file", "image-file")
     (file,) = run.artifacts["report-0a1b2c"].manifest.contents
     assert Path(file.local_path).read_text() == "<p>It helps.</p>"
+    pictured = run.artifacts["run-study-0a1b2c-disagreements"].manifest.contents
+    assert sum(item.path.endswith(".png") for item in pictured) == len(shown)
     pictures = {item.path: Path(item.local_path) for item in run.artifacts["run-study-0a1b2c-images"].manifest.contents}
     typed = json.loads(pictures.pop("images.table.json").read_text())
     paths = [row[typed["columns"].index("image")]["path"] for row in typed["data"]]

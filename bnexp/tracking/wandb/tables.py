@@ -30,8 +30,9 @@ class Table:
         columns: names of its columns.
         rows: one value for each column.
         pictured: whether the column ``image_id`` names test images, so that their pictures can be shown beside it.
-        own_pictures: whether an offline run has them. Elsewhere offline tables have none: W&B uploads offline runs in any
-            order, so that a table cannot refer to pictures of another run. They join with the study's table ``images``.
+        own_pictures: whether an offline run has them, as the run of a study does. The tables of offline runs have none: W&B
+            uploads offline runs in any order, so that a table cannot refer to pictures of another run, and pictures of its own
+            would be most of what a run costs. They join with the study's table ``images``.
     """
 
     columns: list[str]
@@ -106,7 +107,7 @@ def disagreement_table(frame: pl.DataFrame, class_names: Sequence[str]) -> Table
         ]
         for row in frame.iter_rows(named=True)
     ]
-    return Table(["image_id", "truth", *rest], rows, pictured=True)
+    return Table(["image_id", "truth", *rest], rows, pictured=True, own_pictures=True)
 
 
 def _confusion_table(confusion: Int64, class_names: Sequence[str]) -> Table:
