@@ -82,11 +82,7 @@ def compare(
 
         return print_studies(beside(studies, store), format, plot=plot)
     if len(studies) > 1 or (studies and len(words) > 1):
-        why = f"with {of_runs[0]}" if of_runs else "because runs are named besides"
-        sentence(
-            f"The runs of {', '.join(record.study.name for record in studies)} are compared by their settings, {why}. Name "
-            "only studies, without options, to see their own answers side by side."
-        )
+        _tell_by_settings(studies, of_runs)
     from bnexp.cli.compared import print_comparison
     from bnexp.comparison.selection import select_runs
 
@@ -97,6 +93,15 @@ def compare(
     options = {"baseline": baseline, "metric": metric, "margin": margin}
     result, runs = _compared(runs, alone, _columns(group_by), _columns(by), options, store)
     print_comparison(result, runs, format, plot=plot, num_damaged=store.num_damaged)
+
+
+def _tell_by_settings(studies: Sequence[StudyRecord], options: Sequence[str]) -> None:
+    """Say why several studies are not compared as studies. ``options``: those that were given and that are about runs."""
+    why = f"with {options[0]}" if options else "because runs are named besides"
+    sentence(
+        f"The runs of {', '.join(record.study.name for record in studies)} are compared by their settings, {why}. Name "
+        "only studies, without options, to see their own answers side by side."
+    )
 
 
 def _compared(

@@ -88,6 +88,14 @@ def import_(
             dry_run=dry_run,
             progress=lambda number, total: bar.update(task, completed=number, total=total),
         )
+    _print(done, format)
+    sentence(_summary(done, dry_run))
+    if done.lost:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _print(done: Import, format: Format) -> None:
+    """What was imported, what its columns were taken for, and what could not be imported."""
     if format is Format.table:
         print_rows(_by_study(done), format, right=("runs", "new", "updated", "unchanged", "own", "seeds"))
         for line in _taken_for(done):
@@ -98,9 +106,6 @@ def import_(
         message(problem)
     if len(done.problems) > MOST_PROBLEMS:
         message(f"... and {len(done.problems) - MOST_PROBLEMS} more like these.")
-    sentence(_summary(done, dry_run))
-    if done.lost:
-        raise typer.Exit(SOME_FAILED)
 
 
 def _row(imported: Imported, format: Format) -> dict[str, Any]:

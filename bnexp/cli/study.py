@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bnexp.cli import complete, hydra_options
-from bnexp.cli.output import SOME_FAILED, CsvFlag, JsonFlag, LatexFlag, MdFlag, pick_format
+from bnexp.cli.output import SOME_FAILED, CsvFlag, Format, JsonFlag, LatexFlag, MdFlag, pick_format
 from bnexp.cli.result import went_wrong
 from bnexp.config.schema import ConfigError
 
@@ -56,11 +56,11 @@ def study(
     """
     del config_dir  # set already
     format = pick_format(json, csv, md, latex)
+    chosen = [*(overrides or []), *([f"budget={budget}"] if budget else [])]
     if name is None and not every:
         from bnexp.cli.studies import print_studies
 
-        return print_studies(format, [*(overrides or []), *([f"budget={budget}"] if budget else [])])
-    chosen = [*(overrides or []), *([f"budget={budget}"] if budget else [])]
+        return print_studies(format, chosen)
     if every or dry_run:
         from bnexp.run.seeds import growing, parse_time
 
@@ -68,12 +68,7 @@ def study(
             parse_time(time)  # refuses what is no duration before anything is listed
         chosen += growing(chosen, until_settled or time is not None, max_seeds)
     if every:
-        from bnexp.cli import book
-
-        if name is not None and "=" not in name:
-            raise ConfigError(f"--all runs every study: leave out {name}, or leave out --all.")
-        chosen = [*([name] if name else []), *chosen]
-        return book.print_plans(chosen, format) if dry_run else book.run_all(chosen, format, time)
+        return _all(name, chosen, format, time, dry_run)
     assert name is not None
     if "=" in name:
         raise ConfigError(f"{name} is an override, but the study's name comes first: bnexp study batchnorm {name}.")
@@ -87,3 +82,13 @@ def study(
     result = run_study(name, chosen, until_settled=until_settled, max_seeds=max_seeds, time=time, listener=Printed(format))
     if went_wrong(result):
         raise typer.Exit(SOME_FAILED)
+
+
+def _all(name: str | None, overrides: list[str], format: Format, time: str | None, dry_run: bool) -> None:
+    """Run or list every study. In place of a name there may be one more override."""
+    from bnexp.cli import book
+
+    if name is not None and "=" not in name:
+        raise ConfigError(f"--all runs every study: leave out {name}, or leave out --all.")
+    chosen = [*([name] if name else []), *overrides]
+    return book.print_plans(chosen, format) if dry_run else book.run_all(chosen, format, time)

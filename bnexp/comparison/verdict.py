@@ -77,8 +77,6 @@ def analyse(
     verdict = study_verdict(deciding, one_is_enough=claims_unlike(vars(study)))
     whole = all(outcome.status in (Status.finished, Status.diverged) for outcome in outcomes)
     trained = any(outcome.status is Status.finished and not outcome.untrained for outcome in outcomes)
-    tested = trained and method.compares_metric and len(blocks := results.blocks()) >= MIN_PAIRS
-    omnibus = stats.friedman(blocks) if tested else math.nan
     return StudyResult(
         study=plain(asdict(study)),
         study_id=study_id,
@@ -91,7 +89,7 @@ def analyse(
         settings=dict(settings),
         arms=summaries(results),
         comparisons=comparisons,
-        omnibus_p=None if math.isnan(omnibus) else omnibus,
+        omnibus_p=_omnibus(results) if trained and method.compares_metric else None,
         outcomes=list(outcomes),
         unpaired=results.problems((*pair, level) for pair in pairs for level in results.levels) + found.unpaired,
         notes=notes(study, results, comparisons, num_test) + endings + found.notes,
@@ -121,6 +119,13 @@ def judge(contrasts: Sequence[Contrast], look: Look = FIRST) -> list[Comparison]
             tested = replace(tested, n_needed=max(tested.n_needed, tested.n + 1))
         found[i] = tested
     return found
+
+
+def _omnibus(results: Results) -> float | None:
+    """p of Friedman's test that all arms are alike; None with too few blocks, or if it is not known."""
+    blocks = results.blocks()
+    p = stats.friedman(blocks) if len(blocks) >= MIN_PAIRS else math.nan
+    return None if math.isnan(p) else p
 
 
 def _refuse_baseline(study: StudyConfig) -> None:

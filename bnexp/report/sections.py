@@ -5,7 +5,7 @@ HTML, PNG and W&B draw from the same ``Report``. Nothing here knows of markup or
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +22,7 @@ from bnexp.report.configuration import Configuration, environments, gather
 from bnexp.report.courses import histories, run_curves, run_probes
 from bnexp.report.factor import Factor, study_advantage, study_factor
 from bnexp.report.predictions import Frames, PredictionSection, collect, load
+from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import DataFacts, RecordedRun
 from bnexp.tracking.store import Store
 
@@ -134,11 +135,7 @@ def build(
         planned: the metric that the study was planned with, if ``record`` reads it by another one.
     """
     runs = store.records([outcome.run_id for outcome in result.outcomes])
-    finished = [
-        (outcome, runs[outcome.run_id])
-        for outcome in result.outcomes
-        if outcome.status is Status.finished and outcome.run_id in runs and runs[outcome.run_id].finished
-    ]
+    finished = _finished(result, runs)
     arms = list(dict.fromkeys(outcome.arm for outcome in result.outcomes))
     focus = focus_level(result)
     courses, unread = histories(finished)
@@ -148,9 +145,7 @@ def build(
     frames, unpredicted = load(at_focus, arms, None if too_many else facts)
     configuration, unknown = gather(result.study, result.outcomes, runs, arms)
     beside, notes = other_metrics(record, result, store)
-    for damage in (problems := [*unread, *unpredicted, *unknown]):
-        store.report_damage(damage, LEFT_OUT)
-    notes += [f"{damage} {LEFT_OUT}" for damage in problems]
+    notes += _left_out([*unread, *unpredicted, *unknown], store)
     if too_many:
         notes.append(f"Predictions are drawn for at most {MOST_CLASSES:,} classes; here are {len(class_names):,}.")
     return Report(
@@ -178,6 +173,19 @@ def build(
         planned=planned,
         command=record.command,
     )
+
+
+def _finished(result: StudyResult, runs: Mapping[str, RecordedRun]) -> list[tuple[Outcome, RecordedRun]]:
+    """The finished runs of a study that still have their record; the verdict may be older than a copy of the records."""
+    known = [(outcome, runs.get(outcome.run_id)) for outcome in result.outcomes if outcome.status is Status.finished]
+    return [(outcome, run) for outcome, run in known if run is not None and run.finished]
+
+
+def _left_out(problems: Sequence[DamagedRecord], store: Store) -> list[str]:
+    """Name damaged files in the log; the notes of the report on them."""
+    for damage in problems:
+        store.report_damage(damage, LEFT_OUT)
+    return [f"{damage} {LEFT_OUT}" for damage in problems]
 
 
 def days(times: Iterable[str | None]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bnexp.config.schema import ConfigError
@@ -79,30 +79,54 @@ def import_runs(
     places = list(_unique(place for path in map(Path, paths) for place in find_places(path)))
     if (metrics or run) and not any(place.tool == "csv" for place in places):
         raise ConfigError("--metrics and --run tell the columns of a CSV file, and none is among the paths.")
-    recorder = Recorder(Store(Path(runs_dir) if runs_dir is not None else None), study, dry_run)
+    taking = _Taking(Recorder(Store(Path(runs_dir) if runs_dir is not None else None), study, dry_run), seed)
     columns = Columns(tuple(metrics), seed, run)
-    done: list[Imported] = []
-    problems: list[str] = []
-    lost = 0
     for number, place in enumerate(places, 1):
         try:
             found = _read(place, columns)
         except (ConfigError, OSError) as error:
             if len(places) == 1:
                 raise
-            problems.append(str(error) if isinstance(error, ConfigError) else visible_line(f"{place.path}: {error}."))
-            lost += 1
+            taking.lose(str(error) if isinstance(error, ConfigError) else visible_line(f"{place.path}: {error}."))
             continue
         for foreign in found:
-            try:
-                done.append(recorder.record(foreign if seed is None else replace(foreign, seed_key=seed)))
-                problems += map(visible_line, done[-1].notes)
-            except ConfigError as error:
-                problems += [*map(visible_line, foreign.notes), str(error)]
-                lost += 1
+            taking.take(foreign)
         if progress:
             progress(number, len(places))
-    return Import(done, problems, lost)
+    return Import(taking.done, taking.problems, taking.lost)
+
+
+@dataclass
+class _Taking:
+    """Takes runs, one after the other, and keeps what was done.
+
+    Args:
+        recorder: records them.
+        seed: as in ``import_runs``.
+        done: every run that was taken.
+        problems: sentences on what could not be imported, or not whole.
+        lost: number of runs or files that could not be imported at all.
+    """
+
+    recorder: Recorder
+    seed: str | None
+    done: list[Imported] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    lost: int = 0
+
+    def take(self, foreign: ForeignRun) -> None:
+        """Record a run."""
+        try:
+            self.done.append(self.recorder.record(foreign if self.seed is None else replace(foreign, seed_key=self.seed)))
+            self.problems += map(visible_line, self.done[-1].notes)
+        except ConfigError as error:
+            self.problems += map(visible_line, foreign.notes)
+            self.lose(str(error))
+
+    def lose(self, problem: str) -> None:
+        """Note a run or file that cannot be imported."""
+        self.problems.append(problem)
+        self.lost += 1
 
 
 def _unique(places: Iterable[Place]) -> Iterator[Place]:
