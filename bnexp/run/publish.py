@@ -234,6 +234,30 @@ def _lacks(publisher: Publisher, study: StudyRecord, items: Sequence[Item], miss
 
 def _select(words: Sequence[str], store: Store, *, where: str | None, last: int | None, status: str | None) -> _Selected:
     """The runs and studies that the words mean, each run once per study."""
+    studies, others, notes = _studies(words, store)
+    ids: set[str] | None = None
+    if where is not None or last is not None or status is not None:
+        frame = select_runs(words, where=where, last=last, status=status, store=store)
+        ids = set(frame["run"].to_list()) if len(frame) else set()
+    items: dict[str, Item] = {}
+    for study in studies:
+        own = members(study, store)
+        items |= {item.id: item for item in own}
+        if study.concluded and (lacking := len({run.run_id for run in study.runs}) - len(own)):
+            have = "has" if lacking == 1 else "have"
+            notes.append(f"{label(study.folder)}: {lacking} of its runs {have} no record in {store.root}.")
+    known = {item.record.run_id for item in items.values()}
+    for record in chosen(others, store) if others else () if words else store.folders():
+        if (record.run_id not in known or others) and (ids is None or record.run_id in ids):
+            items |= {item.id: item for item in _on_its_own(record)}
+    kept = [item for item in items.values() if ids is None or item.record.run_id in ids]
+    own_runs = [item for item in kept if not _is_imported(item.record)]
+    notes += _about_imported(len(kept) - len(own_runs))
+    return _Selected(own_runs, [study for study in studies if study.concluded and ids is None], notes)
+
+
+def _studies(words: Sequence[str], store: Store) -> tuple[list[StudyRecord], list[str], list[str]]:
+    """The recorded studies that the words mean, or all without words; the other words; and sentences on damaged ones."""
     folders: dict[Path, None] = {}
     others: list[str] = []
     for word in words:
@@ -248,29 +272,13 @@ def _select(words: Sequence[str], store: Store, *, where: str | None, last: int 
             studies.append(load(folder))
         except DamagedRecord as damage:
             notes.append(f"{damage} The study is left out.")
-    items: dict[str, Item] = {}
-    for study in studies:
-        own = members(study, store)
-        items |= {item.id: item for item in own}
-        if study.concluded and (lacking := len({run.run_id for run in study.runs}) - len(own)):
-            notes.append(
-                f"{label(study.folder)}: {lacking} of its runs {'has' if lacking == 1 else 'have'} no record in {store.root}."
-            )
-    known = {item.record.run_id for item in items.values()}
-    for record in chosen(others, store) if others else () if words else store.folders():
-        if record.run_id not in known or others:
-            items |= {item.id: item for item in _on_its_own(record)}
-    kept = list(items.values())
-    if where is not None or last is not None or status is not None:
-        frame = select_runs(words, where=where, last=last, status=status, store=store)
-        ids = set(frame["run"].to_list()) if len(frame) else set()
-        kept, studies = [item for item in kept if item.record.run_id in ids], []
-    imported = sum(_is_imported(item.record) for item in kept)
-    if imported == 1:
-        notes.append("1 imported run is left out: the tool that recorded it has it.")
-    elif imported:
-        notes.append(f"{imported} imported runs are left out: the tool that recorded them has them.")
-    return _Selected([item for item in kept if not _is_imported(item.record)], [s for s in studies if s.concluded], notes)
+    return studies, others, notes
+
+
+def _about_imported(count: int) -> list[str]:
+    if count == 1:
+        return ["1 imported run is left out: the tool that recorded it has it."]
+    return [f"{count} imported runs are left out: the tool that recorded them has them."] if count else []
 
 
 def _on_its_own(record: RecordedRun) -> list[Item]:

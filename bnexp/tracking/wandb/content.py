@@ -53,10 +53,8 @@ class Member:
     @classmethod
     def of_record(cls, record: RecordedRun) -> Member:
         """A recorded run as the study that trained it sees it. Raises DamagedRecord and FileNotFoundError."""
-        study = record.config.get("study")
-        ids = (str(study["id"]),) if isinstance(study, dict) and study.get("id") else ()
-        summary = record.summary
-        return cls(summary.study, ids, summary.arm, summary.levels)
+        study_id, summary = record.settings.get("study.id"), record.summary
+        return cls(summary.study, (str(study_id),) if study_id else (), summary.arm, summary.levels)
 
     def wandb_id(self, run_id: str) -> str:
         """Id of the W&B run: the same whenever and wherever it is published."""
