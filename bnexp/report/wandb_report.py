@@ -136,7 +136,7 @@ def _make(studies: Sequence[tuple[StudyRecord, Report]], session: WandbSession, 
         for (record, report), part in zip(studies, held, strict=True)
     ]
     names = [label(record.folder) for record, _ in studies]
-    mark = f"bnexp report {' '.join(names)}"
+    mark = f"bnexp report {' '.join(sorted(names))}"  # whatever their order, it is the same report
     made = wr.Report(
         entity=entity,
         project=project,

@@ -226,6 +226,16 @@ def test_a_program_ends_without_a_trace_on_the_screen(wandb_home: Path, fate: st
         assert len(read_all(wandb_home)["one"].history) == 1
 
 
+def test_a_wandb_core_that_does_not_end_holds_up_nobody(wandb_server: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "SECONDS_TO_END", 0.1)
+    session = WandbSession(WandbConfig())
+    assert session.online
+    (core,) = core_processes()
+    os.kill(core, signal.SIGSTOP)
+    wandb.teardown()
+    assert core_processes() == []
+
+
 def test_a_full_disk_does_not_fill_the_screen(wandb_server: Standin, capfd: pytest.CaptureFixture[str]) -> None:
     session = WandbSession(WandbConfig(mode=WandbMode.offline))
     run = opened(session)

@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 _ENDED = ("AlreadyJoinedError", "HandleAbandonedError", "MailboxClosedError")  # of modules that move between versions
 _PASSES = (408, 425, 429)  # statuses below 500 that wandb-core tries again
-SECONDS_TO_END = 5
+SECONDS_TO_END = 10
 
 _restarting = threading.Lock()
 _defaults: dict[str, str] = {}
@@ -89,8 +89,24 @@ class _Quiet:
         return getattr(subprocess, name)
 
     def Popen(self, *args: Any, **more: Any) -> subprocess.Popen[bytes]:
-        _started.append(subprocess.Popen(*args, **more | {"stderr": subprocess.DEVNULL}))
+        _started.append(_Core(*args, **more | {"stderr": subprocess.DEVNULL}))
         return _started[-1]
+
+
+class _Core(subprocess.Popen[bytes]):
+    """wandb-core. One that does not end soon after it was told to is killed: it asks a server that is away for minutes.
+
+    Whatever it had to send has been waited for when its runs were finished.
+    """
+
+    def wait(self, timeout: float | None = None) -> int:
+        if timeout is not None:
+            return super().wait(timeout)
+        with suppress(subprocess.TimeoutExpired):
+            return super().wait(SECONDS_TO_END)
+        self.kill()
+        super().wait()
+        return 0  # wandb ends the program with any other
 
 
 def with_core(call: Callable[[], Result]) -> Result:
@@ -130,9 +146,7 @@ def end() -> None:
     with suppress(Exception):
         wandb.teardown()
     while _started:
-        process = _started.pop()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(SECONDS_TO_END)
+        _started.pop().wait()
 
 
 def has_ended(error: BaseException | None) -> bool:
