@@ -112,11 +112,12 @@ def bring(record: StudyRecord, report: Report, store: Store, wandb: Logging) -> 
     publisher, items = Publisher(session, wandb.track, pictures_of), members(record, store)
     try:
         with reserved(store, items, [record]) as own:
-            missing = own.of(publisher.missing(items), session)
-            session.messages.extend(publish_items(publisher, missing, wandb.step))
+            missing = publisher.missing(items)
             again = wandb.again or missing or not publisher.holds_study(record.study.name, record.study_id)
-            if again and own.has(record):
-                session.messages.extend(_logged(record, report, store, items, publisher))
+            todo, studies = own.of(missing, [record] if again else [], session)
+            session.messages.extend(publish_items(publisher, todo, wandb.step))
+            for study in studies:
+                session.messages.extend(_logged(study, report, store, items, publisher))
         publisher.note_unsynced(items)
     except Exception as error:  # W&B holds copies, which must not cost the study
         why = meaning(error)
@@ -135,17 +136,16 @@ class Reserved:
 
     ids: set[str]
 
-    def of(self, items: Sequence[Item], session: WandbSession) -> list[Item]:
-        """Those of the items that this process may send; a message tells of the others."""
+    def of(
+        self, items: Sequence[Item], studies: Sequence[StudyRecord], session: WandbSession
+    ) -> tuple[list[Item], list[StudyRecord]]:
+        """Those of the runs and studies that this process may send; a message tells of the others."""
         own = [item for item in items if item.id in self.ids]
-        if others := len(items) - len(own):
+        own_studies = [study for study in studies if study_id_on_wandb(study.study_id) in self.ids]
+        if others := len(items) + len(studies) - len(own) - len(own_studies):
             what = "1 run is" if others == 1 else f"{others} runs are"
             session.messages.append(f"W&B: {what} being sent by another process and left to it.")
-        return own
-
-    def has(self, record: StudyRecord) -> bool:
-        """Whether this process may send the run of a study itself."""
-        return study_id_on_wandb(record.study_id) in self.ids
+        return own, own_studies
 
 
 @contextmanager

@@ -188,7 +188,7 @@ class _Sending:
         session.messages[:0] = self._without_pictures()
 
     def _send(self, own: Reserved, store: Store, step: Step) -> None:
-        items, studies = own.of(self._items, self._publisher.session), [study for study in self._studies if own.has(study)]
+        items, studies = own.of(self._items, self._studies, self._publisher.session)
         total = len(items) + len(studies)
         for item, action, problem in self._publisher.publish(items):
             self._keep(_of_item(item, action, problem))
