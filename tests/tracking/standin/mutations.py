@@ -85,6 +85,8 @@ class _Mutations:
             if inserted or run.resuming or run.exit_code is not None:  # else a later update of an open run
                 run.reopen()
                 self.server.announced.set()
+        elif name and run.resuming:
+            run.resume()
         if tags is not None and any(not 1 <= len(tag) <= 64 for tag in tags):
             raise HttpError(400, "invalid tag: must be between 1 and 64 characters")
         if sweep and sweep not in self.server.sweeps:

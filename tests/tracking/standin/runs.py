@@ -96,6 +96,10 @@ class Run:
         self._overwriting = not self.resuming
         self.exit_code, self.crashed, self.resuming = None, False, False
 
+    def resume(self) -> None:
+        """A client that has asked where to go on goes on in a run that is open, such as one that it has just created."""
+        self._overwriting = self.resuming = False
+
     def take(self, chunk: Mapping[str, Any]) -> None:
         """Take one request of the file stream.
 
