@@ -22,8 +22,7 @@ from bnexp.report.publish import Logging, bring
 from bnexp.report.sections import Report
 from bnexp.terminal import one_line
 from bnexp.tracking.store import Store
-from bnexp.tracking.wandb.access import requested_mode
-from bnexp.tracking.wandb.publishing import recorded_track
+from bnexp.tracking.wandb.access import recorded_track, requested_mode
 from bnexp.tracking.wandb.server import SECONDS, runs_of_group
 from bnexp.tracking.wandb.session import WandbSession
 

@@ -7,23 +7,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bnexp.comparison.record import StudyRecord, load
-from bnexp.comparison.recorded import label, recorded_studies, studies_named
+from bnexp.comparison.record import StudyRecord
 from bnexp.comparison.recorded_studies import recorded_verdict
 from bnexp.comparison.select import study_facts
-from bnexp.comparison.selection import chosen, is_path, select_runs
-from bnexp.config.schema import ConfigError, RunConfig
+from bnexp.config.schema import ConfigError
 from bnexp.interrupt import tidied
-from bnexp.plan.spec import RunSpec
 from bnexp.report import sections
 from bnexp.report.publish import Reserved, Step, log, members, nobody, pictures_of, reserved
-from bnexp.tracking.reading import DamagedRecord, as_type
-from bnexp.tracking.records import RecordedRun
+from bnexp.run.publishable import Selected, chosen_for_wandb
 from bnexp.tracking.store import Store
-from bnexp.tracking.wandb.access import requested_mode
-from bnexp.tracking.wandb.content import Member
+from bnexp.tracking.wandb.access import recorded_track, requested_mode
 from bnexp.tracking.wandb.holding import Item
-from bnexp.tracking.wandb.publishing import Publisher, recorded_track
+from bnexp.tracking.wandb.publishing import Publisher
 from bnexp.tracking.wandb.server import meaning
 from bnexp.tracking.wandb.session import WandbSession
 
@@ -83,15 +78,6 @@ class PublishInterrupted(KeyboardInterrupt):
         self.published = published
 
 
-@dataclass(frozen=True)
-class _Selected:
-    """The recorded runs and studies that are to be on W&B."""
-
-    items: list[Item]
-    studies: list[StudyRecord]
-    notes: list[str]
-
-
 def publish(
     select: Sequence[str] = (),
     *,
@@ -132,7 +118,7 @@ def publish(
         >>> bnexp.publish(["batchnorm"], dry_run=True).count("missing")
     """
     store = Store(Path(runs_dir) if runs_dir is not None else None)
-    selected = _select(select, store, where=where, last=last, status=status)
+    selected = chosen_for_wandb(select, store, where=where, last=last, status=status)
     if not selected.items and not selected.studies:
         return Published(
             [], [*selected.notes, f"No run in {store.root} that has finished or failed fits; bnexp runs lists them all."]
@@ -146,7 +132,7 @@ def publish(
     return sending.published()
 
 
-def _asked(publisher: Publisher, selected: _Selected, *, look_only: bool = False) -> _Sending:
+def _asked(publisher: Publisher, selected: Selected, *, look_only: bool = False) -> _Sending:
     """What W&B lacks of what was selected. Raises RuntimeError."""
     try:
         missing = {item.id for item in publisher.missing(selected.items, look_only=look_only)}
@@ -166,9 +152,7 @@ class _Sending:
         studies: the studies that it lacks.
     """
 
-    def __init__(
-        self, publisher: Publisher, selected: _Selected, items: Sequence[Item], studies: Sequence[StudyRecord]
-    ) -> None:
+    def __init__(self, publisher: Publisher, selected: Selected, items: Sequence[Item], studies: Sequence[StudyRecord]) -> None:
         self._publisher, self._selected, self._items, self._studies = publisher, selected, items, studies
         self._done: dict[str, PublishedRun] = {}  # by id
 
@@ -230,71 +214,6 @@ def _lacks(publisher: Publisher, study: StudyRecord, items: Sequence[Item], miss
     own = {run.run_id for run in study.runs}
     grown = any(item.id in missing and item.member.study == study.study.name and item.record.run_id in own for item in items)
     return grown or not publisher.holds_study(study.study.name, study.study_id, look_only=dry_run)
-
-
-def _select(words: Sequence[str], store: Store, *, where: str | None, last: int | None, status: str | None) -> _Selected:
-    """The runs and studies that the words mean, each run once per study."""
-    studies, others, notes = _studies(words, store)
-    ids: set[str] | None = None
-    if where is not None or last is not None or status is not None:
-        frame = select_runs(words, where=where, last=last, status=status, store=store)
-        ids = set(frame["run"].to_list()) if len(frame) else set()
-    items: dict[str, Item] = {}
-    for study in studies:
-        own = members(study, store)
-        items |= {item.id: item for item in own}
-        if study.concluded and (lacking := len({run.run_id for run in study.runs}) - len(own)):
-            have = "has" if lacking == 1 else "have"
-            notes.append(f"{label(study.folder)}: {lacking} of its runs {have} no record in {store.root}.")
-    known = {item.record.run_id for item in items.values()}
-    for record in chosen(others, store) if others else () if words else store.folders():
-        if (record.run_id not in known or others) and (ids is None or record.run_id in ids):
-            items |= {item.id: item for item in _on_its_own(record)}
-    kept = [item for item in items.values() if ids is None or item.record.run_id in ids]
-    own_runs = [item for item in kept if not _is_imported(item.record)]
-    notes += _about_imported(len(kept) - len(own_runs))
-    return _Selected(own_runs, [study for study in studies if study.concluded and ids is None], notes)
-
-
-def _studies(words: Sequence[str], store: Store) -> tuple[list[StudyRecord], list[str], list[str]]:
-    """The recorded studies that the words mean, or all without words; the other words; and sentences on damaged ones."""
-    folders: dict[Path, None] = {}
-    others: list[str] = []
-    for word in words:
-        found = [] if is_path(word, store) else studies_named(word, store)
-        folders |= dict.fromkeys(found)
-        others += [] if found else [word]
-    if not words:
-        folders = dict.fromkeys(recorded_studies(store))
-    studies, notes = [], []
-    for folder in folders:
-        try:
-            studies.append(load(folder))
-        except DamagedRecord as damage:
-            notes.append(f"{damage} The study is left out.")
-    return studies, others, notes
-
-
-def _about_imported(count: int) -> list[str]:
-    if count == 1:
-        return ["1 imported run is left out: the tool that recorded it has it."]
-    return [f"{count} imported runs are left out: the tool that recorded them has them."] if count else []
-
-
-def _on_its_own(record: RecordedRun) -> list[Item]:
-    try:
-        if record.finished:
-            return [Item(record, Member.of_record(record))]
-        if record.failure is not None and record.damage is None:
-            spec = RunSpec(as_type(RunConfig, record.config, record.path))
-            return [Item(record, Member.of_spec(spec))]
-    except (DamagedRecord, FileNotFoundError):
-        return []
-    return []
-
-
-def _is_imported(record: RecordedRun) -> bool:
-    return record.finished and record.summary.source is not None
 
 
 def _publisher(items: Sequence[Item], project: str | None, entity: str | None) -> Publisher:

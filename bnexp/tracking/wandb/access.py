@@ -1,14 +1,19 @@
-"""Which W&B mode the user asks for, and whether there is a key: told from variables, configuration and netrc, without wandb."""
+"""Which W&B mode the user asks for, how recorded runs were configured, and whether there is a key: told without wandb."""
 
 from __future__ import annotations
 
 import netrc
 import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from bnexp.config.options import WandbMode
-from bnexp.config.schema import ConfigError, WandbConfig
+from bnexp.config.schema import ConfigError, TrackConfig, WandbConfig
+from bnexp.tracking.reading import DamagedRecord, as_type
+from bnexp.tracking.records import RecordedRun
 
 # W&B's own hosts share one key; every other server has its own.
 _PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
@@ -52,3 +57,18 @@ def key_configured(base_url: str) -> bool:
         if any((entry := entries.authenticators(name)) and entry[2] for name in hosts):
             return True
     return False
+
+
+def recorded_track(records: Iterable[RecordedRun]) -> TrackConfig:
+    """How recorded runs go to W&B: as the first of them whose settings can be read was configured, else by the defaults.
+
+    A mode that was configured then decides nothing now.
+
+    Args:
+        records: the runs, the one that matters most first.
+    """
+    for record in records:
+        with suppress(DamagedRecord, FileNotFoundError):
+            found: TrackConfig = as_type(TrackConfig, record.config.get("track", {}), record.path)
+            return replace(found, wandb=replace(found.wandb, mode=WandbMode.auto))
+    return TrackConfig()

@@ -10,7 +10,7 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import replace
@@ -18,11 +18,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bnexp.config.options import WandbMode
 from bnexp.config.schema import TrackConfig
 from bnexp.data.images import ImagesById
 from bnexp.tracking.foreign.wandb_file import run_of
-from bnexp.tracking.reading import DamagedRecord, as_type
 from bnexp.tracking.records import DataFacts, RecordedRun
 from bnexp.tracking.wandb.content import Member, RunContent, run_content, tags
 from bnexp.tracking.wandb.holding import Item, OnDisk, OnServer, file_of, id_of, is_complete, is_synced
@@ -283,21 +281,6 @@ def _outcome(item: Item, done: Future[Action]) -> tuple[Item, Action, str]:
     """What came of a run whose sending has ended, and what went wrong."""
     error = done.exception()
     return (item, done.result(), "") if error is None else (item, "failed", meaning(error))
-
-
-def recorded_track(records: Iterable[RecordedRun]) -> TrackConfig:
-    """How recorded runs go to W&B: as the first of them whose settings can be read was configured, else by the defaults.
-
-    A mode that was configured then decides nothing now.
-
-    Args:
-        records: the runs, the one that matters most first.
-    """
-    for record in records:
-        with suppress(DamagedRecord, FileNotFoundError):
-            found: TrackConfig = as_type(TrackConfig, record.config.get("track", {}), record.path)
-            return replace(found, wandb=replace(found.wandb, mode=WandbMode.auto))
-    return TrackConfig()
 
 
 def opening(content: RunContent) -> dict[str, object]:
