@@ -135,7 +135,7 @@ def _make(studies: Sequence[tuple[StudyRecord, Report]], session: WandbSession, 
         for (record, report), part in zip(studies, held, strict=True)
     ]
     names = [label(record.folder) for record, _ in studies]
-    mark = f"bnexp report {' '.join(sorted(names))}"  # whatever their order, it is the same report
+    mark = mark_of(names)
     made = wr.Report(
         entity=entity,
         project=project,
@@ -153,6 +153,11 @@ def _make(studies: Sequence[tuple[StudyRecord, Report]], session: WandbSession, 
         if part.lacking
     ]
     return Links(made.url, [url for _, _, url in shown], notes)
+
+
+def mark_of(names: Sequence[str]) -> str:
+    """The description of a W&B report, by which it is found again: the same for the same studies in any order."""
+    return f"bnexp report {' '.join(sorted(names))}"
 
 
 def _held(record: StudyRecord, report: Report, session: WandbSession, api: wandb.Api, path: str) -> Held:

@@ -230,3 +230,9 @@ def test_only_runs_of_the_study_are_shown_and_those_that_are_lacking_are_counted
     session.config = WandbConfig(group="a' or 'b")
     with pytest.raises(ConfigError, match="has characters that the filter of a W&B report cannot hold"):
         wandb_report._held(record, report, session, Api(), "me/bnexp")  # type: ignore[arg-type]
+
+
+def test_the_same_studies_in_another_order_are_the_same_report() -> None:
+    assert (
+        wandb_report.mark_of(["norm-2", "bias-1"]) == wandb_report.mark_of(["bias-1", "norm-2"]) == "bnexp report bias-1 norm-2"
+    )
