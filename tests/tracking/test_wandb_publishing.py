@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import wandb
@@ -25,7 +27,7 @@ from bnexp.tracking.records import METRICS, WEIGHTS, DataFacts, RecordedRun
 from bnexp.tracking.store import Store, StoreSink
 from bnexp.tracking.wandb import publishing
 from bnexp.tracking.wandb.content import Member, model_name, run_content
-from bnexp.tracking.wandb.holding import Item
+from bnexp.tracking.wandb.holding import Item, OnServer
 from bnexp.tracking.wandb.publishing import Publisher
 from bnexp.tracking.wandb.sending import replay, send
 from bnexp.tracking.wandb.session import WandbSession
@@ -141,19 +143,35 @@ def test_another_group_changes_where_runs_are_filed_and_sends_nothing(wandb_serv
     ]
 
 
-@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize("how", ["incomplete", "crashed", "incomplete, of another id"])
 def test_a_run_that_the_server_lacks_a_part_of_is_replaced_by_the_whole_one(
-    wandb_server: Standin, items: list[Item], deleted: bool
+    wandb_server: Standin, items: list[Item], how: str
 ) -> None:
-    if deleted:  # so that it has another id
+    if "another id" in how:
         wandb_server.deleted.add(items[0].id)
     publish(items[:1])
     (held,) = wandb_server.runs.values()
-    held.tags, held.history = [*held.tags, "incomplete"], held.history[:2]
+    held.history = held.history[:2]
+    if how == "crashed":
+        held.exit_code, held.crashed = None, True
+    else:
+        held.tags = [*held.tags, "incomplete"]
     assert publish(items[:1])[0] == 1
     assert list(wandb_server.runs) == [held.name]
     assert [(row["_step"], row["epoch"]) for row in held.history] == [(10, 1), (20, 2), (30, 3)]
     assert "incomplete" not in held.tags
+
+
+def test_of_several_runs_of_an_experiment_the_complete_one_counts_and_what_is_in_the_group_is_asked_for_once() -> None:
+    own = [
+        SimpleNamespace(id=f"aaaaaaaaaaaa-99e509{more}", state=state, tags=[])
+        for more, state in (("", "crashed"), ("-1f2e", "finished"))
+    ]
+    for listed in (own, own[::-1]):
+        api: Any = Mock(runs=Mock(return_value=listed))
+        found = OnServer(api, "us/bnexp").find("demo", {"aaaaaaaaaaaa-99e509": "aaaaaaaaaaaa"})
+        assert found["aaaaaaaaaaaa-99e509"].state == "finished"
+        api.runs.assert_called_once_with("us/bnexp", filters={"group": "demo"}, per_page=500)
 
 
 @pytest.mark.parametrize("mode", [WandbMode.online, WandbMode.offline])

@@ -82,7 +82,7 @@ class _Mutations:
             run = self.server.runs.setdefault(name, Run(entityName or ENTITY, modelName, name))
             if (run.entity, run.project) != (entityName or ENTITY, modelName):
                 raise Malformed(f"run {name} is in {run.project}; the stand-in knows each id in one project only")
-            if inserted or run.resuming or run.exit_code is not None:  # else a later update of an open run
+            if inserted or run.resuming or run.crashed or run.exit_code is not None:  # else a later update of an open run
                 run.reopen()
                 self.server.announced.set()
         elif name and run.resuming:
