@@ -9,6 +9,7 @@ from itertools import groupby
 
 import altair as alt
 import polars as pl
+from altair.utils.schemapi import debug_mode
 
 from bnexp.comparison.result import StudyResult
 from bnexp.plan.shown import RELIABILITY
@@ -29,14 +30,12 @@ class Figure:
 
     Args:
         id: on a page.
-        name: on W&B.
         chart: what is drawn.
         description: what it shows, with the numbers.
         told: level -> description, of a chart that shows one level at a time.
     """
 
     id: str
-    name: str
     chart: alt.LayerChart = field(repr=False)
     description: str
     told: dict[str, str] = field(default_factory=dict, repr=False)
@@ -49,12 +48,17 @@ class Figure:
 
 
 def sections(report: Report, summary: pl.DataFrame) -> dict[str, list[Figure]]:
-    """Section of a report -> its figures.
+    """Section of a report -> its figures. They are not validated while they are made, as in ``style.spec``.
 
     Args:
         report: what is drawn.
         summary: of ``courses.summarise``, of the report's curves.
     """
+    with debug_mode(False):
+        return _sections(report, summary)
+
+
+def _sections(report: Report, summary: pl.DataFrame) -> dict[str, list[Figure]]:
     result, arms, focus = report.result, report.arms, report.focus
     return {
         "differences": differences(result, arms),
@@ -92,7 +96,7 @@ def curves(summary: pl.DataFrame, metrics: Iterable[str], arms: Sequence[str], l
 
 
 def _by_epoch(id: str, name: str, chart: alt.LayerChart, told: dict[str, str], level: str) -> Figure:
-    return Figure(id, name, chart, told.get(level) or f"{name}: nothing was recorded at {level}.", told)
+    return Figure(id, chart, told.get(level) or f"{name}: nothing was recorded at {level}.", told)
 
 
 def differences(result: StudyResult, arms: Sequence[str], also: Ends | None = None) -> list[Figure]:
@@ -112,16 +116,14 @@ def differences(result: StudyResult, arms: Sequence[str], also: Ends | None = No
         if not comparisons:
             continue
         chart = figures.difference_plot(frame, comparisons, arms, also if k == 0 else None)
-        found.append(Figure(f"difference-{k}", "paired_differences", chart, words.differences(comparisons)))
+        found.append(Figure(f"difference-{k}", chart, words.differences(comparisons)))
     return found
 
 
 def sequences(result: StudyResult, arms: Sequence[str]) -> list[Figure]:
     """The deciding comparisons as the seeds came, one chart each."""
     return [
-        Figure(
-            f"sequence-{k}", "confidence_sequence", sequence_plot(result, c, arms), words.sequence(c, last_bounds(result, c))
-        )
+        Figure(f"sequence-{k}", sequence_plot(result, c, arms), words.sequence(c, last_bounds(result, c)))
         for k, c in enumerate(watched(result))
     ]
 
@@ -141,7 +143,6 @@ def over_factor(result: StudyResult, factor: Factor | None, arms: Sequence[str],
     return [
         Figure(
             f"{kind}-{k}",
-            " ".join([kind, panel]).strip(),
             figures.factor_plot(factor, panel, arms, result.metric, result.unit, also),
             words.over_factor(factor, panel, result.metric, result.unit),
         )
@@ -194,15 +195,14 @@ def reliability(frames: Frames, arms: Sequence[str], level: str) -> list[Figure]
     if not frames:
         return []
     description = words.reliability(errors(frames), overconfidence(frames), level)
-    return [Figure("reliability", "reliability", reliability_plot(frames, arms), description)]
+    return [Figure("reliability", reliability_plot(frames, arms), description)]
 
 
 def confusions(section: PredictionSection | None, class_names: Sequence[str]) -> list[Figure]:
-    """One confusion matrix per arm, which is its name; none without predictions."""
+    """One confusion matrix per arm; none without predictions."""
     return [
         Figure(
             f"confusion-{k}",
-            arm,
             figures.confusion_heatmap(matrix, class_names, arm),
             words.confusion(matrix, class_names, arm),
         )

@@ -91,9 +91,8 @@ def _drawn(course: _Course, arms: Sequence[str], level: str) -> alt.LayerChart:
         tooltip=_tooltip(course.title, *course.bounds),
     )
     shown = _shown(y)
-    layers = alt.layer(band, line, points.add_params(hover)).add_params(
-        *style.arm_params(), alt.param(name="level", value=level), alt.param(name="axes", value=shown)
-    )
+    params = (*style.arm_params(), alt.param(name="level", value=level), alt.param(name="axes", value=shown))
+    layers = alt.layer(band.add_params(*params), line, points.add_params(hover))  # altair lifts them to the whole chart
     about = shown[level]["about"] if level in shown else []
     title = alt.TitleParams(course.name, subtitle=about) if about else course.name
     return style.finish(layers, title, 260, symbol="stroke")

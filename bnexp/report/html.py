@@ -34,7 +34,7 @@ from bnexp.report.courses import CURVES, summarise
 from bnexp.report.export import file_name
 from bnexp.report.published import references, told
 from bnexp.report.sections import Report
-from bnexp.tracking.store import write_atomic, write_if_allowed
+from bnexp.tracking.store import write_atomic
 
 HERE = Path(__file__).parent
 
@@ -58,11 +58,6 @@ class Chart:
     title: str
     file: str
     told: dict[str, str]
-
-
-def write(report: Report, path: Path) -> bool:
-    """Write the report as one self-contained file, whole or not at all. Returns False if the folder is read-only."""
-    return write_if_allowed(path, render(report))
 
 
 def render(report: Report) -> str:
@@ -93,8 +88,37 @@ def page(template: Path, own: str = "", /, **content: Any) -> str:
         own: name of the style ``<own>.css`` and the script ``<own>.js`` that only this page has; empty if it has none.
         content: what the template shows.
     """
+    parts = ["report", own] if own else ["report"]
+    look, program = (
+        "\n".join((HERE / f"{part}.{kind}").read_text(encoding="utf-8") for part in parts) for kind in ("css", "js")
+    )
+    library = _library()
+    return (
+        _environment(template.parent)
+        .get_template(template.name)
+        .render(
+            **content,
+            style=Markup(look),
+            library=Markup(library),
+            program=Markup(program),
+            hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in (library, program)),
+            version=bnexp.__version__,
+        )
+    )
+
+
+def load() -> None:
+    """Compile the templates of a study's report and read the charting library, so that no report waits for them."""
+    for template in ("report.html.jinja", "page.html.jinja", "parts.html.jinja"):
+        _environment(HERE).get_template(template)
+    _library()
+
+
+@cache
+def _environment(folder: Path) -> Environment:
+    """Where templates come from, and what they can call; it keeps those that it has compiled."""
     environment = Environment(
-        loader=FileSystemLoader([template.parent, HERE]),
+        loader=FileSystemLoader([folder, HERE]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -116,19 +140,7 @@ def page(template: Path, own: str = "", /, **content: Any) -> str:
         "embedded": embedded,
         "label": label,
     }
-    parts = ["report", own] if own else ["report"]
-    look, program = (
-        "\n".join((HERE / f"{part}.{kind}").read_text(encoding="utf-8") for part in parts) for kind in ("css", "js")
-    )
-    library = _library()
-    return environment.get_template(template.name).render(
-        **content,
-        style=Markup(look),
-        library=Markup(library),
-        program=Markup(program),
-        hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in (library, program)),
-        version=bnexp.__version__,
-    )
+    return environment
 
 
 @cache

@@ -21,7 +21,7 @@ from bnexp.report.sections import Report
 from bnexp.tracking.claims import Claims
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import DataFacts, RecordedRun
-from bnexp.tracking.store import Store
+from bnexp.tracking.store import Store, write_if_allowed
 from bnexp.tracking.wandb.content import Member
 from bnexp.tracking.wandb.holding import Item
 from bnexp.tracking.wandb.publishing import Action, Publisher
@@ -95,17 +95,26 @@ def publish(
         ]
         report = replace(report, notes=[*report.notes, *told])
     path = record.folder / (f"report-{slug(result.metric)}.html" if planned else REPORT)
-    written = [f"\nReport: {path}"] if html.write(report, path) else []
+    page = html.render(report)
+    written = [f"\nReport: {path}"] if write_if_allowed(path, page) else []
     prefix = f"{report.title} {result.metric}" if planned else report.title
     if pictures.wanted:
         groups = charts.sections(report, summarise(report.curves)).values()
         written += pictures.write([figure for group in groups for figure in group], prefix)
     with tidied():
-        return [*told, *(bring(record, report, store, wandb) if wandb else []), *written]
+        return [*told, *(bring(record, report, store, wandb, page) if wandb else []), *written]
 
 
-def bring(record: StudyRecord, report: Report, store: Store, wandb: Logging) -> list[str]:
-    """Bring to W&B what it lacks of a study, unless W&B is disabled; what the user should know of that."""
+def bring(record: StudyRecord, report: Report, store: Store, wandb: Logging, page: str | None = None) -> list[str]:
+    """Bring to W&B what it lacks of a study, unless W&B is disabled; what the user should know of that.
+
+    Args:
+        record: the recorded study.
+        report: what its report shows.
+        store: where its runs are recorded.
+        wandb: how to log it.
+        page: the report as HTML; None: it is made if it is needed.
+    """
     session = wandb.session
     if session.disabled:
         return session.messages
@@ -117,7 +126,7 @@ def bring(record: StudyRecord, report: Report, store: Store, wandb: Logging) -> 
             todo, studies = own.of(missing, [record] if again else [], session)
             session.messages.extend(publish_items(publisher, todo, wandb.step))
             for study in studies:
-                session.messages.extend(_logged(study, report, store, items, publisher))
+                session.messages.extend(_logged(study, report, items, publisher, page))
         publisher.note_unsynced(items)
     except Exception as error:  # W&B holds copies, which must not cost the study
         why = meaning(error)
@@ -168,25 +177,26 @@ def reserved(store: Store, items: Sequence[Item], studies: Sequence[StudyRecord]
         yield Reserved({names[name] for name in free})
 
 
-def log(record: StudyRecord, report: Report, store: Store, items: Sequence[Item], publisher: Publisher) -> Action:
+def log(record: StudyRecord, report: Report, items: Sequence[Item], publisher: Publisher, page: str | None = None) -> Action:
     """Bring the study itself to W&B, after its runs; what came of it. Raises whatever wandb raises.
 
     Args:
         record: the recorded study.
         report: what its report shows.
-        store: where its runs are recorded.
         items: its runs.
         publisher: what publishes them.
+        page: the report as HTML; None: it is made now.
     """
-    content = wandb_run.content_of(record, report, store, record.folder / REPORT, items, publisher)
+    page = page or html.render(report)
+    content = wandb_run.content_of(record, report, page, record.folder / REPORT, items, publisher)
     tested = next((item.record for item in items if item.record.finished), items[0].record)
     return publisher.put(content, tested)
 
 
-def _logged(record: StudyRecord, report: Report, store: Store, items: Sequence[Item], publisher: Publisher) -> list[str]:
+def _logged(record: StudyRecord, report: Report, items: Sequence[Item], publisher: Publisher, page: str | None) -> list[str]:
     """Bring the study itself to W&B; what went wrong."""
     try:
-        log(record, report, store, items, publisher)
+        log(record, report, items, publisher, page)
     except Exception as error:
         return [f"W&B: the study {record.study.name} was not logged ({meaning(error)})."]
     return []

@@ -79,18 +79,16 @@ def finish(chart: Any, title: str | alt.TitleParams, height: int, symbol: str = 
         titleFontWeight="normal",
         labelFontSize=11,
     )
-    finished: alt.LayerChart = (
-        chart.properties(width="container", height=height, title=title, background="transparent")
-        .configure(
-            font=FONT,
-            axis=axis,
-            view=alt.ViewConfig(stroke=None),
-            autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-        )
-        .configure_title(
+    chart.width, chart.height, chart.title, chart.background = "container", height, title, "transparent"
+    chart.config = alt.Config(  # assigned, because each method of altair that configures a chart copies all of it
+        font=FONT,
+        axis=axis,
+        view=alt.ViewConfig(stroke=None),
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+        title=alt.TitleConfig(
             anchor="start", fontSize=13, fontWeight=600, color=INK, offset=12, subtitleColor=QUIET, subtitleFontSize=11
-        )
-        .configure_legend(
+        ),
+        legend=alt.LegendConfig(
             orient="top",
             title=None,
             labelColor=INK,
@@ -98,8 +96,9 @@ def finish(chart: Any, title: str | alt.TitleParams, height: int, symbol: str = 
             symbolSize=320 if symbol == "stroke" else 100,
             symbolStrokeWidth=2,
             symbolOpacity=1,
-        )
+        ),
     )
+    finished: alt.LayerChart = chart
     return finished
 
 

@@ -179,7 +179,7 @@ def _all_arms(sides: Sequence[Side]) -> Figure | None:
     words = "; ".join(f"{row['row']} {row['text']} {row['interval']}".rstrip(" –").replace("\n", " of ") for row in rows)
     kept = "" if few else ", each arm at its best level"
     chart = _arms_chart(rows, [side.name for side in sides], metric, level_unit(metric, unit))
-    return Figure("all-arms", "all_arms", chart, f"{metric} of all arms{kept}, mean over seeds with 95 % interval: {words}.")
+    return Figure("all-arms", chart, f"{metric} of all arms{kept}, mean over seeds with 95 % interval: {words}.")
 
 
 def _arm_row(study: str, s: ArmSummary, unit: str, shown_unit: str) -> dict[str, Any]:

@@ -11,13 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from bnexp.comparison.record import VERDICT, StudyRecord
 from bnexp.comparison.result import Comparison, StudyResult
-from bnexp.plan.shown import RELIABILITY
 from bnexp.plan.spec import plain
-from bnexp.report import charts, style
-from bnexp.report.courses import CURVES, summarise
 from bnexp.report.sections import Report
 from bnexp.tracking.reading import DamagedRecord
-from bnexp.tracking.store import Store
 from bnexp.tracking.tables import disagreements
 from bnexp.tracking.wandb.content import RunContent
 from bnexp.tracking.wandb.holding import Item
@@ -32,14 +28,14 @@ MAX_DISAGREEMENTS = 128
 
 
 def content_of(
-    record: StudyRecord, report: Report, store: Store, file: Path, items: Sequence[Item], publisher: Publisher
+    record: StudyRecord, report: Report, page: str, file: Path, items: Sequence[Item], publisher: Publisher
 ) -> RunContent:
     """What W&B holds of a study.
 
     Args:
         record: the recorded study.
         report: what its report shows.
-        store: where its runs are recorded.
+        page: the report as HTML.
         file: its ``report.html``, which need not be there.
         items: its runs.
         publisher: what publishes them.
@@ -56,11 +52,11 @@ def content_of(
         record.study.name,
         record.study_id,
         publisher.session.config,
-        config={**_shared(record, store), "study": record.study.name, "study_ids": [record.study_id], "definition": study}
+        config={**_shared(items), "study": record.study.name, "study_ids": [record.study_id], "definition": study}
         | {"question": result.question, "origin": {"command": record.command}, "held": result.settings},
         summary=verdict_numbers(result),
         tables=tables,
-        figures=_pictures(report),
+        page=page,
         report=file if file.is_file() else None,
         runs=[item.id for item in items],
         concluded=(record.folder / VERDICT).stat().st_mtime if record.concluded else time.time(),
@@ -117,10 +113,10 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _shared(record: StudyRecord, store: Store) -> dict[str, Any]:
-    """The configuration that all runs of a study share, nested."""
+def _shared(items: Sequence[Item]) -> dict[str, Any]:
+    """The configuration that all finished runs of a study share, nested."""
     shared: dict[str, Any] | None = None
-    for run in store.finished([run.run_id for run in record.runs]).values():
+    for run in (item.record for item in items if item.record.finished):
         try:
             settings = run.settings
         except (DamagedRecord, FileNotFoundError):
@@ -139,20 +135,6 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
             inner = inner.setdefault(part, {})
         inner[last] = value
     return nested
-
-
-def _pictures(report: Report) -> dict[str, bytes]:
-    """The report's charts as PNG: learning curves at the level in focus, the first paired differences, the factor, and
-    reliability if the study asks for it.
-    """
-    result, arms = report.result, report.arms
-    drawn = [
-        *charts.curves(summarise(report.curves), CURVES, arms, report.focus),
-        *charts.differences(result, arms)[:1],
-        *charts.over_factor(result, report.factor, arms),
-        *(charts.reliability(report.frames, arms, report.focus) if RELIABILITY in report.show.figures else []),
-    ]
-    return {figure.name: style.png(figure.chart) for figure in drawn}
 
 
 def _predictions(report: Report) -> dict[str, pl.DataFrame]:

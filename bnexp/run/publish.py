@@ -185,7 +185,7 @@ class _Sending:
         facts = study_facts(study.runs, store)
         try:
             report = sections.build(study, recorded_verdict(study, store), store, facts=facts, images=None)
-            return _of_study(study, log(study, report, store, members(study, store), self._publisher))
+            return _of_study(study, log(study, report, members(study, store), self._publisher))
         except Exception as error:
             return _of_study(study, "failed", meaning(error))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import monotonic
 
 from bnexp.comparison.looks import look_at
@@ -264,11 +266,22 @@ def _concluded(record: StudyRecord, store: Store) -> StudyResult:
     return result
 
 
+def _load_the_end() -> None:
+    """Load what follows the training. While worker processes load torch, this process has nothing else to do."""
+    with suppress(Exception):  # it is loaded again where it is needed, and there an error is told
+        import bnexp.comparison.conclude
+        import bnexp.report.publish  # noqa: F401
+        from bnexp.report import html
+
+        html.load()
+
+
 def _launch(hydra: Session, plan: StudyPlan, store: Store, prepared: Prepared) -> Launch:
     """How the study's runs are launched."""
 
     def together(phases: Sequence[Batch]) -> None:
         """Hand all runs to the runner, which lets those wait that start from others."""
+        threading.Thread(target=_load_the_end, daemon=True).start()
         runner.run([spec for phase in phases for spec in phase.specs], store, prepared)
 
     def one_by_one(phases: Sequence[Batch]) -> None:

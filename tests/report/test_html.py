@@ -15,8 +15,9 @@ from pages import HOSTILE, Page, browse, drawn, hostile_study, needs_browser
 
 import bnexp
 from bnexp.comparison.result import Status
-from bnexp.report.html import render, script_json, unbroken, write
+from bnexp.report.html import render, script_json, unbroken
 from bnexp.report.sections import Report, days
+from bnexp.tracking.store import write_if_allowed
 
 Get = Callable[[str], Report]
 
@@ -156,12 +157,12 @@ def test_script_json_cannot_leave_its_element() -> None:
 
 def test_write_is_whole_or_nothing(reports: Get, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "deep" / "report.html"
-    write(reports("batchnorm"), path)
+    write_if_allowed(path, render(reports("batchnorm")))
     before = path.read_bytes()
     assert before.rstrip().endswith(b"</html>")
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        write(dataclasses.replace(reports("batchnorm"), command="other"), path)
+        write_if_allowed(path, render(dataclasses.replace(reports("batchnorm"), command="other")))
     assert path.read_bytes() == before
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import subprocess
@@ -29,6 +28,7 @@ from bnexp.tracking.wandb.offline import write_run
 from bnexp.tracking.wandb.session import WandbSession
 from bnexp.tracking.wandb.study import study_content
 from bnexp.tracking.wandb.tables import Table, disagreement_table
+from tests.tracking.conftest import core_processes
 from tests.tracking.records import (
     CLASSES,
     NUM_TEST,
@@ -68,6 +68,12 @@ def test_a_run_is_filed_under_its_study_arm_and_seed(wandb_home: Path) -> None:
     assert run.run.display_name == "batch lr=0.1 seed=3"
     assert run.tags == ["mnist", "lenet", "demo", "0a1b2c", "mine"]
     assert run.exit_code == 0
+
+
+def test_no_process_of_wandb_is_started_for_offline_runs(wandb_home: Path) -> None:
+    play(make_sink(), [make_spec()])
+    assert core_processes() == []
+    assert len(read_all(wandb_home)) == 1
 
 
 def test_the_configuration_is_nested_and_says_what_the_run_is(wandb_home: Path) -> None:
@@ -367,8 +373,6 @@ def test_a_key_in_the_environment_belongs_to_every_host(
 
 
 def test_a_study_is_one_more_run_with_its_verdict_in_numbers(wandb_home: Path, tmp_path: Path) -> None:
-    png = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(png, "PNG")
     report = tmp_path / "report.html"
     report.write_text("<p>It helps.</p>")
     frames = {name: prediction_frame(make_predictions(seed)) for name, seed in (("none", 0), ("batch", 1))}
@@ -383,7 +387,7 @@ def test_a_study_is_one_more_run_with_its_verdict_in_numbers(wandb_home: Path, t
             "disagreements": disagreement_table(disagreements(frames, limit=5), CLASSES),
             "images": Table(["image_id", "truth"], [[3, "cat"], [5, "cat"]], pictured=True, own_pictures=True),
         },
-        figures={"loss": "<p>a chart</p>", "accuracy": png.getvalue()},
+        page="<p>It helps.</p>",
         report=report,
         runs=[],
         concluded=0.0,
@@ -397,7 +401,9 @@ def test_a_study_is_one_more_run_with_its_verdict_in_numbers(wandb_home: Path, t
     shown = table(wandb_home, run, "disagreements")
     assert (shown["prediction none"] != shown["prediction batch"]).all()
     assert set(shown["prediction none"]) <= set(CLASSES)
-    assert (run.summary["figures/loss"]["_type"], run.summary["figures/accuracy"]["_type"]) == ("html-file", "image-file")
+    assert run.summary["report"]["_type"] == "html-file"
+    (page,) = wandb_home.glob(f"*study-0a1b2c/files/{run.summary['report']['path']}")
+    assert page.read_text() == "<p>It helps.</p>"
     (file,) = run.artifacts["report-0a1b2c"].manifest.contents
     assert Path(file.local_path).read_text() == "<p>It helps.</p>"
     pictured = run.artifacts["run-study-0a1b2c-disagreements"].manifest.contents

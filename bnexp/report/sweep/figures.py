@@ -130,7 +130,7 @@ def _course(sweep: _Shown) -> Figure:
     words = f"{record.metric} of {len(sweep.rows)} points in the order in which they were tried"
     if best:
         words += f"; the best is point {best.number} with {shown(best.value, record.metric)} ({point_name(best)})"
-    return Figure("course", "points", style.finish(layers, _title("The points in order", y), 280), f"{words}.")
+    return Figure("course", style.finish(layers, _title("The points in order", y), 280), f"{words}.")
 
 
 def _title(text: str, y: Vertical) -> str | alt.TitleParams:
@@ -169,7 +169,7 @@ def _parallel(sweep: _Shown) -> Figure:
     )
     best = "; ".join(f"{point_name(trial)} to {shown(trial.value, record.metric)}" for trial in record.ranked()[:NUM_BEST])
     words = f"Parallel coordinates of {len(known)} points: one line per point through {', '.join(names)}. The best are {best}."
-    return Figure("parallel", "parallel", style.finish(layers, "Parameters and result of each point", 320, "stroke"), words)
+    return Figure("parallel", style.finish(layers, "Parameters and result of each point", 320, "stroke"), words)
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def _importance(found: Sequence[Importance]) -> Figure:
     )
     words = "; ".join(f"{item.name} {100 * item.share:.0f} % (chance up to {100 * item.chance:.0f} %)" for item in found)
     chart = style.finish(layers, "How much each parameter matters", 40 * max(len(rows), 2))
-    return Figure("importance", "importance", chart, f"Importance of the parameters: {words}.")
+    return Figure("importance", chart, f"Importance of the parameters: {words}.")
 
 
 def _over(sweep: _Shown, axis: Axis, number: int) -> Figure:
@@ -272,7 +272,7 @@ def _over(sweep: _Shown, axis: Axis, number: int) -> Figure:
     best = record.ranked()[0] if record.ranked() else None
     told = f"; the best point has {_said(best.params[axis.name])}" if best else ""
     words = f"{record.metric} over {axis.name}, one mark for each of {len(known)} points{told}."
-    return Figure(f"over-{number}", f"over_{number}", style.finish(layers, _title(f"Over {axis.name}", y), 240), words)
+    return Figure(f"over-{number}", style.finish(layers, _title(f"Over {axis.name}", y), 240), words)
 
 
 def _ticks(place: _Place) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class RunContent:
         summary: scalars, besides the last value of each metric.
         tables: key -> table.
         earlier: number of updates -> the table of predictions at that time.
-        figures: key -> HTML text or the bytes of a PNG.
+        pages: key -> HTML text that W&B shows.
         artifacts: its weights, if they are wanted, or its report.
         uses: names of the artifacts that it was made from; only online.
         exit_code: 0 if it has finished.
@@ -107,7 +107,7 @@ class RunContent:
     summary: dict[str, Any]
     tables: dict[str, Table] = field(default_factory=dict)
     earlier: dict[int, Table] = field(default_factory=dict)
-    figures: dict[str, str | bytes] = field(default_factory=dict)
+    pages: dict[str, str] = field(default_factory=dict)
     artifacts: tuple[FileArtifact, ...] = ()
     uses: tuple[str, ...] = ()
     exit_code: int = 0

@@ -1,4 +1,4 @@
-"""Tables, pictures and figures as Weights & Biases objects."""
+"""Tables and pictures as Weights & Biases objects."""
 
 from __future__ import annotations
 
@@ -122,13 +122,3 @@ def confusion_panel() -> dict[str, Any]:
             "userQuery": {"queryFields": [query]},
         },
     }
-
-
-def figure(content: str | bytes) -> Any:
-    """A W&B object for a figure; ``content`` is HTML text or the bytes of a PNG."""
-    import wandb
-    from PIL import Image
-
-    if isinstance(content, str):
-        return wandb.Html(content, inject=False, data_is_not_path=True)
-    return wandb.Image(Image.open(io.BytesIO(content)))

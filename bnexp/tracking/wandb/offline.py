@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import secrets
 import shutil
@@ -131,8 +130,8 @@ class _Writer:
         for name, table in content.tables.items():
             media[name], artifact = self._table(name, table, self._step)
             yield from self._placed(artifact)
-        for name, shown in content.figures.items():
-            media[name] = self._figure(name, shown)
+        for name, page in content.pages.items():
+            media[name] = self._file("html", name, ".html", page.encode(), self._step) | {"_type": "html-file"}
         for file in content.artifacts:
             yield from self._placed(
                 self._artifact(file.name, file.type, {file.path.name: file.path.read_bytes()}, self._step)[0]
@@ -165,16 +164,6 @@ class _Writer:
             "_latest_artifact_path": f"{latest}/{entry}",
         }
         return described, artifact
-
-    def _figure(self, name: str, shown: str | bytes) -> dict[str, Any]:
-        """Write a figure; what history and summary say of it."""
-        if isinstance(shown, str):
-            return self._file("html", name, ".html", shown.encode(), self._step) | {"_type": "html-file"}
-        from PIL import Image
-
-        width, height = Image.open(io.BytesIO(shown)).size
-        about = {"_type": "image-file", "format": "png", "width": width, "height": height}
-        return self._file("images", name, ".png", shown, self._step) | about
 
     def _file(self, kind: str, name: str, ending: str, content: bytes, step: int) -> dict[str, Any]:
         """Write a file of the run; its place, hash and size."""

@@ -8,7 +8,7 @@ from bnexp.config.schema import TrackConfig
 from bnexp.data.images import ImagesById
 from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.wandb.content import STATES, Member, RunContent, run_content
-from bnexp.tracking.wandb.media import SharedImages, confusion_plot, figure, wandb_table
+from bnexp.tracking.wandb.media import SharedImages, confusion_plot, wandb_table
 from bnexp.tracking.wandb.tables import CONFUSION
 
 if TYPE_CHECKING:
@@ -91,7 +91,11 @@ def define_metrics(run: wandb.Run) -> None:
 
 
 def _media(content: RunContent, run: wandb.Run, images: SharedImages | None) -> dict[str, Any]:
-    media: dict[str, Any] = {name: figure(shown) for name, shown in content.figures.items()}
+    import wandb
+
+    media: dict[str, Any] = {
+        name: wandb.Html(page, inject=False, data_is_not_path=True) for name, page in content.pages.items()
+    }
     for name, table in content.tables.items():
         made = wandb_table(table, images, run)
         media |= {CONFUSION: confusion_plot(made)} if name == f"{CONFUSION}_table" else {name: made}

@@ -16,7 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import wandb
 
 Result = TypeVar("Result")
 
@@ -44,6 +47,24 @@ def prepare(folder: Path) -> None:
     logging.raiseExceptions = False  # else each log line of wandb that a full disk refuses prints a traceback
     _silence_core()
     _silence_threads()
+
+
+def settings(wanted: Mapping[str, Any]) -> wandb.Settings:
+    """W&B's settings after a look at its variables and settings files.
+
+    wandb-core is not started, if this version of wandb can look without it: offline runs are written without it.
+
+    Args:
+        wanted: what wins over variables and files.
+    """
+    import wandb
+
+    given = wandb.Settings(**wanted)
+    with suppress(ImportError, TypeError):
+        from wandb.sdk.wandb_setup import _setup
+
+        return _setup(settings=given, start_service=False).settings
+    return wandb.setup(given).settings
 
 
 def _default(variable: str, place: Path) -> None:

@@ -99,15 +99,13 @@ class WandbSession:
     def _settings(self) -> wandb.Settings | None:
         """W&B's settings after a look at its settings files; None if wandb is missing or broken."""
         try:
-            import wandb
-
             _drop_empty_variables()
             service.prepare(self.destination.folder)
             wanted = _lean_settings(self.config.machine)
             requested = requested_mode(self.config)
             if requested != "auto":
                 wanted["mode"] = requested
-            return wandb.setup(wandb.Settings(**wanted)).settings
+            return service.settings(wanted)
         except (Exception, SystemExit) as error:  # a damaged package can raise anything while it is imported
             if not WandbSession._told_unusable:
                 WandbSession._told_unusable = True

@@ -69,10 +69,12 @@ class WandbSink(Sink):
         self._finishing: list[threading.Thread] = []
         self._uploads = threading.Semaphore(MAX_UPLOADS)
         self._looking = threading.Lock()  # the first look at W&B imports it
+        self._first_look = threading.Thread(target=self._is_disabled, name="W&B", daemon=True)
         self._writing = threading.Lock()  # offline runs are one core's work at a time
 
     def begin(self, specs: Sequence[RunSpec]) -> None:
         self._alone = len(specs) == 1
+        self._first_look.start()  # the first record is some time away, because torch is still loading
 
     def record(self, spec: RunSpec, record: Record) -> None:
         if isinstance(record, RunFinished):  # the store has what it holds
@@ -104,12 +106,14 @@ class WandbSink(Sink):
         if spec.run_id in self._broken:
             return
         try:
-            with self._looking:
-                disabled = self.session.disabled
-            if not disabled:
+            if not self._is_disabled():
                 self._log(spec, record)
         except Exception as error:
             self._broken[spec.run_id] = meaning(error)
+
+    def _is_disabled(self) -> bool:
+        with self._looking:
+            return self.session.disabled
 
     def _log(self, spec: RunSpec, record: Record) -> None:
         match record:

@@ -26,7 +26,7 @@ def study_content(
     config: Mapping[str, Any],
     summary: Mapping[str, Any],
     tables: Mapping[str, Table],
-    figures: Mapping[str, str | bytes],
+    page: str,
     report: Path | None,
     runs: Sequence[str],
     concluded: float,
@@ -40,8 +40,8 @@ def study_content(
         config: nested, as that of runs: what all runs share, and the study's definition.
         summary: the verdict in numbers and words.
         tables: key -> table.
-        figures: name -> HTML text or the bytes of a PNG.
-        report: the file of its report; None if there is none.
+        page: its report as HTML, with all figures. W&B shows it on the page of the run.
+        report: the file of its report, to be downloaded; None if there is none.
         runs: ids of its W&B runs.
         concluded: when it was concluded, seconds since 1970.
     """
@@ -58,7 +58,7 @@ def study_content(
         history=[],
         summary=dict(summary),
         tables=dict(tables),
-        figures={f"figures/{key}": shown for key, shown in figures.items()},
+        pages={"report": page},
         artifacts=(FileArtifact(f"report-{study_id}", "report", report),) if report is not None else (),
         uses=tuple(model_name(run_id) for run_id in runs) if wandb.artifacts else (),
     )
