@@ -225,6 +225,13 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+class Kernels(StrEnum):
+    """What computes a convolution and the max pooling that follows it, on a CPU."""
+
+    auto = "auto"
+    torch = "torch"
+
+
 class WandbMode(StrEnum):
     auto = "auto"
     online = "online"

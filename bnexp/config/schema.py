@@ -23,6 +23,7 @@ from bnexp.config.options import (
     ExecutorName,
     InitLayers,
     InitScheme,
+    Kernels,
     ModelName,
     NormKind,
     NormStatistics,
@@ -269,6 +270,12 @@ class TrainConfig:
         Device.auto, "device that trains; auto: a GPU if there is one, else the CPU; on Ray the CPU", identity=False
     )
     precision: Precision = key(Precision.fp32, "number format, the same for every arm")
+    kernels: Kernels = key(
+        Kernels.auto,
+        "what computes a convolution with the max pooling that follows it, on a CPU; auto: bnexp, both at once, where it can; "
+        "torch: PyTorch; the same up to rounding",
+        identity=False,
+    )
     evals_per_epoch: int = key(1, "validations per epoch, evenly spaced", low=1)
     init_from: str | None = key(None, "run whose weights training starts from; null: newly drawn weights")
     trainable: Trainable = key(Trainable.all, "parameters that are trained; head: the output layer")

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from bnexp.model.convolution import Strategy, convolve, convolve_columns_apart
 from bnexp.model.hashing import HASH_MASK, random_bits
+from bnexp.model.kernels.pooling import conv_pool, fits
 
 
 class RunConv2d(nn.Module):
@@ -43,6 +44,7 @@ class RunConv2d(nn.Module):
         split_columns: whether the output has its even and odd columns apart, ``(N, R*O, 2, H', W'/2)``. W' has to be even, s
             is 1, and no ``strategy`` is used. The sums are the same. With few channels this keeps a CPU busier, whose vector
             registers hold up to 16 of them, and ``MaxPool2x2`` then reads its pairs from two contiguous pieces of memory.
+        before_pool: whether ``MaxPool2x2`` follows directly, and the two may be computed as one, see ``pooled``. p is 0 and s is 1.
         device: where the parameters live; None: PyTorch's default.
         dtype: their number format; None: PyTorch's default.
 
@@ -59,12 +61,13 @@ class RunConv2d(nn.Module):
         padding: int = 0,
         stride: int = 1,
         split_columns: bool = False,
+        before_pool: bool = False,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.padding, self.stride = padding, stride
-        self.split_columns = split_columns
+        self.split_columns, self.before_pool = split_columns, before_pool
         self.strategy: Strategy | None = None
         shape = (num_runs, out_channels, in_channels, kernel_size, kernel_size)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
@@ -76,6 +79,14 @@ class RunConv2d(nn.Module):
         if self.split_columns:
             return convolve_columns_apart(x, weight, bias, self.padding, groups)
         return convolve(x, weight, bias, self.padding, groups, self.strategy, self.stride)
+
+    def fuses(self, x: Tensor) -> bool:
+        """Whether ``pooled`` can take the place of this layer and its pooling for this input, here and now."""
+        return self.before_pool and fits(x, self.weight)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """The output of the max pooling that follows: what ``MaxPool2x2`` makes of ``forward``, up to rounding."""
+        return conv_pool(x, self.weight, self.bias)
 
 
 class RunLinear(nn.Module):

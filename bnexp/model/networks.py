@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bnexp.config.options import Activation, DropoutSide, NormKind, Placement, ResidualInit
+from bnexp.config.options import Activation, DropoutSide, Kernels, NormKind, Placement, ResidualInit
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.model.init import initialise, initialise_as_fixup
 from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunAveragePool, RunConv2d, RunDropout, RunFlatten, RunLinear
 from bnexp.model.norms import RunNorm, build_norm
-from bnexp.model.shortcuts import AddShortcut, OpenShortcut, Row, Scale, Shift
+from bnexp.model.shortcuts import AddShortcut, OpenShortcut, Row, Scale, Shift, pass_on
 from bnexp.model.table import ConvBlock, table
 from bnexp.rng import derive
 
@@ -74,6 +74,41 @@ class Network(Row):
         for layer in self.children():
             if isinstance(layer, RunNorm):
                 layer.check_batch(num_images)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut: Tensor | None = None
+        layers = iter(self.children())
+        for layer in layers:
+            if isinstance(layer, RunConv2d) and layer.fuses(x):
+                x = layer.pooled(x)
+                next(layers)
+            else:
+                x, shortcut = pass_on(layer, x, shortcut)
+        return x
+
+    def compile_kernels(self, in_channels: int, size: int) -> list[str]:
+        """Compile the kernels that training on images of this shape calls, or read them from the disk.
+
+        Args:
+            in_channels: channels of the images.
+            size: side of the images, pixels.
+
+        Returns:
+            The names of the convolutions that are computed together with their pooling.
+
+        Raises:
+            ConfigError: numba cannot be imported.
+        """
+        x, names = self.flat.new_empty(0, in_channels, size, size), []
+        for name, layer in self.named_children():
+            if isinstance(layer, RunConv2d):
+                if not layer.fuses(x):
+                    break
+                names.append(name)
+                y = layer.pooled(x)
+                torch.autograd.grad(y.sum(), layer.weight)
+                x = y.detach().requires_grad_()
+        return names
 
     def export(self, run: int) -> dict[str, NDArray[np.generic]]:
         """Parameters and buffers of one run, named and shaped as in a plain torch module."""
@@ -151,8 +186,9 @@ class _Builder:
             if i > 1 and self.residual is ResidualInit.fixup:
                 yield self._shift(f"conv{i}")
             split = self._splits_columns(row, side)
+            fused = self._is_fused(row)
             shape = (num_runs, features, row.num_features, row.kernel_size)
-            yield f"conv{i}", RunConv2d(*shape, bias, row.padding, row.stride, split_columns=split, **self.placement)
+            yield f"conv{i}", RunConv2d(*shape, bias, row.padding, row.stride, split, fused, **self.placement)
             features = row.num_features
             yield from self._after_conv(i, row, side)
             side = row.side_after(side)
@@ -171,9 +207,17 @@ class _Builder:
 
     def _splits_columns(self, row: ConvBlock, side: int) -> bool:
         """Whether the convolution, on input maps of this side, is quicker with even and odd columns apart."""
+        return self._on_cpu and row.pool and row.num_features <= FEW_CHANNELS and row.conv_side(side) % 2 == 0
+
+    def _is_fused(self, row: ConvBlock) -> bool:
+        """Whether the convolution may be computed together with its pooling. Padding is nothing that the kernels can do."""
+        wanted = self._on_cpu and self.configs[0].train.kernels is Kernels.auto
+        return wanted and not row.padding and row.stride == 1 and self._conv_order(row)[0] == "pool"
+
+    @property
+    def _on_cpu(self) -> bool:
         device = self.placement["device"]
-        on_cpu = device is None or device.type == "cpu"
-        return on_cpu and row.pool and row.num_features <= FEW_CHANNELS and row.conv_side(side) % 2 == 0
+        return device is None or device.type == "cpu"
 
     def _check_size(self, size: int) -> None:
         """Raise ConfigError if an input of this side leaves the last convolution block less than one pixel."""

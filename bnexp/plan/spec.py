@@ -46,7 +46,14 @@ PER_RUN = frozenset(
 )
 
 # Presentation keys in which the runs of a cohort must agree.
-IN_COMMON = ("norm.backward", "train.device", "train.eval_batch_size", "train.log_every", "track.predictions_every")
+IN_COMMON = (
+    "norm.backward",
+    "train.device",
+    "train.eval_batch_size",
+    "train.kernels",
+    "train.log_every",
+    "track.predictions_every",
+)
 
 
 def flatten(config: RunConfig | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

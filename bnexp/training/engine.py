@@ -21,7 +21,7 @@ from bnexp.training.capture import captured
 from bnexp.training.evaluate import Evaluation, Split, SplitScores, evaluate
 from bnexp.training.loop import EpochLoop
 from bnexp.training.optim import build_optimiser, learning_rates
-from bnexp.training.precision import compute_dtype, configure_precision, device_name
+from bnexp.training.precision import autocast, compute_dtype, configure_precision, device_name
 from bnexp.training.probes import Measured, build_probes
 from bnexp.training.statistics import by_precise_statistics
 from bnexp.training.step import EpochTotals, TrainStep
@@ -106,6 +106,8 @@ class _Cohort:
         self.steps_per_epoch = self.train.updates_per_epoch(data.num_train)
         images, num_steps = (data.in_channels, data.size, data.num_classes), self.train.epochs * self.steps_per_epoch
         self.network: Network = build_network(self.configs, *images, data.device, dtype, num_steps)
+        with autocast(self.train.precision, data.device):
+            self.fused = self.network.compile_kernels(data.in_channels, data.size)
         prepare_start(self.network, specs, data)
         optims = [config.optim for config in self.configs]
         self.rates = [learning_rates(optim, self.train.epochs, self.steps_per_epoch) for optim in optims]
@@ -138,6 +140,8 @@ class _Cohort:
         if self.data.device.type == "cuda":
             x, _ = self.loop.gather(self.loop.sizes[0])
             tried = "; " + choose_convolutions(self.network, x, self.train.precision)
+        elif self.fused:
+            tried = f"; {', '.join(self.fused)} with pooling"
         validations = [self.validation] if self.data.num_images("val") else []
         state = [*self.loop.state, *self.validation.state]
         replays, execution = captured([*self.loop.functions.values(), *validations], state, self.data.device)

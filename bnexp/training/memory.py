@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bnexp.config.options import Precision
+from bnexp.config.options import Kernels, Precision
 from bnexp.config.schema import RunConfig
 from bnexp.model.convolution import Strategy
 from bnexp.model.layers import RunConv2d
@@ -141,6 +141,7 @@ def estimate(config: RunConfig, in_channels: int, size: int, num_classes: int) -
         size: side of the images, pixels.
         num_classes: number of classes.
     """
+    config = replace(config, train=replace(config.train, kernels=Kernels.torch))  # compiling kernels takes seconds; they need less
     network, step = _build([config], (in_channels, size, num_classes))
     images = torch.zeros(4, in_channels, size, size, dtype=network.flat.dtype)
     image_bytes = images[:1].nbytes
