@@ -44,7 +44,7 @@ class RunConv2d(nn.Module):
         split_columns: whether the output has its even and odd columns apart, ``(N, R*O, 2, H', W'/2)``. W' has to be even, s
             is 1, and no ``strategy`` is used. The sums are the same. With few channels this keeps a CPU busier, whose vector
             registers hold up to 16 of them, and ``MaxPool2x2`` then reads its pairs from two contiguous pieces of memory.
-        before_pool: whether ``MaxPool2x2`` follows directly, and the two may be computed as one, see ``pooled``. p is 0 and s is 1.
+        before_pool: whether ``MaxPool2x2`` follows and the two may be computed as one, see ``pooled``; p is 0 and s is 1.
         device: where the parameters live; None: PyTorch's default.
         dtype: their number format; None: PyTorch's default.
 

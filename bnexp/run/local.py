@@ -194,6 +194,24 @@ class _Question:
     epoch: int
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What a worker has logged, for the process that has the terminal."""
+
+    text: str
+
+
+class _Forwarder(logging.Handler):
+    """Sends what is logged in a worker through its connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self.connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.connection.send(_Said(record.getMessage()))
+
+
 @dataclass
 class _Worker:
     """A worker process, with the cohorts that it has been given and the runs that it has finished."""
@@ -208,16 +226,16 @@ class _Worker:
 def start_pool_server() -> BaseContext:
     """Get the context that worker processes are started from. The sooner it is called, the sooner workers are ready.
 
-    On Linux one server process imports torch and is then forked into each worker, so torch is loaded only once. A second call
-    finds that server running. On other systems it is not safe to fork a process that has loaded such libraries, so each worker
-    imports torch itself.
+    On Linux one server process imports torch and numba and is then forked into each worker, so they are loaded only once. A
+    second call finds that server running. On other systems it is not safe to fork a process that has loaded such libraries, so
+    each worker imports them itself.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     from multiprocessing import forkserver, resource_tracker
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([FORK_SERVER, "bnexp.data.batches", "bnexp.training.engine"])
+    context.set_forkserver_preload([FORK_SERVER, "bnexp.data.batches", "bnexp.training.engine", "bnexp.model.kernels.loops"])
     resource_tracker.ensure_running()  # before the shielded block, because starting it unblocks Ctrl-C
     with shielded(), single_threaded(), without_main():
         forkserver.ensure_running()
@@ -242,6 +260,7 @@ class Pool:
         self.stopping = stopping
         self._context: Any = start_pool_server()
         self._workers: list[_Worker] = []
+        self._said: set[str] = set()
 
     def run(self, cohorts: Sequence[Cohort]) -> Iterator[Record]:
         """Train the cohorts; their records as they come. Those of one run are in order."""
@@ -264,6 +283,8 @@ class Pool:
                         worker.cohorts.popleft()
                     elif isinstance(record, _Question):
                         worker.question = record
+                    elif isinstance(record, _Said):
+                        self._say(record.text)
                     else:
                         if isinstance(record, RunFinished | RunStopped | RunFailed):
                             worker.finished.add(record.run_id)
@@ -280,6 +301,12 @@ class Pool:
         for worker in self._workers:
             worker.process.join()
         self._workers = []
+
+    def _say(self, text: str) -> None:
+        """Log what a worker has logged, unless another one has said the same."""
+        if text not in self._said:
+            self._said.add(text)
+            log.warning(text)
 
     def _start(self) -> _Worker:
         here, there = self._context.Pipe()
@@ -345,6 +372,8 @@ def _work(connection: Connection, resident: Resident, environment: dict[str, str
     """The main loop of a worker process: receive a cohort, send its records, then None, until the connection ends."""
     os.environ.update(environment)  # the fork server has the environment of when it was started
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it stops the workers
+
+    logging.getLogger("bnexp").addHandler(_Forwarder(connection))
 
     def stops(run_ids: Sequence[str], epoch: int) -> Collection[str]:
         if epoch not in asked_at:

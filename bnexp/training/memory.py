@@ -141,7 +141,9 @@ def estimate(config: RunConfig, in_channels: int, size: int, num_classes: int) -
         size: side of the images, pixels.
         num_classes: number of classes.
     """
-    config = replace(config, train=replace(config.train, kernels=Kernels.torch))  # compiling kernels takes seconds; they need less
+    config = replace(
+        config, train=replace(config.train, kernels=Kernels.torch)
+    )  # compiling kernels takes seconds; they need less
     network, step = _build([config], (in_channels, size, num_classes))
     images = torch.zeros(4, in_channels, size, size, dtype=network.flat.dtype)
     image_bytes = images[:1].nbytes

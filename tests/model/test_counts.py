@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bnexp.config.options import Activation, ModelName, NormKind, Placement, ResidualInit
+from bnexp.config.options import Activation, Kernels, ModelName, NormKind, Placement, ResidualInit
 from bnexp.config.schema import RunConfig
 from bnexp.model.counts import count
 from bnexp.model.layers import RunConv2d, RunFlatten, RunLinear
@@ -36,6 +36,7 @@ CONFIGS += [
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_counts_are_those_of_the_layers_of_the_built_network(config: RunConfig) -> None:
+    config = changed(config, {"train.kernels": Kernels.torch})  # layer by layer
     network = build_network([config], 3, 32, 10).eval()
     sizes: dict[str, list[tuple[nn.Module, int, int]]] = {"conv": [], "linear": [], "norm": [], "other": []}
 

@@ -10,9 +10,10 @@ import torch
 from reference import reference_network, reference_train
 from torch import nn
 
-from bnexp.config.options import Activation, DropoutSide, ModelName, NormKind, Placement, Precision
-from bnexp.config.schema import ConfigError, ModelConfig, NormConfig, OptimConfig, RunConfig
-from bnexp.model.networks import Network, build_network
+from bnexp.config.options import Activation, DropoutSide, Kernels, ModelName, NormKind, Placement, Precision
+from bnexp.config.schema import ConfigError, ModelConfig, NormConfig, OptimConfig, RunConfig, TrainConfig
+from bnexp.model.layers import RunConv2d
+from bnexp.model.networks import Network, _Builder, build_network
 from bnexp.model.table import table
 from bnexp.training.optim import build_optimiser
 from bnexp.training.step import TrainStep
@@ -25,6 +26,9 @@ DEEP = ModelConfig(ModelName.plain, depth=5, width=4, activation=Activation.tanh
 def build(num_runs: int = 1, size: int = 32, model: ModelConfig | None = None, **norm: Any) -> Network:
     configs = [RunConfig(seed=s, model=model or ModelConfig(), norm=NormConfig(**norm)) for s in range(num_runs)]
     return build_network(configs, 3, size, 10, dtype=torch.float64)
+
+
+pooled = RunConv2d.pooled
 
 
 def names(network: Network) -> list[str]:
@@ -131,6 +135,40 @@ def test_the_norm_stands_where_the_placement_says(placement: Placement, block: s
     assert names(network) == expected + LINEAR
 
 
+@pytest.mark.parametrize(
+    ("model", "norm", "kernels", "fused"),
+    [
+        (ModelConfig(), {}, Kernels.auto, True),
+        (ModelConfig(), {"kind": NormKind.batch, "placement": Placement.after_pool}, Kernels.auto, True),
+        (ModelConfig(), {"kind": NormKind.batch, "placement": Placement.before_activation}, Kernels.auto, False),
+        (ModelConfig(), {"kind": NormKind.batch, "placement": Placement.after_activation}, Kernels.auto, False),
+        (ModelConfig(activation=Activation.tanh), {}, Kernels.auto, False),  # only ReLU may be computed after pooling
+        (PLAIN, {}, Kernels.auto, False),  # it pads
+        (MLP, {}, Kernels.auto, False),
+        (ModelConfig(), {}, Kernels.torch, False),
+    ],
+)
+def test_kernels_compute_what_pooling_follows_directly(
+    model: ModelConfig, norm: dict[str, Any], kernels: Kernels, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig(model=model, norm=NormConfig(**norm), train=TrainConfig(kernels=kernels))
+    network = build_network([config], 1, 20, 4, dtype=torch.float64)
+    assert network.compile_kernels(1, 20) == (["conv1", "conv2"] if fused else [])
+    shapes: list[torch.Size] = []
+    monkeypatch.setattr(RunConv2d, "pooled", lambda layer, x: shapes.append(x.shape) or pooled(layer, x))
+    images = torch.randn(3, 1, 20, 20, dtype=torch.float64)
+    network(images)
+    assert shapes == ([images.shape, (3, 6, 8, 8)] if fused else [])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert network.compile_kernels(1, 20) == []
+
+
+@pytest.mark.parametrize(("device", "fused"), [(None, True), ("cpu", True), ("cuda", False), ("mps", False)])
+def test_only_a_cpu_has_kernels(device: str | None, fused: bool) -> None:
+    builder = _Builder([RunConfig()], torch.device(device) if device else None, torch.float32, num_steps=1)
+    assert builder._is_fused(builder.table.convs[0]) is fused
+
+
 def test_linear_layers_are_normalised_on_request() -> None:
     tanh = ModelConfig(activation=Activation.tanh)
     after = names(build(kind=NormKind.batch, linear=True, model=tanh))
@@ -213,19 +251,23 @@ def test_exported_weights_load_strictly_into_a_plain_network_with_the_same_logit
 
 MODELS = {"lenet": ModelConfig(), "mlp": MLP, "plain": PLAIN, "deep": DEEP}
 ARMS = [
-    pytest.param(model, kind, id=f"{name}-{kind}")
+    pytest.param(model, kind, Kernels.auto, id=f"{name}-{kind}")
     for name, model in MODELS.items()
     for kind in NormKind
     if kind is not NormKind.batch_renorm  # torch has none to train against
     and not (kind.needs_maps and model is MLP)  # a feature of one image is one value
-]
+] + [pytest.param(ModelConfig(), kind, Kernels.torch, id=f"lenet-{kind}-torch") for kind in (NormKind.none, NormKind.batch)]
 
 
 @pytest.mark.parametrize("placement", list(Placement))
-@pytest.mark.parametrize(("model", "kind"), ARMS)
-def test_every_network_trains_as_the_plain_one(model: ModelConfig, kind: NormKind, placement: Placement) -> None:
-    norm = NormConfig(kind, placement, linear=not kind.needs_maps)
-    configs = [RunConfig(seed, model=model, norm=norm, optim=OptimConfig(lr=lr)) for seed, lr in ((0, 0.01), (1, 0.02))]
+@pytest.mark.parametrize(("model", "kind", "kernels"), ARMS)
+def test_every_network_trains_as_the_plain_one(
+    model: ModelConfig, kind: NormKind, kernels: Kernels, placement: Placement
+) -> None:
+    norm, train = NormConfig(kind, placement, linear=not kind.needs_maps), TrainConfig(kernels=kernels)
+    configs = [
+        RunConfig(seed, model=model, norm=norm, train=train, optim=OptimConfig(lr=lr)) for seed, lr in ((0, 0.01), (1, 0.02))
+    ]
     network = build_network(configs, 1, 20, 4, dtype=torch.float64)
     oracles = [reference_network(configs[run], network.export(run), 1, 20, 4) for run in range(2)]
     g = torch.Generator().manual_seed(0)

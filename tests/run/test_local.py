@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
+from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +188,14 @@ def test_stopping_early_leaves_no_worker(resident: Resident) -> None:
     records.close()
     assert len(processes) == 2
     assert not any(process.is_alive() for process in processes)
+
+
+def test_what_workers_log_is_said_once_in_this_process(resident: Resident, caplog: pytest.LogCaptureFixture) -> None:
+    ours, theirs = Pipe()
+    forwarder = local._Forwarder(theirs)
+    for _ in range(2):
+        forwarder.handle(logging.makeLogRecord({"msg": "Compiling kernels, %s.", "args": ("once",)}))
+    pool = Pool(resident, num_workers=2)
+    for _ in range(2):
+        pool._say(ours.recv().text)
+    assert [record.getMessage() for record in caplog.records] == ["Compiling kernels, once."]

@@ -1,7 +1,7 @@
 """Convolution and 2x2 max pooling as one operation of torch, computed by compiled kernels.
 
-Shape letters: R runs, G groups of neighbouring runs that share images, N batch, I and O channels in and out, H and W sides of the
-input, k side of the kernel, HP and WP sides of the pooled output.
+Shape letters: R runs, G groups of neighbouring runs that share images, N batch, I channels in, O channels out, H W height and
+width of the input, k side of the kernel, HP WP height and width of the pooled output.
 """
 
 from __future__ import annotations
@@ -23,27 +23,26 @@ DTYPES = (torch.float32, torch.float64)
 
 
 def conv_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Largest value of each 2x2 window, stride 2, of a convolution without padding, stride 1.
+    """Largest value of each 2x2 window, stride 2, of a convolution (cross-correlation) without padding, stride 1.
 
     ``y[n,r,o,p,q] = max over c, d in {0, 1} of bias[r,o] + sum_i,a,b weight[r,o,i,a,b] * x[n,r,i,2p+c+a,2q+d+b]``
 
-    An odd last row or column of the convolution is dropped. If values tie, the gradient goes to the first of them in row order;
-    if some are NaN, to the last NaN: all as in ``torch.nn.MaxPool2d``. The convolution itself is never in memory.
+    Shapes: ``(N, G*I, H, W) -> (N, R*O, HP, WP)`` with HP = (H-k+1)//2, and WP alike. An odd last row or column of the
+    convolution is dropped. With G = R each run has a batch of its own, with G = 1 all runs share one.
 
-    Every sum has one order, see ``compiled.py``. So a run has the same bits alone, in a cohort, and on CPUs with longer or
-    shorter vectors; and an image has the same output and the same gradient wherever it stands in its batch. Gradients of zero
-    are skipped, so zero times an infinite input adds 0, not NaN. There is no gradient of the gradient: asking for it raises
-    RuntimeError.
+    Every sum has one order, see ``loops.py``. So a run has the same bits alone and in a cohort, and on CPUs with longer and
+    shorter vectors. An image has the same output and the same gradient wherever it stands in its batch.
 
-    Shapes: ``(N, G*I, H, W) -> (N, R*O, HP, WP)`` with HP = (H-k+1)//2, and WP alike. R is a multiple of G.
+    If values tie, the gradient goes to the first of them in row order, and if some are NaN, to the last NaN, as in
+    ``torch.nn.MaxPool2d``. A gradient of zero adds nothing, also where the input is infinite: PyTorch's convolution then adds
+    NaN. A second derivative raises RuntimeError, as that of ``MaxPool2x2`` on a CPU does.
 
     Args:
-        x: images on a CPU; G blocks of R/G neighbouring runs have a batch each.
-        weight: (R, O, I, k, k), of the same dtype, float32 or float64.
+        x: images, on the CPU.
+        weight: (R, O, I, k, k), of the dtype of x: float32 or float64.
         bias: (R, O); None: none.
 
-    Reference for taking only the winners of a window into the backward pass: LeCun et al., "Gradient-based learning applied to
-    document recognition", 1998, trains such layers; the sparse gradient is that of the maximum.
+    Reference: LeCun et al., "Gradient-based learning applied to document recognition", 1998, for the layers.
     """
     y: Tensor = _ConvPool.apply(x, weight, bias)
     return y
@@ -52,27 +51,27 @@ def conv_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 class _ConvPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        from bnexp.model.kernels.compiled import forward_kernel
+        from bnexp.model.kernels.loops import forward_kernel
 
         x = x.contiguous()
-        R, O, I, k, _ = weight.shape  # noqa: E741  # as in the legend
+        R, O, I, k, _ = weight.shape
         N, GI, H, W = x.shape
         y = x.new_empty(N, R, O, (H - k + 1) // 2, (W - k + 1) // 2)
         winners = torch.empty_like(y, dtype=torch.uint8)
-        lanes, columns = tile(O, y.shape[-1], x.element_size(), _there())
-        by_channel, biases = _by_channel(weight, bias, lanes)
+        channels, columns = tile(O, y.shape[-1], x.element_size(), _there())
+        by_channel, biases = _by_channel(weight, bias, channels)
         images = x.detach().numpy().reshape(N, GI // I, I, H, W)
-        forward_kernel(I, k, lanes, columns)(images, by_channel, biases, y.numpy(), winners.numpy())
+        forward_kernel(k, channels, columns)(images, by_channel, biases, y.numpy(), winners.numpy())
         ctx.save_for_backward(x, weight, winners)
         return y.flatten(1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        from bnexp.model.kernels.compiled import backward_kernel
+        from bnexp.model.kernels.loops import backward_kernel
 
         x, weight, winners = ctx.saved_tensors
-        R, O, I, k, _ = weight.shape  # noqa: E741
+        R, O, I, k, _ = weight.shape
         N, GI, H, W = x.shape
         with_dx, _, with_bias = ctx.needs_input_grad
         lanes, vectors, together = rows(I, k, x.element_size(), _there())
@@ -94,21 +93,24 @@ def _there() -> Registers:
     return found
 
 
-def _by_channel(weight: Tensor, bias: Tensor | None, lanes: int) -> tuple[Floats, Floats]:
-    """Weight (R, O, I, k, k) -> (R, k, k, I, C) and bias (R, O) -> (R, C): O is filled up with zeros to a multiple of ``lanes``."""
-    R, O, I, k, _ = weight.shape  # noqa: E741
+def _by_channel(weight: Tensor, bias: Tensor | None, channels: int) -> tuple[Floats, Floats]:
+    """Weight (R, O, I, k, k) -> (R, I, k, k, 2*C) and bias (R, O) -> (R, 2*C), each value twice.
+
+    C is O, filled up with zeros to a multiple of ``channels``.
+    """
+    R, O, I, k, _ = weight.shape
     source = weight.detach().numpy()
-    filled = np.zeros((R, k, k, I, math.ceil(O / lanes) * lanes), source.dtype)
-    filled[..., :O] = source.transpose(0, 3, 4, 2, 1)
-    biases = np.zeros((R, filled.shape[-1]), source.dtype)
+    filled = np.zeros((R, I, k, k, math.ceil(O / channels) * channels, 2), source.dtype)
+    filled[..., :O, :] = source.transpose(0, 2, 3, 4, 1)[..., None]
+    biases = np.zeros((R, *filled.shape[-2:]), source.dtype)
     if bias is not None:
-        biases[:, :O] = bias.detach().numpy()
-    return filled, biases
+        biases[:, :O] = bias.detach().numpy()[..., None]
+    return filled, biases.reshape(R, -1)
 
 
 def _by_row(weight: Tensor, length: int) -> Floats:
     """Weight (R, O, I, k, k) -> (R, O, k, length): row by row, the k*I numbers of a row filled up with zeros."""
-    R, O, I, k, _ = weight.shape  # noqa: E741
+    R, O, I, k, _ = weight.shape
     source = weight.detach().numpy()
     filled = np.zeros((R, O, k, length), source.dtype)
     filled[..., : k * I] = source.transpose(0, 1, 3, 4, 2).reshape(R, O, k, k * I)
@@ -132,7 +134,7 @@ class Registers(NamedTuple):
 
 
 def tile(out_channels: int, width: int, itemsize: int, there: Registers) -> tuple[int, int]:
-    """How the forward kernel divides its output: lanes of a vector of channels, and pooled columns whose sums are in registers.
+    """How the forward kernel divides its output: channels of a vector, and windows of a row whose sums are in registers.
 
     Args:
         out_channels: O.
@@ -140,15 +142,19 @@ def tile(out_channels: int, width: int, itemsize: int, there: Registers) -> tupl
         itemsize: bytes of a number.
         there: the registers of the CPU.
     """
-    lanes = 8 if out_channels <= 8 or 4 * there.of(16, itemsize) > there.sums else 16
-    most = max(1, there.sums // (4 * there.of(lanes, itemsize)))
-    return lanes, math.ceil(width / math.ceil(width / most))
+    channels = 16 if out_channels > 8 and 4 * there.of(32, itemsize) <= there.sums else 8
+    most = max(1, there.sums // (2 * there.of(2 * channels, itemsize)))
+    return channels, math.ceil(width / math.ceil(width / most))
 
 
 def rows(in_channels: int, kernel_size: int, itemsize: int, there: Registers) -> tuple[int, int, int]:
-    """How the backward kernel divides a row of a patch: lanes of a vector, vectors of the row, and those summed at the same time.
+    """How the backward kernel divides the row of a patch: lanes of a vector, vectors of the row, vectors summed at a time.
 
-    Arguments as for ``tile``.
+    Args:
+        in_channels: I.
+        kernel_size: k.
+        itemsize: bytes of a number.
+        there: the registers of the CPU.
     """
     length = in_channels * kernel_size
     lanes = 8 if length <= 8 else 16
@@ -166,16 +172,15 @@ def registers() -> Registers | None:
         ConfigError: numba, which compiles the kernels, cannot be imported.
     """
     try:
-        from numba.core.registry import cpu_target
+        from bnexp.model.kernels.compiling import features
     except ImportError as error:  # also for a version of NumPy that it does not know
         raise ConfigError(
-            f"numba, which compiles the kernels for the CPU, cannot be imported ({str(error).splitlines()[0]}): install it again "
-            "with pip install --force-reinstall numba, or use train.kernels=torch."
+            f"numba, which compiles the kernels for the CPU, cannot be imported here ({str(error).splitlines()[0]}): use "
+            "train.kernels=torch, or install numba again with pip install --force-reinstall numba."
         ) from error
-    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-    if "+fma" not in features or "+avx2" not in features:
+    if not {"+avx2", "+fma"} <= features():
         return None
-    return Registers(28, 64) if "+avx512f" in features else Registers(12, 32)
+    return Registers(28, 64) if "+avx512f" in features() else Registers(12, 32)
 
 
 def fits(x: Tensor, weight: Tensor) -> bool:

@@ -1,36 +1,36 @@
 """The compiled loops of convolution + 2x2 max pooling, and the few vector operations that they are made of.
 
-LLVM does not keep a tile of sums in vector registers when it compiles plain loops: these are 2.5 times slower. So a ``Block`` is
-a value that the loops can hold: vectors of so many lanes each. Five functions work on blocks: ``load``, ``store``,
-``add_scaled``, ``add_outer``, ``store_largest``. They take any array whose elements lie side by side, and count positions
-over all of its axes. They check no bounds.
+LLVM does not keep a tile of sums in vector registers if it compiles plain loops: these took 2.5 times as long. So the loops
+have a type of value for it, a ``Block`` of vectors, and five functions: ``load``, ``store``, ``add_scaled``, ``add_outer`` and
+``store_largest``. They take arrays in C order, whose elements they count over all axes, and check no bounds.
 
-Each sum is computed by one lane, in a fixed order, by fused multiply-adds. The number of lanes, and how many vectors a CPU holds,
-decide which sums are computed at the same time, but no bit of them.
+Each sum is computed in one lane, in a fixed order, by multiply-adds that round once. The number of lanes and the number of
+vectors that a CPU holds decide which sums are computed at the same time. They change no bit of a sum.
 
-All of it is one file, because numba reads a kernel from its disk cache again if the file of that kernel has not changed.
+All of this is one file, because numba takes a kernel from its disk cache as long as the file of the kernel is the same.
 
-Letters: R runs, G groups of neighbouring runs that share images, N batch, I and O channels in and out, H and W sides of the input,
-K side of the kernel, HP and WP sides of the pooled output; n, g, r, i, o, y, z count them; L lanes.
+Letters, of which the small ones count: R r runs, G groups of neighbouring runs that share images, N n batch, I i channels in,
+O o channels out, H W height and width of the input, K side of the kernel (rows a, columns b), HP WP height and width of the
+pooled output (row y, column z), L channels or lanes of a vector.
+
+Reference for direct convolution with a tile of sums in registers: Georganas et al., "Anatomy of high-performance deep learning
+convolutions on SIMD architectures", 2018, arXiv:1808.05567.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils, event
+from numba import types
+from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
-log = logging.getLogger(__name__)
-
-Kernel = Callable[..., None]
+from bnexp.model.kernels.compiling import Kernel, compiled
 
 
 class Block(types.Type):
@@ -53,7 +53,7 @@ class Block(types.Type):
 
 
 @register_model(Block)
-class _BlockModel(models.PrimitiveModel):  # type: ignore[misc]
+class _BlockModel(models.PrimitiveModel):
     def __init__(self, manager: Any, block: Block) -> None:
         super().__init__(manager, block, ir.ArrayType(block.vector, block.count))
 
@@ -80,11 +80,15 @@ class _Code:
     def write(self, value: Any, arg: int, array: Any, at: Any) -> None:
         self.builder.store(value, self.pointer(arg, array, at, value.type), align=self.kinds[arg].dtype.bitwidth // 8)
 
+    def chosen(self, vector: Any, lanes: Sequence[int]) -> Any:
+        """The vector of some lanes of another one."""
+        mask = ir.VectorType(ir.IntType(32), len(lanes))(list(lanes))
+        return self.builder.shuffle_vector(vector, vector.type(ir.Undefined), mask)
+
     def repeated(self, number: Any, vector: ir.VectorType) -> Any:
         """A vector with the same number in all lanes."""
-        first = ir.IntType(32)(0)
-        one = self.builder.insert_element(vector(ir.Undefined), number, first)
-        return self.builder.shuffle_vector(one, one, ir.VectorType(first.type, vector.count)([0] * vector.count))
+        one = self.builder.insert_element(vector(ir.Undefined), number, ir.IntType(32)(0))
+        return self.chosen(one, [0] * vector.count)
 
     def sum_of_product(self, x: Any, y: Any, z: Any) -> Any:
         """``x * y + z``, rounded once."""
@@ -125,7 +129,7 @@ def store(typing: Any, block: Any, array: Any, at: Any, stride: Any, vectors: An
 
 @intrinsic(prefer_literal=True)
 def add_scaled(typing: Any, block: Any, scale: Any, other: Any, length: Any) -> Any:
-    """``block + scale * other`` in the first ``length`` lanes, counted over all vectors; the lanes after them stay as they are."""
+    """``block + scale * other`` in the first ``length`` lanes, counted over all vectors; the other lanes stay as they are."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code, result = _Code(context, builder, signature), args[0]
@@ -143,145 +147,115 @@ def add_scaled(typing: Any, block: Any, scale: Any, other: Any, length: Any) -> 
 
 
 @intrinsic
-def add_outer(typing: Any, block: Any, array: Any, at: Any, below: Any, step: Any, vector: Any) -> Any:
-    """Add to each vector of the block one number of the array times ``vector``, a block of one.
+def add_outer(typing: Any, block: Any, array: Any, at: Any, below: Any, vector: Any) -> Any:
+    """Add to each vector of the block a pair of neighbouring numbers, the pair repeated along the lanes, times ``vector``.
 
-    The numbers are ``step`` apart, those of the first half of the block from ``at``, those of the second from ``at + below``.
+    ``vector`` is a block of one. The first half of the block takes the pairs from ``at`` on, the second from ``at + below`` on.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code, result, half = _Code(context, builder, signature), args[0], block.count // 2
-        factor = builder.extract_value(args[5], 0)
+        factor, pair = builder.extract_value(args[4], 0), ir.VectorType(block.vector.element, 2)
         for k in range(block.count):
-            place = code.moved(code.moved(args[2], k // half, args[3]), k % half, args[4])
-            number = code.repeated(code.read(1, args[1], place, block.vector.element), block.vector)
-            total = code.sum_of_product(number, factor, builder.extract_value(args[0], k))
+            numbers = code.read(1, args[1], code.moved(code.moved(args[2], k // half, args[3]), k % half, 2), pair)
+            repeated = code.chosen(numbers, [lane % 2 for lane in range(block.lanes)])
+            total = code.sum_of_product(repeated, factor, builder.extract_value(args[0], k))
             result = builder.insert_value(result, total, k)
         return result
 
-    return block(block, array, types.intp, types.intp, types.intp, vector), codegen
+    return block(block, array, types.intp, types.intp, vector), codegen
 
 
 @intrinsic
 def store_largest(typing: Any, block: Any, largest: Any, winners: Any, at: Any) -> Any:
-    """Write the largest vector, lane by lane, of each 2x2 window, and which of its four corners that is.
+    """Write the largest number of each 2x2 window, and which of its four corners that is.
 
-    The block is two rows of positions, each position a vector. The corners of a window are counted by row. The first of equal
-    ones wins, and the last NaN before all numbers, as in torch's max pooling.
+    The two halves of the block are two rows. In a vector the left and the right corner of a window are neighbours. Corners are
+    counted by row. The first of equal ones wins, and the last NaN before all numbers, as in torch's max pooling.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> None:
-        code, num_windows = _Code(context, builder, signature), block.count // 4
-        bytes_ = ir.VectorType(ir.IntType(8), block.lanes)
-        for window in range(num_windows):
-            best, winner = builder.extract_value(args[0], 2 * window), bytes_([0] * block.lanes)
-            for corner in (1, 2, 3):
-                row, column = divmod(corner, 2)
-                value = builder.extract_value(args[0], 2 * (row * num_windows + window) + column)
+        code, half, lanes = _Code(context, builder, signature), block.count // 2, block.lanes // 2
+        bytes_ = ir.VectorType(ir.IntType(8), lanes)
+        for window in range(half):
+            rows = [builder.extract_value(args[0], row * half + window) for row in (0, 1)]
+            corners = [code.chosen(row, range(side, block.lanes, 2)) for row in rows for side in (0, 1)]
+            best, winner = corners[0], bytes_([0] * lanes)
+            for corner, value in enumerate(corners[1:], start=1):
                 is_nan = builder.fcmp_unordered("uno", value, value)
                 wins = builder.or_(builder.fcmp_ordered(">", value, best), is_nan)
                 best = builder.select(wins, value, best)
-                winner = builder.select(wins, bytes_([corner] * block.lanes), winner)
-            place = code.moved(args[3], window, block.lanes)
+                winner = builder.select(wins, bytes_([corner] * lanes), winner)
+            place = code.moved(args[3], window, lanes)
             code.write(best, 1, args[1], place)
             code.write(winner, 2, args[2], place)
 
     return types.void(block, largest, winners, types.intp), codegen
 
 
-class _Announcer(event.Listener):  # type: ignore[misc]
-    """Says that kernels are being compiled, when that begins: the cache has been looked at by then."""
-
-    said = False
-
-    def on_start(self, event: Any) -> None:
-        if event.data["dispatcher"].py_func.__module__ == __name__ and not self.said:
-            self.said = True
-            log.warning("Compiling kernels for this CPU, once: about 5 s.")
-
-    def on_end(self, event: Any) -> None:
-        pass
-
-
-event.register("numba:compile", _Announcer())
-
-
-def _compiled(function: Kernel) -> Kernel:
-    """The function, compiled at its first call for the types of its arguments, or read from numba's cache on the disk."""
-    try:
-        kernel: Kernel = njit(function, cache=True)
-    except RuntimeError:  # there is no place for the cache that can be written
-        kernel = njit(function)
-    return kernel
-
-
 @cache
-def forward_kernel(I: int, K: int, L: int, P: int) -> Kernel:  # noqa: E741  # as in the legend
+def forward_kernel(K: int, L: int, P: int) -> Kernel:
     """The forward kernel of a shape, ``forward(x, weight, bias, pooled, winners)``.
 
-    One image at a time is turned to (H, W, I), so that the K*I numbers of one row of a patch lie side by side. A tile of two
-    rows and 2 P columns of the output, for L channels, stays in registers from the bias to the maximum of its windows.
+    A vector has the sums of L channels at two neighbouring columns, those of one window. A tile of two rows of P such vectors
+    stays in registers from the bias to the maximum of its windows, so the convolution is never in memory.
 
-    ``sum[o, y, z] = bias[o] + sum over a, b, i of x[i, y+a, z+b] * weight[a, b, i, o]``, added in the order of a, b, i.
+    ``sum[o, y, z] = bias[o] + sum over i, a, b of x[i, y+a, z+b] * weight[i, a, b, o]``, added in the order of i, a, b.
 
-    Shapes: x (N, G, I, H, W); weight (R, K, K, I, C) and bias (R, C), where C is O with zeros up to a multiple of L; results:
-    pooled (N, R, O, HP, WP), and winners, alike but uint8: the corner of each window that is largest, 0 to 3 by row.
+    Shapes: x (N, G, I, H, W); weight (R, I, K, K, 2 C) and bias (R, 2 C), where C is O with zeros up to a multiple of L, each
+    value twice; results: pooled (N, R, O, HP, WP), and winners, alike but uint8: the largest corner of each window, 0 to 3.
 
     Args:
-        I: channels in.
         K: side of the kernel.
-        L: lanes of a vector.
-        P: pooled columns of a tile, at most WP. The last tile of a row begins P before its end, perhaps inside the one before.
+        L: channels in a vector of 2 L lanes.
+        P: windows of a tile, at most WP. The last tile of a row begins P before its end, perhaps inside the one before it.
     """
-    num_sums, row = 4 * P, K * I
+    num_sums, lanes = 2 * P, 2 * L
 
     def forward(x: Any, weight: Any, bias: Any, pooled: Any, winners: Any) -> None:
-        N, G, _, H, W = x.shape
-        _, R, O, HP, WP = pooled.shape  # noqa: E741
-        C = bias.shape[1]
-        image = np.empty(H * W * I, x.dtype)
+        N, G, I, H, W = x.shape
+        _, R, O, HP, WP = pooled.shape
+        width = bias.shape[1]
         largest = np.empty(HP * WP * L, x.dtype)
         corners = np.empty(HP * WP * L, np.uint8)
         for n in range(N):
-            for g in range(G):
-                for i in range(I):
-                    for y in range(H):
-                        for z in range(W):
-                            image[(y * W + z) * I + i] = x[n, g, i, y, z]
-                for r in range(g * (R // G), (g + 1) * (R // G)):
-                    for first in range(0, O, L):
-                        for y in range(HP):
-                            for tile in range(0, WP, P):
-                                z = min(tile, WP - P)
-                                sums = load(bias, r * C + first, 0, num_sums, 1, L)
+            for r in range(R):
+                image = (n * G + r // (R // G)) * I * H * W
+                for first in range(0, O, L):
+                    for y in range(HP):
+                        for tile in range(0, WP, P):
+                            z = min(tile, WP - P)
+                            sums = load(bias, r * width + 2 * first, 0, num_sums, 1, lanes)
+                            for i in range(I):
                                 for a in range(K):
-                                    at = ((2 * y + a) * W + 2 * z) * I
-                                    own = (r * K + a) * row * C + first
-                                    for k in range(row):
-                                        vector = load(weight, own + k * C, 0, 1, 1, L)
-                                        sums = add_outer(sums, image, at + k, W * I, I, vector)
-                                store_largest(sums, largest, corners, (y * WP + z) * L)
-                        for o in range(min(L, O - first)):
-                            for y in range(HP):
-                                for z in range(WP):
-                                    pooled[n, r, first + o, y, z] = largest[(y * WP + z) * L + o]
-                                    winners[n, r, first + o, y, z] = corners[(y * WP + z) * L + o]
+                                    at = image + (i * H + 2 * y + a) * W + 2 * z
+                                    own = ((r * I + i) * K + a) * K * width + 2 * first
+                                    for b in range(K):
+                                        vector = load(weight, own + b * width, 0, 1, 1, lanes)
+                                        sums = add_outer(sums, x, at + b, W, vector)
+                            store_largest(sums, largest, corners, (y * WP + z) * L)
+                    for o in range(min(L, O - first)):
+                        for y in range(HP):
+                            for z in range(WP):
+                                pooled[n, r, first + o, y, z] = largest[(y * WP + z) * L + o]
+                                winners[n, r, first + o, y, z] = corners[(y * WP + z) * L + o]
 
-    return _compiled(forward)
+    return compiled(forward)
 
 
 @cache
-def backward_kernel(I: int, K: int, L: int, V: int, S: int, with_dx: bool) -> Kernel:  # noqa: E741
+def backward_kernel(I: int, K: int, L: int, V: int, S: int, with_dx: bool) -> Kernel:
     """The backward kernel of a shape, ``backward(x, weight, winners, dy, dx, d_weight, d_bias)``.
 
-    The gradient of a window belongs to its largest corner, and only gradients that are not zero are looked at: behind max
-    pooling and ReLU an eighth of the positions. A patch is K rows of K*I numbers, each row V vectors.
+    The gradient of a window belongs to its largest corner. Only gradients that are not zero are looked at: at most a quarter of
+    the positions of the convolution, behind ReLU about an eighth. Each is multiplied by a patch of x: K rows of K*I numbers.
+    One image at a time is turned to (H, W, I), so that the numbers of such a row lie side by side.
 
-    ``d_weight[o] = sum of dy * patch of x``, within an image by row of windows, then over images; ``d_bias`` alike;
-    ``dx = sum of dy * weight[o]`` at the place of the patch, over o, then by row of windows; runs that share x one after another.
+    ``d_weight[o] = sum of dy * patch``: first over the windows of an image, row by row, then over the images; ``d_bias`` alike.
+    ``dx``, at the place of the patch, is the sum of ``dy * weight[o]`` over runs that share x, over o, over windows row by row.
 
-    Shapes: x (N, G, I, H, W); winners and dy (N, R, O, HP, WP); weight (R, O, K, V*L), each row of a patch filled up to V*L;
-    results: dx like x if ``with_dx``, else untouched; d_weight like weight and d_bias (R, O), which have to be zeros before.
+    Shapes: x (N, G, I, H, W); winners, dy (N, R, O, HP, WP); weight (R, O, K, V*L), rows of a patch filled up with zeros;
+    results: dx like x if ``with_dx``, else it is not touched; d_weight like weight and d_bias (R, O), which begin as zeros.
 
     Args:
         I: channels in.
@@ -295,7 +269,7 @@ def backward_kernel(I: int, K: int, L: int, V: int, S: int, with_dx: bool) -> Ke
 
     def backward(x: Any, weight: Any, winners: Any, dy: Any, dx: Any, d_weight: Any, d_bias: Any) -> None:
         N, G, _, H, W = x.shape
-        _, R, O, HP, WP = dy.shape  # noqa: E741
+        _, R, O, HP, WP = dy.shape
         zeros = np.zeros(L, x.dtype)
         image = np.zeros(H * W * I + row, x.dtype)
         d_image = np.empty(H * W * I + row, x.dtype)
@@ -340,4 +314,4 @@ def backward_kernel(I: int, K: int, L: int, V: int, S: int, with_dx: bool) -> Ke
                             for z in range(W):
                                 dx[n, g, i, y, z] = d_image[(y * W + z) * I + i]
 
-    return _compiled(backward)
+    return compiled(backward)
