@@ -189,6 +189,12 @@ def test_a_second_derivative_is_refused() -> None:
         first.sum().backward()
 
 
+@pytest.mark.parametrize("images", [(1, 9, 9, 9), (1, 12, 9, 9), (1, 6, 5, 9), (1, 6, 9, 5)])
+def test_images_that_do_not_fit_are_refused(images: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="do not fit the weight"):
+        conv_pool(torch.zeros(images), torch.zeros(3, 16, 6, 5, 5), None)
+
+
 def test_a_machine_without_numba_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bnexp.model.kernels.compiling", None)
     registers.cache_clear()

@@ -42,8 +42,14 @@ def conv_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight: (R, O, I, k, k), of the dtype of x: float32 or float64.
         bias: (R, O); None: none.
 
+    Raises:
+        ValueError: the shapes do not belong together, or the images are too small for one window.
+
     Reference: LeCun et al., "Gradient-based learning applied to document recognition", 1998, for the layers.
     """
+    R, _, I, k, _ = weight.shape
+    if x.shape[1] % I or R % (x.shape[1] // I) or min(x.shape[2:]) <= k:  # the kernels check no bounds
+        raise ValueError(f"images {tuple(x.shape)} do not fit the weight {tuple(weight.shape)} of a convolution with pooling")
     y: Tensor = _ConvPool.apply(x, weight, bias)
     return y
 
@@ -175,8 +181,8 @@ def registers() -> Registers | None:
         from bnexp.model.kernels.compiling import features
     except ImportError as error:  # also for a version of NumPy that it does not know
         raise ConfigError(
-            f"numba, which compiles the kernels for the CPU, cannot be imported here ({str(error).splitlines()[0]}): use "
-            "train.kernels=torch, or install numba again with pip install --force-reinstall numba."
+            f"numba, which compiles the kernels for the CPU, cannot be imported here ({str(error).splitlines()[0]}): "
+            "use train.kernels=torch, or install numba again with pip install --upgrade --force-reinstall numba."
         ) from error
     if not {"+avx2", "+fma"} <= features():
         return None
