@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from fake_data import FakeData, make_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from bnexp.config.options import ModelName, NormKind, OptimName, Precision, ResidualInit, Trainable
+from bnexp.config.options import Kernels, ModelName, NormKind, OptimName, Precision, ResidualInit, Trainable
 from bnexp.config.schema import InitConfig, RunConfig, TrainConfig
 from bnexp.model.networks import build_network
 from bnexp.training.evaluate import SplitScores
@@ -56,6 +57,7 @@ def traced(function: Callable[[], None]) -> list[tuple[object, ...]]:
 
 
 def build(config: RunConfig) -> tuple[EpochLoop, SplitScores]:
+    config = replace(config, train=replace(config.train, kernels=Kernels.torch))  # as on a GPU
     precision = config.train.precision
     data: Any = FakeData(num_train=48, dtype=compute_dtype(precision))
     seeds = [0, 1]

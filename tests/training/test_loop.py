@@ -14,7 +14,7 @@ from epochs import epoch_batches
 from fake_cuda import CUDA
 from fake_data import FakeData, make_config
 
-from bnexp.config.options import OptimName, Precision, Schedule
+from bnexp.config.options import Kernels, OptimName, Precision, Schedule
 from bnexp.config.schema import RunConfig, TrainConfig
 from bnexp.model.networks import build_network
 from bnexp.training.capture import captured
@@ -39,8 +39,8 @@ def make_loop(configs: Sequence[RunConfig]) -> EpochLoop:
 
 
 def configs(*seeds: int, **optim: Any) -> list[RunConfig]:
-    model = {"dropout": 0.3}
-    return [make_config(s, {"linear": True}, model=model, optim={"lr": 0.01 * (i + 1), **optim}) for i, s in enumerate(seeds)]
+    common = {"model": {"dropout": 0.3}, "train": {"kernels": Kernels.torch}}  # as on a GPU, so that all can be captured
+    return [make_config(s, {"linear": True}, optim={"lr": 0.01 * (i + 1), **optim}, **common) for i, s in enumerate(seeds)]
 
 
 @pytest.mark.parametrize("optim", [{"schedule": Schedule.cosine, "warmup": 0.5}, {"name": OptimName.adam}], ids=["sgd", "adam"])
