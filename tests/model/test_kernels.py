@@ -259,10 +259,14 @@ def test_kernels_work_where_their_cache_cannot_be_written(
         out[0] = value  # type: ignore[index]
 
     kernel.__module__ = "bnexp.somewhere"
-    function = compiled(kernel)
-    for value in (2.0, 3.0):
-        function(value, total.numpy())
-        assert total.item() == value
+    for function in (compiled(kernel), compiled(kernel)):  # both are compiled, and that is said once
+        for value in (2.0, 3.0):
+            function(value, total.numpy())
+            assert total.item() == value
     assert [record.message for record in caplog.records] == [
         "Compiling kernels for this CPU, at every start, because numba's cache cannot be written (NUMBA_CACHE_DIR): about 5 s."
     ]
+    kernel.__module__ = "elsewhere"
+    monkeypatch.setattr(compiled, "said", False)
+    compiled(kernel)(2.0, total.numpy())
+    assert len(caplog.records) == 1
