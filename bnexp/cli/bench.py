@@ -127,7 +127,7 @@ def _work(data: str | None, train_size: int | None, epochs: int, device: Device)
 
     name = data or default_data()
     size = {"mnist": 2000}.get(name) if train_size is None else train_size or None
-    if name in [own for own in DataName if own.own_files]:
+    if name in [own for own in DataName if own.is_own]:
         raise ConfigError(f"--data {name} is not possible: the ladder needs a published data set, like mnist or digits.")
     config = compose([f"data={name}", f"data.train_size={'null' if size is None else size}", f"train.device={device}"])
     return Work(config.data.name, size, epochs, 1, Device(resolve_device(config.train).type))

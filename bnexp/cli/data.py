@@ -69,7 +69,7 @@ def data(
 def _row(name: DataName) -> dict[str, str]:
     """One row of the list of data sets."""
     known = CATALOGUE[name]
-    if name.own_files:
+    if name.is_own:
         return {"data": name.value, "what": known.title, "images": "yours", "here": ""}
     colour = "grey" if known.channels == 1 else "colour"
     return {

@@ -207,6 +207,21 @@ def schema_keys(cls: type = RunConfig, prefix: str = "") -> tuple[KeyInfo, ...]:
     return tuple(keys)
 
 
+# Arguments of the user's functions, by name: mappings in which any key may stand, each a key of its own.
+ARGS = ("data.args", "model.args")
+
+
+def in_args(name: str) -> bool:
+    """Whether a dotted name is one of ``ARGS`` or of a value in it, such as ``model.args.width``."""
+    return f"{name}.".startswith(tuple(f"{args}." for args in ARGS))
+
+
+def with_plus(override: str) -> str:
+    """``KEY=VALUE`` as Hydra wants it: an argument may be new, so ``++`` stands before it, whatever the user wrote."""
+    bare = override.lstrip("+")
+    return f"++{bare}" if in_args(bare.partition("=")[0]) else override
+
+
 def did_you_mean(word: str, known: Sequence[str], key: str = "") -> str:
     """`` Did you mean X?``, or an empty string: the known word of that meaning, else the one that is spelt alike.
 

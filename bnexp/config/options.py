@@ -33,10 +33,16 @@ class DataName(StrEnum):
     svhn = "svhn"
     image_folder = "image_folder"
     npz = "npz"
+    python = "python"
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the images are the user's own, so that the catalogue knows nothing of them."""
+        return self in _OWN_FILES or self is DataName.python
 
     @property
     def own_files(self) -> str:
-        """What ``data.root`` must name if the files are the user's own; empty for a published data set."""
+        """What ``data.root`` must name if the files are the user's own; empty if it names none of them."""
         return _OWN_FILES.get(self, "")
 
 
@@ -63,6 +69,7 @@ class ModelName(StrEnum):
     mlp = "mlp"
     plain = "plain"
     resnet = "resnet"
+    python = "python"
 
     @property
     def pools(self) -> bool:

@@ -28,7 +28,7 @@ from omegaconf.resolvers import oc
 from yaml import YAMLError
 
 from bnexp.config import schema
-from bnexp.config.keys import alternatives, did_you_mean, schema_keys
+from bnexp.config.keys import alternatives, did_you_mean, in_args, schema_keys, with_plus
 from bnexp.config.schema import ConfigError
 from bnexp.config.sweeps import PARAMS, params_of, several_values
 from bnexp.config.synonyms import meant_value
@@ -103,15 +103,16 @@ def parse(
     choices = {name: info.choices for name, info in keys.items()} | dict(known_groups)
     nodes = {name.rsplit(".", depth)[0] for name in keys for depth in range(1, name.count(".") + 1)}
     parser = OverridesParser.create(loader)
-    parsed = _with_params([_parse(parser, text) for text in overrides], parser)
+    parsed = [_added(item, parser) for item in _with_params([_parse(parser, text) for text in overrides], parser)]
     for override in parsed:
         name, text = override.key_or_group, override.input_line
         if override.is_delete():
             raise ConfigError(f"{text} would remove a key, which the configuration needs; set a value instead: {name}=VALUE.")
         if name.startswith("hydra"):
             continue
-        if name in ("study.arm", "study.id", "study.levels"):
-            raise ConfigError(f"{name} is set by the study itself; leave it out.")
+        if name in ("study.arm", "study.id", "study.levels", "data.fingerprint", "model.fingerprint"):
+            by = "the study itself" if name.startswith("study.") else "bnexp"
+            raise ConfigError(f"{name} is set by {by}; leave it out.")
         if name in known_groups:
             _check_choice(override, known_groups[name])
         elif name not in keys and name not in nodes and not _inside_mapping(name, keys):
@@ -141,6 +142,8 @@ def _parse(parser: OverridesParser, text: str) -> Override:
     try:
         return parser.parse_overrides([text])[0]  # parse_override forgets the loader
     except (HydraException, RecursionError, ValueError):
+        if home := re.fullmatch(r"([^=]+)=(~/[^,'\"()\[\]{}]*)", text):  # Hydra reads ~ only in quotes
+            return _parse(parser, f"{home[1]}='{home[2]}'")
         shown = text if len(text) <= 200 else f"{text[:200]}..."
         if form := several_values(text):
             raise ConfigError(f"cannot read {shown!r}: {form}.") from None
@@ -182,6 +185,13 @@ def _num_values(override: Override) -> int:
 
 def _inside_mapping(name: str, keys: dict[str, Any]) -> bool:
     return any(name.startswith(key + ".") and info.is_mapping for key, info in keys.items())
+
+
+def _added(override: Override, parser: OverridesParser) -> Override:
+    """An override, with the plus signs that it needs to add a new argument of a function of the user's."""
+    if not in_args(override.key_or_group) or override.is_delete():
+        return override
+    return _parse(parser, with_plus(str(override.input_line)))
 
 
 def _check_choice(override: Override, names: list[str]) -> None:

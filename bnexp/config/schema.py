@@ -67,6 +67,7 @@ def key(
     below: float | None = None,
     choices: tuple[Any, ...] = (),
     identity: bool = True,
+    built_in: bool = False,
     records: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field that knows its meaning and range.
@@ -81,10 +82,11 @@ def key(
         below: every allowed value is smaller.
         choices: the allowed values; empty if the type and the bounds decide.
         identity: False for a presentation key. Such a key does not change what is learned, so the run id leaves it out.
+        built_in: True for a key that only bnexp's own networks use, so that it has no effect on a network of the user's.
         records: the metrics that a finished run has if this key is on.
     """
     bounds = {"low": low, "high": high, "above": above, "below": below}
-    metadata = {"help": help, "choices": choices, "identity": identity, "records": records, **bounds}
+    metadata = {"help": help, "choices": choices, "identity": identity, "built_in": built_in, "records": records, **bounds}
     return field(default=default, default_factory=factory, metadata=metadata)
 
 
@@ -92,6 +94,11 @@ def key(
 class DataConfig:
     name: DataName = key(DataName.mnist, "data set")
     root: str | None = key(None, "directory of the raw files; for image_folder and npz the folder or file itself")
+    factory: str | None = key(
+        None, "python: your function that returns the images, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION"
+    )
+    args: dict[str, Any] = key(factory=dict, help="python: arguments of your function, by name")
+    fingerprint: str = key("", "python: hash of your function's source; set by bnexp")
     size: int = key(32, "side of the square input image, pixels", low=16, high=256)
     channels: int | None = key(
         None, "channels of the input; null: those of the images; 3 repeats the channel of grey images", choices=(1, 3)
@@ -131,6 +138,7 @@ class NormConfig:
         Placement.after_pool,
         "position of the norm in a convolution block; both: before and after the activation; in a block without pooling "
         "after_pool means after_activation; a residual block adds its shortcut right before its last activation",
+        built_in=True,
     )
     eps: float = key(1e-5, "added to the variance", above=0.0)
     momentum: float | None = key(
@@ -138,7 +146,7 @@ class NormConfig:
     )
     affine: bool = key(True, "learn a scale and a shift per channel")
     track_running_stats: bool = key(True, "keep running statistics; false: normalise by the batch in evaluation too")
-    linear: bool = key(False, "lenet: normalise hidden linear layers too; an mlp always normalises them")
+    linear: bool = key(False, "lenet: normalise hidden linear layers too; an mlp always normalises them", built_in=True)
     groups: int = key(2, "group norm: number of groups; must divide the number of channels of every normalised layer", low=1)
     ghost_size: int | None = key(
         None, "batch norm: number of images that are normalised together; null: the whole batch", low=1
@@ -161,13 +169,16 @@ class NormConfig:
 
 @dataclass
 class InitConfig:
-    scheme: InitScheme = key(InitScheme.torch, "distribution of initial weights")
-    gain: float = key(1.0, "factor on the initial weights", above=0.0)
-    layers: InitLayers = key(InitLayers.all, "layers that scheme and gain apply to; the others get PyTorch's default")
+    scheme: InitScheme = key(InitScheme.torch, "distribution of initial weights", built_in=True)
+    gain: float = key(1.0, "factor on the initial weights", above=0.0, built_in=True)
+    layers: InitLayers = key(
+        InitLayers.all, "layers that scheme and gain apply to; the others get PyTorch's default", built_in=True
+    )
     residual: ResidualInit = key(
         ResidualInit.none,
         "resnet: start of the residual branches; none: like other layers; zero: at 0, by the scale of the norm that ends a "
         "branch, or else by a learned factor; fixup: without norm, with scaled weights and learned scalars",
+        built_in=True,
     )
 
 
@@ -178,28 +189,36 @@ LENET_UNITS = (120, 84)
 @dataclass
 class ModelConfig:
     name: ModelName = key(ModelName.lenet, "network")
+    factory: str | None = key(None, "python: your function that makes the network, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION")
+    args: dict[str, Any] = key(factory=dict, help="python: further arguments of your function, by name")
+    fingerprint: str = key("", "python: hash of your function's source; set by bnexp")
     depth: int = key(
         4,
         "plain: number of convolutions, in four stages with pooling between; mlp: number of hidden layers; resnet: number of "
         "weighted layers, 6n+2 for n blocks in each of three stages",
         low=1,
         high=50,
+        built_in=True,
     )
     width: int = key(
         16,
         "plain: channels of each convolution; mlp: units of each hidden layer; resnet: channels of the first stage, which "
         "double from stage to stage",
         low=1,
+        built_in=True,
     )
     conv_bias: str = key(
         "auto",
         "bias of convolutions; auto: none if a per-channel affine norm follows directly, or if fixup puts scalars in its place",
         choices=("auto", "true", "false"),
+        built_in=True,
     )
-    activation: Activation = key(Activation.relu, "activation function")
-    dropout: float = key(0.0, "probability that a hidden linear unit is dropped in training", low=0.0, below=1.0)
+    activation: Activation = key(Activation.relu, "activation function", built_in=True)
+    dropout: float = key(0.0, "probability that a hidden linear unit is dropped in training", low=0.0, below=1.0, built_in=True)
     dropout_side: DropoutSide = key(
-        DropoutSide.after_norm, "before_norm: dropout right before the norm of a linear block; after_norm: at its end"
+        DropoutSide.after_norm,
+        "before_norm: dropout right before the norm of a linear block; after_norm: at its end",
+        built_in=True,
     )
     init: InitConfig = key(factory=InitConfig, help="initial weights")
 

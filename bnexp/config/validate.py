@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from bnexp.config.keys import KeyInfo, alternatives, did_you_mean, final_metrics, schema_keys
 from bnexp.config.options import (
+    DataName,
     Device,
     ExecutorName,
     InitLayers,
@@ -99,6 +101,7 @@ def _check_data(config: RunConfig) -> None:
     data, batch_size = config.data, config.train.batch_size
     if data.name.own_files and not data.root:
         raise ConfigError(f"data={data.name} needs data.root: {data.name.own_files}; add data.root=PATH.")
+    _check_code("data", data.name is DataName.python, data.factory, data.args)
     if data.group_classes > 1 and data.order is not Order.grouped:
         raise ConfigError(
             f"data.group_classes={data.group_classes} has no effect with data.order={data.order}; set data.order=grouped, or "
@@ -111,8 +114,61 @@ def _check_data(config: RunConfig) -> None:
         )
 
 
+def _check_code(section: str, is_python: bool, factory: str | None, args: dict[str, Any]) -> None:
+    """Raise ConfigError unless a function is named where one is used, and nowhere else."""
+    if is_python and not factory:
+        raise ConfigError(
+            f"{section}=python needs {section}.factory: a function of yours; add {section}.factory=FILE.py:FUNCTION or "
+            f"{section}.factory=PACKAGE.MODULE:FUNCTION."
+        )
+    if not is_python and (factory or args):
+        given = f"{section}.factory={factory}" if factory else f"{section}.args"
+        raise ConfigError(f"{given} is used with {section}=python only; add {section}=python, or leave it out.")
+    _check_plain(f"{section}.args", args)
+
+
+def _check_plain(name: str, value: Any) -> None:
+    """Raise ConfigError unless a value can be written in a record and read back: its hash is part of the run's id."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ConfigError(f"{name} has the key {key!r}: allowed are texts; put it in quotes.")
+            _check_plain(f"{name}.{key}", item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_plain(name, item)
+    elif not isinstance(value, str | int | float | None):
+        kind = type(value).__name__
+        raise ConfigError(f"{name} is of type {kind}: allowed are texts, numbers, true, false, null, lists and mappings.")
+
+
+def _check_built_in(config: RunConfig) -> None:
+    """Raise ConfigError if a key that only bnexp's own networks use is set for a network of the user's."""
+    usual = RunConfig().model
+    for info in schema_keys():
+        section, _, name = info.name.partition(".")
+        if section == "model" and info.metadata["built_in"]:
+            value, default = (attrgetter(name)(model) for model in (config.model, usual))
+            if value != default:
+                raise no_effect(info.name, value)
+
+
+def no_effect(name: str, value: Any) -> ConfigError:
+    """The error for a key that only bnexp's own networks use, where the network is the user's."""
+    if name.startswith("norm."):
+        why = "where your function calls norm() there is one; leave it out"
+    else:
+        last = name.rpartition(".")[2]
+        why = f"your function makes the network; leave it out, or give it to the function: model.args.{last}={value}"
+    return ConfigError(f"{name}={value} has no effect with model=python: {why}.")
+
+
 def _check_model(config: RunConfig) -> None:
     model = config.model
+    _check_code("model", model.name is ModelName.python, model.factory, model.args)
+    if model.name is ModelName.python:
+        _check_built_in(config)
+        return
     if model.dropout and not model.name.has_hidden_units:
         raise ConfigError(
             f"model.dropout={model.dropout:g} has no effect with model.name={model.name}, which has no hidden linear layer; "

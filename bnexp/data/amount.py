@@ -18,7 +18,7 @@ def split_sizes(data: DataConfig) -> tuple[int, int]:
         ConfigError: if ``data.root`` does not name what it should.
         DataError: if the user's own files cannot be read or understood.
     """
-    from bnexp.data.own import count_train_images
+    from bnexp.data.cache import count_train_images
     from bnexp.data.splits import part_sizes
 
     return part_sizes(count_train_images(data), data.val_fraction)

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from bnexp.config.schema import DataConfig
+from bnexp.data.catalogue import CATALOGUE
 from bnexp.data.download import DataError, Progress, cache_dir, cache_errors
 from bnexp.data.images import RawData
 from bnexp.data.own import own_format
@@ -52,6 +53,22 @@ def cache_key(config: DataConfig) -> str:
     place, content, has_test_set = own.state(config)
     split: list[object] = [] if has_test_set else [config.test_fraction, config.split_seed]
     return f"{key}-{_hash([place, *split])}-{_hash(content)}"
+
+
+def count_train_images(config: DataConfig) -> int:
+    """The number of training images, those for validation included.
+
+    The catalogue has it for published data sets. The user's own files are counted without reading an image; what a function of
+    the user's returns is packed for it.
+
+    Raises:
+        ConfigError: if ``data.root`` does not name what it should.
+        DataError: if the user's own images cannot be read or understood.
+    """
+    own = own_format(config)
+    if own is None:
+        return CATALOGUE[config.name].num_train
+    return own.count(config) if own.count else len(open_packed(config, lambda *_: None).array("train_labels"))
 
 
 def _hash(values: list[object]) -> str:
@@ -120,7 +137,7 @@ def _make(path: Path, config: DataConfig, progress: Progress) -> Packed:
     made = check_packed(path, config.name, progress)
     if not isinstance(made, Packed):
         raise DataError(f"{path} changed while it was made: check the disk, then try again.")
-    if config.name.own_files:
+    if config.name.is_own:
         for old in path.parent.glob(f"{path.name.rsplit('-', 1)[0]}-*"):
             if old != path:  # packed before the files changed, so never used again
                 shutil.rmtree(old, ignore_errors=True)

@@ -21,6 +21,7 @@ class Format(StrEnum):
     svhn = "svhn"
     image_folder = "image_folder"
     npz = "npz"
+    python = "python"
 
 
 @dataclass(frozen=True)
@@ -230,4 +231,5 @@ CATALOGUE = {
         title="your images: data.root=FOLDER with train/ and test/, or one folder per class", format=Format.image_folder
     ),
     DataName.npz: DataSet(title="your arrays: data.root=FILE.npz with x_train y_train x_test y_test", format=Format.npz),
+    DataName.python: DataSet(title="what your function returns: data.factory=FILE.py:FUNCTION", format=Format.python),
 }

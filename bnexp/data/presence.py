@@ -30,10 +30,10 @@ def presence(config: DataConfig) -> Presence:
     """
     from bnexp.data.cache import packed_path
 
-    if not config.name.own_files and (packed_path(config) / "meta.json").is_file():
+    if not config.name.is_own and (packed_path(config) / "meta.json").is_file():
         return Presence.packed
     known, roots = CATALOGUE[config.name], raw_roots(config.root)
-    part_of_bnexp = not known.files and not config.name.own_files
+    part_of_bnexp = not known.files and not config.name.is_own
     here = part_of_bnexp or (bool(known.files) and all(any(_is_in(root, file) for root in roots) for file in known.files))
     return Presence.raw if here else Presence.absent
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from bnexp.config.schema import DataConfig
@@ -23,11 +22,11 @@ class Prepared:
 
     def __init__(self, console: SafeConsole | None = None) -> None:
         self._console = console or SafeConsole(stderr=True)
-        self._ready: dict[tuple[Any, ...], Resident] = {}
+        self._ready: dict[str, Resident] = {}
 
     def __call__(self, config: DataConfig) -> Resident:
         """The data set of ``config``; see ``prepare_shown``."""
-        key = astuple(config)
+        key = repr(config)
         if key not in self._ready:
             self._ready[key] = prepare_shown(config, self._console)
         return self._ready[key]

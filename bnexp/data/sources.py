@@ -18,6 +18,7 @@ from bnexp.data.download import Progress, mirrored, obtain, published_roots
 from bnexp.data.folder import load_image_folder
 from bnexp.data.idx import load_idx
 from bnexp.data.images import RawData, fit
+from bnexp.data.made import load_made
 from bnexp.data.npz import load_npz
 from bnexp.data.splits import stratified_split
 from bnexp.rng import numpy_generator
@@ -117,4 +118,5 @@ READERS: dict[Format, Callable[[DataConfig, Path, Progress], RawData]] = {
     Format.svhn: _load_svhn,
     Format.image_folder: load_image_folder,
     Format.npz: load_npz,
+    Format.python: load_made,
 }

@@ -18,6 +18,7 @@ from bnexp.config.overrides import translated
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.config.validate import validate
 from bnexp.data.amount import fit_train_size
+from bnexp.plan.code import find_code
 from bnexp.plan.session import Session, apply, groups, load, session
 from bnexp.plan.study import Job, texts_of
 
@@ -45,7 +46,7 @@ def to_config(tree: DictConfig) -> RunConfig:
     """Turn Hydra's tree into validated dataclasses.
 
     Raises:
-        ConfigError: a value, or a combination of values, is not possible.
+        ConfigError: a value, or a combination of values, is not possible, or code that the user named cannot be loaded.
         DataError: the user's own files cannot be read.
     """
     with translated():
@@ -56,6 +57,7 @@ def to_config(tree: DictConfig) -> RunConfig:
         config = OmegaConf.to_object(tree)
     assert isinstance(config, RunConfig)
     validate(config)
+    find_code(config)
     fit_train_size(config)
     return config
 

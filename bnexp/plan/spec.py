@@ -11,8 +11,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnexp.config.keys import STEP_PROBES, schema_keys
-from bnexp.config.options import InitScheme, ModelName, NormKind, OptimName, Order, Placement, ResidualInit, Schedule
+from bnexp.config.factory import Named, function_name
+from bnexp.config.keys import ARGS, STEP_PROBES, schema_keys
+from bnexp.config.options import DataName, InitScheme, ModelName, NormKind, OptimName, Order, Placement, ResidualInit, Schedule
 from bnexp.config.schema import RunConfig
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def flatten(config: RunConfig | Mapping[str, Any], prefix: str = "") -> dict[str
 
     Args:
         config: a configuration, or a recorded one as nested plain values. The value of a schema key stays whole even if it is a
-            mapping. Keys of another version of bnexp, which the schema does not have, are divided down to their last level.
+            mapping, except for ``args`` of the user's functions. Those, and keys of another version of bnexp, which the schema
+            does not have, are divided down to their last level.
         prefix: what all keys begin with, with its dot.
     """
     nested = config if isinstance(config, Mapping) else vars(config)
@@ -70,7 +72,7 @@ def flatten(config: RunConfig | Mapping[str, Any], prefix: str = "") -> dict[str
         key = f"{prefix}{name}"
         if key not in _leaves() and _is_divided(value):
             flat |= flatten(value, f"{key}.")
-        else:
+        elif key not in ARGS or value:
             flat[key] = value
     return flat
 
@@ -81,17 +83,21 @@ def _is_divided(value: Any) -> bool:
 
 @cache
 def _leaves() -> frozenset[str]:
-    return frozenset(info.name for info in schema_keys())
+    return frozenset(info.name for info in schema_keys()) - set(ARGS)
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """The keys that decide what a run learns, with their values. Presentation keys and keys without an effect are left out.
 
     The directory of a published data set is presentation. An image folder or an npz file has no other name than its path, so
-    for these the absolute path belongs to the identity.
+    for these the absolute path belongs to the identity. A function of the user's is known by its name, its arguments and its
+    source, wherever the file lies.
     """
     left_out = {info.name for info in schema_keys() if not info.metadata["identity"]} | _unused(config)
     kept = {name: value for name, value in flatten(config).items() if name not in left_out}
+    for name in ("data.factory", "model.factory"):
+        if kept.get(name):
+            kept[name] = function_name(kept[name])
     if "model.conv_bias" in kept:
         kept["model.conv_bias"] = config.model.has_conv_bias(config.norm)
     if not config.model.name.pools and kept.get("norm.placement") is Placement.after_pool:
@@ -110,7 +116,12 @@ def _unused(config: RunConfig) -> set[str]:
     data, model, norm, optim, probe = config.data, config.model, config.norm, config.optim, config.probe
     unused: set[str] = set()
     if not data.name.own_files:
-        unused |= {"data.root", "data.test_fraction"}
+        unused |= {"data.root"}
+    if not data.name.is_own:
+        unused |= {"data.test_fraction"}
+    if data.name is not DataName.python:
+        unused |= {"data.factory", "data.args", "data.fingerprint"}
+    unused |= unused_of_network(model.name)
     if data.order is not Order.grouped or data.group_classes == 1:
         unused |= {"data.group_classes"}
     if config.train.steps_per_epoch is None:
@@ -141,6 +152,13 @@ def _unused(config: RunConfig) -> set[str]:
     return unused
 
 
+def unused_of_network(name: ModelName) -> set[str]:
+    """The keys that have no effect because the network is, or is not, the user's own."""
+    if name is ModelName.python:
+        return {info.name for info in schema_keys() if info.metadata["built_in"]}
+    return {"model.factory", "model.args", "model.fingerprint"}
+
+
 def _unused_norm_keys(config: RunConfig) -> set[str]:
     norm = config.norm
     if norm.kind is NormKind.none:
@@ -161,12 +179,12 @@ def _of_others(section: str, choice: NormKind | OptimName) -> set[str]:
 
 
 def plain(value: Any) -> Any:
-    """``value`` with enums as text at every depth, so that JSON and YAML can write it."""
+    """``value`` with enums, and names of code, as text at every depth, so that JSON and YAML can write it."""
     if isinstance(value, dict):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    return value.value if isinstance(value, StrEnum) else value
+    return str(value) if isinstance(value, StrEnum | Named) else value
 
 
 def digest(value: Any, length: int = 12) -> str:

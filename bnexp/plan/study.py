@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bnexp.config.keys import PROBE_METRICS
+from bnexp.config.keys import PROBE_METRICS, in_args, with_plus
 from bnexp.config.schema import StudyConfig
 from bnexp.config.validate import resolve_seeds
 
@@ -22,13 +22,14 @@ Job = dict[str, str]  # the overrides of a run: key -> value as text, in order
 
 
 def as_job(overrides: Iterable[str]) -> Job:
-    """Overrides ``KEY=VALUE``, each with one value, as a job."""
-    return {key: value for key, _, value in (item.partition("=") for item in overrides)}
+    """Overrides ``KEY=VALUE``, each with one value, as a job. Plus signs before ``ARGS`` are left out."""
+    pairs = (item.partition("=") for item in overrides)
+    return {bare if in_args(bare := key.lstrip("+")) else key: value for key, _, value in pairs}
 
 
 def texts_of(job: Job) -> list[str]:
     """A job in the form that Hydra reads: ``KEY=VALUE``."""
-    return [f"{key}={value}" for key, value in job.items()]
+    return [with_plus(f"{key}={value}") for key, value in job.items()]
 
 
 @dataclass(frozen=True)

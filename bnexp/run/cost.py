@@ -72,7 +72,7 @@ def num_train_images(data: DataConfig) -> int | None:
     """Number of training images of a run, without those held out for validation; None if only the user's files tell."""
     if data.train_size is not None:
         return data.train_size
-    return None if data.name.own_files else num_available(data)
+    return None if data.name.is_own else num_available(data)
 
 
 def has_known_length(config: RunConfig) -> bool:
@@ -178,7 +178,7 @@ def run_seconds(config: RunConfig, time: StepTime | None = None) -> float:
 
 def _part_sizes(data: DataConfig) -> tuple[int, int, int]:
     """Images for training, validation and test; assumed if only the user's files tell."""
-    if data.name.own_files:
+    if data.name.is_own:
         return data.train_size or OWN_TRAIN, round(data.val_fraction * OWN_TRAIN), OWN_TEST
     num_train, num_val = split_sizes(data)
     return data.train_size or num_train, num_val, CATALOGUE[data.name].num_test

@@ -196,7 +196,7 @@ def _packed(run: RecordedRun, config: RunConfig) -> Packed:
         return packed
     name = config.data.name
     why = f"The run {run.run_id} was recorded without the mean and deviation of its training images"
-    if name.own_files:
+    if name.is_own:
         raise ConfigError(f"{why}, and the images themselves are not in the cache of this machine: train it again.")
     if presence(config.data) is Presence.absent:
         raise ConfigError(f"{why}: get the data set first, with bnexp data {name} data.size={config.data.size}.")

@@ -137,7 +137,7 @@ def unfinished(specs: Sequence[RunSpec], store: Store, prepared: Prepared | None
 
 def _other_images(spec: RunSpec, record: RecordedRun, prepared: Prepared) -> bool:
     data = spec.config.data
-    return bool(data.name.own_files) and record.summary.data_fingerprint != prepared(data).fingerprint
+    return bool(data.name.is_own) and record.summary.data_fingerprint != prepared(data).fingerprint
 
 
 def _lacks_metric(spec: RunSpec, record: RecordedRun) -> bool:

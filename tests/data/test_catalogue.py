@@ -38,11 +38,12 @@ def test_every_data_set_is_known_everywhere() -> None:
 @pytest.mark.parametrize("name", DataName)
 def test_an_entry_is_complete(name: DataName) -> None:
     known = CATALOGUE[name]
-    config = compose([f"data={name}", *(["data.root=x"] if name.own_files else [])]).data
+    needed = ["data.factory=getpass:getuser"] if name is DataName.python else ["data.root=x"] if name.own_files else []
+    config = compose([f"data={name}", *needed]).data
     assert config.name is name
     assert known.title
-    assert (known.format in OWN_FORMATS) == bool(name.own_files)
-    if name.own_files:
+    assert (known.format in OWN_FORMATS) == name.is_own
+    if name.is_own:
         return
     assert known.source
     assert min(known.num_train, known.num_test, known.num_classes, known.size) > 0

@@ -78,7 +78,7 @@ def _waiting() -> list[Path]:
 def data_findings() -> Iterator[Finding]:
     """Each published data set: ready, to be packed at first use, or to be downloaded."""
     for name in DataName:
-        if name.own_files:
+        if name.is_own:
             continue
         match presence(DataConfig(name=name)):
             case Presence.packed:

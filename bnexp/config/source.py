@@ -1,0 +1,130 @@
+"""Which Python files code of the user consists of, found from their text: nothing is imported or run for it.
+
+A factory is covered by the file that it is named in, and by every file that this one imports, directly or through such files,
+in any statement ``import`` or ``from ... import``, also inside functions. Not covered are Python's own library and installed
+packages (only the factory's own package, if that is installed), bnexp, files that are imported by a name made at run time,
+and files that the code reads.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+INSTALLED = ("site-packages", "dist-packages")  # folders of installed packages
+OURS = "bnexp"  # changes with its version, not with the user's network
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of a factory.
+
+    Args:
+        files: module name -> its file; the factory's own file has the empty name, so that it may be moved or renamed.
+        fingerprint: hash of these names and of the texts of the files.
+    """
+
+    files: dict[str, Path]
+    fingerprint: str
+
+
+def read_source(path: Path, module: str = "") -> Source:
+    """The files that a factory consists of.
+
+    Args:
+        path: its own file.
+        module: the name that the file is imported by; empty if it is loaded by its path.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    importlib.invalidate_caches()  # a file may be new
+    package = module.partition(".")[0] if is_installed(path) else ""
+    parents = [module.rsplit(".", depth)[0] for depth in range(module.count("."), 0, -1)]  # their __init__.py runs too
+    files, todo = {"": path}, [*parents, *_imported(path, module)]
+    while todo:
+        name = todo.pop()
+        if name in files or name == module or name.partition(".")[0] == OURS:
+            continue
+        found = _find(name)
+        if found and (name.partition(".")[0] == package if is_installed(found) else True):
+            files[name] = found
+            todo += _imported(found, name)
+    digest = hashlib.sha256()
+    for name, file in sorted(files.items()):
+        text = file.read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{name} {len(text)}\n".encode() + text)
+    return Source(files, digest.hexdigest()[:12])
+
+
+def is_installed(path: Path) -> bool:
+    """Whether a file belongs to an installed package or to Python's own library."""
+    own = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
+    return any(part in INSTALLED for part in path.parts) or any(folder in path.parents for folder in own)
+
+
+def find_module(name: str) -> ModuleSpec | None:
+    """What Python would import by this dotted name, without importing it, and whatever it has imported already."""
+    folders, spec = None, None
+    for depth in range(1, name.count(".") + 2):
+        part = ".".join(name.split(".")[:depth])
+        spec = _find_part(part, folders)
+        if spec is None:
+            return None
+        folders = list(spec.submodule_search_locations or ())
+    return spec
+
+
+def _find_part(name: str, folders: list[str] | None) -> ModuleSpec | None:
+    for finder in sys.meta_path:
+        with suppress(Exception):  # a finder of another tool
+            if spec := finder.find_spec(name, folders):
+                return spec
+    return None
+
+
+def _find(name: str) -> Path | None:
+    """The Python file of a module; None if there is none."""
+    spec = find_module(name)
+    path = Path(spec.origin) if spec and spec.origin else None
+    return path.resolve() if path and path.suffix == ".py" and path.is_file() else None
+
+
+def _imported(path: Path, module: str) -> list[str]:
+    """The names of all modules that a file imports; some may be names of what is inside a module."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return [name for level, base, names in _statements(path.read_bytes()) for name in _absolute(level, base, names, package)]
+
+
+def _absolute(level: int, base: str, names: tuple[str, ...], package: str) -> Iterator[str]:
+    parts = package.split(".") if package else []
+    start = parts[: len(parts) - level + 1] if level else []
+    origin = ".".join([*start, *([base] if base else [])])
+    for name in (origin, *(f"{origin}.{name}" for name in names)):
+        whole = name.strip(".").split(".")
+        yield from (".".join(whole[: depth + 1]) for depth in range(len(whole)) if whole[0])
+
+
+@lru_cache(maxsize=1000)
+def _statements(text: bytes) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
+    """The import statements of a file: level, module, names. Empty if it is no Python: importing it will say so."""
+    found: list[tuple[int, str, tuple[str, ...]]] = []
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name, ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module or "", tuple(alias.name for alias in node.names if alias.name != "*")))
+    return tuple(found)
