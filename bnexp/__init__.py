@@ -2,7 +2,7 @@
 
 From Python: ``run_study`` runs a controlled comparison, ``run_sweep`` a search for settings, ``train`` one run; ``load_run``
 and ``load_runs`` give what is recorded, ``import_runs`` adds what other tools recorded, ``publish`` brings what is recorded to
-W&B, ``compare`` compares any of it. ``help`` of each says more; ``__init__.pyi`` has the types. Each name is imported when it
+W&B, ``compare`` compares any of it; ``replace_norms`` puts an arm's norm layers into a network of your own. ``help`` of each says more; ``__init__.pyi`` has the types. Each name is imported when it
 is first used, so that ``import bnexp`` takes no time.
 """
 
@@ -27,6 +27,7 @@ _HOMES = {
     "load_run": "bnexp.run.recorded",
     "load_runs": "bnexp.comparison.loading",
     "publish": "bnexp.run.publish",
+    "replace_norms": "bnexp.model.own.norms",
     "run_study": "bnexp.run.study",
     "run_sweep": "bnexp.run.sweep.sweep",
     "train": "bnexp.run.train",

@@ -7,6 +7,7 @@ from bnexp.comparison.side_by_side import compare_studies as compare_studies
 from bnexp.comparison.sweep.result import SweepResult as SweepResult
 from bnexp.config.schema import ConfigError as ConfigError
 from bnexp.data.download import DataError as DataError
+from bnexp.model.own.norms import replace_norms as replace_norms
 from bnexp.run.publish import publish as publish
 from bnexp.run.recorded import TrainedRun as TrainedRun
 from bnexp.run.recorded import load_run as load_run

@@ -10,7 +10,7 @@ from torch import nn
 
 from bnexp.config.options import Activation
 from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunAveragePool, RunConv2d, RunDropout, RunFlatten, RunLinear
-from bnexp.model.networks import Network
+from bnexp.model.networks import TableNetwork
 from bnexp.model.norms import RunGroupNorm, RunningNorm
 from bnexp.model.shortcuts import AddShortcut, OpenShortcut, Row, Scale, Shift
 
@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def plain_module(network: Network, run: int) -> nn.Sequential:
+def plain_module(network: TableNetwork, run: int) -> nn.Sequential:
     """One run of a network as a module of torch's own layers, with the run's parameters and buffers, in evaluation mode.
 
     Shortcuts, and the scalars of residual branches, are bnexp's (``shortcuts.py``): torch has no layers for them. Layers and

@@ -6,6 +6,7 @@ Configuration ends here: the layers take plain arguments.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bnexp.config.options import Activation, DropoutSide, Kernels, NormKind, Placement, ResidualInit
+from bnexp.config.factory import load_factory
+from bnexp.config.options import Activation, DropoutSide, Kernels, ModelName, NormKind, Placement, ResidualInit
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.model.init import initialise, initialise_as_fixup
 from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunAveragePool, RunConv2d, RunDropout, RunFlatten, RunLinear
+from bnexp.model.network import Network, Visit, Weights, check_fit
 from bnexp.model.norms import RunNorm, build_norm
+from bnexp.model.own.guard import settings_kept
+from bnexp.model.own.network import build_own_network
 from bnexp.model.shortcuts import AddShortcut, OpenShortcut, Row, Scale, Shift, pass_on
 from bnexp.model.table import ConvBlock, table
 from bnexp.rng import derive
@@ -34,33 +39,25 @@ _ORDERS: dict[Placement, tuple[str, ...]] = {
 }
 
 
-class Network(Row):
-    """R networks of one shape: images ``(N, R*C, S, S)`` -> logits ``(N, R, K)``. ``(N, C, S, S)`` is one batch for all runs.
+class TableNetwork(Row, Network):
+    """R networks that are a row of layers with a run axis.
 
-    ``flat`` is (R, P): one row per run with all its parameters. The layers' parameters are views of it, in the order of
-    ``named_parameters``. Run ``r`` has the weights of a plain torch module with the same layer names.
+    The layers' parameters are views of ``flat``, in the order of ``named_parameters``. Run ``r`` has the weights of a plain torch
+    module with the same layer names.
 
     Args:
         layers: name -> layer, in forward order.
         num_runs: R.
     """
 
-    flat: Tensor
-
     def __init__(self, layers: Mapping[str, nn.Module], num_runs: int) -> None:
         super().__init__()
         for name, layer in layers.items():
             self.add_module(name, layer)
         self.num_runs = num_runs
-        self._pack()
+        self.pack()
 
-    @property
-    def num_parameters(self) -> int:
-        """Trainable parameters of one run."""
-        return self.flat.shape[1]
-
-    def _pack(self) -> None:
-        """Move all parameters into ``flat`` and make the layers' parameters views of it."""
+    def pack(self) -> None:
         owners = [(layer, name, p) for layer in self.children() for name, p in layer.named_parameters(recurse=False)]
         self.flat = torch.cat([p.detach().flatten(1) for _, _, p in owners], dim=1)
         start = 0
@@ -68,12 +65,31 @@ class Network(Row):
             end = start + p[0].numel()
             setattr(layer, name, nn.Parameter(self.flat[:, start:end].view(p.shape)))
             start = end
+        self._leaves = list(self.parameters())
 
-    def check_batch(self, num_images: int) -> None:
-        """Raise ConfigError if a batch of ``num_images`` leaves a norm a single value to normalise, in the mode that is on."""
-        for layer in self.children():
-            if isinstance(layer, RunNorm):
-                layer.check_batch(num_images)
+    def gradient(self, loss: Tensor, out: Tensor) -> None:
+        gradients = torch.autograd.grad(loss, self._leaves)  # ones as grad_outputs would make torch import sympy
+        torch.cat([g.flatten(1) for g in gradients], dim=1, out=out)
+
+    def columns(self) -> dict[str, slice]:
+        ends = list(accumulate(p[0].numel() for p in self.parameters()))
+        return {name: slice(*ends) for (name, _), ends in zip(self.named_parameters(), pairwise([0, *ends]), strict=True)}
+
+    def weight_layers(self) -> list[str]:
+        return [name for name, layer in self.named_children() if isinstance(layer, RunConv2d | RunLinear)]
+
+    def norm_layers(self) -> list[str]:
+        return [name for name, layer in self.named_children() if isinstance(layer, RunNorm)]
+
+    @property
+    def head(self) -> str:
+        return [name for name, _ in self.named_children()][-1]
+
+    def walk(self, x: Tensor, visit: Visit) -> None:
+        shortcut: Tensor | None = None
+        for name, layer in self.named_children():
+            visit(name, layer, x)
+            x, shortcut = pass_on(layer, x, shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut: Tensor | None = None
@@ -111,23 +127,14 @@ class Network(Row):
         return names
 
     def export(self, run: int) -> dict[str, NDArray[np.generic]]:
-        """Parameters and buffers of one run, named and shaped as in a plain torch module."""
         return {name: value[run].detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
 
     @torch.no_grad()
-    def load(self, run: int, weights: Mapping[str, NDArray[np.generic]]) -> None:
-        """Set parameters and buffers of one run to what ``export`` gave. Raises ConfigError if names or shapes differ."""
+    def load(self, run: int, weights: Weights) -> None:
         state = self.state_dict()
-        if wrong := sorted(state.keys() ^ weights.keys()):
-            raise ConfigError(
-                f"The weights do not fit this network: {', '.join(wrong)} is only in one of them; use its own config."
-            )
+        check_fit({name: tuple(value.shape[1:]) for name, value in state.items()}, weights)
         for name, value in state.items():
-            target, source = value[run], torch.tensor(weights[name])
-            if target.shape != source.shape:
-                shapes = f"{tuple(source.shape)} instead of {tuple(target.shape)}"
-                raise ConfigError(f"The weights do not fit this network: {name} is {shapes}; use its own config.")
-            target.copy_(source)
+            value[run].copy_(torch.tensor(weights[name]))
 
 
 def build_network(
@@ -152,10 +159,13 @@ def build_network(
         num_steps: steps of the whole training, which the schedule of batch renorm is scaled to.
 
     Raises:
-        ConfigError: the images are too small for the network, or a norm cannot normalise a layer.
+        ConfigError: the images are too small for the network, a norm cannot normalise a layer, or the user's own network cannot
+            be built.
     """
+    if configs[0].model.name is ModelName.python:
+        return _own_network(configs, in_channels, size, num_classes, device, dtype, num_steps)
     layers = dict(_Builder(configs, device, dtype, num_steps).layers(in_channels, size, num_classes))
-    network = Network(layers, len(configs))
+    network = TableNetwork(layers, len(configs))
     inits = [c.model.init for c in configs]
     initialise(
         network, [c.seed for c in configs], [i.scheme for i in inits], [i.gain for i in inits], [i.layers for i in inits]
@@ -163,6 +173,15 @@ def build_network(
     if configs[0].model.init.residual is ResidualInit.fixup:
         initialise_as_fixup(network)
     return network
+
+
+def _own_network(configs: Sequence[RunConfig], *arguments: Any) -> Network:
+    """The network of the user's function; arguments as for ``build_network``."""
+    model = configs[0].model
+    assert model.factory is not None
+    with settings_kept():
+        factory = load_factory(model.factory, "model.factory")
+    return build_own_network(factory, f"model.factory={model.factory}", model.args, configs, *arguments)
 
 
 class _Builder:

@@ -15,7 +15,8 @@ import torch
 from bnexp.config.keys import of_split
 from bnexp.config.options import Statistics
 from bnexp.metrics import EpochMetrics, EpochPredictions, Predictions, Record, RunFinished, RunStarted, RunStopped, StepMetrics
-from bnexp.model.networks import Network, build_network
+from bnexp.model.network import Network
+from bnexp.model.networks import build_network
 from bnexp.plan.spec import RunSpec
 from bnexp.training.capture import captured
 from bnexp.training.evaluate import Evaluation, Split, SplitScores, evaluate

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bnexp.config.options import Precision
 from bnexp.metrics import CONFIDENCE_EDGES, Float32, Int64
-from bnexp.model.networks import Network
+from bnexp.model.network import Network
 from bnexp.training.precision import autocast
 from bnexp.training.step import image_losses
 

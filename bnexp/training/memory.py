@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnexp.config.options import Kernels, Precision
 from bnexp.config.schema import RunConfig
 from bnexp.model.convolution import Strategy
 from bnexp.model.layers import RunConv2d
-from bnexp.model.networks import Network, build_network
-from bnexp.model.shortcuts import pass_on
+from bnexp.model.network import Network
+from bnexp.model.networks import build_network
+from bnexp.model.shortcuts import AddShortcut, OpenShortcut
 from bnexp.plan.spec import RunSpec
 from bnexp.training.capture import release_memory
 from bnexp.training.loop import EpochLoop
@@ -180,11 +181,13 @@ def _evaluation_bytes(network: Network, in_channels: int, size: int) -> tuple[fl
     """Bytes for one image: of the largest activation or input, and of the most tensors that a layer needs at once."""
     largest = held = 0.0
     x = torch.zeros(2, in_channels, size, size, dtype=network.flat.dtype)
-    shortcut: Tensor | None = None
+    passed: list[tuple[nn.Module, float]] = []
     with torch.no_grad():
-        for layer in network.eval().children():
-            before = [x] if shortcut is None or shortcut is x else [x, shortcut]
-            x, shortcut = pass_on(layer, x, shortcut)
-            sizes = [tensor.nbytes / len(x) for tensor in (*before, x)]
-            largest, held = max(largest, *sizes), max(held, sum(sizes))
+        network.eval().walk(x, lambda _, layer, value: passed.append((layer, value.nbytes / len(value))))
+        logits = network(x).nbytes / len(x)
+    opened = shortcut = 0.0  # right after the opening, the shortcut is the input itself
+    for (layer, before), after in zip(passed, [*(size for _, size in passed[1:]), logits], strict=True):
+        largest, held = max(largest, before, after), max(held, shortcut + before + after)
+        shortcut = 0.0 if isinstance(layer, AddShortcut) else opened or shortcut
+        opened = before if isinstance(layer, OpenShortcut) else 0.0
     return largest, held

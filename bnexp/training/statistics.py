@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bnexp.config.options import Precision
-from bnexp.model.networks import Network
+from bnexp.model.network import Network
 from bnexp.model.norms import RunningNorm, running_norms
 from bnexp.torch_rng import torch_generator
 from bnexp.training.precision import autocast

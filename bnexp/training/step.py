@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bnexp.config.options import Precision
-from bnexp.model.networks import Network
+from bnexp.model.network import Network
 from bnexp.training.optim import Optimiser
 from bnexp.training.precision import autocast
 
@@ -49,14 +49,13 @@ class TrainStep:
         self.network = network
         self.optimiser = optimiser
         self.precision = precision
-        self.parameters = list(network.parameters())
         self.gradient = torch.zeros_like(network.flat)
         self.t = torch.zeros(1, dtype=torch.int64, device=network.flat.device)
 
     @property
     def state(self) -> list[Tensor]:
         """Every tensor that a step changes: parameters, what layers and optimiser remember, the number of steps done."""
-        return [self.network.flat, *self.network.buffers(), *self.optimiser.state, self.t]
+        return [self.network.flat, *self.network.memory(), *self.optimiser.state, self.t]
 
     def __call__(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Make one step. It depends on tensors on the device alone, so that a captured graph of it can be replayed.
@@ -71,9 +70,8 @@ class TrainStep:
         with autocast(self.precision, x.device):
             logits = self.network(x)
         losses = image_losses(logits, labels).mean(1)
-        gradients = torch.autograd.grad(losses.sum(), self.parameters)  # ones as grad_outputs would make torch import sympy
+        self.network.gradient(losses.sum(), self.gradient)
         with torch.no_grad():
-            torch.cat([g.flatten(1) for g in gradients], dim=1, out=self.gradient)
             self.optimiser.step(self.gradient, self.t)
             self.t += 1
             return losses.detach(), num_correct(logits, labels)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from bnexp.config.options import NormStatistics, Trainable
 from bnexp.config.schema import ConfigError, TrainConfig
-from bnexp.model.networks import Network
-from bnexp.model.norms import RunNorm, running_norms
+from bnexp.model.network import Network
+from bnexp.model.norms import running_norms
 from bnexp.plan.spec import RunSpec
 from bnexp.training.optim import Optimiser
 from bnexp.training.statistics import precise_statistics, statistics_batches
@@ -55,7 +55,7 @@ def load_start(network: Network, run: int, spec: RunSpec) -> None:
     """
     assert spec.initial is not None
     weights, drawn = dict(spec.initial), network.export(run)
-    head = {name: drawn[name] for name in drawn if name.split(".")[0] == head_name(network)}
+    head = {name: drawn[name] for name in drawn if name.startswith(f"{network.head}.")}
     if any(name not in weights or weights[name].shape != value.shape for name, value in head.items()):
         weights |= head
     try:
@@ -75,11 +75,6 @@ def _hint(weights: Mapping[str, NDArray[np.generic]], drawn: Mapping[str, NDArra
     return f"it was trained on images of {theirs} channels, not {ours}; train both runs with data.channels=3."
 
 
-def head_name(network: Network) -> str:
-    """The name of the output layer."""
-    return [name for name, _ in network.named_children()][-1]
-
-
 def held_columns(network: Network, trainable: Trainable) -> Tensor:
     """The columns of ``network.flat`` that are not trained, in order.
 
@@ -92,13 +87,13 @@ def held_columns(network: Network, trainable: Trainable) -> Tensor:
     """
     trained: set[str] = set()
     if trainable in (Trainable.norm, Trainable.norm_head):
-        trained.update(name for name, layer in network.named_children() if isinstance(layer, RunNorm))
+        trained.update(network.norm_layers())
     if trainable in (Trainable.head, Trainable.norm_head):
-        trained.add(head_name(network))
-    held = [
-        torch.full((parameter[0].numel(),), name.split(".")[0] not in trained) for name, parameter in network.named_parameters()
-    ]
-    return torch.cat(held).nonzero().flatten().to(network.flat.device)
+        trained.add(network.head)
+    held = torch.ones(network.num_parameters, dtype=torch.bool)
+    for name, columns in network.columns().items():
+        held[columns] = name.rpartition(".")[0] not in trained
+    return held.nonzero().flatten().to(network.flat.device)
 
 
 class HeldOptimiser:

@@ -16,8 +16,7 @@ from torch import Tensor
 from bnexp.config.options import Precision
 from bnexp.model.convolution import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, Strategy, fastest
 from bnexp.model.layers import RunConv2d
-from bnexp.model.networks import Network
-from bnexp.model.shortcuts import pass_on
+from bnexp.model.network import Network
 
 REPEATS = 5
 
@@ -56,12 +55,9 @@ def choose_convolutions(network: Network, x: Tensor, precision: Precision) -> st
 def _inputs(network: Network, x: Tensor) -> dict[str, Tensor]:
     """Layer name -> its input when ``x`` is evaluated; the network stays as it was."""
     was_training = network.training
-    found = {}
-    shortcut: Tensor | None = None
+    found: dict[str, Tensor] = {}
     with torch.no_grad():
-        for name, layer in network.eval().named_children():
-            found[name] = x
-            x, shortcut = pass_on(layer, x, shortcut)
+        network.eval().walk(x, lambda name, _, value: found.update({name: value}))
     network.train(was_training)
     return found
 

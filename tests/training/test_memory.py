@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bnexp.config.options import Activation, ModelName, OptimName, Precision
 from bnexp.config.schema import TrainConfig
-from bnexp.model.networks import Network
+from bnexp.model.networks import TableNetwork
 from bnexp.plan.spec import RunSpec
 from bnexp.training import memory
 from bnexp.training.loop import EpochLoop
@@ -135,14 +135,14 @@ def test_what_is_measured_are_two_steps_and_an_evaluation_batch_of_the_hungriest
     cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[object, ...]] = []
-    forward = Network.forward
+    forward = TableNetwork.forward
 
-    def noting(network: Network, x: torch.Tensor) -> torch.Tensor:
+    def noting(network: TableNetwork, x: torch.Tensor) -> torch.Tensor:
         cuda.log.append("pass")
         seen.append((tuple(x.shape), network.training, torch.is_grad_enabled(), str(network.conv1.strategy)))
         return forward(network, x)
 
-    monkeypatch.setattr(Network, "forward", noting)
+    monkeypatch.setattr(TableNetwork, "forward", noting)
     assert _measure([make_spec(seed, {}) for seed in range(1)], on_cuda(num_train=12)) == 777
     hungry = "im2col/im2col/im2col"
     assert seen == [((12, 1, 20, 20), True, True, hungry)] * 2 + [((7, 1, 20, 20), False, False, hungry)]

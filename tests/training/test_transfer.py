@@ -20,7 +20,7 @@ from bnexp.plan.spec import RunSpec
 from bnexp.training.engine import fit
 from bnexp.training.optim import build_optimiser
 from bnexp.training.statistics import precise_statistics, statistics_batches
-from bnexp.training.transfer import head_name, hold, load_start
+from bnexp.training.transfer import hold, load_start
 
 DATA = FakeData()
 Weights = Mapping[str, NDArray[np.generic]]
@@ -135,7 +135,7 @@ def test_an_output_layer_for_other_classes_is_newly_drawn(start: Weights) -> Non
     drawn = net.export(0)
     load_start(net, 0, spec)
     loaded = net.export(0)
-    assert head_name(net) == "fc3"
+    assert net.head == "fc3"
     for name, value in loaded.items():
         np.testing.assert_array_equal(value, drawn[name] if name.startswith("fc3.") else start[name])
 

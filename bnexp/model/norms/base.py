@@ -41,7 +41,8 @@ class _GradientRunByRun(torch.autograd.Function):
 class RunNorm(nn.Module):
     """Base of all norm layers: ``(N, R*C, H, W)`` or ``(N, R, C)`` -> the same shape, computed in the precision of ``eps``.
 
-    Parameters: ``weight`` and ``bias``, each (R, C), starting at 1 and 0; both None without ``affine``.
+    Parameters: ``weight`` and ``bias``, each (R, C), starting at 1 and 0; both None without ``affine``. The attribute ``num_axes`` is
+    the number of axes of the input in a user's own network; None in a built-in one.
 
     Args:
         name: the layer's name in the network, for error messages.
@@ -71,9 +72,13 @@ class RunNorm(nn.Module):
         real: dict[str, Any] = {"device": device, "dtype": dtype}
         self.name, self.num_features, self.map_size, self.backward = name, num_features, map_size, backward
         self.shape = (len(eps), num_features)
+        self.num_axes: int | None = None
         self.weight = nn.Parameter(torch.ones(self.shape, **real)) if affine else None
         self.bias = nn.Parameter(torch.zeros(self.shape, **real)) if affine else None
         self.register_buffer("eps", torch.tensor(eps, **real)[:, None], persistent=False)
+
+    def check_map(self) -> None:
+        """Raise ConfigError if ``map_size`` leaves a single value of an image to normalise, in a norm that takes each image alone."""
 
     def values(self, x: Tensor) -> Tensor:
         """The input as ``(N, R, C, M)`` in full precision, which statistics need; under autocast the input is bfloat16."""

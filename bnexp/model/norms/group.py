@@ -43,9 +43,13 @@ class RunGroupNorm(RunNorm):
         self, name: str, num_features: int, map_size: int, eps: Sequence[float], groups: int | None, **options: Any
     ) -> None:
         super().__init__(name, num_features, map_size, eps, **options)
+        self.per_channel = groups is None
         self.groups = groups or num_features
-        if num_features % self.groups or num_features // self.groups * map_size < 2:
-            raise ConfigError(self._problem(groups))
+        self.check_map()
+
+    def check_map(self) -> None:
+        if self.num_features % self.groups or self.num_features // self.groups * self.map_size < 2:
+            raise ConfigError(self._problem(None if self.per_channel else self.groups))
 
     def _problem(self, groups: int | None) -> str:
         C, M = self.num_features, self.map_size

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from bnexp.config.keys import PROBE_METRICS
 from bnexp.config.schema import RunConfig
-from bnexp.model.networks import Network
+from bnexp.model.network import Network
 from bnexp.training.evaluate import Evaluation
 from bnexp.training.optim import learning_rates
 from bnexp.training.precision import synchronise

@@ -6,7 +6,7 @@ Shape letters: R runs, U units of a layer, M values of a unit, N images.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnexp.model.layers import MaxPool2x2, Nonlinearity
 from bnexp.training.probes.steps import Step, Values
@@ -68,11 +68,15 @@ class Activations:
         self.twin.load(state)
         found: dict[str, tuple[Nonlinearity, Tensor]] = {}
         pooled_from: Tensor | None = None
-        for name, layer, x in self.twin.walk(self.images):
+
+        def visit(name: str, layer: nn.Module, x: Tensor) -> None:
+            nonlocal pooled_from
             if isinstance(layer, Nonlinearity):
                 pre = x if pooled_from is None else pooled_from
                 found[name] = (layer, by_unit(pre, self.twin.num_runs).to(self.images.dtype))
             pooled_from = x if isinstance(layer, MaxPool2x2) else None
+
+        self.twin.walk(self.images, visit)
         return found
 
 

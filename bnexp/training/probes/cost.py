@@ -13,7 +13,8 @@ from torch import Tensor
 
 from bnexp.config.options import NormKind
 from bnexp.config.schema import RunConfig
-from bnexp.model.networks import Network, build_network
+from bnexp.model.network import Network
+from bnexp.model.networks import build_network
 from bnexp.training.memory import saved_bytes
 from bnexp.training.optim import build_optimiser
 from bnexp.training.precision import compute_dtype, synchronise

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bnexp.config.options import Precision
-from bnexp.model.networks import Network
+from bnexp.model.network import Network
 from bnexp.torch_rng import torch_generator
 from bnexp.training.evaluate import Split
 from bnexp.training.precision import autocast

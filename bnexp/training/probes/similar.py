@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnexp.model.norms import RunNorm
 from bnexp.torch_rng import torch_generator
@@ -40,12 +40,18 @@ class SimilarImages:
     def __call__(self, step: Step) -> Values:
         """The gains after ``step``, each (R,)."""
         self.twin.load(step.after)
+        found: list[tuple[nn.Module, Tensor]] = []
+
+        def visit(_: str, layer: nn.Module, x: Tensor) -> None:
+            if isinstance(layer, RunNorm):
+                found.append((layer, x))
+
         with torch.no_grad():
-            found = next(((layer, x) for _, layer, x in self.twin.walk(self.images) if isinstance(layer, RunNorm)), None)
-        if found is None:
+            self.twin.walk(self.images, visit)
+        if not found:
             gain = self.images.new_ones(self.twin.num_runs)
             return {"similar/output_deviation": gain, "similar/backward_gain": gain}
-        norm, x = found
+        norm, x = found[0]
         x = x.to(self.images.dtype).requires_grad_()
         y = norm(x)
         values = y.detach().view(len(y), self.twin.num_runs, -1)

@@ -6,16 +6,13 @@ Shape letters: R runs, P parameters of a run, N batch, C channels, S side of the
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bnexp.config.options import Precision
-from bnexp.model.layers import RunConv2d, RunLinear
-from bnexp.model.networks import Network
-from bnexp.model.shortcuts import pass_on
+from bnexp.model.network import Network, Visit
 from bnexp.training.precision import autocast
 from bnexp.training.step import image_losses
 
@@ -26,18 +23,18 @@ class State:
 
     Args:
         flat: parameters, (R, P).
-        buffers: of the network, in its own order.
+        memory: what else it depends on, as ``Network.memory`` gives it.
         modes: of each module in order: whether it is in training mode.
     """
 
     flat: Tensor
-    buffers: tuple[Tensor, ...]
+    memory: tuple[Tensor, ...]
     modes: tuple[bool, ...]
 
     @classmethod
     def of(cls, network: Network) -> State:
-        buffers = tuple(buffer.clone() for buffer in network.buffers())
-        return cls(network.flat.detach().clone(), buffers, tuple(module.training for module in network.modules()))
+        memory = tuple(tensor.detach().clone() for tensor in network.memory())
+        return cls(network.flat.detach().clone(), memory, tuple(module.training for module in network.modules()))
 
 
 @dataclass(frozen=True)
@@ -59,16 +56,10 @@ class WeightLayer:
 
 def weight_layers(network: Network) -> list[WeightLayer]:
     """The convolutions and linear layers of a network in forward order, which is also the order of the columns of ``flat``."""
-    starts: list[tuple[str, int, int]] = []
-    column = 0
-    for layer_name, layer in network.named_children():
-        for name, parameter in layer.named_parameters():
-            size = parameter[0].numel()
-            if name == "weight" and isinstance(layer, RunConv2d | RunLinear):
-                starts.append((layer_name, column, column + size))
-            column += size
-    ends = [*(start for _, start, _ in starts[1:]), column]
-    return [WeightLayer(name, slice(a, b), slice(a, end)) for (name, a, b), end in zip(starts, ends, strict=True)]
+    columns = network.columns()
+    weights = {name: columns[f"{name}.weight"] for name in network.weight_layers()}
+    ends = [*(weight.start for weight in weights.values()), network.num_parameters][1:]
+    return [WeightLayer(name, w, slice(w.start, end)) for (name, w), end in zip(weights.items(), ends, strict=True)]
 
 
 class Twin:
@@ -82,7 +73,8 @@ class Twin:
     """
 
     def __init__(self, network: Network, precision: Precision) -> None:
-        self.network = copy.deepcopy(network).requires_grad_()
+        self.network = copy.deepcopy(network)
+        self.network.pack()
         self.precision = precision
         self.layers = weight_layers(network)
         self.num_runs = network.num_runs
@@ -90,14 +82,9 @@ class Twin:
     @torch.no_grad()
     def load(self, state: State, flat: Tensor | None = None) -> Network:
         """The twin's network in ``state``, with the parameters ``flat`` (R, P); None: with those of ``state``."""
-        column = 0
-        source = state.flat if flat is None else flat
-        for parameter in self.network.parameters():
-            size = parameter[0].numel()
-            parameter.copy_(source[:, column : column + size].view_as(parameter))
-            column += size
-        for buffer, value in zip(self.network.buffers(), state.buffers, strict=True):
-            buffer.copy_(value)
+        self.network.flat.copy_(state.flat if flat is None else flat)
+        for tensor, value in zip(self.network.memory(), state.memory, strict=True):
+            tensor.copy_(value)
         for module, mode in zip(self.network.modules(), state.modes, strict=True):
             module.training = mode
         return self.network
@@ -117,8 +104,9 @@ class Twin:
     def gradient(self, state: State, flat: Tensor, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """As ``losses``, and the gradient of each run's mean loss, (R, P)."""
         losses = self._losses(state, flat, x, labels)
-        gradients = torch.autograd.grad(losses.sum(), list(self.network.parameters()))
-        return losses.detach(), torch.cat([g.flatten(1) for g in gradients], dim=1)
+        gradient = torch.empty_like(flat)
+        self.network.gradient(losses.sum(), gradient)
+        return losses.detach(), gradient
 
     def _losses(self, state: State, flat: Tensor, x: Tensor, labels: Tensor) -> Tensor:
         network = self.load(state, flat)
@@ -126,13 +114,10 @@ class Twin:
             logits = network(x)
         return image_losses(logits, labels).mean(1)
 
-    def walk(self, x: Tensor) -> Iterator[tuple[str, torch.nn.Module, Tensor]]:
-        """Name, layer and input of each layer in turn, as the loaded network computes them from images ``x``."""
-        shortcut: Tensor | None = None
-        for name, layer in self.network.named_children():
-            yield name, layer, x
-            with autocast(self.precision, x.device):
-                x, shortcut = pass_on(layer, x, shortcut)
+    def walk(self, x: Tensor, visit: Visit) -> None:
+        """Tell ``visit`` name, layer and input of each layer in turn, as the loaded network computes them from images ``x``."""
+        with autocast(self.precision, x.device):
+            self.network.walk(x, visit)
 
 
 def by_unit(x: Tensor, num_runs: int) -> Tensor:

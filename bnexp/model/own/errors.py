@@ -1,0 +1,35 @@
+"""What went wrong in a network of the user's, as one sentence that names a line of their code."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+import bnexp
+from bnexp.config.factory import blame, on_stderr
+from bnexp.config.schema import ConfigError
+
+_OURS = (str(Path(bnexp.__file__).parent), str(Path(torch.__file__).parent))
+
+
+@contextmanager
+def told_of(label: str, doing: str = "") -> Iterator[None]:
+    """Turn an exception of the user's code into ConfigError; those that are clear already pass. What the code prints goes to stderr.
+
+    Args:
+        label: what the code is, for the message, such as ``model.factory=nets.py:build``.
+        doing: what it was asked for, in words; empty: nothing is said of it.
+    """
+    try:
+        with on_stderr():
+            yield
+    except (ConfigError, torch.OutOfMemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        lines = traceback.extract_tb(error.__traceback__)
+        files = {line.filename: Path(line.filename).resolve() for line in lines if not line.filename.startswith(_OURS)}
+        raise ConfigError(f"{label} failed{f' {doing}' if doing else ''}: {blame(error, files)}.") from error
