@@ -19,8 +19,9 @@ from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.config.validate import validate
 from bnexp.data.amount import fit_train_size
 from bnexp.plan.code import find_code
+from bnexp.plan.reaching import refuse_typed
 from bnexp.plan.session import Session, apply, groups, load, session
-from bnexp.plan.study import Job, texts_of
+from bnexp.plan.study import Job, as_job, texts_of
 
 # The keys in which jobs differ most often. A value of this form can be set in a configuration that is composed already.
 PER_JOB = {"seed": re.compile(r"-?\d{1,18}"), "train.init_from": re.compile("'[^']*'")}
@@ -39,7 +40,9 @@ def compose_one(hydra: Session) -> RunConfig:
             raise ConfigError(
                 f"{override.input_line} has several values: that makes several runs; add -m to bnexp train, or give one value."
             )
-    return to_config(load(hydra.loader, hydra.texts))
+    config = to_config(load(hydra.loader, hydra.texts))
+    refuse_typed(config.model.name, as_job(hydra.texts))
+    return config
 
 
 def to_config(tree: DictConfig) -> RunConfig:
@@ -87,6 +90,8 @@ class Composer:
         key = (*((name, text) for name, text in job.items() if name not in own), *own)
         if key not in self._configs:
             self._configs[key] = to_config(self._tree(job))
+        if "study.arm" not in job:  # those of a study are checked as a whole
+            refuse_typed(self._configs[key].model.name, job)
         config = deepcopy(self._configs[key])
         if "seed" in own:
             config.seed = int(own["seed"])

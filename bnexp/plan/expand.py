@@ -9,10 +9,10 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from bnexp.config.options import Analysis
-from bnexp.config.overrides import unescaped
+from bnexp.config.options import Analysis, ModelName
+from bnexp.config.overrides import translated, unescaped
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
 from bnexp.config.sweeps import refuse_interval
 from bnexp.config.validate import resolve_seeds
@@ -20,6 +20,7 @@ from bnexp.plan.budget import fitted
 from bnexp.plan.checks import check, check_pretraining, check_runs
 from bnexp.plan.compose import Composer, compose_one, to_config
 from bnexp.plan.grid import as_level
+from bnexp.plan.reaching import check_reach, reach_note, refuse_typed
 from bnexp.plan.search import search_of
 from bnexp.plan.session import groups, load, session
 from bnexp.plan.spec import RunSpec, digest, plain
@@ -165,6 +166,11 @@ def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
     fixed = [item for item in overrides if not item.is_sweep_override()]
     swept = {item.key_or_group: _values(item) for item in overrides if item.is_sweep_override()}
     master = load(loader, [str(item.input_line) for item in fixed], multirun=True)
+    with translated():
+        network, asked = ModelName(master.model.name), OmegaConf.to_object(master.study)
+    assert isinstance(asked, StudyConfig)
+    refuse_typed(network, as_job(str(item.input_line) for item in overrides))
+    check_reach(asked, network)
     base = to_config(master)
     if not base.study.name:
         names = groups().get("study", [])
@@ -174,6 +180,7 @@ def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
     if study.max_seeds is not None and "study.seeds" in fixed_keys:
         unused = f"study.seeds is not used: seeds are added one after the other, at most {study.max_seeds}."
         note = f"{note} {unused}".strip()
+    note = f"{note} {reach_note(study, network)}".strip()
     check(study, fixed_keys, list(swept))
     compose, shared = Composer(loader, master), as_job(str(item.input_line) for item in fixed)
     runs = _batch(compose, study, [merge(shared, job) for job in study_jobs(study)])
