@@ -50,6 +50,14 @@ def predict(
             help="More runs to ask, then image files and folders. Images in subfolders named like classes are also marked.",
         ),
     ] = None,
+    factory: Annotated[
+        str | None,
+        typer.Option(
+            "--factory",
+            metavar="FILE.py:FUNCTION",
+            help="Of runs with model=python: your function that makes the network; code that a record names never runs.",
+        ),
+    ] = None,
     top: Annotated[int, typer.Option("--top", min=1, metavar="K", help="Number of guesses per image.")] = 2,
     json: JsonFlag = False,
     csv: CsvFlag = False,
@@ -67,7 +75,7 @@ def predict(
 
     format = pick_format(json, csv, md)
     voices, places, notes = voices_and_images([run, *(images or [])])
-    answers = ask(voices, places)
+    answers = ask(voices, places, factory)
     if top > len(answers.class_names):
         raise ConfigError(f"--top {top} is more than there is: the run knows {len(answers.class_names)} classes.")
     if format in (Format.json, Format.csv):

@@ -77,19 +77,20 @@ class Answers:
         return [int(i) for i in np.argsort(-gap, kind="stable")]
 
 
-def ask(voices: Sequence[Voice], images: Sequence[str | Path]) -> Answers:
+def ask(voices: Sequence[Voice], images: Sequence[str | Path], factory: str | None = None) -> Answers:
     """Ask every voice about every image.
 
     Args:
         voices: their runs know the same classes.
         images: image files and folders.
+        factory: of runs with ``model=python`` the function that makes their network, named by the user; None: no such run.
 
     Raises:
         ConfigError: a run cannot predict, runs know different classes, or there are no images.
         DataError: none of the images can be read.
     """
     pictures = find_pictures(images)
-    asked = [(voice, [run.predictor() for run in voice.runs]) for voice in voices]
+    asked = [(voice, [run.predictor(factory) for run in voice.runs]) for voice in voices]
     predictors = [predictor for _, members in asked for predictor in members]
     problems: dict[str, None] = {}
     notes = dict.fromkeys(note for predictor in predictors for note in predictor.notes)

@@ -72,6 +72,7 @@ class Predictor:
         run: the record.
         module: its network, as ``TrainedRun.model`` gives it.
         config: its configuration.
+        notes: what else is to be said of its predictions, one sentence each.
 
     Attributes:
         mean: of each channel of the training images, pixel values scaled to 0..1, (C,).
@@ -83,7 +84,7 @@ class Predictor:
         DamagedRecord: what it recorded about that cannot be used.
     """
 
-    def __init__(self, run: RecordedRun, module: nn.Module, config: RunConfig) -> None:
+    def __init__(self, run: RecordedRun, module: nn.Module, config: RunConfig, notes: Sequence[str] = ()) -> None:
         import torch
 
         from bnexp.data.batches import input_scale
@@ -98,7 +99,7 @@ class Predictor:
         self._scale, self._shift = (torch.from_numpy(part).to(work) for part in input_scale(config.data, *moments))
         facts = run.facts
         self.class_names = facts.class_names if facts else []
-        self.notes = _notes(run, config)
+        self.notes = [*notes, *_notes(run, config)]
 
     @property
     def channels(self) -> int:

@@ -7,7 +7,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnexp.config.options import Statistics
+from bnexp.config.factory import function_name, name_code
+from bnexp.config.options import ModelName, Statistics
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.terminal import visible_line
 from bnexp.tracking.reading import DamagedRecord, as_type
@@ -17,17 +18,23 @@ from bnexp.tracking.store import Store
 if TYPE_CHECKING:
     from torch import nn
 
+    from bnexp.plan.spec import Weights
     from bnexp.run.predict import Images, Predicted, Predictor
 
 NO_NETWORK = "it has metrics and settings, but no weights, so that it cannot predict"
+FACTORY = "--factory"
 OUTPUT = re.compile(r"fc(\d{1,3})\.weight")  # of linear layers; the last one is the output layer
 
 
 class TrainedRun(RecordedRun):
     """A recorded run, with its network. A class of its own because comparing needs only the record, and no torch."""
 
-    def model(self) -> nn.Sequential:
+    def model(self, factory: str | None = None) -> nn.Module:
         """The network with its weights, made of torch's own layers, on the CPU and in evaluation mode.
+
+        Args:
+            factory: of a run with ``model=python`` the function that makes its network, ``nets.py:build``. It runs. Without it
+                such a run has no network to give: code that a record names never runs.
 
         Returns:
             A module from images ``(N, C, S, S)`` to logits ``(N, K)``, with classes in the order of ``facts.class_names``. The
@@ -39,16 +46,19 @@ class TrainedRun(RecordedRun):
         Raises:
             FileNotFoundError: the run has no weights.
             DamagedRecord: a file of the run cannot be used.
-            ConfigError: the run was imported, so that it has neither weights nor a configuration of ours.
+            ConfigError: the run was imported, so that it has neither weights nor a configuration of ours; or ``factory`` is
+                missing, or cannot be loaded.
         """
-        module = self._module()
+        module = self._module(self._config_with(factory))
+        for note in self._notes(factory):
+            warnings.warn(note, stacklevel=2)
         if self._typed_config.norm.statistics is Statistics.precise:
             warnings.warn(
                 f"Run {self.run_id} was evaluated by precise statistics, which its weights do not hold.", stacklevel=2
             )
         return module
 
-    def predict(self, images: Images) -> Predicted:
+    def predict(self, images: Images, factory: str | None = None) -> Predicted:
         """Classify images with the recorded network, in evaluation mode, on the CPU.
 
         Images are prepared as the run's own were: channels, size, margin and normalisation. So an image of the run's test set
@@ -59,6 +69,8 @@ class TrainedRun(RecordedRun):
             images: an image file, a folder of images, or several of both; or uint8 pixels, (N, H, W) for grey images and
                 (N, H, W, 3) for colour. If an image lies in a folder, directly in the one that is named, whose name is that of
                 a class, its true class is known.
+
+            factory: as for ``model``.
 
         Returns:
             Probabilities, classes and names, one per image in the order given; images of a folder are ordered by path.
@@ -73,16 +85,17 @@ class TrainedRun(RecordedRun):
         """
         from bnexp.run.predict import predict
 
-        return predict(self.predictor(), images)
+        return predict(self.predictor(factory), images)
 
-    def predictor(self) -> Predictor:
-        """The network ready to be asked about images, many times. Raises as ``predict``."""
+    def predictor(self, factory: str | None = None) -> Predictor:
+        """The network ready to be asked about images, many times. Arguments and errors as for ``predict``."""
         from bnexp.run.predict import Predictor
 
         self._refuse_imported()
         if not (self.path / WEIGHTS).exists():
             raise ConfigError(f"the run {self.run_id} cannot predict: {self.path / WEIGHTS} is not there.")
-        return Predictor(self, self._module(), self._typed_config)
+        config = self._config_with(factory)
+        return Predictor(self, self._module(config), config, self._notes(factory))
 
     def _refuse_imported(self) -> None:
         """Raise ConfigError if another tool recorded the run: it has neither weights nor a configuration of ours."""
@@ -96,29 +109,77 @@ class TrainedRun(RecordedRun):
         config: RunConfig = as_type(RunConfig, self.config, self.path / CONFIG)
         return config
 
-    def _module(self) -> nn.Sequential:
+    def _config_with(self, factory: str | None) -> RunConfig:
+        """The run's configuration, with the code that the user names in place of what the record says."""
+        self._refuse_imported()
+        config = self._typed_config
+        if config.model.name is ModelName.python:
+            if factory is None:
+                raise ConfigError(
+                    visible_line(
+                        f"the network of the run {self.run_id} was made by {config.model.factory}, and bnexp never runs code "
+                        "that a record names: name it yourself, with --factory FILE.py:FUNCTION or the argument factory."
+                    )
+                )
+            config.model.factory = name_code(factory, FACTORY)
+        return config
+
+    def _notes(self, factory: str | None) -> list[str]:
+        """A sentence if the code that the user names is another than that of the run; nothing if the run needs no code."""
+        recorded = self._typed_config.model
+        if recorded.name is not ModelName.python or factory is None:
+            return []
+        changed = name_code(factory, FACTORY).fingerprint != recorded.fingerprint
+        other = function_name(factory) != function_name(recorded.factory or "")
+        if not changed and not other:
+            return []
+        what = "has changed since the run" if changed else "is another function than that of the run"
+        return [
+            visible_line(
+                f"{factory} {what} {self.run_id} (source {recorded.fingerprint}, {recorded.factory}): the weights fit, but it "
+                "may predict something else."
+            )
+        ]
+
+    def _module(self, config: RunConfig) -> nn.Module:
         import numpy as np
         import torch
 
         from bnexp.model.export import plain_module
         from bnexp.model.networks import build_network
 
-        self._refuse_imported()
-        config = self._typed_config
         weights = self.weights()
-        outputs = {int(found[1]): value for name, value in weights.items() if (found := OUTPUT.fullmatch(name))}
-        first = weights.get("conv1.weight", weights.get("fc1.weight"))
-        if not outputs or first is None or first.ndim < 2:
-            raise DamagedRecord(self.path / WEIGHTS, "it has no weights of an output layer")
-        size = config.data.size
-        in_channels = first.shape[1] if first.ndim == 4 else first.shape[1] // size**2
-        dtype = torch.float64 if first.dtype == np.float64 else torch.float32
+        is_own = config.model.name is ModelName.python
+        in_channels, num_classes = self._shape_by_facts(config) if is_own else self._shape_by_layers(config, weights)
+        is_double = any(array.dtype == np.float64 for array in weights.values())
         try:
-            network = build_network([config], in_channels, size, len(outputs[max(outputs)]), dtype=dtype)
+            dtype = torch.float64 if is_double else torch.float32
+            network = build_network([config], in_channels, config.data.size, num_classes, dtype=dtype)
+        except ConfigError as error:
+            if is_own:
+                raise
+            raise DamagedRecord(self.path / WEIGHTS, f"it does not fit the run's configuration: {error}") from error
+        try:
             network.load(0, weights)
         except (ConfigError, TypeError, RuntimeError) as error:
             raise DamagedRecord(self.path / WEIGHTS, f"it does not fit the run's configuration: {error}") from error
         return plain_module(network, 0)
+
+    def _shape_by_layers(self, config: RunConfig, weights: Weights) -> tuple[int, int]:
+        """Channels of the images and number of classes, by the first and the last layer of a network of bnexp's."""
+        outputs = {int(found[1]): value for name, value in weights.items() if (found := OUTPUT.fullmatch(name))}
+        first = weights.get("conv1.weight", weights.get("fc1.weight"))
+        if not outputs or first is None or first.ndim < 2:
+            raise DamagedRecord(self.path / WEIGHTS, "it has no weights of an output layer")
+        in_channels = first.shape[1] if first.ndim == 4 else first.shape[1] // config.data.size**2
+        return in_channels, len(outputs[max(outputs)])
+
+    def _shape_by_facts(self, config: RunConfig) -> tuple[int, int]:
+        """The same, by what is recorded of the data."""
+        facts = self.facts
+        if facts is None or not facts.class_names or not facts.pixel_mean:
+            raise DamagedRecord(self.path / SUMMARY, "it has no class names, or no mean of the images")
+        return config.data.channels or len(facts.pixel_mean), len(facts.class_names)
 
 
 def load_run(run_id: str | Path, runs_dir: str | Path | None = None) -> TrainedRun:

@@ -397,7 +397,7 @@ def test_of_many_voices_the_predictions_are_counted(cli: Cli, monkeypatch: pytes
     pictures = [Picture(Path("photos/7/a.png"), "7"), Picture(Path("photos/1/b.png"), "1")]
     found = Answers(dict.fromkeys(names, 5), [str(k) for k in range(10)], pictures, probabilities, np.full((20, 2), 4))
     monkeypatch.setattr("bnexp.run.voices.voices_and_images", lambda words: ([], [], []))
-    monkeypatch.setattr("bnexp.run.answers.ask", lambda voices, places: found)
+    monkeypatch.setattr("bnexp.run.answers.ask", lambda voices, places, factory: found)
     result = cli("predict", "study", "photos")
     header, *lines = result.out.splitlines()
     assert header.split() == ["image", "prediction", "by", "others", "truth"]
