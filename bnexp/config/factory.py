@@ -118,7 +118,7 @@ def load_factory(text: str, key: str) -> Callable[..., Any]:
     return function
 
 
-def run_factory(text: str, key: str, *given: Any, **args: Any) -> Any:
+def run_factory(text: str, key: str, /, *given: Any, **args: Any) -> Any:
     """Call the function that the user named, and return what it returns. What it prints goes to standard error.
 
     Args:
@@ -257,7 +257,7 @@ def _import(place: _Place, given: str) -> ModuleType:
     _drop(place)
     _importing.add(name)
     try:
-        with on_stderr():
+        with on_stderr(), _without_bytecode():
             module = importlib.import_module(name) if place.module else _run_file(place.path, name)
     except ConfigError:
         raise
@@ -268,6 +268,16 @@ def _import(place: _Place, given: str) -> ModuleType:
         _importing.discard(name)
     _imported[name] = module, place.source.fingerprint
     return module
+
+
+@contextmanager
+def _without_bytecode() -> Iterator[None]:
+    """Inside, imports leave no bytecode: Python takes it for current if a file changes within a second to the same size."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _run_file(path: Path, name: str) -> ModuleType:

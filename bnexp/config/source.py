@@ -2,8 +2,8 @@
 
 A factory is covered by the file that it is named in, and by every file that this one imports, directly or through such files,
 in any statement ``import`` or ``from ... import``, also inside functions. Not covered are Python's own library and installed
-packages (only the factory's own package, if that is installed), bnexp, files that are imported by a name made at run time,
-and files that the code reads.
+packages, bnexp, files that are imported by a name made at run time, and files that the code reads. A factory of an installed
+package is covered by all Python files of that package.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -47,23 +47,44 @@ def read_source(path: Path, module: str = "") -> Source:
     Raises:
         OSError: a file cannot be read.
     """
+    if module and is_installed(path):
+        return _read_installed(path, module)
     importlib.invalidate_caches()  # a file may be new
-    package = module.partition(".")[0] if is_installed(path) else ""
     parents = [module.rsplit(".", depth)[0] for depth in range(module.count("."), 0, -1)]  # their __init__.py runs too
     files, todo = {"": path}, [*parents, *_imported(path, module)]
+    packages, seen = {""}, {module, OURS}
     while todo:
-        name = todo.pop()
-        if name in files or name == module or name.partition(".")[0] == OURS:
+        name = todo.pop(0)
+        if name in seen or name.rpartition(".")[0] not in packages:
             continue
-        found = _find(name)
-        if found and (name.partition(".")[0] == package if is_installed(found) else True):
-            files[name] = found
-            todo += _imported(found, name)
+        seen.add(name)
+        spec = find_module(name)
+        if spec is None or any(is_installed(Path(place)) for place in [spec.origin, *_folders(spec)] if place):
+            continue
+        if _folders(spec):
+            packages.add(name)
+        if spec.origin and spec.origin.endswith(".py"):
+            files[name] = Path(spec.origin).resolve()
+            todo += _imported(files[name], name)
+    return Source(files, _hash(files))
+
+
+@cache
+def _read_installed(path: Path, module: str) -> Source:
+    """The files of an installed package, in which nothing changes while a command runs."""
+    package = module.partition(".")[0]
+    folder = next((parent for parent in path.parents if parent.name == package), None)
+    others = sorted(folder.rglob("*.py")) if folder else []
+    files = {"": path} | {other.relative_to(folder.parent).as_posix(): other for other in others if folder}
+    return Source(files, _hash(files))
+
+
+def _hash(files: dict[str, Path]) -> str:
     digest = hashlib.sha256()
     for name, file in sorted(files.items()):
         text = file.read_bytes().replace(b"\r\n", b"\n")
         digest.update(f"{name} {len(text)}\n".encode() + text)
-    return Source(files, digest.hexdigest()[:12])
+    return digest.hexdigest()[:12]
 
 
 def is_installed(path: Path) -> bool:
@@ -80,7 +101,7 @@ def find_module(name: str) -> ModuleSpec | None:
         spec = _find_part(part, folders)
         if spec is None:
             return None
-        folders = list(spec.submodule_search_locations or ())
+        folders = _folders(spec)
     return spec
 
 
@@ -89,14 +110,17 @@ def _find_part(name: str, folders: list[str] | None) -> ModuleSpec | None:
         with suppress(Exception):  # a finder of another tool
             if spec := finder.find_spec(name, folders):
                 return spec
-    return None
+    inside = [Path(folder, name.rpartition(".")[2]) for folder in folders or ()]
+    if not any(path.is_dir() for path in inside):
+        return None
+    spec = ModuleSpec(name, None, is_package=True)  # without __init__.py; Python itself must import the outer one to find it
+    spec.submodule_search_locations = [str(path) for path in inside if path.is_dir()]
+    return spec
 
 
-def _find(name: str) -> Path | None:
-    """The Python file of a module; None if there is none."""
-    spec = find_module(name)
-    path = Path(spec.origin) if spec and spec.origin else None
-    return path.resolve() if path and path.suffix == ".py" and path.is_file() else None
+def _folders(spec: ModuleSpec) -> list[str]:
+    """Where the modules of a package are; empty for what is no package."""
+    return list(spec.submodule_search_locations or ())
 
 
 def _imported(path: Path, module: str) -> list[str]:
