@@ -1,9 +1,10 @@
 """bnexp: does batch normalisation help here, where, at which learning rate, and how sure are we?
 
 From Python: ``run_study`` runs a controlled comparison, ``run_sweep`` a search for settings, ``train`` one run; ``load_run``
-and ``load_runs`` give what is recorded, ``import_runs`` adds what other tools recorded, ``publish`` brings what is recorded to
-W&B, ``compare`` compares any of it; ``replace_norms`` puts an arm's norm layers into a network of your own. ``help`` of each says more; ``__init__.pyi`` has the types. Each name is imported when it
-is first used, so that ``import bnexp`` takes no time.
+and ``load_runs`` give what is recorded, ``import_runs`` adds what other tools recorded, ``publish`` brings what is recorded
+to W&B, ``compare`` compares any of it; ``replace_norms`` puts an arm's norm layers into a network of your own. ``help`` of
+each says more; ``__init__.pyi`` has the types. Each name is imported when it is first used, so that ``import bnexp`` takes no
+time.
 """
 
 from importlib import import_module

@@ -42,13 +42,14 @@ def plain_module(network: TableNetwork, run: int) -> nn.Sequential:
     """
     module = Row() if any(isinstance(layer, OpenShortcut) for layer in network) else nn.Sequential()
     for name, layer in network.named_children():
-        module.add_module(name, _plain(layer, run))
+        module.add_module(name, plain_layer(layer, run))
     weights = {name: torch.from_numpy(value) for name, value in network.export(run).items()}
     module.to(network.flat.dtype).load_state_dict(weights)
     return module.eval()
 
 
-def _plain(layer: nn.Module, run: int) -> nn.Module:
+def plain_layer(layer: nn.Module, run: int) -> nn.Module:
+    """Torch's own layer with the shapes and options of one run of ``layer``; its parameters are new."""
     match layer:
         case RunConv2d():
             _, out_channels, in_channels, kernel_size, _ = layer.weight.shape
@@ -84,7 +85,8 @@ def _plain(layer: nn.Module, run: int) -> nn.Module:
 
 def _batch_norm(layer: RunningNorm, run: int) -> nn.Module:
     momentum = None if layer.cumulative[run] else float(layer.momentum[run])
-    kind: Any = nn.BatchNorm2d if layer.map_size > 1 else nn.BatchNorm1d
+    axes = layer.num_axes or (4 if layer.map_size > 1 else 2)
+    kind: Any = {4: nn.BatchNorm2d, 5: nn.BatchNorm3d}.get(axes, nn.BatchNorm1d)
     module: nn.Module = kind(
         layer.num_features,
         eps=float(layer.eps[run]),

@@ -42,8 +42,8 @@ _ORDERS: dict[Placement, tuple[str, ...]] = {
 class TableNetwork(Row, Network):
     """R networks that are a row of layers with a run axis.
 
-    The layers' parameters are views of ``flat``, in the order of ``named_parameters``. Run ``r`` has the weights of a plain torch
-    module with the same layer names.
+    The layers' parameters are views of ``flat``, in the order of ``named_parameters``. Run ``r`` has the weights of a plain
+    torch module with the same layer names.
 
     Args:
         layers: name -> layer, in forward order.

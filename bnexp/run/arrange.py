@@ -6,8 +6,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from bnexp.config.options import Device, ExecutorName
 from bnexp.plan.spec import RunSpec
@@ -56,9 +55,9 @@ def arrange(specs: Sequence[RunSpec]) -> Arrangement:
 
 def by_data(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
     """The specs in groups with equal ``data`` settings, which share one prepared data set."""
-    groups: dict[tuple[Any, ...], list[RunSpec]] = {}
+    groups: dict[str, list[RunSpec]] = {}
     for spec in specs:
-        groups.setdefault(astuple(spec.config.data), []).append(spec)
+        groups.setdefault(repr(spec.config.data), []).append(spec)
     return list(groups.values())
 
 

@@ -146,7 +146,9 @@ class TrainedRun(RecordedRun):
         import torch
 
         from bnexp.model.export import plain_module
-        from bnexp.model.networks import build_network
+        from bnexp.model.networks import TableNetwork, build_network
+        from bnexp.model.own.network import OwnNetwork
+        from bnexp.model.own.plain import own_module
 
         weights = self.weights()
         is_own = config.model.name is ModelName.python
@@ -163,6 +165,9 @@ class TrainedRun(RecordedRun):
             network.load(0, weights)
         except (ConfigError, TypeError, RuntimeError) as error:
             raise DamagedRecord(self.path / WEIGHTS, f"it does not fit the run's configuration: {error}") from error
+        if isinstance(network, OwnNetwork):
+            return own_module(network, 0)
+        assert isinstance(network, TableNetwork)
         return plain_module(network, 0)
 
     def _shape_by_layers(self, config: RunConfig, weights: Weights) -> tuple[int, int]:

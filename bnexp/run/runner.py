@@ -22,6 +22,7 @@ from bnexp.plan.spec import RunSpec, unique
 from bnexp.run.arrange import arrange, by_data
 from bnexp.run.forecast import outlook
 from bnexp.run.local import Pool, run_inline
+from bnexp.run.own_networks import try_networks
 from bnexp.run.pace import recorded_pace
 from bnexp.run.ray import RayPool
 from bnexp.run.replay import in_sweep, replay_to_sweep
@@ -221,6 +222,8 @@ def _run_group(
     by_id = {spec.run_id: spec for spec in specs}
     errors = {}
     ready, lost = _with_weights(specs, store)
+    for line in try_networks(ready, resident):
+        console.print(line, markup=False, soft_wrap=True)
     records = chain(lost, _execute(ready, resident, stopping) if ready else ())
     progress.begin(specs)
     constants = [values[: resident.channels].tolist() for values in (resident.mean, resident.std)]

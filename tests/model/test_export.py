@@ -11,7 +11,7 @@ from torch import nn
 
 from bnexp.config.options import Activation, ModelName, NormKind, Placement, ResidualInit
 from bnexp.config.schema import InitConfig, ModelConfig, NormConfig, RunConfig
-from bnexp.model.export import _plain, plain_module
+from bnexp.model.export import plain_layer, plain_module
 from bnexp.model.networks import build_network
 
 
@@ -78,4 +78,4 @@ def test_running_statistics_move_on_as_in_the_run(momentum: float | None) -> Non
 
 def test_a_layer_without_a_counterpart_is_named() -> None:
     with pytest.raises(TypeError, match="Softmax has no plain counterpart; add it to"):
-        _plain(nn.Softmax(), 0)
+        plain_layer(nn.Softmax(), 0)

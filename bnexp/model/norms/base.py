@@ -41,8 +41,8 @@ class _GradientRunByRun(torch.autograd.Function):
 class RunNorm(nn.Module):
     """Base of all norm layers: ``(N, R*C, H, W)`` or ``(N, R, C)`` -> the same shape, computed in the precision of ``eps``.
 
-    Parameters: ``weight`` and ``bias``, each (R, C), starting at 1 and 0; both None without ``affine``. The attribute ``num_axes`` is
-    the number of axes of the input in a user's own network; None in a built-in one.
+    Parameters: ``weight`` and ``bias``, each (R, C), starting at 1 and 0; both None without ``affine``. The attribute
+    ``num_axes`` is the number of axes of the input in a user's own network; None in a built-in one.
 
     Args:
         name: the layer's name in the network, for error messages.
@@ -78,7 +78,7 @@ class RunNorm(nn.Module):
         self.register_buffer("eps", torch.tensor(eps, **real)[:, None], persistent=False)
 
     def check_map(self) -> None:
-        """Raise ConfigError if ``map_size`` leaves a single value of an image to normalise, in a norm that takes each image alone."""
+        """Raise ConfigError if a norm that takes each image alone has a single value to normalise on maps of this size."""
 
     def values(self, x: Tensor) -> Tensor:
         """The input as ``(N, R, C, M)`` in full precision, which statistics need; under autocast the input is bfloat16."""

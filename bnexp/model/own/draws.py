@@ -1,9 +1,9 @@
 """Random numbers of a constructor, one named stream for each parameter and buffer.
 
-A constructor draws all its numbers from one generator, so a layer more or less changes what every later layer gets. Here it runs
-twice. The first time we watch which draw ends up in which parameter or buffer; the second time each draw comes from the stream
-of its tensor. So two networks of one seed have the same values wherever names, shapes and distributions agree, whatever else
-their constructors do, and a network that initialises as a built-in one does has the values of the built-in one.
+A constructor draws all its numbers from one generator, so a layer more or less changes what every later layer gets. Here it
+runs twice. The first time we watch which draw ends up in which parameter or buffer; the second time each draw comes from the
+stream of its tensor. So two networks of one seed have the same values wherever names, shapes and distributions agree,
+whatever else their constructors do, and a network that initialises as a built-in one does has the values of the built-in one.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _OURS = (str(Path(bnexp.__file__).parent), str(Path(torch.__file__).parent))
 
 @contextmanager
 def told_of(label: str, doing: str = "") -> Iterator[None]:
-    """Turn an exception of the user's code into ConfigError; those that are clear already pass. What the code prints goes to stderr.
+    """Turn an exception of the user's code into ConfigError; clear ones pass. What the code prints goes to stderr.
 
     Args:
         label: what the code is, for the message, such as ``model.factory=nets.py:build``.

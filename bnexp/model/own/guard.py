@@ -102,7 +102,7 @@ def settings_kept() -> Iterator[None]:
 
 @contextmanager
 def step_kept(device: torch.device, dtype: torch.dtype, in_python: bool) -> Iterator[None]:
-    """A light ``settings_kept`` for every step: inside, new tensors are ``dtype``; afterwards that and the generators are as before.
+    """A light ``settings_kept`` for every step: inside, new tensors are ``dtype``; afterwards all is as before.
 
     Args:
         device: whose generators are kept.

@@ -28,10 +28,10 @@ from bnexp.rng import derive
 class OwnNetwork(Network):
     """R modules of one shape, each with the parameters, the buffers and the random numbers of its own run.
 
-    The modules are computed one after another, so a run has the same bits alone and in any cohort. Their parameters are views of
-    ``flat``, whose columns stand in the order in which images reach the layers. Frozen parameters (``requires_grad=False``) are
-    not in ``flat``. What a module draws in a training step, such as the masks of ``nn.Dropout``, comes from the run's stream
-    ``dropout/STEP``.
+    The modules are computed one after another, so a run has the same bits alone and in any cohort. Their parameters are views
+    of ``flat``, whose columns stand in the order in which images reach the layers. Frozen parameters
+    (``requires_grad=False``) are not in ``flat``. What a module draws in a training step, such as the masks of
+    ``nn.Dropout``, comes from the run's stream ``dropout/STEP``.
 
     Args:
         built: one module per run.

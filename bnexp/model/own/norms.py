@@ -76,8 +76,8 @@ class NormLayers:
         lost = [i for i, layer in enumerate(self.made, start=1) if layer not in inside]
         if lost and inside.keys() <= set(self.made):  # copies of a layer may have taken its place
             raise ConfigError(
-                f"{self.label} calls norm {len(self.made)} times, but the layer of call {lost[0]} is not in the module: assign it "
-                "to an attribute, or put lists of layers into nn.ModuleList."
+                f"{self.label} calls norm {len(self.made)} times, but the layer of call {lost[0]} is not in the module: assign "
+                "it to an attribute, or put lists of layers into nn.ModuleList."
             )
         for layer, name in inside.items():
             layer.name = name
@@ -88,8 +88,8 @@ class NormLayers:
 def replace_norms(module: nn.Module, norm: Callable[..., nn.Module]) -> nn.Module:
     """Put the norm layers of an arm in the place of a module's batch norms.
 
-    Every ``nn.BatchNorm1d`` and ``nn.BatchNorm2d`` inside the module, however deep, is replaced by ``norm(num_features)``. Where
-    the new layer has them, it takes over scale, shift and running statistics, so that a start at zero
+    Every ``nn.BatchNorm1d`` and ``nn.BatchNorm2d`` inside the module, however deep, is replaced by ``norm(num_features)``.
+    Where the new layer has them, it takes over scale, shift and running statistics, so that a start at zero
     (``zero_init_residual=True``) stays one. A layer that stands at several places stays one layer.
 
     Args:
@@ -117,8 +117,8 @@ def replace_norms(module: nn.Module, norm: Callable[..., nn.Module]) -> nn.Modul
                 setattr(parent, name, made[child])
     if not made:
         raise ConfigError(
-            f"bnexp.replace_norms found no nn.BatchNorm1d or nn.BatchNorm2d in {type(module).__name__}: call norm(num_channels) "
-            "where the network is to be normalised."
+            f"bnexp.replace_norms found no nn.BatchNorm1d or nn.BatchNorm2d in {type(module).__name__}: call "
+            "norm(num_channels) where the network is to be normalised."
         )
     return module
 

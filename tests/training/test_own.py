@@ -1,0 +1,110 @@
+"""Networks of a user's own in the engine: the same numbers as a built-in one, as a plain loop, alone and in any cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from epochs import epoch_batches
+from fake_data import FakeData, make_spec
+from own_nets import LeNet
+from torch import nn
+
+from bnexp.config.factory import name_code
+from bnexp.config.options import ModelName, NormKind, NormStatistics, OptimName, Schedule, Statistics, Trainable
+from bnexp.metrics import RunFinished
+from bnexp.model.networks import build_network
+from bnexp.plan.spec import RunSpec
+from bnexp.training.engine import fit
+
+DATA = FakeData()
+HERE = Path(__file__).parent
+
+
+def own_spec(seed: int = 0, norm: dict[str, Any] | None = None, function: str = "lenet", **sections: Any) -> RunSpec:
+    args = sections.pop("args", {})
+    factory = name_code(f"own_nets.py:{function}", "model.factory", HERE)
+    model = {"name": ModelName.python, "factory": factory, "args": args}
+    spec = make_spec(seed, None, model=model, **sections)
+    if norm is not None:
+        spec.config.norm.kind = NormKind.batch
+        for name, value in norm.items():
+            setattr(spec.config.norm, name, value)
+    return spec
+
+
+def built_in_spec(seed: int = 0, norm: dict[str, Any] | None = None, **sections: Any) -> RunSpec:
+    spec = make_spec(seed, None, **sections)
+    own = own_spec(seed, norm, **sections)
+    spec.config.norm = own.config.norm
+    return spec
+
+
+def trained(specs: Sequence[RunSpec], data: FakeData = DATA) -> list[RunFinished]:
+    found = {record.run_id: record for record in fit(specs, data) if isinstance(record, RunFinished)}
+    return [found[spec.run_id] for spec in specs]
+
+
+def assert_same_bits(a: RunFinished, b: RunFinished) -> None:
+    assert a.weights.keys() == b.weights.keys()
+    assert [name for name in a.weights if not np.array_equal(a.weights[name], b.weights[name])] == []
+    assert a.predictions is not None
+    assert b.predictions is not None
+    assert np.array_equal(a.predictions.probabilities, b.predictions.probabilities)
+
+
+@pytest.mark.parametrize(
+    ("norm", "sections"),
+    [
+        (None, {}),
+        ({}, {"optim": {"name": OptimName.adam, "lr": 0.002, "weight_decay": 0.01}}),
+        ({"ghost_size": 4, "noise": 0.5}, {"optim": {"schedule": Schedule.cosine, "nesterov": True}}),
+        ({"statistics": Statistics.precise, "momentum": None}, {}),
+        ({"kind": NormKind.batch_renorm}, {}),
+        ({"kind": NormKind.group}, {}),
+        ({}, {"train": {"norm_statistics": NormStatistics.recomputed, "trainable": Trainable.norm_head}}),
+    ],
+)
+def test_the_built_in_lenet_and_the_same_lenet_as_a_factory_give_the_same_numbers(
+    norm: dict[str, Any] | None, sections: dict[str, Any]
+) -> None:
+    (built_in,) = trained([built_in_spec(3, norm, **sections)])
+    (own,) = trained([own_spec(3, norm, **sections)])
+    assert own.weights.keys() == built_in.weights.keys()
+    for name, value in built_in.weights.items():
+        np.testing.assert_allclose(own.weights[name], value, rtol=1e-9, atol=1e-12, err_msg=name)
+    assert {n: v for n, v in own.metrics.items() if "time" not in n} == pytest.approx(
+        {n: v for n, v in built_in.metrics.items() if "time" not in n}, abs=1e-9
+    )
+
+
+def test_a_plain_loop_of_torch_gives_the_same_weights() -> None:
+    spec = own_spec(1, {}, optim={"lr": 0.05, "weight_decay": 0.001})
+    (own,) = trained([spec])
+    module = LeNet(lambda c, spatial=True: nn.BatchNorm2d(c), 1, 4, 20).double()
+    start = build_network([spec.config], 1, 20, 4, dtype=torch.float64).export(0)
+    module.load_state_dict({name: torch.as_tensor(value) for name, value in start.items()})
+    sgd = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9, weight_decay=0.001)
+    for epoch in (1, 2):
+        for x, y in epoch_batches(DATA, [1], epoch, 12):
+            sgd.zero_grad()
+            F.cross_entropy(module(x), y[0]).backward()
+            sgd.step()
+    for name, value in module.state_dict().items():
+        np.testing.assert_allclose(own.weights[name], value.numpy(), rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_a_run_with_dropout_has_the_same_bits_alone_in_any_cohort_and_after_other_code() -> None:
+    specs = [own_spec(seed, {}, args={"dropout": 0.5}) for seed in (0, 0, 1)]
+    specs[1].config.optim.lr = 0.02
+    together = trained(specs)
+    for spec, whole in zip(reversed(specs), reversed(together), strict=True):
+        torch.rand(5)  # what the process drew before does not matter
+        assert_same_bits(trained([spec])[0], whole)
+    (without,) = trained([own_spec(0, {})])
+    assert not np.array_equal(without.weights["fc3.weight"], together[0].weights["fc3.weight"])
