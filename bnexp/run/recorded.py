@@ -145,10 +145,9 @@ class TrainedRun(RecordedRun):
         import numpy as np
         import torch
 
-        from bnexp.model.export import plain_module
+        from bnexp.model.export import own_module, plain_module
         from bnexp.model.networks import TableNetwork, build_network
         from bnexp.model.own.network import OwnNetwork
-        from bnexp.model.own.plain import own_module
 
         weights = self.weights()
         is_own = config.model.name is ModelName.python

@@ -156,7 +156,7 @@ def test_losses_that_are_no_numbers_are_totalled_without_a_warning() -> None:
 def test_what_steps_and_validations_write_lies_beside_the_parameters_in_their_number_format() -> None:
     """On a device without memory, which refuses nothing."""
     flat = torch.zeros(2, 5, dtype=torch.float64, device="meta")
-    network: Any = SimpleNamespace(flat=flat, num_runs=2, parameters=lambda: [], buffers=lambda: [])
+    network: Any = SimpleNamespace(flat=flat, num_runs=2, memory=lambda: [])
     optimiser: Any = SimpleNamespace(state=())
     step = TrainStep(network, optimiser, Precision.fp64)
     loop, scores = EpochLoop(step, DATA, [0, 1], TRAIN), SplitScores(network, DATA, "test", 7, Precision.fp64)
