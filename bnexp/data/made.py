@@ -56,10 +56,9 @@ def _named(place: str, returned: Any) -> dict[str, Any]:
     elif isinstance(returned, tuple | list) and len(returned) in (2, 4):
         found = dict(zip(NAMES, returned, strict=False))
     else:
+        kind = "None" if returned is None else type(returned).__name__
         many = f" of {len(returned)}" if isinstance(returned, tuple | list) else ""
-        raise DataError(
-            f"{place} is {type(returned).__name__}{many}: return a mapping with {', '.join(NAMES)}, or two or four of them."
-        )
+        raise DataError(f"{place} is {kind}{many}: return a mapping with {', '.join(NAMES)}, or two or four of them.")
     return {name: value for name, value in found.items() if value is not None}
 
 
