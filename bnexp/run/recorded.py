@@ -163,6 +163,9 @@ class TrainedRun(RecordedRun):
         try:
             network.load(0, weights)
         except (ConfigError, TypeError, RuntimeError) as error:
+            if is_own:
+                other = f"{config.model.factory} makes another network than that of the run {self.run_id}"
+                raise ConfigError(visible_line(f"{other}: {error}")) from error
             raise DamagedRecord(self.path / WEIGHTS, f"it does not fit the run's configuration: {error}") from error
         if isinstance(network, OwnNetwork):
             return own_module(network, 0)

@@ -19,9 +19,8 @@ NETS = """\
 from torch import nn
 
 def build(norm, in_channels, num_classes, size, width=4):
-    return nn.Sequential(
-        nn.Conv2d(in_channels, width, 3), norm(width), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * width, num_classes)
-    )
+    blocks = nn.Conv2d(in_channels, width, 3), norm(width), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    return nn.Sequential(*blocks, nn.Linear(4 * width, num_classes))
 """
 IMAGES = """\
 import numpy as np
@@ -32,10 +31,10 @@ def load(number=60):
     return dict(x_train=images, y_train=labels, class_names=["dark", "grey", "light"])
 """
 EVIL = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n\ndef build(*_, **__):\n    pass\n\nload = build\n"
-OVERRIDES = (
-    "model=python model.factory=nets.py:build data=python data.factory=images.py:load data.size=16 train.epochs=1 "
-    "train.batch_size=20 study.seeds=2 executor=inline track.wandb.mode=disabled"
-).split()
+OVERRIDES = [
+    *("model=python", "model.factory=nets.py:build", "data=python", "data.factory=images.py:load", "data.size=16"),
+    *("train.epochs=1", "train.batch_size=20", "study.seeds=2", "executor=inline", "track.wandb.mode=disabled"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +71,7 @@ def test_a_recorded_study_is_found_again_wherever_its_files_are(cli: Cli, work: 
     for name in ("nets.py", "images.py"):
         (work / name).rename(work / "code" / name)
     moved = [item.replace("=nets", "=code/nets").replace("=images", "=code/images") for item in OVERRIDES]
-    assert "4 runs, all recorded" in cli("study", "batchnorm", *moved, "--dry-run").err
+    assert "4 runs, 0 to train" in cli("study", "batchnorm", *moved, "--dry-run").err
     with (work / "code/nets.py").open("a") as file:
         file.write("# changed\n")
     assert "4 runs, 4 to train" in cli("study", "batchnorm", *moved, "--dry-run").err
@@ -103,7 +102,7 @@ def test_code_that_a_record_names_never_runs(cli: Cli, work: Path, monkeypatch: 
     for command in (
         ["runs"],
         ["show", one.run_id],
-        ["show", "batchnorm"],
+        ["runs", "batchnorm"],
         ["diff", one.run_id, other.run_id],
         ["compare", "batchnorm"],
         ["compare", one.run_id, other.run_id],
@@ -141,5 +140,5 @@ def test_a_run_predicts_with_the_code_that_the_user_names(cli: Cli, work: Path) 
     (work / "mine.py").write_text(NETS.replace("width=4", "width=5"))
     wrong = cli(*asked, "--factory", "mine.py:build")
     assert wrong.code == 2
-    assert f"it makes another network than the one of the run {run.run_id}" in wrong.err
+    assert f"mine.py:build makes another network than that of the run {run.run_id}" in wrong.err
     assert cli(*asked, "--factory", "mine.py:gone").code == 2
