@@ -154,8 +154,11 @@ def _recorded_row(spec: RunSpec, record: RecordedRun, chosen: Mapping[str, str])
 
 
 def _row(spec: RunSpec) -> dict[str, Any]:
+    from bnexp.plan.spec import identity
+
     config = spec.config
-    norm = config.norm.kind.value if config.norm.kind == "none" else f"{config.norm.kind} {config.norm.placement}"
+    placed = "norm.placement" in identity(config)
+    norm = f"{config.norm.kind} {config.norm.placement}" if placed else config.norm.kind.value
     return {
         "run": spec.run_id,
         "data": config.data.name.value,

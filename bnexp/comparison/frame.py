@@ -23,7 +23,7 @@ from bnexp.comparison.rules import study_verdict
 from bnexp.comparison.stats import MIN_PAIRS
 from bnexp.comparison.unpaired import matched
 from bnexp.comparison.verdict import judge, summaries
-from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, of_split
+from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, in_args, of_split
 from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import ConfigError, RunConfig, StudyConfig, refuse_text
 from bnexp.plan.deciding import arm_pairs
@@ -117,7 +117,8 @@ def better(metric: str) -> str:
 def _result(divided: Divided, baseline: str | None, margin: float | None, told: Sequence[str]) -> RunComparison:
     """Test the pairs of arms and say what was found."""
     rows, metric = divided.rows, divided.metric
-    fixed = {name: values[0] for name in _FIXED if name in rows.columns and len(values := rows[name].unique().to_list()) == 1}
+    named = [*_FIXED, *filter(in_args, rows.columns)]
+    fixed = {name: values[0] for name in named if name in rows.columns and len(values := rows[name].unique().to_list()) == 1}
     classes, unit = fixed.get("num_classes"), unit_of(rows, metric)
     results = Results(
         divided.outcomes, metric, 1 / classes if classes else None, divided.arms, metrics={}, scale=Scale.in_unit(unit)
@@ -163,7 +164,8 @@ _FIXED = (*ALWAYS_NAMED, *NAMED_IF_CHANGED, "data.margin", "num_classes", "num_t
 def _named(setting: tuple[str, Any]) -> tuple[str, str]:
     """A setting that all runs share, as text; empty if it need not be named beside the verdict."""
     name, value = setting
-    shown = name in ALWAYS_NAMED or (name in NAMED_IF_CHANGED and value != flatten(RunConfig())[name])
+    changed = in_args(name) or (name in NAMED_IF_CHANGED and value != flatten(RunConfig())[name])
+    shown = name in ALWAYS_NAMED or changed
     return name, str(value) if shown and value is not None else ""
 
 

@@ -14,7 +14,7 @@ from bnexp.comparison.questions import PastLook, Question
 from bnexp.comparison.result import Outcome, PlannedRun, Status, StudyResult, Verdict
 from bnexp.comparison.stats import MIN_PAIRS
 from bnexp.comparison.tuned import tuned_setting
-from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, schema_keys
+from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, in_args, schema_keys
 from bnexp.config.schema import ConfigError, DataConfig, RunConfig, StudyConfig
 from bnexp.config.validate import check_name, check_range
 from bnexp.plan.checks import check
@@ -232,8 +232,8 @@ def shared_settings(configs: Sequence[RunConfig]) -> dict[str, str]:
     default = flatten(RunConfig())
     used = set.intersection(*(set(identity(config)) for config in configs))
     shared = {}
-    for name in (*ALWAYS_NAMED, *NAMED_IF_CHANGED):
-        values = {str(entry[name]) for entry in flat}
-        if len(values) == 1 and name in used and (name in ALWAYS_NAMED or flat[0][name] != default[name]):
+    for name in (*ALWAYS_NAMED, *NAMED_IF_CHANGED, *filter(in_args, flat[0])):
+        values = {str(entry.get(name)) for entry in flat}
+        if len(values) == 1 and name in used and (name in ALWAYS_NAMED or flat[0][name] != default.get(name)):
             shared[name] = values.pop()
     return shared

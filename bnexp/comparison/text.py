@@ -18,7 +18,14 @@ SETTINGS = {
     "train.epochs": "epochs",
     "train.steps_per_epoch": "updates per epoch",
 }
-LABELS = {"data.name": "data", "model.name": "network", "optim.name": "optimiser", **SETTINGS}  # of reports
+LABELS = {  # of reports
+    "data.name": "data",
+    "data.factory": "images made by",
+    "model.name": "network",
+    "model.factory": "network made by",
+    "optim.name": "optimiser",
+    **SETTINGS,
+}
 TEST_NAMES = {
     Test.paired_t: "paired t test",
     Test.page: "Page's test",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from bnexp.comparison.columns import metric_columns, setting_columns
-from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, did_you_mean, schema_keys
+from bnexp.config.keys import ALWAYS_NAMED, NAMED_IF_CHANGED, did_you_mean, in_args, schema_keys
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.plan.spec import flatten
 from bnexp.terminal import visible_line
@@ -70,7 +70,9 @@ def shared_settings(runs: pl.DataFrame) -> dict[str, str]:
     return {
         name: setting_text(value)
         for name, value in found.items()
-        if name in ALWAYS_NAMED or (name in (*NAMED_IF_CHANGED, "norm.kind") and value != usual.get(name, value))
+        if name in ALWAYS_NAMED
+        or in_args(name)
+        or (name in (*NAMED_IF_CHANGED, "norm.kind") and value != usual.get(name, value))
     }
 
 

@@ -17,6 +17,8 @@ from bnexp.config.synonyms import meant_key, meant_value
 ALWAYS_NAMED = ("data.name", "model.name", "optim.name", "optim.lr", "optim.momentum", "train.batch_size", "train.epochs")
 # The same, but named only if they are not at their default.
 NAMED_IF_CHANGED = (
+    "data.factory",
+    "model.factory",
     "data.train_size",
     "train.steps_per_epoch",
     "data.augment",

@@ -10,7 +10,7 @@ import numpy as np
 
 from bnexp.comparison.result import Outcome
 from bnexp.comparison.varying import setting_text
-from bnexp.config.keys import schema_keys
+from bnexp.config.keys import in_args, schema_keys
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.records import RecordedRun
 
@@ -67,7 +67,7 @@ def gather(
     shown = {info.name for info in schema_keys() if info.metadata["identity"]}
     known, problems = _settings(outcomes, runs)
     differing, varied, fixed = {}, {}, {}
-    for key in dict.fromkeys(key for _, config in known for key in config if key in shown):
+    for key in dict.fromkeys(key for _, config in known for key in config if key in shown or in_args(key)):
         values = {setting_text(config.get(key)): None for _, config in known}
         if len(values) == 1:
             fixed[key] = next(iter(values))
