@@ -69,9 +69,11 @@ def _network_key(spec: RunSpec) -> str:
 def _start(spec: RunSpec, resident: Resident) -> Start:
     from bnexp.model.networks import build_network
     from bnexp.training.precision import compute_dtype
+    from bnexp.training.probes import refuse_unfit
 
     images = resident.in_channels, resident.size, resident.num_classes
     network = build_network([spec.config], *images, dtype=compute_dtype(spec.config.train.precision))
+    refuse_unfit(spec.config.probe, network)
     return Start(network.export(0), frozenset(network.norm_layers()))
 
 

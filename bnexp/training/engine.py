@@ -137,6 +137,8 @@ class _Cohort:
 
     def _capture(self) -> str:
         """Make CUDA graphs of a step and of a validation, if possible. Returns how they are executed."""
+        if self.network.not_captured and self.data.device.type != "cpu":
+            return f"eager: {self.network.not_captured}"
         tried = ""
         if self.data.device.type == "cuda":
             x, _ = self.loop.gather(self.loop.sizes[0])

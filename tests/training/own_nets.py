@@ -47,3 +47,15 @@ def careless(norm: Norm, in_channels: int, num_classes: int, size: int) -> nn.Mo
     torch.set_default_dtype(torch.float16)
     torch.backends.cudnn.benchmark = True
     return LeNet(norm, in_channels, num_classes, size)
+
+
+def modular(norm: Norm, in_channels: int, num_classes: int, size: int) -> nn.Module:
+    """The same LeNet as a row of modules with one ReLU for all places; the activation before the pooling."""
+    side = ((size - 4) // 2 - 4) // 2
+    relu = nn.ReLU(inplace=True)
+    convs = [nn.Conv2d(in_channels, 6, 5), relu, nn.MaxPool2d(2), norm(6), nn.Conv2d(6, 16, 5), relu, nn.MaxPool2d(2), norm(16)]
+    return nn.Sequential(
+        *convs,
+        nn.Flatten(),
+        *[nn.Linear(16 * side * side, 120), relu, nn.Linear(120, 84), relu, nn.Linear(84, num_classes)],
+    )

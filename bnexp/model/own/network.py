@@ -43,7 +43,7 @@ class OwnNetwork(Network):
     """
 
     step: Tensor
-    not_captured = "a network of your own"
+    not_captured = "a network of your own, whose runs are computed one after another"
 
     def __init__(
         self,
@@ -161,7 +161,8 @@ class OwnNetwork(Network):
         passed = [self._passed(run, x) for run in range(self.num_runs)]
         for same in zip(*passed, strict=True):
             names, layers, inputs = zip(*same, strict=True)
-            layer = layers[0] if self.num_runs == 1 else _Together(layers)
+            has_state = any(True for _ in (*layers[0].parameters(), *layers[0].buffers()))
+            layer = _Together(layers) if has_state and self.num_runs > 1 else layers[0]
             visit(names[0], layer, _joined(inputs))
 
     def _passed(self, run: int, x: Tensor) -> list[tuple[str, nn.Module, Tensor]]:

@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bnexp.config.keys import PROBE_METRICS
-from bnexp.config.schema import RunConfig
+from bnexp.config.schema import ConfigError, ProbeConfig, RunConfig
 from bnexp.model.network import Network
 from bnexp.training.evaluate import Evaluation
 from bnexp.training.optim import learning_rates
 from bnexp.training.precision import synchronise
-from bnexp.training.probes.activations import Activations
+from bnexp.training.probes.activations import ACTIVATIONS, NO_ACTIVATIONS, Activations
 from bnexp.training.probes.cost import measure_cost
 from bnexp.training.probes.images import chosen
 from bnexp.training.probes.losses import EvaluationGap, oscillation
@@ -70,6 +70,23 @@ def build_probes(configs: Sequence[RunConfig], network: Network, data: DeviceDat
     return Probes(configs, network, data) if any(getattr(configs[0].probe, name) for name in PROBE_METRICS) else None
 
 
+def refuse_unfit(probe: ProbeConfig, network: Network) -> None:
+    """Raise ConfigError if a network of the user's own does not have what a probe looks at.
+
+    Args:
+        probe: which probes are on.
+        network: what they are to measure.
+    """
+    if probe.activations and not any(isinstance(layer, ACTIVATIONS) for layer in network.modules()):
+        raise ConfigError(NO_ACTIVATIONS)
+    by_layer = [name for name in ("gradients", "initial_gradients", "covariate_shift", "decoupling") if getattr(probe, name)]
+    if by_layer and len(network.weight_layers()) < 2:
+        raise ConfigError(
+            f"probe.{by_layer[0]} compares layers, and the network has fewer than two with a trained weight (convolutions, "
+            "linear layers); leave the probe out."
+        )
+
+
 @dataclass(frozen=True)
 class Measured:
     """What the probes of one run measured in an epoch.
@@ -94,6 +111,7 @@ class Probes:
     """
 
     def __init__(self, configs: Sequence[RunConfig], network: Network, data: DeviceData) -> None:
+        refuse_unfit(configs[0].probe, network)
         self.configs, self.network, self.data = configs, network, data
         self.probe, self.train = configs[0].probe, configs[0].train
         self.steps_per_epoch = self.train.updates_per_epoch(data.num_train)

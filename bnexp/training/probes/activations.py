@@ -8,12 +8,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bnexp.config.schema import ConfigError
 from bnexp.model.layers import MaxPool2x2, Nonlinearity
 from bnexp.training.probes.steps import Step, Values
 from bnexp.training.probes.twin import State, Twin, by_unit
 
 PERCENTILES = (15, 50, 85)
 DEAD_SLOPE = 1e-3
+
+
+NO_ACTIVATIONS = (
+    "probe.activations sees activations that are modules, and the network uses none: write nn.ReLU() and the like in place of "
+    "functions such as F.relu, or leave the probe out."
+)
+
+# Layers that act on each value alone; the first is bnexp's, the others may stand in a network of the user's own.
+ACTIVATIONS = (
+    Nonlinearity,
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign),
+    *(nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid),
+)
 
 
 class Activations:
@@ -27,6 +41,7 @@ class Activations:
     ``activations/dead``     fraction of all units through which no gradient passes: the slope of the nonlinearity is below
                              0.001 for every image and position (ReLU: never on; sigmoid and tanh: always saturated); also by
                              layer, ``activations/act1/dead``
+    In a network of the user's own only activations that are modules, such as ``nn.ReLU``, are seen.
     A unit is a channel of a convolution, over all positions, or a feature. ReLU may be computed after max pooling, because the
     two commute; then the input of the pooling counts.
 
@@ -40,6 +55,8 @@ class Activations:
         self.twin = twin
         self.images = images
         self.last = {name: percentiles(pre) for name, (_, pre) in self._pre_activations(start).items()}
+        if not self.last:
+            raise ConfigError(NO_ACTIVATIONS)
 
     def __call__(self, step: Step) -> Values:
         """The metrics after ``step``, each (R,); drift is since the call before."""
@@ -63,15 +80,15 @@ class Activations:
         return values
 
     @torch.no_grad()
-    def _pre_activations(self, state: State) -> dict[str, tuple[Nonlinearity, Tensor]]:
+    def _pre_activations(self, state: State) -> dict[str, tuple[nn.Module, Tensor]]:
         """Name of each nonlinearity -> the layer, and its input by unit, (R, U, M)."""
         self.twin.load(state)
-        found: dict[str, tuple[Nonlinearity, Tensor]] = {}
+        found: dict[str, tuple[nn.Module, Tensor]] = {}
         pooled_from: Tensor | None = None
 
         def visit(name: str, layer: nn.Module, x: Tensor) -> None:
             nonlocal pooled_from
-            if isinstance(layer, Nonlinearity):
+            if isinstance(layer, ACTIVATIONS):
                 pre = x if pooled_from is None else pooled_from
                 found[name] = (layer, by_unit(pre, self.twin.num_runs).to(self.images.dtype))
             pooled_from = x if isinstance(layer, MaxPool2x2) else None
@@ -96,10 +113,10 @@ def percentiles(values: Tensor) -> Tensor:
     return torch.stack(found, dim=-1).where(finite, torch.nan)
 
 
-def dead(layer: Nonlinearity, pre: Tensor) -> Tensor:
+def dead(layer: nn.Module, pre: Tensor) -> Tensor:
     """1 for each unit without slope at any of its values, else 0; NaN if a value is not finite: (R, U, M) -> (R, U)."""
     with torch.enable_grad():
         x = pre.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(layer(x).sum(), x)
+        (slope,) = torch.autograd.grad(layer(x.clone()).sum(), x)  # a layer may work in place
     silent = (slope.abs() < DEAD_SLOPE).all(-1).to(pre.dtype)
     return silent.where(pre.isfinite().all(-1), torch.nan)

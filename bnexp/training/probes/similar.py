@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bnexp.model.norms import RunNorm
 from bnexp.torch_rng import torch_generator
 from bnexp.training.probes.steps import Step, Values
 from bnexp.training.probes.twin import Twin
@@ -41,9 +40,10 @@ class SimilarImages:
         """The gains after ``step``, each (R,)."""
         self.twin.load(step.after)
         found: list[tuple[nn.Module, Tensor]] = []
+        norms = set(self.twin.network.norm_layers())
 
-        def visit(_: str, layer: nn.Module, x: Tensor) -> None:
-            if isinstance(layer, RunNorm):
+        def visit(name: str, layer: nn.Module, x: Tensor) -> None:
+            if name in norms:
                 found.append((layer, x))
 
         with torch.no_grad():
