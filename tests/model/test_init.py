@@ -11,7 +11,8 @@ import torch
 from bnexp.config.options import InitLayers, InitScheme, ModelName, NormKind, Placement
 from bnexp.config.schema import InitConfig, ModelConfig, NormConfig, RunConfig
 from bnexp.model.init import draw_weight
-from bnexp.model.networks import Network, build_network
+from bnexp.model.network import Network
+from bnexp.model.networks import build_network
 from bnexp.torch_rng import torch_generator
 
 

@@ -13,7 +13,8 @@ from torch import nn
 from bnexp.config.options import Activation, DropoutSide, Kernels, ModelName, NormKind, Placement, Precision
 from bnexp.config.schema import ConfigError, ModelConfig, NormConfig, OptimConfig, RunConfig, TrainConfig
 from bnexp.model.layers import RunConv2d
-from bnexp.model.networks import Network, _Builder, build_network
+from bnexp.model.network import Network
+from bnexp.model.networks import _Builder, build_network
 from bnexp.model.table import table
 from bnexp.training.optim import build_optimiser
 from bnexp.training.step import TrainStep

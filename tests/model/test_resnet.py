@@ -10,7 +10,8 @@ from reference import reference_network, reference_train
 
 from bnexp.config.options import InitScheme, ModelName, NormKind, Placement, Precision, ResidualInit
 from bnexp.config.schema import InitConfig, ModelConfig, NormConfig, OptimConfig, RunConfig
-from bnexp.model.networks import Network, build_network
+from bnexp.model.network import Network
+from bnexp.model.networks import build_network
 from bnexp.training.optim import build_optimiser
 from bnexp.training.probes.twin import weight_layers
 from bnexp.training.step import TrainStep

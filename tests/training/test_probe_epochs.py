@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from bnexp.config.options import Activation, ModelName, NormKind, Precision, Statistics
 from bnexp.config.schema import RunConfig
-from bnexp.model.networks import Network, build_network
+from bnexp.model.network import Network
+from bnexp.model.networks import TableNetwork, build_network
 from bnexp.torch_rng import torch_generator
 from bnexp.training.evaluate import evaluate
 from bnexp.training.memory import saved_bytes
@@ -103,8 +104,8 @@ def test_training_mode_takes_64_images_at_a_time_however_many_evaluation_takes()
 
 def test_readings_look_at_no_larger_batches_than_evaluation_where_the_parts_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    forward = Network.forward
-    monkeypatch.setattr(Network, "forward", lambda network, x: seen.append(len(x)) or forward(network, x))
+    forward = TableNetwork.forward
+    monkeypatch.setattr(TableNetwork, "forward", lambda network, x: seen.append(len(x)) or forward(network, x))
     network = made_network([config := make_config(0, {}, train={"eval_batch_size": 10})])
     data: Any = FakeData(num_test=151)
     Readings(Twin(network, Precision.fp64), data, config.train)(State.of(network))

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from bnexp.config.options import Activation, InitScheme, ModelName, NormKind, Precision
 from bnexp.config.schema import InitConfig, RunConfig
-from bnexp.model.networks import Network, build_network
+from bnexp.model.network import Network
+from bnexp.model.networks import build_network
 from bnexp.torch_rng import torch_generator
 from bnexp.training.optim import build_optimiser
 from bnexp.training.probes.activations import Activations, dead, percentiles

@@ -14,7 +14,8 @@ from torch import Tensor
 from bnexp.config.options import NormKind, Placement, Precision, Statistics
 from bnexp.config.schema import ModelConfig, NormConfig
 from bnexp.metrics import EpochMetrics, RunFinished
-from bnexp.model.networks import Network, build_network
+from bnexp.model.network import Network
+from bnexp.model.networks import build_network
 from bnexp.model.norms import RunningNorm, running_norms
 from bnexp.plan.spec import RunSpec
 from bnexp.torch_rng import torch_generator

@@ -14,7 +14,8 @@ from reference import reference_network, reference_train
 
 from bnexp.config.options import Activation, OptimName
 from bnexp.config.schema import RunConfig
-from bnexp.model.networks import Network, build_network
+from bnexp.model.network import Network
+from bnexp.model.networks import build_network
 from bnexp.training.optim import build_optimiser
 from bnexp.training.step import TrainStep, image_losses
 

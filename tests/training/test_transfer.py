@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from bnexp.config.options import NormStatistics, OptimName, Trainable
 from bnexp.config.schema import ConfigError
 from bnexp.metrics import RunFinished
-from bnexp.model.networks import Network, build_network
+from bnexp.model.network import Network
+from bnexp.model.networks import build_network
 from bnexp.plan.spec import RunSpec
 from bnexp.training.engine import fit
 from bnexp.training.optim import build_optimiser

@@ -12,7 +12,8 @@ from fake_data import make_config
 from torch import Tensor
 
 from bnexp.config.options import ModelName, Precision
-from bnexp.model.networks import Network, build_network
+from bnexp.model.network import Network
+from bnexp.model.networks import build_network
 from bnexp.training import trial
 from bnexp.training.trial import choose_convolutions
 

@@ -20,6 +20,12 @@ from bnexp.model.own.guard import is_lazy, seed_python
 from bnexp.rng import derive
 from bnexp.torch_rng import torch_generator
 
+_MAKING = {
+    torch.ops.aten.rand: torch.rand,
+    torch.ops.aten.rand_like: torch.rand,
+    torch.ops.aten.randn: torch.randn,
+    torch.ops.aten.randn_like: torch.randn,
+}
 _OVERWRITING = {torch.ops.aten.copy_, torch.ops.aten.fill_, torch.ops.aten.zero_}
 
 
@@ -143,7 +149,9 @@ class _Substitute(_Mode):
         if func is torch.ops.aten.normal_.default:
             return args[0].copy_(self._new(torch.randn, args[0], stream) * second + first)
         torch.manual_seed(derive(self.seed, stream))
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        draw = _MAKING.get(func.overloadpacket)
+        return out.copy_(self._new(draw, out, stream)) if draw and out.is_floating_point() else out
 
     def _new(self, draw: Callable[..., Tensor], like: Tensor, stream: str) -> Tensor:
         generator = torch_generator(self.seed, stream)
