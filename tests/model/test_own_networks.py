@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bnexp
-from bnexp.config.options import NormKind
+from bnexp.config.options import Backward, NormKind
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.model.export import own_module
 from bnexp.model.own.network import OwnNetwork, build_own_network
@@ -326,3 +326,21 @@ def test_a_batch_that_leaves_a_norm_one_value_per_channel_is_refused_by_the_name
     network.check_batch(2)
     with pytest.raises(ConfigError, match=r"^2 has one value per channel to normalise"):
         network.check_batch(1)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NormKind if kind is not NormKind.none])
+@pytest.mark.parametrize("options", [{}, {"affine": False}, *({"backward": backward} for backward in Backward)])
+def test_what_follows_a_norm_may_work_in_place(kind: NormKind, options: dict[str, Any]) -> None:
+    def gradient(inplace: bool) -> Tensor:
+        def make(norm: Norm) -> nn.Module:
+            layers = [nn.Conv2d(1, 4, 3), norm(4), nn.ReLU(inplace), nn.Flatten(), nn.Linear(144, 6)]
+            features = [] if kind is NormKind.instance else [norm(6, spatial=False), nn.ReLU(inplace)]
+            return nn.Sequential(*layers, *features, nn.Linear(6, 3))
+
+        network = built(make, configured(kind, **options), dtype=torch.float64)
+        x = torch.linspace(-1, 1, 256, dtype=torch.float64).sin().view(4, 1, 8, 8)
+        out = torch.empty_like(network.flat)
+        network.gradient(network(x)[:, 0, 0].square().sum(), out)
+        return out
+
+    assert torch.equal(gradient(True), gradient(False))

@@ -86,10 +86,12 @@ class RunNorm(nn.Module):
         return _run_by_run(values) if values.shape[-1] == 1 else values
 
     def output(self, y: Tensor, x: Tensor) -> Tensor:
-        """``y`` (N, R, ...) in the shape of the input ``x``."""
+        """``y`` (N, R, ...) in the shape of the input ``x``. Autograd does not know it as a view, so that what follows, such as
+        ``nn.ReLU(inplace=True)``, may change it in place."""
         if y.shape[-1] == 1:
             y = _GradientRunByRun.apply(y)
-        return y.reshape(x.shape)
+        y = y.reshape(x.shape)
+        return torch.ops.aten._unsafe_view(y, y.shape)  # type: ignore[no-any-return]
 
     def affine(self, *shape: int) -> tuple[Tensor | None, Tensor | None]:
         """``weight`` and ``bias`` in another shape, or None twice."""
