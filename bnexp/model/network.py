@@ -80,8 +80,8 @@ class Network(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def head(self) -> str:
-        """The output layer."""
+    def head(self) -> str | None:
+        """The output layer; None if it cannot be told."""
 
     @abstractmethod
     def walk(self, x: Tensor, visit: Visit) -> None:

@@ -70,10 +70,13 @@ def _start(spec: RunSpec, resident: Resident) -> Start:
     from bnexp.model.networks import build_network
     from bnexp.training.precision import compute_dtype
     from bnexp.training.probes import refuse_unfit
+    from bnexp.training.probes.twin import Twin
 
     images = resident.in_channels, resident.size, resident.num_classes
     network = build_network([spec.config], *images, dtype=compute_dtype(spec.config.train.precision))
-    refuse_unfit(spec.config.probe, network)
+    if any(value is True for value in vars(spec.config.probe).values()):
+        refuse_unfit(spec.config.probe, network)
+        Twin(network, spec.config.train.precision)  # raises ConfigError if the network cannot be copied
     return Start(network.export(0), frozenset(network.norm_layers()))
 
 
@@ -96,7 +99,7 @@ def unshared(starts: Mapping[str, Start]) -> dict[str, str]:
         elif any(value.shape != first.shape for value in having.values()):
             found[name] = "of another shape"
         elif any(not np.array_equal(value, first) for value in having.values()):
-            found[name] = "drawn in another way"
+            found[name] = "with other values"
     return found
 
 

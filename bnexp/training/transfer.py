@@ -55,7 +55,7 @@ def load_start(network: Network, run: int, spec: RunSpec) -> None:
     """
     assert spec.initial is not None
     weights, drawn = dict(spec.initial), network.export(run)
-    head = {name: drawn[name] for name in drawn if name.startswith(f"{network.head}.")}
+    head = {name: drawn[name] for name in drawn if name.rpartition(".")[0] == network.head}
     if any(name not in weights or weights[name].shape != value.shape for name, value in head.items()):
         weights |= head
     try:
@@ -89,6 +89,11 @@ def held_columns(network: Network, trainable: Trainable) -> Tensor:
     if trainable in (Trainable.norm, Trainable.norm_head):
         trained.update(network.norm_layers())
     if trainable in (Trainable.head, Trainable.norm_head):
+        if network.head is None:
+            raise ConfigError(
+                f"train.trainable={trainable} trains the output layer, and the network has no layer with a weight of as many "
+                "outputs as there are classes; use train.trainable=all or norm."
+            )
         trained.add(network.head)
     held = torch.ones(network.num_parameters, dtype=torch.bool)
     for name, columns in network.columns().items():

@@ -40,17 +40,8 @@ def lenet(norm: Norm, in_channels: int, num_classes: int, size: int, **args: Any
     return LeNet(norm, in_channels, num_classes, size, **args)
 
 
-def careless(norm: Norm, in_channels: int, num_classes: int, size: int) -> nn.Module:
-    """A network whose code changes settings of the whole process."""
-    torch.manual_seed(0)
-    torch.set_num_threads(2)
-    torch.set_default_dtype(torch.float16)
-    torch.backends.cudnn.benchmark = True
-    return LeNet(norm, in_channels, num_classes, size)
-
-
 def modular(norm: Norm, in_channels: int, num_classes: int, size: int) -> nn.Module:
-    """The same LeNet as a row of modules with one ReLU for all places; the activation before the pooling."""
+    """The same LeNet as a row of modules, with one ReLU for all places."""
     side = ((size - 4) // 2 - 4) // 2
     relu = nn.ReLU(inplace=True)
     convs = [nn.Conv2d(in_channels, 6, 5), relu, nn.MaxPool2d(2), norm(6), nn.Conv2d(6, 16, 5), relu, nn.MaxPool2d(2), norm(16)]
@@ -59,3 +50,38 @@ def modular(norm: Norm, in_channels: int, num_classes: int, size: int) -> nn.Mod
         nn.Flatten(),
         *[nn.Linear(16 * side * side, 120), relu, nn.Linear(120, 84), relu, nn.Linear(84, num_classes)],
     )
+
+
+class Squeezing(nn.Module):
+    """A mistake that shows with a batch of one image only."""
+
+    def __init__(self, norm: Norm, features: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = norm(1)
+        self.fc = nn.Linear(features, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.norm(x).flatten(1)).squeeze()
+        return logits
+
+
+def squeezing(norm: Norm, in_channels: int, num_classes: int, size: int) -> nn.Module:
+    """The network with the name that ``model.factory`` gives it."""
+    return Squeezing(norm, in_channels * size**2, num_classes)
+
+
+class Float(nn.Module):
+    """Makes a tensor in the number format that is the default."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.fc = nn.LazyLinear(num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(x.flatten(1)) @ torch.eye(self.fc.out_features)
+        return logits
+
+
+def making_tensors(norm: Norm, in_channels: int, num_classes: int, size: int) -> nn.Module:
+    """The network with the name that ``model.factory`` gives it."""
+    return Float(num_classes)

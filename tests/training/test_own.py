@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import nn
 
 from bnexp.config.factory import name_code
 from bnexp.config.options import ModelName, NormKind, NormStatistics, OptimName, Schedule, Statistics, Trainable
+from bnexp.config.schema import ConfigError
 from bnexp.metrics import RunFinished
 from bnexp.model.networks import build_network
 from bnexp.plan.spec import RunSpec
@@ -108,3 +110,50 @@ def test_a_run_with_dropout_has_the_same_bits_alone_in_any_cohort_and_after_othe
         assert_same_bits(trained([spec])[0], whole)
     (without,) = trained([own_spec(0, {})])
     assert not np.array_equal(without.weights["fc3.weight"], together[0].weights["fc3.weight"])
+
+
+def test_tensors_that_forward_makes_have_the_number_format_of_the_run() -> None:
+    (run,) = trained([own_spec(function="making_tensors")])
+    assert run.weights["fc.weight"].dtype == np.float64
+
+
+PROBES = dict.fromkeys(("gradients", "covariate_shift", "landscape", "decoupling", "statistics", "similar", "gap"), True)
+
+
+def test_probes_measure_what_they_measure_in_the_built_in_network() -> None:
+    (built_in,) = trained([built_in_spec(3, {}, probe=PROBES)])
+    (own,) = trained([own_spec(3, {}, probe=PROBES)])
+    assert {n: v for n, v in own.metrics.items() if "time" not in n} == pytest.approx(
+        {n: v for n, v in built_in.metrics.items() if "time" not in n}, abs=1e-7
+    )
+
+
+def test_activations_are_the_inputs_of_activation_modules_by_name_alone_and_in_a_cohort() -> None:
+    specs = [own_spec(seed, {}, function="modular", probe={"activations": True, "similar": True}) for seed in (0, 1)]
+    for alone, whole in zip([trained([spec])[0] for spec in specs], trained(specs), strict=True):
+        wanted = {n: v for n, v in alone.metrics.items() if n.startswith(("activations", "similar"))}
+        assert {"activations/1/p50", "activations/1-2/p50", "activations/1-4/dead"} <= wanted.keys()
+        assert wanted == pytest.approx({n: whole.metrics[n] for n in wanted}, abs=1e-9)
+
+
+def test_activations_that_are_functions_are_said_to_be_out_of_sight() -> None:
+    with pytest.raises(ConfigError, match=r"probe\.activations sees activations that are modules, .* write nn\.ReLU\(\)"):
+        trained([own_spec(0, probe={"activations": True})])
+
+
+def test_a_run_starts_from_the_weights_of_another_and_trains_the_output_layer_alone() -> None:
+    (first,) = trained([own_spec(5, {})])
+    spec = own_spec(6, {}, train={"trainable": Trainable.head, "init_from": "abc"})
+    fewer = {name: value[:3] if name.startswith("fc3") else value for name, value in first.weights.items()}
+    (same,) = trained([replace(spec, initial=first.weights)])
+    (other,) = trained([replace(spec, initial=fewer)])
+    for run in (same, other):
+        assert np.array_equal(run.weights["conv1.weight"], first.weights["conv1.weight"])
+        assert not np.array_equal(run.weights["fc3.weight"], first.weights["fc3.weight"])
+        assert not np.array_equal(run.weights["norm1.running_mean"], first.weights["norm1.running_mean"])
+    assert other.weights["fc3.weight"].shape == (4, 84)
+
+
+def test_a_batch_of_one_image_that_comes_out_in_another_shape_ends_with_a_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"own_nets\.py:squeezing: the module returns shape \(4,\) for a batch of 1 images"):
+        trained([own_spec(function="squeezing")], FakeData(num_train=13))

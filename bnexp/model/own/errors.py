@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import bnexp
 from bnexp.config.factory import blame, on_stderr
 from bnexp.config.schema import ConfigError
 
-_OURS = (str(Path(bnexp.__file__).parent), str(Path(torch.__file__).parent))
+_OTHERS = (*(str(Path(module.__file__).parent) for module in (bnexp, torch) if module.__file__), contextlib.__file__)
 
 
 @contextmanager
@@ -31,5 +32,5 @@ def told_of(label: str, doing: str = "") -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         lines = traceback.extract_tb(error.__traceback__)
-        files = {line.filename: Path(line.filename).resolve() for line in lines if not line.filename.startswith(_OURS)}
+        files = {line.filename: Path(line.filename).resolve() for line in lines if not line.filename.startswith(_OTHERS)}
         raise ConfigError(f"{label} failed{f' {doing}' if doing else ''}: {blame(error, files)}.") from error

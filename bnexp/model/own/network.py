@@ -22,6 +22,7 @@ from bnexp.model.norms import RunNorm
 from bnexp.model.own.building import Built, Factory, build_module
 from bnexp.model.own.errors import told_of
 from bnexp.model.own.guard import seed_python, seed_torch, step_kept
+from bnexp.model.own.trying import hookable
 from bnexp.rng import derive
 
 
@@ -98,14 +99,9 @@ class OwnNetwork(Network):
         return [name for name, layer in self.runs[0].named_modules() if isinstance(layer, RunNorm)]
 
     @property
-    def head(self) -> str:
-        for name in reversed(self.weight_layers()):
-            if len(self.runs[0].get_parameter(f"{name}.weight")) == self.num_classes:
-                return name
-        raise ConfigError(
-            f"{self.label}: the output layer cannot be told: no layer has a weight with {self.num_classes} outputs; "
-            "train.trainable=all and weights of the same number of classes need none."
-        )
+    def head(self) -> str | None:
+        outputs = {name: len(self.runs[0].get_parameter(f"{name}.weight")) for name in self.weight_layers()}
+        return next((name for name in reversed(outputs) if outputs[name] == self.num_classes), None)
 
     def memory(self) -> list[Tensor]:
         return [*self.buffers(), *(p for p in self.parameters() if not p.requires_grad)]
@@ -121,7 +117,16 @@ class OwnNetwork(Network):
                 part = self._images(x, run)
                 with told_of(self.label, f"for images of shape {tuple(part.shape)}"):
                     logits.append(module(part))
+                self._check_shape(logits[-1], len(part))
         return torch.stack(logits).transpose(0, 1)  # so that each run's gradient is laid out as if it were alone
+
+    def _check_shape(self, logits: Tensor, num_images: int) -> None:
+        """The network was tried with two images; a last batch of one image may come out in another shape."""
+        if logits.shape != (num_images, self.num_classes):
+            raise ConfigError(
+                f"{self.label}: the module returns shape {tuple(logits.shape)} for a batch of {num_images} images; it has to "
+                f"return ({num_images}, {self.num_classes})."
+            )
 
     def _images(self, x: Tensor, run: int) -> Tensor:
         """The images of one run, laid out as if it were alone."""
@@ -176,7 +181,7 @@ class OwnNetwork(Network):
                 label = name if times[name] == 1 else f"{name}-{times[name]}"
                 found.append((label, layer, inputs[0].clone()))  # a layer may change its input in place
 
-        leaves = [(name, layer) for name, layer in module.named_modules() if not any(layer.children())]
+        leaves = [(name, layer) for name, layer in hookable(module) if not any(layer.children())]
         handles = [layer.register_forward_pre_hook(partial(note, name=name)) for name, layer in leaves]
         try:
             with step_kept(x.device, self.flat.dtype, self.in_python):

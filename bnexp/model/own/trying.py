@@ -68,12 +68,17 @@ def _buffers_kept(module: nn.Module) -> Iterator[None]:
                 buffer.copy_(before[name])
 
 
+def hookable(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Name and layer of all submodules that can be watched: those of a compiled script cannot."""
+    return [(name, layer) for name, layer in module.named_modules() if not isinstance(layer, torch.jit.ScriptModule)]
+
+
 @contextmanager
 def _reached(module: nn.Module, label: str) -> Iterator[list[str]]:
     """Inside, submodules are listed as images reach them, and norm layers learn how large their maps are."""
     order: dict[str, None] = {}
     handles = []
-    for name, layer in module.named_modules():
+    for name, layer in hookable(module):
 
         def reach(layer: nn.Module, inputs: tuple[Any, ...], name: str = name) -> None:
             order.setdefault(name)

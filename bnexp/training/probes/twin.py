@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bnexp.config.options import Precision
+from bnexp.config.schema import ConfigError
 from bnexp.model.network import Network, Visit
 from bnexp.training.precision import autocast
 from bnexp.training.step import image_losses
@@ -70,10 +71,19 @@ class Twin:
     Args:
         network: what is copied.
         precision: number format of the forward pass.
+
+    Raises:
+        ConfigError: the user's own network cannot be copied.
     """
 
     def __init__(self, network: Network, precision: Precision) -> None:
-        self.network = copy.deepcopy(network)
+        try:
+            self.network = copy.deepcopy(network)
+        except (RuntimeError, TypeError) as error:
+            raise ConfigError(
+                f"probes measure on a copy of the network, and this one has none ({str(error).splitlines()[0][:50]}...);"
+                " leave the probes out, or use torch.nn.utils.parametrizations in place of torch.nn.utils.weight_norm."
+            ) from error
         self.network.pack()
         self.precision = precision
         self.layers = weight_layers(network)

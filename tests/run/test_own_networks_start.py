@@ -1,0 +1,75 @@
+"""Before anything trains: each network of the user's is tried once, and what arms do not share is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bnexp.config.factory import name_code
+from bnexp.config.options import ModelName, NormKind
+from bnexp.config.schema import ConfigError, RunConfig
+from bnexp.plan.spec import RunSpec
+from bnexp.run.own_networks import try_networks
+
+CODE = """
+from torch import nn
+
+calls = []
+
+def build(norm, in_channels, num_classes, size, width=4, bias=True, zero=False):
+    calls.append(width)
+    conv = nn.Conv2d(in_channels, width, 3, bias=bias)
+    net = nn.Sequential(conv, norm(width), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
+    if zero:
+        nn.init.zeros_(net[4].weight)
+    return net
+
+def plain(norm, in_channels, num_classes, size):
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * size * size, num_classes))
+"""
+IMAGES: Any = SimpleNamespace(in_channels=1, size=8, num_classes=3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "nets.py").write_text(CODE)
+    return tmp_path
+
+
+def spec(folder: Path, arm: str, kind: NormKind, seed: int = 0, function: str = "build", **args: Any) -> RunSpec:
+    config = RunConfig(seed=seed)
+    config.model.name, config.model.args = ModelName.python, args
+    config.model.factory = name_code(f"nets.py:{function}", "model.factory", folder)
+    config.norm.kind = kind
+    config.study.name, config.study.arm = "mine", arm
+    return RunSpec(config)
+
+
+def test_arms_that_differ_in_their_norm_alone_share_everything_and_nothing_is_said(folder: Path) -> None:
+    specs = [
+        spec(folder, kind.value, kind, seed) for seed in (0, 1) for kind in (NormKind.none, NormKind.batch, NormKind.layer)
+    ]
+    assert try_networks(specs, IMAGES) == []
+
+
+def test_what_arms_do_not_share_is_named_with_the_reason(folder: Path) -> None:
+    specs = [
+        spec(folder, "none", NormKind.none),
+        spec(folder, "batch", NormKind.batch, bias=False, zero=True),
+        spec(folder, "none", NormKind.none, seed=1),
+        spec(folder, "batch", NormKind.batch, seed=1, bias=False, zero=True),
+    ]
+    said = "The arms start alike, but not in 0.bias (only in none), 4.weight (with other values): there the seeds pair nothing."
+    assert try_networks(specs, IMAGES) == [said]
+    wider = [spec(folder, "none", NormKind.none), spec(folder, "wide", NormKind.none, width=6)]
+    (line,) = try_networks(wider, IMAGES)
+    assert "0.weight (of another shape), 0.bias (of another shape), 4.weight (of another shape)" in line
+
+
+def test_a_network_that_cannot_train_is_refused_though_other_arms_could(folder: Path) -> None:
+    specs = [spec(folder, "none", NormKind.none, function="plain"), spec(folder, "batch", NormKind.batch, function="plain")]
+    with pytest.raises(ConfigError, match=r"nets\.py:plain never calls norm, so norm\.kind=batch would change nothing"):
+        try_networks(specs, IMAGES)
