@@ -7,8 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from fake_cuda import CUDA, FakeCuda
 from fake_data import FakeData, make_spec
+from own_specs import own_spec
 
 from bnexp.config.options import ModelName
 from bnexp.metrics import EpochMetrics, Record, RunFinished, RunStarted
@@ -100,3 +102,15 @@ def test_the_next_epoch_is_drawn_while_the_device_is_busy(monkeypatch: pytest.Mo
     monkeypatch.setattr(FakeData, "epoch_draws", noting("draw", FakeData.epoch_draws))
     list(fit([make_spec(0, train={"epochs": 3})], FakeData()))  # type: ignore[arg-type]
     assert events == ["draw 1", "draw 2", "read", "draw 3", "read", "read"]
+
+
+def test_networks_of_the_users_own_are_computed_one_after_another_and_the_reason_is_recorded(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "default_generators", (torch.Generator(),))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    specs = [own_spec(seed, {}, args={"dropout": 0.5}) for seed in range(2)]
+    started, *_ = records(specs, FakeData(), CUDA)
+    assert isinstance(started, RunStarted)
+    assert started.execution == "eager: a network of your own, whose runs are computed one after another"
+    assert cuda.num_graphs == 0

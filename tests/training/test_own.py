@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,10 @@ import torch.nn.functional as F
 from epochs import epoch_batches
 from fake_data import FakeData, make_spec
 from own_nets import LeNet
+from own_specs import own_spec
 from torch import nn
 
-from bnexp.config.factory import name_code
-from bnexp.config.options import ModelName, NormKind, NormStatistics, OptimName, Schedule, Statistics, Trainable
+from bnexp.config.options import NormKind, NormStatistics, OptimName, Schedule, Statistics, Trainable
 from bnexp.config.schema import ConfigError
 from bnexp.metrics import RunFinished
 from bnexp.model.networks import build_network
@@ -25,19 +24,6 @@ from bnexp.plan.spec import RunSpec
 from bnexp.training.engine import fit
 
 DATA = FakeData()
-HERE = Path(__file__).parent
-
-
-def own_spec(seed: int = 0, norm: dict[str, Any] | None = None, function: str = "lenet", **sections: Any) -> RunSpec:
-    args = sections.pop("args", {})
-    factory = name_code(f"own_nets.py:{function}", "model.factory", HERE)
-    model = {"name": ModelName.python, "factory": factory, "args": args}
-    spec = make_spec(seed, None, model=model, **sections)
-    if norm is not None:
-        spec.config.norm.kind = NormKind.batch
-        for name, value in norm.items():
-            setattr(spec.config.norm, name, value)
-    return spec
 
 
 def built_in_spec(seed: int = 0, norm: dict[str, Any] | None = None, **sections: Any) -> RunSpec:

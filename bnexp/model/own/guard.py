@@ -78,7 +78,7 @@ def generators(device: torch.device) -> list[torch.Generator]:
     """The global generators of the CPU and of a device."""
     found = [torch.default_generator]
     if device.type == "cuda":
-        found.append(torch.cuda.default_generators[device.index or 0])
+        found.append(torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index])
     elif device.type == "mps":
         found.append(torch.mps._get_default_mps_generator())
     return found
