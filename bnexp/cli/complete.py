@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from bnexp.config.keys import schema_keys
+from bnexp.config.keys import ARGS, schema_keys
 
+# Keys that name code of the user's -> how many arguments its functions take by position, at least.
+LEAST_ARGUMENTS = {"model.factory": 4, "data.factory": 0}
 Offers = list[tuple[str, str]]  # what can be typed, each with a short help text
 
 
@@ -41,6 +43,8 @@ def _offers(typed: str) -> Offers:
 
     files, keys = groups(), {info.name: info for info in schema_keys()}
     name, equals, value = typed.partition("=")
+    if name in LEAST_ARGUMENTS and equals:
+        return [(f"{name}={code}", "") for code in _code(value, LEAST_ARGUMENTS[name])]
     if equals:
         choices = files.get(name) or (keys[name].choices if name in keys else [])
         several = value[: value.rfind(",") + 1]
@@ -52,11 +56,27 @@ def _offers(typed: str) -> Offers:
     return [offer for key, text in found for offer in _offers(f"{key}=") or [(f"{key}=", text), _with_default(key)]]
 
 
+def _code(typed: str, least: int) -> list[str]:
+    """Functions in Python files, ``nets.py:build``, and folders to go on with. Files are read, and nothing in them runs."""
+    from pathlib import Path
+
+    from bnexp.config.source import functions_in
+
+    folder = typed[: typed.rfind("/") + 1]
+    found: list[str] = []
+    for path in sorted(Path(folder or ".").expanduser().glob("[!._]*")):
+        if path.is_dir():
+            found.append(f"{folder}{path.name}/")
+        elif path.suffix == ".py":
+            found += [f"{folder}{path.name}:{function}" for function in functions_in(path, least)]
+    return [code for code in found if code.startswith(typed)]
+
+
 def _with_default(key: str) -> tuple[str, str]:
     from bnexp.config.schema import RunConfig
     from bnexp.plan.spec import flatten
 
-    value: Any = flatten(RunConfig()).get(key)
+    value: Any = flatten(RunConfig()).get(key, {} if key in ARGS else None)
     return f"{key}={'null' if value is None else value}", "the default"
 
 

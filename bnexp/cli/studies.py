@@ -28,7 +28,8 @@ def print_studies(format: Format, overrides: list[str]) -> None:
         try:
             rows.append(_row(name, overrides, pace))
         except (ConfigError, DataError) as error:
-            message(f"study {name} cannot be read: {error}")
+            about = "" if str(error).startswith(f"study {name} ") else f"study {name} cannot be read: "
+            message(f"{about}{error}")
     rows.sort(key=lambda row: theme_order(row["theme"]))
     if format is Format.table:
         _print_list(rows)
@@ -64,11 +65,13 @@ def _print_list(rows: list[Row]) -> None:
 def _row(name: str, overrides: list[str], pace: Pace) -> Row:
     from bnexp.plan.budget import fitted
     from bnexp.plan.compose import compose
+    from bnexp.plan.reaching import check_reach
     from bnexp.plan.spec import RunSpec
     from bnexp.run.forecast import duration_text, estimate_seconds, with_added
     from bnexp.run.outline import outlined
 
     spec = RunSpec(compose([f"study={name}", *overrides]))
+    check_reach(spec.config.study, spec.config.model.name)
     study, _ = fitted(spec.config, fixed=[text.partition("=")[0] for text in overrides])
     text, runs = _runs(study)
     seconds = estimate_seconds(with_added([outlined(spec, job) for job in runs], study), pace)

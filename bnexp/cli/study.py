@@ -53,6 +53,8 @@ def study(
     """Run a controlled comparison and say what it shows. Finished runs are never repeated.
 
     An override with several values (optim.lr=0.01,0.1) becomes a factor. Example: bnexp study batchnorm data=digits
+
+    Of a network of your own: bnexp study batchnorm model=python model.factory=FILE.py:FUNCTION model.args.width=32
     """
     del config_dir  # set already
     format = pick_format(json, csv, md, latex)

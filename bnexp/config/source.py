@@ -87,6 +87,18 @@ def _hash(files: dict[str, Path]) -> str:
     return digest.hexdigest()[:12]
 
 
+def functions_in(path: Path, least: int = 0) -> list[str]:
+    """The names of the functions of a file that take at least so many arguments by position, read from its text."""
+    with suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        found = [node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.FunctionDef)]
+        return [
+            node.name
+            for node in found
+            if not node.name.startswith("_") and (node.args.vararg or len(node.args.posonlyargs + node.args.args) >= least)
+        ]
+    return []
+
+
 def is_installed(path: Path) -> bool:
     """Whether a file belongs to an installed package or to Python's own library."""
     own = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]

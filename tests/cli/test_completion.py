@@ -131,3 +131,23 @@ def test_fish_completes_values_keys_studies_and_runs(
 )
 def test_an_override_is_offered_as_it_can_go_on(typed: str, offered: list[str]) -> None:
     assert [offer for offer, _ in complete.overrides(typed)] == offered
+
+
+def test_functions_of_the_users_files_are_offered_and_nothing_in_them_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "nets.py").write_text(
+        "1 / 0\ndef build(norm, channels, classes, size): ...\ndef load(): ...\ndef _no(*a): ...\n"
+    )
+    (tmp_path / "code/any.py").write_text("def build(*args): ...\n")
+    (tmp_path / "wrong.py").write_text("def build(\n")
+
+    def offered(typed: str) -> list[str]:
+        return [offer for offer, _ in complete.overrides(typed)]
+
+    assert offered("model.factory=") == ["model.factory=code/", "model.factory=nets.py:build"]
+    assert offered("model.factory=code/") == ["model.factory=code/any.py:build"]
+    assert offered("data.factory=nets.py:l") == ["data.factory=nets.py:load"]
+    assert offered("model.args") == ["model.args=", "model.args={}"]

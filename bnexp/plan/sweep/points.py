@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnexp.config.keys import RECORDED_ONCE, KeyInfo, alternatives, did_you_mean, final_metrics, of_split, schema_keys
+from bnexp.config.keys import (
+    RECORDED_ONCE,
+    KeyInfo,
+    alternatives,
+    did_you_mean,
+    final_metrics,
+    in_args,
+    of_split,
+    schema_keys,
+)
 from bnexp.config.overrides import parse, unescaped
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.config.validate import MAX_RUNS, check_range
@@ -58,6 +67,7 @@ class SweepPlan:
         overrides: the overrides that all runs share, as typed.
         seeds: the seeds that each point trains with.
         search_seed: of the draws of ``random`` and ``bayes``.
+        sources: fingerprints of the user's own functions, see ``config/source.py``.
     """
 
     file: SweepFile
@@ -68,6 +78,7 @@ class SweepPlan:
     search_seed: int
     _compose: Composer
     _shared: Job
+    sources: list[str] = field(default_factory=list)
 
     @property
     def sweep_id(self) -> str:
@@ -86,7 +97,7 @@ class SweepPlan:
             self.seeds,
             None if self.file.method == "grid" else self.search_seed,
         ]
-        return digest(asked, 8)
+        return digest([*asked, self.sources] if self.sources else asked, 8)
 
     @property
     def varied(self) -> dict[str, Parameter]:
@@ -191,9 +202,11 @@ def plan_sweep(hydra: Session, file: SweepFile, seeds: int | None, search_seed: 
     if not any(item.varies for item in parameters.values()):
         raise ConfigError(f"{file.name} has nothing to search with these overrides: every parameter has one value.")
     compose = Composer(hydra.loader, load(hydra.loader, [], multirun=True))
-    texts = [str(item.input_line) for item in fixed if item.key_or_group != SEED]
+    texts = [f"{key}={value}" for key, value in shared.items()]
     plan = SweepPlan(file, parameters, file.metric or Metric(), texts, chosen, search_seed, compose, shared)
-    return replace(plan, metric=_metric(file, plan.middle()[0].config))
+    first = plan.middle()[0].config
+    sources = [part.fingerprint for part in (first.data, first.model) if part.fingerprint]
+    return replace(plan, metric=_metric(file, first), sources=sources)
 
 
 def _listed(override: Override) -> Parameter:
@@ -228,7 +241,7 @@ def _check_parameter(item: Parameter, hydra: Session, place: str) -> None:
         raise ConfigError(f"{place}: {item.name} has {len(item.values):,} values: allowed are at most {MAX_RUNS:,}.")
     try:
         parse([f"{item.name}={literal(value)}" for value in item.values], hydra.groups)
-        if item.values:
+        if item.values or in_args(item.name):  # the user's function knows what it takes
             return
         parse([f"{item.name}=0"] if item.name not in hydra.groups else [], hydra.groups)
     except ConfigError as error:
