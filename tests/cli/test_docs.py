@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import bnexp
 from bnexp.cli.commands import app
 from bnexp.config.options import NormKind
 from bnexp.plan.session import config_dirs, groups
@@ -31,6 +32,8 @@ def test_every_command_of_the_readme_works(cli: Cli, tmp_path: Path, monkeypatch
     (tmp_path / "drawings").mkdir()
     Image.new("L", (8, 8), 128).save(tmp_path / "drawings" / "grey.png")
     (tmp_path / "results.csv").write_text("lr,seed,accuracy\n0.1,0,0.9\n0.2,0,0.8\n")
+    (block,) = re.findall(r"```py\n(.*?)```", README.read_text(), re.DOTALL)
+    (tmp_path / "nets.py").write_text(block)
     cli("study", "batchnorm", "data=digits", "study.seeds=3", "train.epochs=2", "executor=inline")  # something to list
     commands = list(map(list, dict.fromkeys(map(tuple, readme_commands()))))
     assert len(commands) > 10
@@ -69,6 +72,15 @@ def test_the_python_of_the_readme_runs(shared_cache: Path, capsys: pytest.Captur
     assert "batch" in printed.splitlines()[-1]
     with torch.no_grad():
         assert found["network"](torch.zeros(2, 1, 32, 32)).shape == (2, 10)
+
+
+def test_the_network_of_the_readme_trains(tmp_path: Path, shared_cache: Path) -> None:
+    (block,) = re.findall(r"```py\n(.*?)```", README.read_text(), re.DOTALL)
+    (tmp_path / "nets.py").write_text(block)
+    own = ["model=python", f"model.factory={tmp_path / 'nets.py'}:build", "data=digits", "data.train_size=100"]
+    run = bnexp.train([*own, "norm=batch", "train.epochs=1", "executor=inline"])
+    assert run.summary.status == "finished"
+    assert {"1.running_mean", "6.running_mean"} <= run.weights().keys()
 
 
 def test_every_study_file_opens_with_question_source_command_and_expectation() -> None:
