@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnexp.cli.output import COLUMN_GAP, Format, Row, message, print_rows, sentence, stdout
@@ -65,14 +66,14 @@ def _print_list(rows: list[Row]) -> None:
 def _row(name: str, overrides: list[str], pace: Pace) -> Row:
     from bnexp.plan.budget import fitted
     from bnexp.plan.compose import compose
-    from bnexp.plan.reaching import check_reach
+    from bnexp.plan.reaching import fit_reach
     from bnexp.plan.spec import RunSpec
     from bnexp.run.forecast import duration_text, estimate_seconds, with_added
     from bnexp.run.outline import outlined
 
     spec = RunSpec(compose([f"study={name}", *overrides]))
-    check_reach(spec.config.study, spec.config.model.name)
-    study, _ = fitted(spec.config, fixed=[text.partition("=")[0] for text in overrides])
+    reaching, _ = fit_reach(spec.config.study, spec.config.model.name)
+    study, _ = fitted(replace(spec.config, study=reaching), fixed=[text.partition("=")[0] for text in overrides])
     text, runs = _runs(study)
     seconds = estimate_seconds(with_added([outlined(spec, job) for job in runs], study), pace)
     return {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from copy import deepcopy
+from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -45,8 +46,12 @@ def compose_one(hydra: Session) -> RunConfig:
     return config
 
 
-def to_config(tree: DictConfig) -> RunConfig:
+def to_config(tree: DictConfig, directory: Path | None = None) -> RunConfig:
     """Turn Hydra's tree into validated dataclasses.
+
+    Args:
+        tree: composed from overrides and files of the user.
+        directory: where relative paths of the user's code begin; None: the current directory.
 
     Raises:
         ConfigError: a value, or a combination of values, is not possible, or code that the user named cannot be loaded.
@@ -60,7 +65,7 @@ def to_config(tree: DictConfig) -> RunConfig:
         config = OmegaConf.to_object(tree)
     assert isinstance(config, RunConfig)
     validate(config)
-    find_code(config)
+    find_code(config, directory)
     fit_train_size(config)
     return config
 

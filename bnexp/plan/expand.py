@@ -20,7 +20,7 @@ from bnexp.plan.budget import fitted
 from bnexp.plan.checks import check, check_pretraining, check_runs
 from bnexp.plan.compose import Composer, compose_one, to_config
 from bnexp.plan.grid import as_level
-from bnexp.plan.reaching import check_reach, reach_note, refuse_typed
+from bnexp.plan.reaching import fit_reach, refuse_typed
 from bnexp.plan.search import search_of
 from bnexp.plan.session import groups, load, session
 from bnexp.plan.spec import RunSpec, digest, plain
@@ -170,8 +170,8 @@ def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
         network, asked = ModelName(master.model.name), OmegaConf.to_object(master.study)
     assert isinstance(asked, StudyConfig)
     refuse_typed(network, as_job(str(item.input_line) for item in overrides))
-    check_reach(asked, network)
-    base = to_config(master)
+    reaching, reach_note = fit_reach(asked, network)  # first: its sentence says more than that on a single key
+    base = replace(to_config(master), study=reaching)
     if not base.study.name:
         names = groups().get("study", [])
         raise ConfigError(f"no study was chosen: allowed is one of {', '.join(names)}; try bnexp study {names[0]}.")
@@ -180,7 +180,7 @@ def expand(loader: ConfigLoader, overrides: Sequence[Override]) -> StudyPlan:
     if study.max_seeds is not None and "study.seeds" in fixed_keys:
         unused = f"study.seeds is not used: seeds are added one after the other, at most {study.max_seeds}."
         note = f"{note} {unused}".strip()
-    note = f"{note} {reach_note(study, network)}".strip()
+    note = f"{note} {reach_note}".strip()
     check(study, fixed_keys, list(swept))
     compose, shared = Composer(loader, master), as_job(str(item.input_line) for item in fixed)
     runs = _batch(compose, study, [merge(shared, job) for job in study_jobs(study)])

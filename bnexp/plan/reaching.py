@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from bnexp.config.keys import ARGS, schema_keys
 from bnexp.config.options import ModelName
@@ -29,38 +30,58 @@ def refuse_typed(network: ModelName, overrides: Mapping[str, str]) -> None:
             raise no_effect(key, overrides[key])
 
 
-def check_reach(study: StudyConfig, network: ModelName) -> None:
-    """Refuse a study with arms, or levels of a factor, that are the same for a network of the user's.
+def fit_reach(study: StudyConfig, network: ModelName) -> tuple[StudyConfig, str]:
+    """Fit a study to a network of the user's: of arms that differ only in where norms stand, the first is kept.
 
     Args:
         study: its definition.
         network: that its runs have.
 
+    Returns:
+        The study, and a sentence on keys that it sets but that do not reach the network; empty if there are none.
+
     Raises:
-        ConfigError: two of them differ only in keys that the network does not use.
+        ConfigError: arms, or levels of a factor, differ only in keys that the network does not use: no question is left.
     """
     if network is not ModelName.python:
-        return
+        return study, ""
     unused = unused_of_network(network)
-    for what, jobs in _varied(study).items():
-        if what == "arms" and study.metrics:
-            continue  # readings of the same runs
-        seen: dict[tuple[tuple[str, str], ...], str] = {}
-        for name, job in jobs.items():
-            other = seen.setdefault(tuple((key, value) for key, value in job.items() if key not in unused), name)
-            if other != name and (keys := _differing(jobs[other], job, unused)):
-                raise ConfigError(_refusal(study.name, what, [other, name], keys))
-
-
-def reach_note(study: StudyConfig, network: ModelName) -> str:
-    """A sentence on keys in arms and levels that do not reach the network; empty if there are none."""
-    if network is not ModelName.python:
-        return ""
-    unused = unused_of_network(network)
-    named = sorted({key for jobs in _varied(study).values() for job in jobs.values() for key in job if key in unused})
+    study, left_out = _without_equal_arms(study, unused)
+    varied = _varied(study)
+    for what, jobs in varied.items():
+        for other, name, keys in _equal(jobs, unused) if what != "arms" or not study.metrics else ():
+            raise ConfigError(_refusal(study.name, what, [other, name], keys))
+    named = sorted({key for jobs in varied.values() for job in jobs.values() for key in job if key in unused})
     if not named:
-        return ""
-    return f"{', '.join(named)} of its arms has no effect with model=python: norms are where your function calls norm()."
+        return study, ""
+    dropped = f", so {' and '.join(left_out)} is left out" if left_out else ""
+    which = ", ".join(named)
+    return study, f"{which} of its arms has no effect with model=python: norms are where your function calls norm(){dropped}."
+
+
+def _equal(jobs: Mapping[str, Job], unused: set[str]) -> Iterator[tuple[str, str, list[str]]]:
+    """Two names of jobs that differ only in keys without effect, and these keys. A tuned arm has the same keys as another."""
+    seen: dict[tuple[tuple[str, str], ...], str] = {}
+    for name, job in jobs.items():
+        other = seen.setdefault(tuple((key, value) for key, value in job.items() if key not in unused), name)
+        if other != name and (keys := _differing(jobs[other], job, unused)):
+            yield other, name, keys
+
+
+def _without_equal_arms(study: StudyConfig, unused: set[str]) -> tuple[StudyConfig, list[str]]:
+    """The study without arms that differ from an earlier one only in ``norm`` keys, and their names; unless one arm is left."""
+    equal = list(_equal(_varied(study)["arms"], unused))
+    kept = {name: other for other, name, keys in equal if all(key.startswith("norm.") for key in keys)}
+    arms = {name: changes for name, changes in study.arms.items() if name not in kept}
+    if not kept or study.metrics or len(arms) < 2:
+        return study, []
+    decides = [
+        replace(part, arm=kept.get(part.arm or "", part.arm), baseline=kept.get(part.baseline or "", part.baseline))
+        for part in study.decides
+    ]
+    baseline = kept.get(study.baseline or "", study.baseline)
+    once = [part for i, part in enumerate(decides) if part not in decides[:i] and part.arm != (part.baseline or "")]
+    return replace(study, arms=arms, baseline=baseline, decides=once), list(kept)
 
 
 def _varied(study: StudyConfig) -> dict[str, dict[str, Job]]:

@@ -148,9 +148,12 @@ def _lacks_metric(spec: RunSpec, record: RecordedRun) -> bool:
 
 def run_job(tree: DictConfig) -> float:
     """Hydra's task function: train one configuration and return its objective."""
+    from hydra.core.hydra_config import HydraConfig
+
     from bnexp.plan.compose import to_config
 
-    spec = RunSpec(to_config(tree))
+    called_from = Path(HydraConfig.get().runtime.cwd)  # hydra.job.chdir=true has moved to the folder of the job
+    spec = RunSpec(to_config(tree, called_from))
     return job_value(spec, run([spec])[spec.run_id])
 
 

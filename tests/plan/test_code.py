@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 from bnexp.config.factory import Named
 from bnexp.config.keys import schema_keys
 from bnexp.config.options import ModelName
-from bnexp.config.schema import ConfigError, RunConfig, StudyConfig
+from bnexp.config.schema import ConfigError, Decides, RunConfig, StudyConfig
 from bnexp.plan.compose import compose
 from bnexp.plan.expand import expand_multirun, expand_study
-from bnexp.plan.reaching import check_reach, reach_note
+from bnexp.plan.reaching import fit_reach
 from bnexp.plan.spec import RunSpec, identity
 from bnexp.plan.study import as_job
 
@@ -178,9 +178,9 @@ def study_of(name: str) -> StudyConfig:
 def test_shipped_studies_fit_or_say_why_not() -> None:
     refused = {}
     for name in studies():
-        check_reach(study_of(name), ModelName.lenet)
+        assert fit_reach(study_of(name), ModelName.lenet) == (study_of(name), "")
         try:
-            check_reach(study_of(name), ModelName.python)
+            fit_reach(study_of(name), ModelName.python)
         except ConfigError as error:
             refused[name] = str(error)
     assert refused["placement"] == (
@@ -202,9 +202,20 @@ def test_shipped_studies_fit_or_say_why_not() -> None:
 
 
 def test_a_study_says_which_of_its_keys_do_not_reach_the_network() -> None:
-    assert reach_note(study_of("batchnorm"), ModelName.python) == (
+    assert fit_reach(study_of("batchnorm"), ModelName.python)[1] == (
         "norm.placement of its arms has no effect with model=python: norms are where your function calls norm()."
     )
-    assert reach_note(study_of("batchnorm"), ModelName.lenet) == ""
     plan = expand_study(["study=batchnorm", "study.seeds=1", "data=digits", *PYTHON])
     assert "norm.placement of its arms has no effect" in plan.note
+
+
+def test_of_arms_that_differ_only_in_where_norms_stand_one_is_kept() -> None:
+    plan = expand_study(["study=landscape", "study.seeds=1", "data=digits", *PYTHON])
+    assert [config.study.arm for config in plan.configs] == ["none", "before_activation"]
+    assert "norms are where your function calls norm(), so after_pool is left out." in plan.note
+    study = study_of("landscape")
+    study.decides = [Decides(arm="after_pool"), Decides(arm="before_activation"), Decides(arm="after_pool", baseline="none")]
+    study.baseline = "after_pool"
+    fitted, _ = fit_reach(study, ModelName.python)
+    assert fitted.baseline == "before_activation"
+    assert fitted.decides == [Decides(arm="before_activation"), Decides(arm="before_activation", baseline="none")]
