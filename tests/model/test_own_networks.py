@@ -344,3 +344,39 @@ def test_what_follows_a_norm_may_work_in_place(kind: NormKind, options: dict[str
         return out
 
     assert torch.equal(gradient(True), gradient(False))
+
+
+class Averaging(Small):
+    """Keeps a running mean in a buffer that it replaces in every step."""
+
+    def __init__(self, norm: Norm) -> None:
+        super().__init__(norm)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = self.seen + x.mean()
+        return super().forward(x)
+
+
+def test_runs_are_computed_as_one_only_if_that_gives_the_same() -> None:
+    configs = [configured(seed=seed, ghost_size=2, noise=0.1) for seed in range(3)]
+    single, combined = (built(Small, *configs, dtype=torch.float64).train() for _ in range(2))
+    combined.combine(8)
+    assert combined.not_captured == "a network of your own, its runs computed as one by torch.func"
+    for step in range(2):
+        x = torch.linspace(0, step + 1, 5 * 3 * 64, dtype=torch.float64).cos().view(5, 3, 8, 8)
+        gradients = []
+        for network in (single, combined):
+            gradients.append(torch.empty_like(network.flat))
+            network.gradient(network(x).square().sum(), gradients[-1])
+            network.flat.sub_(0.1 * gradients[-1])
+        torch.testing.assert_close(gradients[1], gradients[0])
+    for name, value in single.export(2).items():
+        np.testing.assert_allclose(combined.export(2)[name], value, atol=1e-10, err_msg=name)
+
+    averaging = built(Averaging, configured(), configured(seed=1)).train()
+    averaging.combine(8)
+    assert averaging.not_captured is not None
+    assert averaging.not_captured.endswith("one after another: torch.func computes something else than the module by itself")
+    averaging(torch.ones(2, 1, 8, 8))
+    assert averaging.export(1)["seen"] == 1

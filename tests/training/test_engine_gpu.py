@@ -12,7 +12,7 @@ from fake_cuda import CUDA, FakeCuda
 from fake_data import FakeData, make_spec
 from own_specs import own_spec
 
-from bnexp.config.options import ModelName
+from bnexp.config.options import ModelName, Statistics
 from bnexp.metrics import EpochMetrics, Record, RunFinished, RunStarted
 from bnexp.plan.spec import RunSpec
 from bnexp.training import engine, probes
@@ -107,10 +107,37 @@ def test_the_next_epoch_is_drawn_while_the_device_is_busy(monkeypatch: pytest.Mo
 def test_networks_of_the_users_own_are_computed_one_after_another_and_the_reason_is_recorded(
     cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "default_generators", (torch.Generator(),))
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    own_generator(monkeypatch)
     specs = [own_spec(seed, {}, args={"dropout": 0.5}) for seed in range(2)]
     started, *_ = records(specs, FakeData(), CUDA)
     assert isinstance(started, RunStarted)
-    assert started.execution == "eager: a network of your own, whose runs are computed one after another"
+    reason = "eager: a network of your own, its runs computed one after another: vmap: called random operation"
+    assert started.execution.startswith(reason)
     assert cuda.num_graphs == 0
+
+
+def own_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "default_generators", (torch.Generator(),))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+
+
+@pytest.mark.parametrize("seeds", [(0, 1, 2), (0, 0, 1, 1), (4, 4)], ids=["an order each", "two orders", "one order"])
+def test_networks_of_the_users_own_are_computed_as_one_where_that_gives_the_same(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, seeds: tuple[int, ...]
+) -> None:
+    own_generator(monkeypatch)
+    probe = {"statistics": True, "gradients": True, "similar": True}
+    specs = [
+        own_spec(seed, {"statistics": Statistics.precise}, probe=probe, optim={"lr": 0.01 * i})
+        for i, seed in enumerate(seeds, 1)
+    ]
+    found = records(specs, FakeData(), CUDA)
+    expected = records(specs, FakeData(), FakeData().device)
+    assert cuda.num_graphs == 0
+    for a, b in zip(found, expected, strict=True):
+        if isinstance(a, RunStarted):
+            assert a.execution == "eager: a network of your own, its runs computed as one by torch.func"
+        if isinstance(a, EpochMetrics | RunFinished):
+            assert isinstance(b, EpochMetrics | RunFinished)
+            untimed = {name: value for name, value in b.metrics.items() if not name.startswith("time/")}
+            assert {name: a.metrics[name] for name in untimed} == pytest.approx(untimed, abs=1e-7)

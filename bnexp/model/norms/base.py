@@ -42,7 +42,8 @@ class RunNorm(nn.Module):
     """Base of all norm layers: ``(N, R*C, H, W)`` or ``(N, R, C)`` -> the same shape, computed in the precision of ``eps``.
 
     Parameters: ``weight`` and ``bias``, each (R, C), starting at 1 and 0; both None without ``affine``. The attribute
-    ``num_axes`` is the number of axes of the input in a user's own network; None in a built-in one.
+    ``num_axes`` is the number of axes of the input in a user's own network, whose layers have one run each; None in a built-in
+    one.
 
     Args:
         name: the layer's name in the network, for error messages.
@@ -83,12 +84,12 @@ class RunNorm(nn.Module):
     def values(self, x: Tensor) -> Tensor:
         """The input as ``(N, R, C, M)`` in full precision, which statistics need; under autocast the input is bfloat16."""
         values = x.to(self.eps.dtype).reshape(x.shape[0], *self.shape, -1)
-        return _run_by_run(values) if values.shape[-1] == 1 else values
+        return _run_by_run(values) if values.shape[-1] == 1 and self.num_axes is None else values
 
     def output(self, y: Tensor, x: Tensor) -> Tensor:
         """``y`` (N, R, ...) in the shape of the input ``x``. Autograd does not know it as a view, so that what follows, such as
         ``nn.ReLU(inplace=True)``, may change it in place."""
-        if y.shape[-1] == 1:
+        if y.shape[-1] == 1 and self.num_axes is None:
             y = _GradientRunByRun.apply(y)
         y = y.reshape(x.shape)
         return torch.ops.aten._unsafe_view(y, y.shape)  # type: ignore[no-any-return]
@@ -189,8 +190,8 @@ class RunningNorm(RunNorm, ABC):
         momentum = self.momentum
         if self.any_cumulative:
             momentum = torch.where(self.cumulative, 1 / self.num_batches_tracked[:, None].to(momentum.dtype), momentum)
-        self.running_mean.lerp_(mean, momentum.expand_as(mean))
-        self.running_var.lerp_(unbiased_var, momentum.expand_as(mean))
+        for running, batch in ((self.running_mean, mean), (self.running_var, unbiased_var)):
+            running.copy_(running.lerp(batch, momentum.expand_as(batch)))  # torch.func cannot map ``lerp_``
 
     def check_batch(self, num_images: int) -> None:
         if not self.by_running_statistics:

@@ -5,6 +5,7 @@ Shape letters: R runs, G orders of the images, N batch, C channels, S side of th
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -22,15 +23,20 @@ from bnexp.model.norms import RunNorm
 from bnexp.model.own.building import Built, Factory, build_module
 from bnexp.model.own.errors import told_of
 from bnexp.model.own.guard import seed_python, seed_torch, step_kept
+from bnexp.model.own.together import Together, difference
 from bnexp.model.own.trying import hookable
 from bnexp.rng import derive
+from bnexp.torch_rng import torch_generator
+
+NUM_TRIED = 8  # images on which computing all runs as one is compared with computing each by itself
 
 
 class OwnNetwork(Network):
     """R modules of one shape, each with the parameters, the buffers and the random numbers of its own run.
 
-    The modules are computed one after another, so a run has the same bits alone and in any cohort. Their parameters are views
-    of ``flat``, whose columns stand in the order in which images reach the layers. Frozen parameters
+    On a CPU the modules are computed one after another, so a run has the same bits alone and in any cohort. On other
+    devices all runs are computed as one where that gives the same, see ``combine``. The parameters of the modules are
+    views of ``flat``, whose columns stand in the order in which images reach the layers. Frozen parameters
     (``requires_grad=False``) are not in ``flat``. What a module draws in a training step, such as the masks of
     ``nn.Dropout``, comes from the run's stream ``dropout/STEP``.
 
@@ -44,7 +50,7 @@ class OwnNetwork(Network):
     """
 
     step: Tensor
-    not_captured = "a network of your own, whose runs are computed one after another"
+    not_captured: str | None = "a network of your own"
 
     def __init__(
         self,
@@ -62,6 +68,8 @@ class OwnNetwork(Network):
         self.seeds, self.num_runs, self.label = list(seeds), len(built), label
         self.in_channels, self.num_classes = in_channels, num_classes
         self.register_buffer("step", torch.zeros((), dtype=torch.int64), persistent=False)  # stays on the CPU
+        self.together: Together | None = None
+        self.num_hooks = self._num_hooks()
         self.pack()
 
     def _parameters_of(self, run: int) -> list[nn.Parameter]:
@@ -75,12 +83,61 @@ class OwnNetwork(Network):
         for row, parameters in zip(self.flat, by_run, strict=True):
             for p, values in zip(parameters, row.split([p.numel() for p in parameters]), strict=True):
                 p.data = values.view(p.shape)
-        self._leaves = [p for parameters in by_run for p in parameters]
+        self._leaves: list[Tensor] = [p for parameters in by_run for p in parameters]
+        if self.together:
+            self._combine()
+
+    def _combine(self) -> None:
+        self.together = Together(list(self.runs), self.flat, self.columns())
+        self._leaves = list(self.together.leaves.values())
+
+    def combine(self, size: int) -> None:
+        """Compute all runs as one from now on, if that gives the same; ``not_captured`` says whether, and why not.
+
+        Args:
+            size: S, of the images.
+        """
+        x = torch.rand(NUM_TRIED, self.in_channels, size, size, generator=torch_generator(0, "own/together")).to(self.flat)
+        expected, leaves = self._outcome(x), self._leaves
+        backwards = {layer: layer.backward for layer in self.modules() if isinstance(layer, RunNorm)}
+        try:
+            self._combine()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message=".*batching rule")  # an operation that is mapped by a slow loop
+                reason = difference(self._outcome(x), expected)
+        except (RuntimeError, ValueError, TypeError, UserWarning, ConfigError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0].rstrip(".")
+        self.not_captured = "a network of your own, its runs computed as one by torch.func"
+        if reason is not None:
+            self.together, self._leaves = None, leaves
+            for layer, backward in backwards.items():
+                layer.backward = backward
+            self.not_captured = f"a network of your own, its runs computed one after another: {reason}"
+
+    def _num_hooks(self) -> int:
+        """Who watches a layer, as for precise statistics, has to see each run by itself."""
+        return sum(len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in self.modules())
+
+    def _outcome(self, x: Tensor) -> list[Tensor]:
+        """Logits, gradient and buffers after a training pass on ``x``, which leaves nothing behind."""
+        before = [tensor.detach().clone() for tensor in self.memory()]
+        gradient = torch.empty_like(self.flat)
+        try:
+            logits = self.train()(x)
+            self.gradient(logits.square().sum(), gradient)
+            return [logits.detach(), gradient, *(tensor.detach().clone() for tensor in self.memory())]
+        finally:
+            with torch.no_grad():
+                for tensor, value in zip(self.memory(), before, strict=True):
+                    tensor.copy_(value)
 
     def gradient(self, loss: Tensor, out: Tensor) -> None:
         found = torch.autograd.grad(loss, self._leaves, allow_unused=True)
         parts = [torch.zeros_like(p) if g is None else g for g, p in zip(found, self._leaves, strict=True)]
-        torch.cat([part.flatten() for part in parts], out=out.view(-1))
+        if self.together:
+            torch.cat([part.flatten(1) for part in parts], dim=1, out=out)
+        else:
+            torch.cat([part.flatten() for part in parts], out=out.view(-1))
 
     def columns(self) -> dict[str, slice]:
         ends = list(accumulate(p.numel() for p in self._parameters_of(0)))
@@ -109,6 +166,9 @@ class OwnNetwork(Network):
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             self.step += 1
+        if self.together and (torch.is_grad_enabled() or self._num_hooks() == self.num_hooks):
+            with step_kept(x.device, self.flat.dtype, in_python=False), told_of(self.label):
+                return self.together(x, self.in_channels)
         stream = f"dropout/{int(self.step)}" if self.training else "dropout/evaluation"
         logits = []
         with step_kept(x.device, self.flat.dtype, self.in_python):
@@ -237,4 +297,7 @@ def build_own_network(
     shape = (in_channels, size, size)
     built = [build_module(factory, label, config, dict(args), shape, num_classes, dtype, num_steps) for config in configs]
     seeds = [config.seed for config in configs]
-    return OwnNetwork(built, seeds, in_channels, num_classes, label, device or torch.device("cpu"))
+    network = OwnNetwork(built, seeds, in_channels, num_classes, label, device or torch.device("cpu"))
+    if device is not None and device.type != "cpu" and len(configs) > 1:
+        network.combine(size)
+    return network
