@@ -22,6 +22,7 @@ from bnexp.metrics import RunFinished
 from bnexp.model.networks import build_network
 from bnexp.plan.spec import RunSpec
 from bnexp.training.engine import fit
+from bnexp.training.memory import estimate
 
 DATA = FakeData()
 
@@ -143,3 +144,9 @@ def test_a_run_starts_from_the_weights_of_another_and_trains_the_output_layer_al
 def test_a_batch_of_one_image_that_comes_out_in_another_shape_ends_with_a_sentence() -> None:
     with pytest.raises(ConfigError, match=r"own_nets\.py:squeezing: the module returns shape \(4,\) for a batch of 1 images"):
         trained([own_spec(function="squeezing")], FakeData(num_train=13))
+
+
+@pytest.mark.parametrize("norm", [None, {}])
+def test_memory_is_estimated_about_as_for_the_built_in_network(norm: dict[str, Any] | None) -> None:
+    built_in, own = built_in_spec(0, norm).config, own_spec(0, norm, function="modular").config
+    assert estimate(own, 1, 20, 4).per_run == pytest.approx(estimate(built_in, 1, 20, 4).per_run, rel=0.3)
