@@ -108,7 +108,11 @@ def load_factory(text: str, key: str) -> Callable[..., Any]:
     for depth, name in enumerate(named.function.split(".")):
         if not hasattr(found, name):
             owner = ".".join([text.rpartition(":")[0], *named.function.split(".")[:depth]])
-            known = [other for other, value in vars(found).items() if callable(value) and not other.startswith("_")]
+            known = [
+                other
+                for other, value in getattr(found, "__dict__", {}).items()
+                if callable(value) and not other.startswith("_")
+            ]
             raise ConfigError(f"{key}={text}: there is no {name} in {owner}.{did_you_mean(name, known)}")
         found = getattr(found, name)
     if not callable(found):

@@ -68,6 +68,7 @@ def test_a_function_is_named_by_file_or_module_from_anywhere(here: Path, monkeyp
         ("math:sin", "model.factory=math:sin: the module math has no Python source, so a change of it would not be noticed."),
         ("nets.py:biuld", "model.factory=nets.py:biuld: there is no biuld in nets.py. Did you mean build?"),
         ("nets.py:build.more", "model.factory=nets.py:build.more: there is no more in nets.py.build."),
+        ("nets.py:WIDTH.more", "model.factory=nets.py:WIDTH.more: there is no more in nets.py.WIDTH."),
         ("nets.py:WIDTH", "model.factory=nets.py:WIDTH: WIDTH is an int, not a function; name a function."),
         (
             "raises.py:build",
