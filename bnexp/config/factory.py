@@ -301,14 +301,15 @@ def _run_file(path: Path, name: str) -> ModuleType:
 
 def _drop(place: _Place) -> None:
     """Forget modules that are, or are named as, the code's files, unless they were imported here from the same texts."""
-    names = {name: path for name, path in place.source.files.items() if name and not is_installed(path)}
+    if is_installed(place.path):
+        return
+    names = {name: path for name, path in place.source.files.items() if name}
     texts = {name: (path, sha256(path.read_bytes()).hexdigest()) for name, path in names.items()}
     if any(_texts.get(name) != text for name, text in texts.items()):
         for name in names:
             sys.modules.pop(name, None)
         _texts.update(texts)
-    if not is_installed(place.path):
-        sys.modules.pop(place.module, None)
+    sys.modules.pop(place.module, None)
 
 
 def _is_relative(error: BaseException) -> bool:

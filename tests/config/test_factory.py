@@ -100,6 +100,16 @@ def test_each_mistake_has_its_sentence(here: Path, text: str, sentence: str) -> 
     assert "\n" not in str(raised.value)
 
 
+def test_only_functions_are_suggested(here: Path) -> None:
+    write(here / "nets.py", "WIDTH = 3\n\ndef _build():\n    pass\n")
+    for name in ("WIDHT", "build"):
+        with pytest.raises(ConfigError) as raised:
+            load(f"nets.py:{name}")
+        assert str(raised.value) == f"model.factory=nets.py:{name}: there is no {name} in nets.py."
+    with pytest.raises(ConfigError, match=r"model.factory=gone.py:build: there is no file"):
+        source_fingerprint("gone.py:build")
+
+
 def test_a_text_of_a_record_is_never_loaded(here: Path) -> None:
     write(here / "nets.py", "open('ran', 'w')\n" + BUILD)
     for text in ("nets.py:build", "os:system", str(name_code("nets.py:build", KEY))):
@@ -142,6 +152,8 @@ def test_of_files_with_the_same_name_each_finds_the_one_beside_it(here: Path) ->
         write(here / f"p{number}/helpers.py", f"WIDTH = {number}\n")
         write(here / f"p{number}/nets.py", "from helpers import WIDTH\n\ndef build():\n    return WIDTH\n")
     assert [load(f"p{number}/nets.py:build") for number in (1, 2, 1)] == [1, 2, 1]
+    functions = [load_factory(name_code(f"p{number}/nets.py:build", KEY), KEY) for number in (1, 2)]
+    assert [pickle.loads(pickle.dumps(function))() for function in functions] == [1, 2]
 
 
 def test_what_the_code_prints_does_not_reach_the_results(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,10 +196,13 @@ def test_another_process_loads_what_was_named_here(here: Path) -> None:
 def test_the_fingerprint_is_that_of_the_text_and_of_what_it_imports(here: Path) -> None:
     write(here / "a/nets.py", f"import helpers\nfrom shop import parts\n{BUILD}")
     write(here / "a/helpers.py", "import more\n")
-    write(here / "a/more.py", "")
+    write(here / "a/more.py", "import helpers\n")
     write(here / "a/shop/__init__.py", "")
-    write(here / "a/shop/parts.py", "from . import paint\n")
+    write(here / "a/shop/parts.py", "from . import paint\nfrom .deep import inner\n")
     write(here / "a/shop/paint.py", "")
+    write(here / "a/shop/ground.py", "")
+    write(here / "a/shop/deep/__init__.py", "")
+    write(here / "a/shop/deep/inner.py", "from ..ground import *\n")
     write(here / "a/unused.py", "")
     before = source_fingerprint("a/nets.py:build")
     (here / "a").rename(here / "b")
@@ -198,7 +213,15 @@ def test_the_fingerprint_is_that_of_the_text_and_of_what_it_imports(here: Path) 
     assert source_fingerprint("b/networks.py:build") == before
     write(here / "b/unused.py", "changed = 1\n")
     assert source_fingerprint("b/networks.py:build") == before
-    for name in ("networks.py", "helpers.py", "more.py", "shop/__init__.py", "shop/parts.py", "shop/paint.py"):
+    for name in (
+        "networks.py",
+        "helpers.py",
+        "more.py",
+        "shop/__init__.py",
+        "shop/parts.py",
+        "shop/ground.py",
+        "shop/deep/inner.py",
+    ):
         text = (here / "b" / name).read_text()
         write(here / "b" / name, f"{text}\n# changed\n")
         assert source_fingerprint("b/networks.py:build") != before, name
@@ -207,7 +230,7 @@ def test_the_fingerprint_is_that_of_the_text_and_of_what_it_imports(here: Path) 
 
 def test_a_module_is_covered_with_its_package_and_installed_packages_are_not(here: Path) -> None:
     write(here / "shop/__init__.py", "")
-    write(here / "shop/nets.py", f"import json, bnexp, numpy\nfrom shop import nowhere\nimport bare.inside.x\n{BUILD}")
+    write(here / "shop/nets.py", f"import json, bnexp, numpy\nfrom nets import nowhere\nimport bare.inside.x\n{BUILD}")
     write(here / "bare/inside/x.py", "")  # a folder without __init__.py is a package too
     named = name_code("shop.nets:build", KEY)
     assert isinstance(named, Named)
