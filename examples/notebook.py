@@ -8,7 +8,8 @@ import polars as pl
 import bnexp
 
 factory = f"{Path(__file__).with_name('small_network.py')}:build"
-network = ["model=python", f"model.factory={factory}", "data=digits", "data.size=16", "data.train_size=300", "train.epochs=2"]
+network = ["model=python", f"model.factory={factory}", "data=digits", "data.size=16", "data.train_size=300"]
+network += ["optim.lr=0.1", "train.batch_size=20", "train.epochs=2"]
 result = bnexp.run_study("batchnorm", [*network, "model.args.width=8", "study.seeds=6"])
 print(result.verdict, result.answer)
 
