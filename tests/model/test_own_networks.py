@@ -46,6 +46,7 @@ class Small(nn.Module):
         nn.init.orthogonal_(self.conv.weight)
         self.norm = norm(4)
         self.fc = nn.Linear(4, 3)
+        self.fc.bias.requires_grad = False
         nn.init.trunc_normal_(self.fc.weight, std=0.02)
         self.shift = nn.Parameter(0.1 * torch.randn(3) + torch.rand(3))
         self.register_buffer("code", torch.randperm(5))
@@ -374,9 +375,31 @@ def test_runs_are_computed_as_one_only_if_that_gives_the_same() -> None:
     for name, value in single.export(2).items():
         np.testing.assert_allclose(combined.export(2)[name], value, atol=1e-10, err_msg=name)
 
+    other = built(Small, configured(seed=9), dtype=torch.float64).export(0)
+    outputs = []
+    for network in (single, combined):
+        network.load(1, other)
+        outputs.append(network.eval()(x)[:, 1])
+    torch.testing.assert_close(outputs[1], outputs[0])
+    assert not torch.equal(outputs[0], single(x)[:, 2])
+
     averaging = built(Averaging, configured(), configured(seed=1)).train()
     averaging.combine(8)
     assert averaging.not_captured is not None
     assert averaging.not_captured.endswith("one after another: torch.func computes something else than the module by itself")
     averaging(torch.ones(2, 1, 8, 8))
     assert averaging.export(1)["seen"] == 1
+
+
+def test_what_is_overwritten_leaves_no_trace_in_the_stream_of_a_parameter() -> None:
+    def make(start: Callable[[], Tensor]) -> np.ndarray[Any, Any]:
+        def build(norm: Norm) -> nn.Module:
+            return Wrapped(lambda self, x: self.fc(x.flatten(1)) + self.shift, fc=nn.Linear(64, 3), shift=nn.Parameter(start()))
+
+        return built(build, configured(NormKind.none)).export(0)["shift"]
+
+    def copied() -> Tensor:
+        return torch.empty(3).uniform_().copy_(torch.randn(3))
+
+    assert np.array_equal(make(copied), make(lambda: torch.randn(3)))
+    assert np.array_equal(make(copied), make(lambda: torch.empty(3).uniform_().normal_()))

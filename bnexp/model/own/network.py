@@ -64,7 +64,7 @@ class OwnNetwork(Network):
         super().__init__()
         self.runs = nn.ModuleList(one.module for one in built).to(device)
         self.order, self.layers = built[0].order, built[0].layers
-        self.in_python = any(one.draws_in_python for one in built)
+        self.in_python = built[0].draws_in_python
         self.seeds, self.num_runs, self.label = list(seeds), len(built), label
         self.in_channels, self.num_classes = in_channels, num_classes
         self.register_buffer("step", torch.zeros((), dtype=torch.int64), persistent=False)  # stays on the CPU

@@ -88,9 +88,10 @@ class NormLayers:
 def replace_norms(module: nn.Module, norm: Callable[..., nn.Module]) -> nn.Module:
     """Put the norm layers of an arm in the place of a module's batch norms.
 
-    Every ``nn.BatchNorm1d`` and ``nn.BatchNorm2d`` inside the module, however deep, is replaced by ``norm(num_features)``.
-    Where the new layer has them, it takes over scale, shift and running statistics, so that a start at zero
-    (``zero_init_residual=True``) stays one. A layer that stands at several places stays one layer.
+    Every ``nn.BatchNorm1d`` and ``nn.BatchNorm2d`` inside the module, however deep, is replaced by
+    ``norm(num_features)``. Where the new layer has them, it takes over scale, shift and running statistics, so that a
+    start at zero (``zero_init_residual=True``) stays one; eps and momentum are those of the arm (``norm.eps``,
+    ``norm.momentum``). A layer that stands at several places stays one layer.
 
     Args:
         module: the network; it is changed in place.

@@ -18,9 +18,9 @@ from bnexp.model.norms import RunNorm
 class Together:
     """The modules of R runs as one, mapped over the run axis.
 
-    The buffers of the modules become views of stacked ones, so that either way of computing sees what the other has changed.
-    The norm layers leave their gradient to autograd, which torch.func can map. Numbers that a module draws cannot be mapped:
-    they would depend on the company of a run.
+    Buffers and frozen parameters of the modules become views of stacked ones, so that either way of computing sees what
+    the other has changed. The norm layers leave their gradient to autograd, which torch.func can map. Numbers that a
+    module draws cannot be mapped: they would depend on the company of a run.
 
     Args:
         modules: of each run, of one structure.
@@ -30,16 +30,15 @@ class Together:
 
     def __init__(self, modules: Sequence[nn.Module], flat: Tensor, columns: Mapping[str, slice]) -> None:
         self.template, self.num_runs = modules[0], len(modules)
-        named = dict(self.template.named_parameters())
-        views = {name: flat[:, part].view(len(flat), *named[name].shape) for name, part in columns.items()}
+        shapes = {name: p.shape for name, p in self.template.named_parameters()}
+        views = {name: flat[:, part].view(len(flat), *shapes[name]) for name, part in columns.items()}
         self.leaves = {name: view.detach().requires_grad_() for name, view in views.items()}
-        frozen = [name for name, p in named.items() if name not in columns]
-        self.others = {name: torch.stack([dict(m.named_parameters())[name].detach() for m in modules]) for name in frozen}
-        for name, _ in self.template.named_buffers():
-            buffers = [dict(module.named_buffers())[name] for module in modules]
-            self.others[name] = torch.stack(buffers)
-            for buffer, values in zip(buffers, self.others[name], strict=True):
-                buffer.data = values
+        by_run = [dict([*module.named_parameters(), *module.named_buffers()]) for module in modules]
+        self.others: dict[str, Tensor] = {}
+        for name in by_run[0].keys() - columns.keys():
+            self.others[name] = torch.stack([named[name].detach() for named in by_run])
+            for named, values in zip(by_run, self.others[name], strict=True):
+                named[name].data = values
         for module in modules:
             for layer in module.modules():
                 if isinstance(layer, RunNorm):
