@@ -57,9 +57,14 @@ def test_all_forms_give_the_same_images(body: str) -> None:
 
 
 def test_classes_may_have_names_and_a_test_set_is_split_off() -> None:
-    resident = load("return dict(x_train=x, y_train=y, class_names=['ant', 'bee', 'cat', 'dog'])")
+    config = made("return dict(x_train=x, y_train=y, class_names=['ant', 'bee', 'cat', 'dog'])")
+    resident = prepare(config)
     assert resident.class_names == ("ant", "bee", "cat", "dog")
     assert (len(resident.train_images), len(resident.test_images)) == (32, 8)
+    sizes = []
+    for config.test_fraction in (0.5, 0.2):
+        sizes.append(len(prepare(config).test_images))
+    assert sizes == [20, 8]
 
 
 @pytest.mark.parametrize(
