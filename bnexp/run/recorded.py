@@ -33,8 +33,9 @@ class TrainedRun(RecordedRun):
         """The network with its weights, made of torch's own layers, on the CPU and in evaluation mode.
 
         Args:
-            factory: of a run with ``model=python`` the function that makes its network, ``nets.py:build``. It runs. Without it
-                such a run has no network to give: code that a record names never runs.
+            factory: of a run with ``model=python`` the function that makes its network, ``nets.py:build``. It runs, with the
+                arguments that the record holds. Without it such a run has no network to give: code that a record names never
+                runs.
 
         Returns:
             A module from images ``(N, C, S, S)`` to logits ``(N, K)``, with classes in the order of ``facts.class_names``. The

@@ -115,7 +115,7 @@ class Trials:
         job |= {key: literal(value) for key, value in wanted.items() if found.get(key, wanted) != value and key in found}
         seeds = {trial.spec.seed for trial in self.ended}
         job["seed"] = f"range({max(seeds) + 1},{max(seeds) + 1 + FRESH_SEEDS})"
-        return shlex.join(["bnexp", "train", "-m", *texts_of(job)])
+        return shlex.join(["bnexp", "train", "-m", *(f"{key}={value}" for key, value in job.items())])
 
 
 def _steers_sweeper(key: str) -> bool:
