@@ -403,3 +403,18 @@ def test_what_is_overwritten_leaves_no_trace_in_the_stream_of_a_parameter() -> N
 
     assert np.array_equal(make(copied), make(lambda: torch.randn(3)))
     assert np.array_equal(make(copied), make(lambda: torch.empty(3).uniform_().normal_()))
+
+
+@pytest.mark.parametrize("options", [{}, {"affine": False}, {"momentum": None}, {"track_running_stats": False}, {"ghost_size": 9}])
+def test_batch_norm_in_ones_own_network_is_the_same_whichever_kernel_computes_it(options: dict[str, Any]) -> None:
+    outcomes = []
+    for backward in (Backward.compact, Backward.staged):
+        config = configured(backward=backward, **options)
+        network = built(resnet_like, config, dtype=torch.float64).train()
+        x = torch.linspace(-1, 1, 320, dtype=torch.float64).sin().view(5, 1, 8, 8)
+        gradient = torch.empty_like(network.flat)
+        for _ in range(2):
+            network.gradient(network(x).square().sum(), gradient)
+        outcomes.append([gradient.numpy(), *network.export(0).values()])
+    for a, b in zip(*outcomes, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
