@@ -405,7 +405,9 @@ def test_what_is_overwritten_leaves_no_trace_in_the_stream_of_a_parameter() -> N
     assert np.array_equal(make(copied), make(lambda: torch.empty(3).uniform_().normal_()))
 
 
-@pytest.mark.parametrize("options", [{}, {"affine": False}, {"momentum": None}, {"track_running_stats": False}, {"ghost_size": 9}])
+@pytest.mark.parametrize(
+    "options", [{}, {"affine": False}, {"momentum": None}, {"track_running_stats": False}, {"ghost_size": 9}]
+)
 def test_batch_norm_in_ones_own_network_is_the_same_whichever_kernel_computes_it(options: dict[str, Any]) -> None:
     outcomes = []
     for backward in (Backward.compact, Backward.staged):

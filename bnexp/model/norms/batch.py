@@ -77,7 +77,7 @@ class RunBatchNorm(RunningNorm):
     def _is_fused(self, x: Tensor) -> bool:
         """Whether torch's own kernel computes this training step: in a user's network, whose layers have one run each.
 
-        The result is the same up to rounding, in less time. ``norm.backward`` has to be the default, and all numbers of one format.
+        The result is the same up to rounding, in less time. ``norm.backward`` has to be the default.
         """
         plain = self.noise is None and (self.ghost_size is None or self.ghost_size >= len(x))
         own = self.num_axes is not None and self.backward is Backward.compact and x.dtype == self.eps.dtype
