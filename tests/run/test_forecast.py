@@ -173,7 +173,7 @@ def bytes_of(data: DataConfig) -> float:
 def test_channels_and_classes_take_memory() -> None:
     classes, own = {"cifar100": 100}, SHARED_BYTES + PROCESS_BYTES
     for name in DataName:
-        channels = 3 if name in ("cifar10", "cifar100", "svhn", "image_folder", "npz") else 1
+        channels = 3 if name in ("cifar10", "cifar100", "svhn", "image_folder", "npz", "python") else 1
         expected = estimate(RunConfig(), channels, 32, classes.get(name, 10)).bytes(1)
         assert bytes_of(DataConfig(name)) == own + expected, name
     assert bytes_of(DataConfig(DataName.mnist, channels=3)) == bytes_of(DataConfig(DataName.cifar10))
