@@ -94,7 +94,7 @@ def test_a_sweep_draws_arguments_and_is_known_by_the_source(work: Path) -> None:
 
     def planned(*more: str) -> tuple[str, list[object], list[str]]:
         plan, points = plan_points("widths.yaml", [*own, *more], count=None, seeds=None, search_seed=0)
-        return plan.sweep_id, [specs[0].config.model.args["width"] for _, specs in points], plan.overrides
+        return plan.sweep_id, [item.specs[0].config.model.args["width"] for item in points], plan.overrides
 
     first, widths, _ = planned()
     assert len(set(widths)) > 1

@@ -230,7 +230,7 @@ def test_the_fingerprint_is_that_of_the_text_and_of_what_it_imports(here: Path) 
 
 def test_a_module_is_covered_with_its_package_and_installed_packages_are_not(here: Path) -> None:
     write(here / "shop/__init__.py", "")
-    write(here / "shop/nets.py", f"import json, bnexp, numpy\nfrom nets import nowhere\nimport bare.inside.x\n{BUILD}")
+    write(here / "shop/nets.py", f"import json, bnexp, numpy, not_there\nimport bare.inside.x\n{BUILD}")
     write(here / "bare/inside/x.py", "")  # a folder without __init__.py is a package too
     named = name_code("shop.nets:build", KEY)
     assert isinstance(named, Named)
