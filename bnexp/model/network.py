@@ -102,6 +102,21 @@ class Network(nn.Module, ABC):
         """All tensors besides ``flat`` that the next forward pass depends on. Their number and order stay the same."""
         return list(self.buffers())
 
+    def compile_kernels(self, in_channels: int, size: int) -> list[str]:  # noqa: ARG002
+        """Compile the kernels that training on images of this shape calls, or read them from the disk; own modules call none.
+
+        Args:
+            in_channels: channels of the images.
+            size: side of the images, pixels.
+
+        Returns:
+            The names of the convolutions that are computed together with their pooling.
+
+        Raises:
+            ConfigError: numba cannot be imported.
+        """
+        return []
+
     def check_batch(self, num_images: int) -> None:
         """Raise ConfigError if a batch of ``num_images`` leaves a norm a single value to normalise, in the mode that is on."""
         for layer in self.modules():

@@ -103,18 +103,6 @@ class TableNetwork(Row, Network):
         return x
 
     def compile_kernels(self, in_channels: int, size: int) -> list[str]:
-        """Compile the kernels that training on images of this shape calls, or read them from the disk.
-
-        Args:
-            in_channels: channels of the images.
-            size: side of the images, pixels.
-
-        Returns:
-            The names of the convolutions that are computed together with their pooling.
-
-        Raises:
-            ConfigError: numba cannot be imported.
-        """
         x, names = self.flat.new_empty(0, in_channels, size, size), []
         for name, layer in self.named_children():
             if isinstance(layer, RunConv2d):
