@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bnexp.config.options import Activation, ModelName, NormKind, Placement, ResidualInit
+from bnexp.config.options import Activation, Kernels, ModelName, NormKind, Placement, ResidualInit
 from bnexp.config.schema import RunConfig
 from bnexp.model.table import ConvBlock, table
 
@@ -25,6 +25,8 @@ class Counts:
         norms: number of norm layers.
         others: number of activations, poolings, dropouts, added shortcuts and layers of a single scalar.
         products: multiply-adds of the convolutions. Channels of the output count in multiples of ``LANES``.
+        fused_products: alike, of the convolutions that a kernel computes together with their pooling; such a pooling is none of
+            the other layers.
         linear_products: multiply-adds of the linear layers.
         norm_values: values that norm layers normalise.
         other_values: values that these layers read.
@@ -36,6 +38,7 @@ class Counts:
     norms: int = 0
     others: int = 0
     products: int = 0
+    fused_products: int = 0
     linear_products: int = 0
     norm_values: int = 0
     other_values: int = 0
@@ -46,7 +49,7 @@ def count(config: RunConfig, in_channels: int, size: int, num_classes: int) -> C
     """Count the layers of a run's network and their work.
 
     Args:
-        config: of the run.
+        config: of the run. ``train.kernels=auto`` means that kernels are used where there are some.
         in_channels: channels of the images.
         size: side of the square images, pixels.
         num_classes: number of classes.
@@ -81,9 +84,13 @@ def _add_conv(found: Counts, config: RunConfig, row: ConvBlock, in_channels: int
     positions, pooled = row.conv_side(side) ** 2, row.side_after(side) ** 2
     weights = in_channels * row.kernel_size**2
     found.convs += 1
-    found.products += math.ceil(out / LANES) * LANES * weights * positions
+    products = math.ceil(out / LANES) * LANES * weights * positions
+    if fused := _is_fused(config, row):
+        found.fused_products += products
+    else:
+        found.products += products
     found.parameters += out * (weights + model.has_conv_bias(norm))
-    if row.pool:
+    if row.pool and not fused:
         _add_others(found, 1, out * positions)
     if row.adds:
         _add_others(found, 1, out * positions)
@@ -93,6 +100,13 @@ def _add_conv(found: Counts, config: RunConfig, row: ConvBlock, in_channels: int
     _add_others(found, 1, out * (pooled if after_pool and model.activation is Activation.relu else positions))
     if norm.kind is not NormKind.none:
         _add_norms(found, config, out, pooled if norm.placement is Placement.after_pool else positions)
+
+
+def _is_fused(config: RunConfig, row: ConvBlock) -> bool:
+    """Whether a kernel computes a convolution with its pooling: nothing but a ReLU, which commutes with it, is between them."""
+    norm, alone = config.norm, row.pool and not row.padding and row.stride == 1
+    directly = norm.kind is NormKind.none or norm.placement is Placement.after_pool
+    return config.train.kernels is Kernels.auto and alone and directly and config.model.activation is Activation.relu
 
 
 def _num_scalars(config: RunConfig, row: ConvBlock) -> int:

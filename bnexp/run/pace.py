@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from bnexp.run.cost import (
     is_counted,
     measured_time,
     run_seconds,
+    with_kernels,
 )
 from bnexp.tracking.reading import DamagedRecord, as_type
 from bnexp.tracking.records import CONFIG, RecordedRun, Summary
@@ -28,6 +30,9 @@ from bnexp.tracking.store import Store
 
 LATEST = 200  # runs that tell
 TOLD_BY = ("data", "model", "norm", "optim", "train", "probe")  # parts of the configuration that decide the time of a run
+
+X86 = ("x86_64", "AMD64")  # machines that there are kernels for, unless they are older than AVX2
+BY_KERNELS = "with pooling"  # in the words of a run's ``execution``
 
 # How many of the latest runs tell: of all runs, then of the same network, of the same layers, of the same experiment. The
 # fewer, the sooner a change of the machine's load is noticed.
@@ -110,10 +115,14 @@ class DevicePace:
         prior: the pace if no run is recorded; None: not known.
         ratios: what recorded runs of counted networks tell.
         images: what those of other networks tell.
+        kernels: whether there are kernels for the device.
     """
 
-    def __init__(self, prior: float | None, ratios: Iterable[Told] = (), images: Iterable[Told] = ()) -> None:
+    def __init__(
+        self, prior: float | None, ratios: Iterable[Told] = (), images: Iterable[Told] = (), *, kernels: bool = False
+    ) -> None:
         told = list(ratios)
+        self._kernels = kernels
         self._ratios, self._images, self._prior = Groups(told), Groups(images), prior
         self._long = deque((run.value for run in told if run.seconds >= LONG), MOST[0])
 
@@ -144,7 +153,7 @@ class DevicePace:
             return None
         if is_counted(config):
             pace = self.of(config)
-            return None if pace is None else pace * run_seconds(config)
+            return None if pace is None else pace * run_seconds(with_kernels(config, self._kernels))
         seconds = self._step_seconds(config)
         return None if seconds is None else run_seconds(config, measured_time(config, seconds))
 
@@ -185,7 +194,8 @@ def recorded_pace(store: Store) -> Pace:
     for run in store.latest(LATEST):
         if found := _told(run):
             told.setdefault((run.summary.device == "cpu", found[0]), []).append(found[1])
-    cpu = DevicePace(timed.machine_pace() or 1.0, told.get((True, True), ()), told.get((True, False), ()))
+    prior, kernels = timed.machine_pace() or 1.0, platform.machine() in X86
+    cpu = DevicePace(prior, told.get((True, True), ()), told.get((True, False), ()), kernels=kernels)
     return Pace(cpu, DevicePace(None, told.get((False, True), ()), told.get((False, False), ())))
 
 
@@ -204,8 +214,10 @@ def _told(run: RecordedRun) -> tuple[bool, Told] | None:
     except (DamagedRecord, FileNotFoundError, KeyError):
         return None
     counted = is_counted(config)
-    value = math.log(_ratio(config, summary, speed)) if counted else 1 / speed
-    return counted, Told(kinds(config), summary.execution or "", summary.seconds, value)
+    execution = summary.execution or ""
+    executed = with_kernels(config, BY_KERNELS in execution)
+    value = math.log(_ratio(executed, summary, speed)) if counted else 1 / speed
+    return counted, Told(kinds(config), execution, summary.seconds, value)
 
 
 def _ratio(config: RunConfig, summary: Summary, speed: float) -> float:

@@ -17,15 +17,16 @@ from statistics import median
 from time import perf_counter
 
 import bnexp
-from bnexp.config.options import NormKind
-from bnexp.config.schema import NormConfig, RunConfig
+from bnexp.config.options import Kernels, NormKind
+from bnexp.config.schema import NormConfig, RunConfig, TrainConfig
 from bnexp.data.download import cache_dir
 from bnexp.plan.spec import digest
 from bnexp.run.cost import counted_time, image_channels, num_classes
 from bnexp.run.local import keep_freed_memory, single_threaded, start_pool_server, without_main
 from bnexp.tracking.store import write_atomic
 
-REFERENCE = RunConfig(norm=NormConfig(kind=NormKind.batch))  # its step tells the pace of the machine
+# Its step tells the pace of the machine.
+REFERENCE = RunConfig(norm=NormConfig(kind=NormKind.batch), train=TrainConfig(kernels=Kernels.torch))
 
 SECONDS, MOST_STEPS = 0.4, 50  # of timing; both end it, but at least the first two steps are done
 PATIENCE = 30.0  # seconds to wait for another process that loads torch and times a step

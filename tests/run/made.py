@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from bnexp.config.schema import RunConfig
 from bnexp.plan.spec import RunSpec, flatten
-from bnexp.run.cost import counted_time, epoch_images, epoch_seconds, is_counted, run_seconds
+from bnexp.run.cost import counted_time, epoch_images, epoch_seconds, is_counted, run_seconds, with_kernels
 from bnexp.tracking.records import RecordedRun, Summary
 from bnexp.tracking.store import Store
 
@@ -33,8 +33,9 @@ def made_run(
 ) -> RecordedRun:
     """A recorded run that took ``ratio`` times as long as expected, and its epochs ``epoch_ratio`` times, or as long too."""
     if is_counted(config):
-        usual = epoch_images(config) / epoch_seconds(config, counted_time(config))
-        images_per_second, seconds = usual / (epoch_ratio or ratio), ratio * run_seconds(config)
+        executed = with_kernels(config, "with pooling" in execution)
+        usual = epoch_images(config) / epoch_seconds(config, counted_time(executed))
+        images_per_second, seconds = usual / (epoch_ratio or ratio), ratio * run_seconds(executed)
     else:
         seconds = ratio
     texts = dict.fromkeys(("run_id", "study", "arm", "finished_at"), "")

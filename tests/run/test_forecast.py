@@ -51,7 +51,8 @@ class MadeStore(Store):
 
 
 def specs(*overrides: str, seeds: int = 3) -> list[RunSpec]:
-    base = compose(["data=mnist", "data.train_size=10000", "train.epochs=2", "train.device=cpu", *overrides])
+    fixed = ["data=mnist", "data.train_size=10000", "train.epochs=2", "train.device=cpu", "train.kernels=torch"]
+    base = compose([*fixed, *overrides])
     return [RunSpec(replace(base, seed=seed)) for seed in range(seeds)]
 
 

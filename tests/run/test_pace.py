@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,25 @@ def test_a_slow_machine_is_slow_for_networks_that_it_has_not_trained() -> None:
     assert found.cpu.of(MLP) == found.machine == pytest.approx(3 ** (50 / 52))
     assert found.accelerator.of(MLP) is None
     assert found.cpu.seconds(MLP) == pytest.approx(3 ** (50 / 52) * run_seconds(MLP))
+
+
+def test_kernels_are_expected_where_there_are_some_and_older_runs_without_them_do_not_slow_the_forecast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lenet, by_torch = compose(["data=mnist"]), compose(["data=mnist", "train.kernels=torch"])
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    for execution in ("eager", "eager; conv1, conv2 with pooling"):
+        cpu = recorded_pace(Recorded([made_run(lenet, 2.0, execution=execution)] * 50)).cpu
+        with_kernels, without = cpu.seconds(lenet), cpu.seconds(by_torch)
+        assert with_kernels == pytest.approx(cpu.of(lenet) * run_seconds(lenet))
+        assert without == pytest.approx(cpu.of(lenet) * run_seconds(by_torch))
+        assert cpu.of(lenet) == pytest.approx(2 ** (1 - (2 / 52) * (2 / 12) * (2 / 8) ** 2))
+        assert 0.4 < with_kernels / without < 0.6  # measured: .41 to .54
+    assert run_seconds(compose(["data=mnist", "norm=batch", "norm.placement=before_activation"])) > 1.5 * run_seconds(lenet)
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert recorded_pace(Recorded()).cpu.seconds(lenet) == pytest.approx(run_seconds(by_torch))
+    gpu = recorded_pace(Recorded([made_run(lenet, 0.1, device="cuda")])).accelerator
+    assert gpu.seconds(lenet) == pytest.approx(0.1 * run_seconds(by_torch))
 
 
 def test_short_runs_do_not_tell_how_long_loading_takes() -> None:
