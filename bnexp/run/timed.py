@@ -38,7 +38,7 @@ _found: dict[str, float] = {}  # what this process has timed: "" for the pace of
 def machine_pace() -> float | None:
     """The time of a step on this machine divided by the expected time, as timed before; None if none has been timed."""
     if "" not in _found:
-        with suppress(OSError, ValueError, TypeError, KeyError):
+        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):  # the file may hold anything
             pace = float(json.loads(_place().read_text())["pace"])
             if POSSIBLE[0] < pace < POSSIBLE[1]:
                 _found[""] = pace

@@ -55,7 +55,9 @@ def test_another_version_is_timed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[]", '{"pace": "fast"}', '{"pace": null}', '{"pace": NaN}', '{"pace": 0}', "\xff"]
+    "content",
+    ["", "{}", "[]", '{"pace": "fast"}', '{"pace": null}', '{"pace": NaN}', '{"pace": 0}', "\xff", "[" * 9999],
+    ids=range(9),
 )
 def test_a_damaged_memory_does_not_tell(fresh: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
     three_times_slower(monkeypatch)
