@@ -350,6 +350,11 @@ def test_an_unknown_mode_is_refused_whatever_is_configured(monkeypatch: pytest.M
         ("dial tcp 127.0.0.1:1: connect: connection refused", "the server cannot be reached: connection refused"),
         ("lookup wandb.nowhere: no such host", "the server cannot be reached: no host of this name"),
         ("giving up after 1 attempt(s): context deadline exceeded", "the server did not answer in time"),
+        ("[Errno 30] Read-only file system: 'wandb'", "wandb cannot be written: WANDB_DIR=FOLDER names another place"),
+        (
+            "Unable to write staging files to /a/wandb/staging. To fix this problem, please set WANDB_DATA_DIR to a directory.",
+            "/a/wandb/staging cannot be written: WANDB_DIR=FOLDER names another place",
+        ),
         ("something\n  new.", "something new"),
     ],
 )

@@ -277,6 +277,22 @@ def test_an_error_ends_one_recording_and_is_told_once(wandb_home: Path, monkeypa
     assert set(sink.store.finished([spec.run_id for spec in specs])) == {spec.run_id for spec in specs}
 
 
+def test_a_full_disk_leaves_no_half_written_run_and_keeps_the_earlier_one(
+    wandb_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(make_sink(), [make_spec()])
+    before = sorted(wandb_home.rglob("*"))
+
+    def full(*_: Any) -> Any:
+        raise OSError("no space is left")
+
+    monkeypatch.setattr("bnexp.tracking.wandb.offline._summary", full)
+    again = make_sink()
+    play(again, [make_spec()])
+    assert again.messages == ["W&B: recording stopped for 1 run (no space is left)."]
+    assert sorted(wandb_home.rglob("*")) == before
+
+
 def test_variables_of_the_user_win(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
     monkeypatch.setenv("WANDB_RUN_GROUP", "their group")

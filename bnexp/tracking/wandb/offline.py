@@ -60,20 +60,22 @@ def write_run(content: RunContent, to: Destination, images: ImagesById | None = 
     others = [old for old in to.folder.glob(f"offline-run-*-{escape(content.id)}") if is_for(old, content.id, to) is False]
     folder = next(place for place in _names(content, to) if place not in others)
     building = to.folder / f".{folder.name}.{secrets.token_hex(4)}.tmp"
-    building.mkdir(parents=True)
-    log = Log()
-    for record in _Writer(content, to, building, folder, images).records():
-        log.add(record)
-    (building / f"run-{content.id}.wandb").write_bytes(log.content)
-    for old in to.folder.glob(f"offline-run-*-{escape(content.id)}"):
-        if old not in others:
-            shutil.rmtree(old, ignore_errors=True)
     try:
-        building.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        shutil.rmtree(building)  # another process has written the same run in this moment
+        building.mkdir(parents=True)
+        log = Log()
+        for record in _Writer(content, to, building, folder, images).records():
+            log.add(record)
+        (building / f"run-{content.id}.wandb").write_bytes(log.content)
+        for old in to.folder.glob(f"offline-run-*-{escape(content.id)}"):
+            if old not in others:
+                shutil.rmtree(old, ignore_errors=True)
+        try:
+            building.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process has written the same run in this moment
+                raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)  # what a full disk or Ctrl-C has left
     return folder
 
 

@@ -19,6 +19,8 @@ INCOMPLETE = "incomplete"  # tag of a run of which the server lacks something
 # What an error of wandb or wandb-core says, and what it means; the first that is found counts.
 _MEANINGS = (
     (r"no space left", "the disk is full"),
+    (r"(?:read-only file system|permission denied): '([^']+)'", r"\1 cannot be written: WANDB_DIR=FOLDER names another place"),
+    (r"unable to write staging files to (\S+)\.", r"\1 cannot be written: WANDB_DIR=FOLDER names another place"),
     (r"\b401\b|unauthorized", "the server refuses the API key: log in with `wandb login --relogin`"),
     (r"\b429\b", "the server has had too many requests (HTTP 429)"),
     (r"connection refused", "the server cannot be reached: connection refused"),
