@@ -14,6 +14,7 @@ from bnexp.config.schema import TrackConfig
 from bnexp.data.images import ImagesById, images_by_id
 from bnexp.data.packed import find_packed
 from bnexp.interrupt import tidied
+from bnexp.plan.spec import RunSpec
 from bnexp.report import charts, html, sections, wandb_run
 from bnexp.report.courses import summarise
 from bnexp.report.export import NO_PICTURES, Pictures, slug
@@ -135,6 +136,29 @@ def bring(record: StudyRecord, report: Report, store: Store, wandb: Logging, pag
     return session.messages
 
 
+def bring_recorded(specs: Sequence[RunSpec], store: Store, session: WandbSession) -> list[str]:
+    """Bring to W&B what it lacks of runs that were recorded before; what the user should know of that.
+
+    Args:
+        specs: the runs, as a sweep sees them.
+        store: where they are recorded.
+        session: W&B's session of the sweep, which is not ``disabled``.
+    """
+    said = len(session.messages)
+    records = store.records([spec.run_id for spec in specs])
+    items = [Item(records[spec.run_id], Member.of_spec(spec)) for spec in specs if _has_ended(records.get(spec.run_id))]
+    publisher = Publisher(session, specs[0].config.track, pictures_of)
+    try:
+        with tidied(), reserved(store, items, []) as own:
+            todo, _ = own.of(publisher.missing(items), [], session)
+            session.messages.extend(publish_items(publisher, todo, nobody))
+        publisher.note_unsynced(items)
+    except Exception as error:  # W&B holds copies, which must not cost the sweep
+        why = meaning(error)
+        session.messages.append(f"W&B: it could not be asked what it has ({why}); the same command sends the rest later.")
+    return session.messages[said:]
+
+
 @dataclass(frozen=True)
 class Reserved:
     """The W&B runs that this process may send.
@@ -219,9 +243,13 @@ def members(record: StudyRecord, store: Store) -> list[Item]:
     found: dict[str, Item] = {}
     for run in record.runs:
         recorded = records.get(run.run_id)
-        if recorded is not None and (recorded.finished or recorded.failure is not None) and run.run_id not in found:
+        if recorded is not None and _has_ended(recorded) and run.run_id not in found:
             found[run.run_id] = Item(recorded, Member(record.study.name, studies[run.run_id], run.arm, run.levels))
     return list(found.values())
+
+
+def _has_ended(record: RecordedRun | None) -> bool:
+    return record is not None and (record.finished or record.failure is not None)
 
 
 def _studies_of(record: StudyRecord, store: Store) -> dict[str, tuple[str, ...]]:

@@ -291,3 +291,15 @@ def test_bayes_chooses_the_same_points_again_when_it_goes_on(cli: Cli, file: Pat
     assert {number: longer[number] for number in first} == first
     monkeypatch.setenv("BNEXP_RUNS_DIR", str(file.parent / "other"))
     assert {number: point[:2] for number, point in points(4).items()} == {n: point[:2] for n, point in longer.items()}
+
+
+def test_wandb_gets_all_runs_of_a_sweep_also_those_that_were_recorded_without_it(
+    cli: Cli, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("sweep", str(file), *SMALL, "optim.lr=0.03", "--confirm", "1", "--fresh-seeds", "1")
+    assert cli(*command).code == 0
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for _ in range(2):
+        again = cli(*command)
+        assert again.err.count("W&B: 3 runs are recorded offline; upload with: wandb sync") == 1
+        assert len(list((tmp_path / "wandb" / "wandb").glob("offline-run-*"))) == 3

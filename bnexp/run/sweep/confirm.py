@@ -6,6 +6,7 @@ from bnexp.comparison.sweep.record import Confirmed, SweepRecord
 from bnexp.data.shown import Prepared
 from bnexp.plan.sweep.points import SweepPlan
 from bnexp.run import runner
+from bnexp.run.sweep.bring import train_and_bring
 from bnexp.run.sweep.earlier import merged
 from bnexp.run.sweep.listener import Listener
 from bnexp.tracking.store import Store
@@ -43,9 +44,9 @@ def confirm_best(
     first = max(plan.seeds) + 1
     seeds = list(range(first, first + num_seeds))
     specs = {trial.number: plan.specs(trial.params, seeds) for trial in best}
-    todo = runner.unfinished([spec for own in specs.values() for spec in own], store, prepared)
+    every = [spec for own in specs.values() for spec in own]
+    todo = runner.unfinished(every, store, prepared)
     listener.confirming(best, seeds, todo)
-    if todo:
-        runner.run(todo, store, prepared, wandb=wandb)
+    train_and_bring(every, todo, store, prepared, listener, wandb)
     run_ids = {str(number): [spec.run_id for spec in own] for number, own in specs.items()}
     return merged(Confirmed([trial.number for trial in best], seeds, run_ids), record.confirmed)

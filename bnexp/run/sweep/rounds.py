@@ -15,6 +15,7 @@ from bnexp.plan.study import overrides_of
 from bnexp.plan.sweep.points import PlannedPoint, Point, SweepPlan
 from bnexp.run import runner
 from bnexp.run.arrange import arrange
+from bnexp.run.sweep.bring import train_and_bring
 from bnexp.run.sweep.confirm import confirm_best
 from bnexp.run.sweep.earlier import earlier_record, with_earlier
 from bnexp.run.sweep.listener import Listener
@@ -124,11 +125,9 @@ class Rounds:
         decided = {run_id for trial in known for run_id in trial.stopped}
         todo = runner.unfinished([spec for spec in specs if spec.run_id not in decided], self._store, self._prepared)
         self._listener.planned(self.record, known, todo)
-        if not todo:
-            return {}
         stops = self.plan.file.early_terminate
-        rule = rule_of(stops, self.plan.metric, self.plan.sweep_id, self._tried, specs, self._store)
-        return runner.run(todo, self._store, self._prepared, rule, self._wandb)
+        rule = rule_of(stops, self.plan.metric, self.plan.sweep_id, self._tried, specs, self._store) if todo else None
+        return train_and_bring(specs, todo, self._store, self._prepared, self._listener, self._wandb, rule)
 
     def _note(self, planned: Sequence[PlannedPoint], results: runner.Results) -> list[Trial]:
         """Record what came of the points of a round so far."""
