@@ -322,12 +322,16 @@ def test_tables_are_synced_from_any_directory_whatever_wandb_dir_says(
     assert table["nrows"] > 0
 
 
-def test_what_was_written_offline_and_then_published_is_left_alone_by_wandb_sync(
-    wandb_server: Standin, wandb_home: Path, items: list[Item]
+@pytest.mark.parametrize("sent_before", [False, True])
+def test_what_was_written_offline_and_the_server_has_is_left_alone_by_wandb_sync(
+    wandb_server: Standin, wandb_home: Path, items: list[Item], sent_before: bool
 ) -> None:
+    if sent_before:
+        publish(items[:1])
+        wandb.teardown()  # as in another process
     publish(items[:1], OFFLINE)
-    wandb.teardown()  # as in another process
-    assert publish(items[:1])[0] == 1
+    wandb.teardown()
+    assert publish(items[:1])[0] == (not sent_before)
     (folder,) = wandb_home.glob("offline-run-*")
     assert (folder / f"run-{items[0].id}.wandb.synced").exists()
 

@@ -82,6 +82,9 @@ class Publisher:
         self._note_open(sum(held[item.id].state == "running" for item in there))
         if not look_only:
             self._note_moved([self._amend(held[item.id], self._group(item), item.member.study_ids) for item in there])
+            for item in there:
+                if held[item.id].state != "running":
+                    self._note_sent(item.id)
         known = {item.id for item in there}
         return [item for item in items if item.id not in known]
 
@@ -174,8 +177,7 @@ class Publisher:
             return "written"
         if not arrived:
             return "incomplete"
-        if (folder := self._disk.find(wanted)) is not None:
-            file_of(folder).with_suffix(".wandb.synced").touch()  # so that wandb sync leaves it
+        self._note_sent(wanted)
         return "sent"
 
     def shown_images(self, items: Sequence[Item]) -> Table | None:
@@ -243,6 +245,12 @@ class Publisher:
             run.config["study_ids"] = list(dict.fromkeys([*run.config.get("study_ids", []), *new]))
         run.update()
         return earlier if moved else ""
+
+    def _note_sent(self, wandb_id: str) -> None:
+        """Mark the offline run that the server has as well, so that ``wandb sync`` does not replace that by it."""
+        if (folder := self._disk.find(wandb_id)) is not None:
+            with suppress(OSError):
+                file_of(folder).with_suffix(".wandb.synced").touch()
 
     def _note_open(self, count: int) -> None:
         if count:
