@@ -61,6 +61,7 @@ def test_a_sweep_says_the_best_setting_with_the_uncertainty_of_fresh_seeds(
 
     again = cli(*command, "--json")
     assert len(trained) == 10
+    assert "confirming the best 2 points with seeds 1 to 3: all recorded" in again.err
     found = json.loads(again.out)
     values = [point["val/loss"] for point in found["points"]]
     assert values == sorted(values)
