@@ -52,5 +52,9 @@ def check_arguments(
             hint = did_you_mean(unknown[0], known)
             raise ConfigError(f"{section}.args.{unknown[0]} is no argument of {shown}.{hint}") from error
         call = ", ".join([*given, *(f"{name}={value}" for name, value in args.items())])
-        how = f"arguments are given as {section}.args.NAME=VALUE"
+        try:
+            signature.bind_partial(*given)
+            how = f"arguments are given as {section}.args.NAME=VALUE"
+        except TypeError:
+            how = f"the first parameters of the function have to be ({', '.join(given)})"
         raise ConfigError(f"{section}.factory={shown} cannot be called with ({call}): {error}; {how}.") from error

@@ -30,7 +30,7 @@ def test_a_study_trains_compares_and_reports_and_repeats_nothing(cli: Cli) -> No
     assert result["verdict"] == "ESTIMATE"  # two seeds allow no verdict
     assert "4/4" in first.err
     report = Path(first.err.rsplit("Report: ", 1)[1].strip())
-    assert "Does batch norm after pooling help" in report.read_text()
+    assert "Does batch norm help this network?" in report.read_text()
 
     files = {path: path.stat().st_mtime_ns for path in Store().root.glob("*/*/summary.json")}
     again = cli("study", "batchnorm", "budget=smoke", "--json")

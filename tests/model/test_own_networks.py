@@ -316,10 +316,26 @@ def test_an_error_in_the_users_code_names_their_line_and_the_images() -> None:
 
     line = forward.__code__.co_firstlineno + 1
     message = (
-        rf"nets\.py:build failed for images of shape \(2, 1, 8, 8\): RuntimeError: .*\(test_own_networks\.py, line {line}\)"
+        r"nets\.py:build failed for images of shape \(2, 1, 8, 8\) in the layer fc, Linear\(in_features=64, out_features=3, "
+        rf"bias=True\): RuntimeError: .*\(test_own_networks\.py, line {line}\)"
     )
     with pytest.raises(ConfigError, match=message):
         built(make, configured(NormKind.none))
+
+
+def test_an_error_in_a_row_of_layers_names_the_layer_that_failed() -> None:
+    message = r"of shape \(2, 1, 8, 8\) in the layer 2, Linear\(in_features=9, out_features=3, bias=True\): RuntimeError: mat1"
+    with pytest.raises(ConfigError, match=message):
+        built(lambda norm: nn.Sequential(nn.Flatten(), norm(64, spatial=False), nn.Linear(9, 3)))
+
+
+def test_a_norm_of_single_values_is_refused_without_advice_that_only_built_in_networks_can_take() -> None:
+    with pytest.raises(ConfigError) as error:
+        built(lambda norm: nn.Sequential(nn.Flatten(), nn.Linear(64, 3), norm(3, spatial=False)), configured(NormKind.instance))
+    assert str(error.value) == (
+        "model.factory=nets.py:build: the norm layer 2 with 3 channels of one value leaves instance norm a single value to "
+        "normalise: leave out its call of norm(), or use norm=layer or norm=batch."
+    )
 
 
 def test_a_batch_that_leaves_a_norm_one_value_per_channel_is_refused_by_the_name_of_the_layer() -> None:

@@ -101,7 +101,8 @@ def test_a_study_of_the_users_own_varies_arguments(tmp_path: Path, monkeypatch: 
         ),
         (
             ["model=python", "model.factory=images.py:load"],
-            "model.factory=images.py:load(root='.') cannot be called with (norm, in_channels, num_classes, size): too many ",
+            "model.factory=images.py:load(root='.') cannot be called with (norm, in_channels, num_classes, size): too many "
+            "positional arguments; the first parameters of the function have to be (norm, in_channels, num_classes, size).",
         ),
         (
             [*PYTHON, "model.width=32"],

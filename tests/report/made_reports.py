@@ -149,7 +149,7 @@ def batchnorm() -> Synthetic:
     arms = {"none": ["norm=none"], "after_pool": ["norm=batch", "norm.placement=after_pool"]}
     study = StudyConfig(
         name="batchnorm",
-        question="Does batch norm after pooling help this network?",
+        question="Does batch norm help this network?",
         claim="With batch norm the network reaches a higher accuracy.",
         sources=["W&B blog, “Batch Normalization in PyTorch”", "Ioffe & Szegedy 2015, arXiv:1502.03167"],
         arms=arms,

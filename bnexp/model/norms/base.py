@@ -78,8 +78,13 @@ class RunNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.shape, **real)) if affine else None
         self.register_buffer("eps", torch.tensor(eps, **real)[:, None], persistent=False)
 
-    def check_map(self) -> None:
-        """Raise ConfigError if a norm that takes each image alone has a single value to normalise on maps of this size."""
+    def check_map(self, called: str = "", remedy: str = "") -> None:
+        """Raise ConfigError if a norm that takes each image alone has a single value to normalise on maps of this size.
+
+        Args:
+            called: what the layer is called in the message; empty: by its name.
+            remedy: how to do without it; empty: the keys that say so to a built-in network.
+        """
 
     def values(self, x: Tensor) -> Tensor:
         """The input as ``(N, R, C, M)`` in full precision, which statistics need; under autocast the input is bfloat16."""

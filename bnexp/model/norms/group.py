@@ -47,21 +47,21 @@ class RunGroupNorm(RunNorm):
         self.groups = groups or num_features
         self.check_map()
 
-    def check_map(self) -> None:
+    def check_map(self, called: str = "", remedy: str = "") -> None:
         if self.num_features % self.groups or self.num_features // self.groups * self.map_size < 2:
-            raise ConfigError(self._problem(None if self.per_channel else self.groups))
+            raise ConfigError(self._problem(None if self.per_channel else self.groups, called or self.name, remedy))
 
-    def _problem(self, groups: int | None) -> str:
+    def _problem(self, groups: int | None, called: str, remedy: str) -> str:
         C, M = self.num_features, self.map_size
-        where = f"{self.name} with {C} channel" + "s" * (C > 1) + " of one value" * (M == 1)
+        where = f"{called} with {C} channel" + "s" * (C > 1) + " of one value" * (M == 1)
         if groups is None:
+            keys = "keep it off features and single pixels (norm.linear=false, another norm.placement, a larger data.size)"
             return (
-                f"{where} leaves instance norm a single value to normalise: keep it off features and single pixels "
-                "(norm.linear=false, another norm.placement, a larger data.size), or use norm=layer or norm=batch."
+                f"{where} leaves instance norm a single value to normalise: {remedy or keys}, or use norm=layer or norm=batch."
             )
         allowed = [g for g in range(1, C + 1) if C % g == 0 and C // g * M > 1]
         if not allowed:
-            return f"{where} has a single value of an image to normalise: raise model.width, or use norm=batch."
+            return f"{where} has a single value of an image to normalise: {remedy or 'raise model.width'}, or use norm=batch."
         return (
             f"norm.groups={groups} does not fit {where}: allowed there is {', '.join(map(str, allowed))}; "
             "set norm.groups to a number that fits every normalised layer."

@@ -33,4 +33,5 @@ def told_of(label: str, doing: str = "") -> Iterator[None]:
     except (Exception, SystemExit) as error:
         lines = traceback.extract_tb(error.__traceback__)
         files = {line.filename: Path(line.filename).resolve() for line in lines if not line.filename.startswith(_OTHERS)}
-        raise ConfigError(f"{label} failed{f' {doing}' if doing else ''}: {blame(error, files)}.") from error
+        where = "".join(f" {part}" for part in (doing, *getattr(error, "__notes__", ())) if part)
+        raise ConfigError(f"{label} failed{where}: {blame(error, files)}.") from error

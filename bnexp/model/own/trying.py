@@ -20,6 +20,7 @@ from bnexp.model.own.guard import has_drawn, python_state
 from bnexp.torch_rng import torch_generator
 
 NUM_IMAGES = 2
+MOST_OF_LAYER = 100  # characters of a layer in a message
 
 
 def try_module(module: nn.Module, label: str, shape: tuple[int, int, int], num_classes: int, dtype: torch.dtype) -> list[str]:
@@ -77,22 +78,38 @@ def hookable(module: nn.Module) -> list[tuple[str, nn.Module]]:
 def _reached(module: nn.Module, label: str) -> Iterator[list[str]]:
     """Inside, submodules are listed as images reach them, and norm layers learn how large their maps are."""
     order: dict[str, None] = {}
+    inside: list[tuple[str, nn.Module]] = []  # the layers that the images have entered and not left
     handles = []
     for name, layer in hookable(module):
 
         def reach(layer: nn.Module, inputs: tuple[Any, ...], name: str = name) -> None:
             order.setdefault(name)
+            inside.append((name, layer))
             if isinstance(layer, RunNorm) and inputs:
                 _learn_map_size(layer, inputs[0], label)
 
-        handles.append(layer.register_forward_pre_hook(reach))
+        def leave(layer: nn.Module, *_: Any) -> None:
+            while inside and inside.pop()[1] is not layer:
+                pass  # it failed, and the module went on
+
+        handles += [layer.register_forward_pre_hook(reach), layer.register_forward_hook(leave)]
     found: list[str] = []
     try:
         yield found
         found += order
+    except Exception as error:
+        if inside and inside[-1][0]:
+            error.add_note(f"in the layer {inside[-1][0]}, {_short(inside[-1][1])}")
+        raise
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _short(layer: nn.Module) -> str:
+    """``Linear(in_features=800, out_features=10, bias=True)``, or the type alone of a layer that has others inside."""
+    text = repr(layer)
+    return type(layer).__name__ if "\n" in text or len(text) > MOST_OF_LAYER else text
 
 
 def _learn_map_size(layer: RunNorm, x: Tensor, label: str) -> None:
@@ -103,7 +120,7 @@ def _learn_map_size(layer: RunNorm, x: Tensor, label: str) -> None:
         )
     layer.map_size = math.prod(x.shape[2:])
     layer.num_axes = x.ndim
-    layer.check_map()
+    layer.check_map(f"{label}: the norm layer {layer.name}", "leave out its call of norm()")
 
 
 def _check_logits(logits: object, label: str, images: str, num_classes: int) -> None:
