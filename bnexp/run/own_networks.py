@@ -107,4 +107,4 @@ def unshared_text(found: Mapping[str, str]) -> str:
     """``unshared`` as a sentence."""
     shown = [f"{name} ({why})" for name, why in list(found.items())[:NAMED]]
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return f"The arms start alike, but not in {', '.join(shown)}{more}: there the seeds pair nothing."
+    return f"The arms start alike, but not in {', '.join(shown)}{more}: these are not paired by seed."

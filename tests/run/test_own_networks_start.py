@@ -62,7 +62,7 @@ def test_what_arms_do_not_share_is_named_with_the_reason(folder: Path) -> None:
         spec(folder, "none", NormKind.none, seed=1),
         spec(folder, "batch", NormKind.batch, seed=1, bias=False, zero=True),
     ]
-    said = "The arms start alike, but not in 0.bias (only in none), 4.weight (with other values): there the seeds pair nothing."
+    said = "The arms start alike, but not in 0.bias (only in none), 4.weight (with other values): these are not paired by seed."
     assert try_networks(specs, IMAGES) == [said]
     wider = [spec(folder, "none", NormKind.none), spec(folder, "wide", NormKind.none, width=6)]
     (line,) = try_networks(wider, IMAGES)
