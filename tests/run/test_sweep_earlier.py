@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bnexp.comparison.sweep.record import Axis, Confirmed, SweepRecord, Trial
+from bnexp.plan.sweep.distribution import Parameter
 from bnexp.run.sweep.earlier import earlier_record, merged, with_earlier
 
 
@@ -63,8 +64,18 @@ def test_a_point_that_was_chosen_twice_keeps_its_first_number(earlier: SweepReco
 def test_a_record_is_read_with_what_varies_and_without_points_that_were_never_tried(earlier: SweepRecord) -> None:
     older = [replace(t, params={"norm": "batch", **t.params}) for t in earlier.trials]
     replace(earlier, trials=[*older, trial(4, 0.4, "missing")]).save()
-    assert earlier_record(earlier.folder, ["optim.lr"]) == earlier
-    assert earlier_record(earlier.folder.parent, ["optim.lr"]) is None
+    varied = {"optim.lr": Parameter("optim.lr", "uniform", numbers={"min": 0, "max": 1})}
+    assert earlier_record(earlier.folder, varied) == earlier
+    assert earlier_record(earlier.folder.parent, varied) is None
+
+
+def test_a_recorded_point_with_a_value_that_the_sweep_does_not_list_is_no_point_of_it(earlier: SweepRecord) -> None:
+    listed, other = ({"model.factory": f"{name}.py:build"} for name in ("mine", "strangers"))
+    trials = [replace(earlier.trials[0], params=listed), replace(earlier.trials[1], params=other)]
+    replace(earlier, axes=[Axis("model.factory", False)], trials=trials, confirmed=None).save()
+    found = earlier_record(earlier.folder, {"model.factory": Parameter("model.factory", "categorical", ("mine.py:build",))})
+    assert found is not None
+    assert [t.params for t in found.trials] == [listed]
 
 
 def test_of_the_best_points_more_seeds_count() -> None:

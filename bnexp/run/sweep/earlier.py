@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from bnexp.comparison.sweep.record import Confirmed, SweepRecord, load
+from bnexp.plan.sweep.distribution import Parameter
 from bnexp.plan.sweep.points import point_text
 from bnexp.tracking.reading import DamagedRecord
 
 
-def earlier_record(folder: Path, varied: Sequence[str]) -> SweepRecord | None:
+def earlier_record(folder: Path, varied: Mapping[str, Parameter]) -> SweepRecord | None:
     """The record of the same sweep from an earlier command, with the points that it tried; None without a whole one.
+
+    A point with a value that the sweep does not list is left out: its runs may be trained again, and a record must not name
+    code of its own.
 
     Args:
         folder: of the sweep.
-        varied: the parameters that points have values of. Older records have also those with one value.
+        varied: the parameters that points have values of, by name. Older records have also those with one value.
     """
     try:
         found = load(folder)
@@ -26,6 +30,7 @@ def earlier_record(folder: Path, varied: Sequence[str]) -> SweepRecord | None:
         replace(trial, params={name: trial.params.get(name) for name in varied})
         for trial in found.trials
         if trial.state != "missing"
+        and all(trial.params.get(name) in item.values for name, item in varied.items() if item.values)
     ]
     return replace(found, trials=trials)
 

@@ -51,7 +51,7 @@ class Rounds:
         self.plan, self._store, self._listener, self._most = plan, store, listener, most
         self._prepared, self._tried = Prepared(), list[Trial]()
         folder = sweep_folder(store, plan.file.name, plan.sweep_id)
-        self._earlier = earlier_record(folder, list(plan.varied))
+        self._earlier = earlier_record(folder, plan.varied)
         example = plan.middle()
         self._wandb = WandbSession(example[0].config.track.wandb)
         self.record = SweepRecord(
@@ -133,7 +133,7 @@ class Rounds:
         """Record what came of the points of a round so far."""
         metric, sweep_id = self.plan.metric.name, self.plan.sweep_id
         trials = [trial_of(item, metric, self._store, sweep_id, results) for item in planned]
-        earlier = earlier_record(self.record.folder, list(self.plan.varied))  # again: another process may work on it too
+        earlier = earlier_record(self.record.folder, self.plan.varied)  # again: another process may work on it too
         self.record = with_earlier(replace(self.record, trials=[*self._tried, *trials]), earlier)
         self.record.save()
         return trials
