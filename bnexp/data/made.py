@@ -10,6 +10,7 @@ looked at, such as files of images.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def load_made(config: DataConfig, _: Path, progress: Progress) -> RawData:
     text = config.factory or ""
     progress(f"calling {text}", 0, 0)
     try:
-        returned = run_factory(text, KEY, **config.args)
+        returned = run_factory(text, KEY, **deepcopy(config.args))  # which the function may change
     except ConfigError as error:
         raise DataError(str(error)) from error
     place = f"what {text} returns"

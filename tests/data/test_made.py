@@ -134,6 +134,12 @@ def test_the_function_is_called_once_for_each_source_and_arguments(capsys: pytes
     assert len([*Path("cache/packed").glob("python-*")]) == 2, "what an older source made is removed"
 
 
+def test_a_function_may_use_up_its_arguments() -> None:
+    config = made("return x[:args['most'][0]], y[:args['most'].pop()]", most=[20])
+    prepare(config)
+    assert config.args == {"most": [20]}, "they are part of the run's identity"
+
+
 def test_training_images_are_counted() -> None:
     assert split_sizes(made("return x, y, x[:8], y[:8]")) == (40, 0)
 

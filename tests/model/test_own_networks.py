@@ -436,3 +436,15 @@ def test_batch_norm_in_ones_own_network_is_the_same_whichever_kernel_computes_it
         outcomes.append([gradient.numpy(), *network.export(0).values()])
     for a, b in zip(*outcomes, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_a_function_may_use_up_its_arguments() -> None:
+    args = {"widths": [4]}
+
+    def build(norm: Norm, in_channels: int, num_classes: int, size: int, widths: list[int]) -> nn.Module:
+        width = widths.pop()
+        return nn.Sequential(nn.Conv2d(1, width, 3), norm(width), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 3))
+
+    network = build_own_network(build, "model.factory=nets.py:build", args, [configured(), configured(seed=1)], 1, 8, 3)
+    assert network.norm_layers() == ["1"]
+    assert args == {"widths": [4]}, "they are part of the run's identity"

@@ -5,7 +5,8 @@ Shape letters: C channels, S side of the image, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ def build_module(
     factory: Factory,
     label: str,
     config: RunConfig,
-    args: dict[str, Any],
+    args: Mapping[str, Any],
     shape: tuple[int, int, int],
     num_classes: int,
     dtype: torch.dtype,
@@ -73,7 +74,7 @@ def build_module(
         norms = NormLayers(config, num_steps, dtype, label)
         torch.set_default_dtype(dtype)
         with told_of(label), torch.enable_grad():
-            module = factory(norms, shape[0], num_classes, shape[1], **args)
+            module = factory(norms, shape[0], num_classes, shape[1], **deepcopy(args))  # it may use them up
         if not isinstance(module, nn.Module):
             raise ConfigError(f"{label} returns {type(module).__name__}; it has to return a torch.nn.Module.")
         norms.settle(module)

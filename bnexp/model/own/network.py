@@ -295,7 +295,7 @@ def build_own_network(
         ConfigError: the factory or its module fails or cannot be used.
     """
     shape = (in_channels, size, size)
-    built = [build_module(factory, label, config, dict(args), shape, num_classes, dtype, num_steps) for config in configs]
+    built = [build_module(factory, label, config, args, shape, num_classes, dtype, num_steps) for config in configs]
     seeds = [config.seed for config in configs]
     network = OwnNetwork(built, seeds, in_channels, num_classes, label, device or torch.device("cpu"))
     if device is not None and device.type != "cpu" and len(configs) > 1:
