@@ -44,6 +44,10 @@ class ConfigError(MessageError):
     """A configuration that cannot run. The message is one sentence for the user: what, where, allowed, how to fix."""
 
 
+class MachineError(ConfigError):
+    """A configuration that this machine cannot train, whichever run it is: one message, not one for each run."""
+
+
 def refuse_text(name: str, values: Sequence[str], example: str) -> None:
     """Raise ConfigError if an argument of the Python API is one text: its letters would be taken for a list of texts.
 

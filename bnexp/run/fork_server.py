@@ -7,8 +7,10 @@ prints no traceback.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import signal
 import sys
+from contextlib import suppress
 from types import TracebackType
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -26,3 +28,5 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
 
 end_with_parent()
 sys.excepthook = _report
+with suppress(Exception):  # a broken numba would end the server; the runs that need it say so
+    importlib.import_module("bnexp.model.kernels.loops")

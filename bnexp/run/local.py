@@ -27,6 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from bnexp.config.schema import ConfigError, MachineError
 from bnexp.interrupt import shielded
 from bnexp.metrics import Record, RunFailed, RunFinished, RunStopped
 from bnexp.plan.spec import RunSpec
@@ -85,6 +86,9 @@ def train_cohort(cohort: Cohort, resident: Resident, stops: Stops | None = None)
 
     Returns:
         Its records, as they come. An error becomes a RunFailed for every run that is not finished.
+
+    Raises:
+        MachineError: no run can train like that on this machine.
     """
     finished: set[str] = set()
     try:
@@ -113,6 +117,8 @@ def train_cohort(cohort: Cohort, resident: Resident, stops: Stops | None = None)
             left = tuple(spec for spec in part if spec.run_id not in finished)
             log.warning("%d runs together are too many for the memory of %s; they are trained in halves.", len(part), device)
             waiting.extendleft(reversed(split(left, math.ceil(len(part) / 2))))
+    except MachineError:
+        raise
     except Exception as error:
         text = str(error) or type(error).__name__
         for run_id in sorted({spec.run_id for spec in cohort} - finished):
@@ -201,6 +207,13 @@ class _Said:
     text: str
 
 
+@dataclass
+class _Refused:
+    """Why this machine can train none of the runs."""
+
+    text: str
+
+
 class _Forwarder(logging.Handler):
     """Sends what is logged in a worker through its connection."""
 
@@ -235,7 +248,7 @@ def start_pool_server() -> BaseContext:
     from multiprocessing import forkserver, resource_tracker
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([FORK_SERVER, "bnexp.data.batches", "bnexp.training.engine", "bnexp.model.kernels.loops"])
+    context.set_forkserver_preload([FORK_SERVER, "bnexp.data.batches", "bnexp.training.engine"])
     resource_tracker.ensure_running()  # before the shielded block, because starting it unblocks Ctrl-C
     with shielded(), single_threaded(), without_main():
         forkserver.ensure_running()
@@ -263,7 +276,7 @@ class Pool:
         self._said: set[str] = set()
 
     def run(self, cohorts: Sequence[Cohort]) -> Iterator[Record]:
-        """Train the cohorts; their records as they come. Those of one run are in order."""
+        """Train the cohorts; their records as they come. Those of one run are in order. Raises ConfigError as workers do."""
         waiting = deque(cohorts)
         attempts: dict[str, int] = {}
         try:
@@ -285,6 +298,8 @@ class Pool:
                         worker.question = record
                     elif isinstance(record, _Said):
                         self._say(record.text)
+                    elif isinstance(record, _Refused):
+                        raise ConfigError(record.text)
                     else:
                         if isinstance(record, RunFinished | RunStopped | RunFailed):
                             worker.finished.add(record.run_id)
@@ -387,6 +402,8 @@ def _work(connection: Connection, resident: Resident, environment: dict[str, str
             for record in train_cohort(connection.recv(), resident, stops):
                 connection.send(record)
             connection.send(None)
+    except MachineError as error:
+        connection.send(_Refused(str(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

@@ -185,12 +185,10 @@ def _again(task: _Task, error: Exception, waiting: deque[Cohort], attempts: dict
 def _train_on_node(cohort: Cohort, packed: bytes) -> Iterator[Record]:
     """The Ray task, which runs on a node: train a cohort on the pickled data set."""
     try:
-        resident = _find_data(pickle.loads(packed), cohort[0].config.data)
+        yield from train_cohort(cohort, _find_data(pickle.loads(packed), cohort[0].config.data))
     except Exception as error:
         for spec in cohort:
             yield RunFailed(spec.run_id, f"{socket.gethostname()}: {str(error) or type(error).__name__}")
-        return
-    yield from train_cohort(cohort, resident)
 
 
 def _find_data(resident: Resident, config: DataConfig) -> Resident:

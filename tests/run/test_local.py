@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from multiprocessing import Pipe
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import bnexp
 from bnexp.data.batches import DeviceData
 from bnexp.data.resident import Resident, prepare
 from bnexp.metrics import EpochMetrics, Record, RunFailed, RunFinished, RunStarted
@@ -199,3 +202,16 @@ def test_what_workers_log_is_said_once_in_this_process(resident: Resident, caplo
     for _ in range(2):
         pool._say(ours.recv().text)
     assert [record.getMessage() for record in caplog.records] == ["Compiling kernels, once."]
+
+
+def test_a_broken_numba_is_said_once_before_anything_trains(tmp_path: Path) -> None:
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba/__init__.py").write_text("raise OSError('no library')")
+    places = {"BNEXP_RUNS_DIR": str(tmp_path / "runs"), "BNEXP_CACHE_DIR": str(tmp_path / "cache")}
+    path = os.pathsep.join([str(tmp_path), str(Path(bnexp.__file__).parents[1])])
+    command = [sys.executable, "-m", "bnexp", "train", "-m", "seed=0,1", "norm=none,batch", "data=digits", "executor.workers=2"]
+    environment = os.environ | places | {"PYTHONPATH": path, "WANDB_MODE": "disabled"}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2
+    assert done.stderr.count("cannot be imported here (no library): use train.kernels=torch") == 1
+    assert "Traceback" not in done.stderr

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bnexp.config.schema import ConfigError
+from bnexp.config.schema import MachineError
 
 Floats = NDArray[Any]  # float32 or float64
 DTYPES = (torch.float32, torch.float64)
@@ -175,13 +175,14 @@ def registers() -> Registers | None:
     """The vector registers of this CPU; None if there are no kernels for it: they need AVX2 or AVX-512, and multiply-add.
 
     Raises:
-        ConfigError: numba, which compiles the kernels, cannot be imported.
+        MachineError: numba, which compiles the kernels, cannot be imported.
     """
     try:
         from bnexp.model.kernels.compiling import features
-    except ImportError as error:  # also for a version of NumPy that it does not know
-        raise ConfigError(
-            f"numba, which compiles the kernels for the CPU, cannot be imported here ({str(error).splitlines()[0]}): "
+    except Exception as error:  # a NumPy that it does not know is an ImportError, a library that is not there an OSError
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise MachineError(
+            f"numba, which compiles the kernels for the CPU, cannot be imported here ({reason}): "
             "use train.kernels=torch, or install numba again with pip install --upgrade --force-reinstall numba."
         ) from error
     if not {"+avx2", "+fma"} <= features():
