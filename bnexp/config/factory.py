@@ -101,9 +101,9 @@ def load_factory(text: str, key: str) -> Callable[..., Any]:
     """
     named = _named(text, key)
     place = _place(named, key, named.directory)
-    if place.source.fingerprint != named.fingerprint:
+    module, fingerprint = _import(place, f"{key}={text}")
+    if named.fingerprint not in (place.source.fingerprint, fingerprint):
         raise ConfigError(f"{key}={text}: the source has changed since this command began; run the command again.")
-    module = _import(place, f"{key}={text}")
     found: Any = module
     for depth, name in enumerate(named.function.split(".")):
         if not hasattr(found, name):
@@ -247,12 +247,12 @@ _texts: dict[str, tuple[Path, str]] = {}  # name of a module that such code impo
 _importing: set[str] = set()
 
 
-def _import(place: _Place, given: str) -> ModuleType:
-    """Import the code, or take the earlier import as long as the source is the same."""
+def _import(place: _Place, given: str) -> tuple[ModuleType, str]:
+    """Import the code, or take the earlier import as long as the source is the same; and its fingerprint once imported."""
     name = place.module or f"_{place.path.stem}_{sha256(str(place.path).encode()).hexdigest()[:8]}"
     module, fingerprint = _imported.get(name, (None, ""))
     if module is not None and fingerprint == place.source.fingerprint:
-        return module
+        return module, fingerprint
     if name in _importing:
         raise ConfigError(
             f"{given}: the file uses bnexp while it is imported; put what is to run as a script under "
@@ -270,8 +270,9 @@ def _import(place: _Place, given: str) -> ModuleType:
         raise ConfigError(f"{given} cannot be imported: {blame(error, place.source.files)}{hint}.") from error
     finally:
         _importing.discard(name)
-    _imported[name] = module, place.source.fingerprint
-    return module
+    source = read_source(place.path, place.module)  # again: the code may have told Python where its other files are
+    _imported[name] = module, source.fingerprint
+    return _imported[name]
 
 
 @contextmanager

@@ -31,8 +31,10 @@ def find_code(config: RunConfig, directory: Path | None = None) -> None:
         if part.name is python:
             key = f"{section}.factory"
             part.factory = name_code(part.factory or "", key, directory)
+            function = load_factory(part.factory, key)
+            part.factory = name_code(part.factory, key, directory)  # again: the code may have added to sys.path
             part.fingerprint = part.factory.fingerprint
-            check_arguments(load_factory(part.factory, key), part.factory, given, part.args, section)
+            check_arguments(function, part.factory, given, part.args, section)
 
 
 def check_arguments(

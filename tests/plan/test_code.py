@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,14 @@ def test_of_arms_that_differ_only_in_where_norms_stand_one_is_kept() -> None:
     fitted, _ = fit_reach(study, ModelName.python)
     assert fitted.baseline == "before_activation"
     assert fitted.decides == [Decides(arm="before_activation"), Decides(arm="before_activation", baseline="none")]
+
+
+def test_files_in_a_folder_that_the_code_adds_to_the_path_belong_to_it(nets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (nets.parent / "lib").mkdir()
+    nets.write_text(f"import sys\nsys.path.append({str(nets.parent / 'lib')!r})\nfrom parts_of_nets import WIDTH\n{BUILD}")
+    found = []
+    for width in (4, 5, 4):
+        (nets.parent / "lib/parts_of_nets.py").write_text(f"WIDTH = {width}\n")
+        found.append(run_id())
+    assert found[0] == found[2] != found[1]
