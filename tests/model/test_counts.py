@@ -62,3 +62,14 @@ def test_products_count_output_channels_in_lanes_of_sixteen() -> None:
     config = changed(RunConfig(), {"model.name": ModelName.plain, "model.depth": 1, "model.width": 20})
     assert len(table(config.model).convs) == 1
     assert count(config, 3, 32, 10).products == 32 * 3 * 9 * 32**2
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_kernels_are_counted_where_the_built_network_has_them(config: RunConfig) -> None:
+    plain, found = (count(changed(config, {"train.kernels": kernels}), 3, 32, 10) for kernels in (Kernels.torch, Kernels.auto))
+    network = build_network([config], 3, 32, 10)
+    fused = [layer for layer in network.children() if isinstance(layer, RunConv2d) and layer.before_pool]
+    assert plain.fused_products == 0
+    assert found.products + found.fused_products == plain.products
+    assert (found.fused_products > 0, found.products > 0) == (bool(fused), found.convs > len(fused))
+    assert found.others == plain.others - len(fused)

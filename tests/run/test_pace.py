@@ -59,6 +59,8 @@ def test_kernels_are_expected_where_there_are_some_and_older_runs_without_them_d
         assert cpu.of(lenet) == pytest.approx(2 ** (1 - (2 / 52) * (2 / 12) * (2 / 8) ** 2))
         assert 0.4 < with_kernels / without < 0.6  # measured: .41 to .54
     assert run_seconds(compose(["data=mnist", "norm=batch", "norm.placement=before_activation"])) > 1.5 * run_seconds(lenet)
+    reduced = [compose(["data=mnist", "train.precision=bf16", f"train.kernels={kernels}"]) for kernels in ("auto", "torch")]
+    assert len({recorded_pace(Recorded()).cpu.seconds(config) for config in reduced}) == 1  # autocast has no kernels
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
     assert recorded_pace(Recorded()).cpu.seconds(lenet) == pytest.approx(run_seconds(by_torch))
     gpu = recorded_pace(Recorded([made_run(lenet, 0.1, device="cuda")])).accelerator
