@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from bnexp.bench.plain import Batch
 from bnexp.config.schema import TrainConfig
@@ -32,31 +32,6 @@ class EpochOrder(Sampler[int]):
         return self.num_images
 
 
-class PictureDataset(Dataset[tuple[Tensor, int]]):
-    """Images as torchvision's data sets give them: stored as bytes, made into a PIL image and transformed at each access.
-
-    They already have the network's size, so this rung is spared the resizing of the usual tutorial.
-    """
-
-    def __init__(self, data: Resident, split: Split) -> None:
-        from torchvision import transforms
-
-        images, labels = _images(data, split)
-        self.pictures = images.transpose(0, 2, 3, 1)
-        self.labels = labels
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(data.mean, data.std)])
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        from PIL import Image
-
-        picture = self.pictures[index]
-        image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
-        return self.transform(image), int(self.labels[index])
-
-
 class Loaders:
     """Batches of DataLoaders that are made once for all runs.
 
@@ -78,10 +53,14 @@ class Loaders:
 
 
 def tutorial_loaders(data: Resident, train: TrainConfig) -> Loaders:
-    """B0: loaders over ``PictureDataset``, without worker processes."""
-    dataset = PictureDataset(data, "train")
+    """B0: loaders over ``Pictures``, without worker processes."""
+    from bnexp.bench.peers.pictures import Pictures  # torchvision takes a second, which other rungs do not need
+
+    dataset = Pictures(*_images(data, "train"), data.mean, data.std)
     order = EpochOrder(len(dataset))
-    evaluate = {split: DataLoader(PictureDataset(data, split), train.eval_batch_size) for split in EVALUATED}
+    evaluate = {
+        split: DataLoader(Pictures(*_images(data, split), data.mean, data.std), train.eval_batch_size) for split in EVALUATED
+    }
     return Loaders(DataLoader(dataset, train.batch_size, sampler=order), order, evaluate)
 
 

@@ -1,71 +1,59 @@
-"""Times the rungs, each as a process of its own, from its start until its results are on disk."""
+"""The plan of a bench: what is measured how often, how long that should take, and doing it."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bnexp.bench.work import RungResult, RunResult, Work
+from bnexp.bench.environment import Environment
+from bnexp.bench.measure import Measurement, measure
+from bnexp.bench.work import RUNGS, BenchError, Work, settling
 from bnexp.config.options import Device
 from bnexp.data.catalogue import CATALOGUE
-from bnexp.run.local import num_cores
-from bnexp.tracking.store import Store
-
-
-class BenchError(Exception):
-    """A rung failed. The message says which and why."""
+from bnexp.run.forecast import duration_text
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One rung, measured once.
+class Pace:
+    """Rough speed of a rung on a CPU with two cores, for estimates.
 
     Args:
-        rung: its name.
-        num_runs: how many runs it trained.
-        repeat: which repeat this is, from 1.
-        seconds: wall time of the whole process.
-        result: what the process reported.
+        start: seconds that it takes without any run.
+        trained: images per second of training, of all runs together.
+        evaluated: the same for evaluation.
+        run: further seconds per run.
     """
 
-    rung: str
-    num_runs: int
-    repeat: int
-    seconds: float
-    result: RungResult
-
-    @property
-    def images_per_second(self) -> float:
-        """Training images per second in steady state, of all runs together."""
-        return self.result.images / self.result.train_seconds
+    start: float
+    trained: float
+    evaluated: float
+    run: float = 0.0
 
 
-# Rough speed of a CPU with two cores, for estimates: seconds to start, images trained and images evaluated per second.
-NOMINAL = {
-    "B0": (5.0, 3_000.0, 5_000.0),
-    "B1": (5.0, 4_500.0, 30_000.0),
-    "B2": (4.0, 8_500.0, 30_000.0),
-    "B3": (6.0, 13_000.0, 50_000.0),
-    "B4": (4.0, 5_000.0, 20_000.0),
-    "B5": (9.0, 20_000.0, 60_000.0),
+PACES = {
+    "B0": Pace(5.0, 3_700, 8_000),
+    "B1": Pace(5.0, 6_300, 30_000),
+    "B2": Pace(4.0, 8_500, 30_000),
+    "B3": Pace(6.0, 17_000, 50_000),
+    "B4": Pace(4.0, 5_500, 20_000),
+    "B5-torch": Pace(8.0, 22_000, 60_000),
+    "B5-local": Pace(6.0, 30_000, 90_000),
+    "B5": Pace(7.0, 30_000, 90_000),
+    "P1": Pace(14.0, 5_500, 9_000, run=0.5),
+    "P2": Pace(4.0, 5_500, 9_000, run=5.0),
+    "S0": Pace(5.0, 30_000, 60_000, run=0.1),
+    "S1": Pace(5.0, 50_000, 100_000, run=0.1),  # it usually needs fewer seeds
 }
 
 
 def nominal_seconds(rung: str, work: Work) -> float:
     """Roughly how long one measurement takes on a CPU with two cores."""
-    start, train_speed, evaluation_speed = NOMINAL[rung]
-    data = CATALOGUE[work.data]
+    pace, data = PACES[rung], CATALOGUE[work.data]
     trained = (work.train_size or 0.95 * data.num_train) * work.epochs
     evaluated = 0.05 * data.num_train * work.epochs + data.num_test
-    return start + work.num_runs * (trained / train_speed + evaluated / evaluation_speed)
+    return pace.start + work.num_runs * (pace.run + trained / pace.trained + evaluated / pace.evaluated)
 
 
 @dataclass(frozen=True)
@@ -78,6 +66,7 @@ class Plan:
         repeats: how often each rung is measured at each number of runs.
         work: the work; its own number of runs is not used.
         limit: seconds; a measurement that is expected to take longer is left out.
+        once: rungs that are measured in the first repeat only.
     """
 
     rungs: Sequence[str]
@@ -85,9 +74,17 @@ class Plan:
     repeats: int
     work: Work
     limit: float
+    once: Sequence[str] = ()
 
-    def works(self) -> list[Work]:
-        return [replace(self.work, num_runs=n) for n in self.num_runs]
+    def tasks(self) -> list[tuple[str, Work]]:
+        """Each rung with each work that it does, in the order in which they are measured."""
+        ladder = [rung for rung in self.rungs if not RUNGS[rung].is_settling]
+        tasks = [(rung, replace(self.work, num_runs=n)) for n in self.num_runs for rung in ladder]
+        return tasks + [(rung, settling(self.work.device)) for rung in self.rungs if RUNGS[rung].is_settling]
+
+    def times(self, rung: str) -> int:
+        """How often a rung is measured at each number of runs."""
+        return 1 if rung in self.once else self.repeats
 
     def estimate(self, measured: Sequence[Measurement] = ()) -> dict[tuple[str, int], float | None]:
         """Expected seconds of one measurement of each rung at each number of runs; None if nothing is known.
@@ -95,28 +92,30 @@ class Plan:
         A number of runs that was measured takes the median of its measurements. Otherwise the largest number that was
         measured grows in proportion. Without any measurement, a CPU takes the nominal time.
         """
-        return {(rung, work.num_runs): self._expected(rung, work, measured) for work in self.works() for rung in self.rungs}
+        return {(rung, work.num_runs): self._expected(rung, work, measured) for rung, work in self.tasks()}
 
     def _expected(self, rung: str, work: Work, measured: Sequence[Measurement]) -> float | None:
         mine = [m for m in measured if m.rung == rung and m.num_runs <= work.num_runs]
         if mine:
             largest = max(m.num_runs for m in mine)
             seconds = statistics.median(m.seconds for m in mine if m.num_runs == largest)
-            start = min(NOMINAL[rung][0], seconds / 2)  # paid once, however many runs there are
+            start = min(PACES[rung].start, seconds / 2)  # paid once, however many runs there are
             return start + (seconds - start) * work.num_runs / largest
         return nominal_seconds(rung, work) if self.work.device is Device.cpu else None
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A rung that was not measured, because it would have taken about ``seconds``, more than the limit."""
+    """A rung that was not measured. ``why``: it would have taken longer than the limit, or cannot run here."""
 
     rung: str
     num_runs: int
-    seconds: float
+    why: str
 
 
-def climb(plan: Plan, folder: Path, left_out: Callable[[LeftOut], None]) -> Iterator[Measurement]:
+def climb(
+    plan: Plan, folder: Path, left_out: Callable[[LeftOut], None], environment: Environment | None = None
+) -> Iterator[Measurement]:
     """Measure everything, yielding each measurement as it comes.
 
     The rungs take turns within each repeat, so that a machine that gets slower or busier affects all of them alike.
@@ -124,69 +123,30 @@ def climb(plan: Plan, folder: Path, left_out: Callable[[LeftOut], None]) -> Iter
     Args:
         plan: what to measure.
         folder: for the results of each rung, which are removed after it.
-        left_out: called for each rung that would take too long.
+        left_out: called for each rung that would take too long, and for each peer that fails.
+        environment: of the peers; None if there are none among the rungs.
 
     Raises:
-        BenchError: a rung failed.
+        BenchError: a rung failed that is none of the peers.
     """
     measured: list[Measurement] = []
-    for work in plan.works():
+    for work in dict.fromkeys(work for _, work in plan.tasks()):
         expected = plan.estimate(measured)
         rungs = []
-        for rung in plan.rungs:
+        for rung in [rung for rung, its_work in plan.tasks() if its_work == work]:
             seconds = expected[rung, work.num_runs]
             if seconds is not None and seconds > plan.limit:
-                left_out(LeftOut(rung, work.num_runs, seconds))
+                left_out(LeftOut(rung, work.num_runs, f"it would take about {duration_text(seconds)} each time"))
             else:
                 rungs.append(rung)
         for repeat in range(1, plan.repeats + 1):
-            for rung in rungs:
-                measured.append(measure(rung, work, repeat, folder))
-                yield measured[-1]
-
-
-def measure(rung: str, work: Work, repeat: int, folder: Path) -> Measurement:
-    """Run one rung as a process and time all of it. Raises BenchError if it fails."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{rung}-") as name:
-        own = Path(name)
-        command, environment = _command(rung, work, own)
-        with (own / "stderr.txt").open("w+") as errors:  # a pipe would be held open by processes that outlive the command
-            begin = time.perf_counter()
-            done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
-            seconds = time.perf_counter() - begin
-            errors.seek(0)
-            lines = errors.read().strip().splitlines() or [f"exit code {done.returncode}"]
-        if done.returncode != 0:
-            raise BenchError(f"rung {rung} with {work.num_runs} runs failed: {lines[-1]}")
-        result = RungResult.from_json((own / "result.json").read_text()) if rung != "B5" else recorded(work, own)
-    runs = sorted(result.runs, key=lambda run: (run.seed, run.arm))
-    return Measurement(rung, work.num_runs, repeat, seconds, replace(result, runs=runs))
-
-
-def _command(rung: str, work: Work, folder: Path) -> tuple[list[str], dict[str, str]]:
-    if rung != "B5":
-        return [sys.executable, "-m", "bnexp.bench.rung", rung, work.to_json(), str(folder)], dict(os.environ)
-    command = shutil.which("bnexp", path=str(Path(sys.executable).parent))
-    if command is None:
-        raise BenchError(f"rung B5 is the bnexp command, which is not beside {sys.executable}: install bnexp there.")
-    # Records of its own, so that nothing counts as finished before; W&B on, but without its server.
-    own = {"BNEXP_RUNS_DIR": str(folder), "WANDB_DIR": str(folder), "WANDB_MODE": "offline"}
-    environment = {name: value for name, value in os.environ.items() if name != "BNEXP_CONFIG_PATH"} | own
-    return [command, *work.command()], environment
-
-
-def recorded(work: Work, folder: Path) -> RungResult:
-    """What the ``bnexp`` command recorded in ``folder``."""
-    records = list(Store(folder).runs())
-    ends = [record.summary for record in records]
-    runs = [RunResult(end.arm, end.seed, end.metric("test/accuracy")) for end in ends if end.seed is not None]
-    # The runs of a cohort share their epochs, and so the exact times: each counts once.
-    epochs = {tuple(line["time/epoch_seconds"] for line in record.metrics()) for record in records}
-    images = sum(line["time/images_per_second"] * line["time/epoch_seconds"] for r in records for line in r.metrics())
-    pooled = work.device is Device.cpu and work.num_runs > 1
-    processes = min(num_cores(), len(records)) if pooled else 1
-    seconds = sum(sum(times) for times in epochs) / processes
-    if work.num_runs == 1:
-        runs = [replace(run, arm="after_pool") for run in runs]  # on its own a run is named after its norm
-    return RungResult(runs, round(images), seconds, 1, processes)
+            for rung in [rung for rung in rungs if repeat <= plan.times(rung)]:
+                try:
+                    measured.append(measure(rung, work, repeat, folder, environment))
+                except BenchError as error:
+                    if not RUNGS[rung].is_peer:
+                        raise
+                    rungs.remove(rung)
+                    left_out(LeftOut(rung, work.num_runs, str(error)))
+                else:
+                    yield measured[-1]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bnexp.bench.result import Ladder, Row, Spread
+from bnexp.bench.result import Ladder, limit_text
+from bnexp.bench.rows import Row, Spread
 from bnexp.report import figures, style
 from bnexp.report.export import slug
 from bnexp.report.html import Chart, page
@@ -14,15 +15,16 @@ TEMPLATE = Path(__file__).parent / "bench.html.jinja"
 
 
 def render(ladder: Ladder) -> str:
-    """The ladder as the text of one HTML document: for each number of runs two bar charts and a table."""
-    charts = {}
-    for num_runs in dict.fromkeys(row.num_runs for row in ladder.rows):
-        rows = [row for row in ladder.rows if row.num_runs == num_runs]
+    """The ladder as the text of one HTML document: for each number of runs two bar charts and a table, then the answers."""
+    charts, climbing = {}, [row for row in ladder.rows if row.answer is None]
+    for num_runs in dict.fromkeys(row.num_runs for row in climbing):
+        rows = [row for row in climbing if row.num_runs == num_runs]
         charts[num_runs] = [
             _chart(f"seconds-{num_runs}", rows, "Whole process", "seconds", lambda row: row.seconds),
             _chart(f"images-{num_runs}", rows, "Steady state", "training images per second", lambda row: row.images_per_second),
         ]
-    return page(TEMPLATE, ladder=ladder, work=ladder.work, charts=charts)
+    answers = [row for row in ladder.rows if row.answer is not None]
+    return page(TEMPLATE, ladder=ladder, work=ladder.work, charts=charts, answers=answers, limit=limit_text(ladder.facts))
 
 
 def _chart(id: str, rows: list[Row], title: str, unit: str, value: Callable[[Row], Spread]) -> Chart:

@@ -16,12 +16,38 @@ ARMS = {
 }
 
 
+class BenchError(Exception):
+    """A rung failed, or cannot be measured here. The message says which and why."""
+
+
 @dataclass(frozen=True)
 class Rung:
-    """A way of doing the work. ``adds``: what it has that the rungs below have not."""
+    """A way of doing the work.
+
+    Args:
+        name: its name.
+        adds: what it is, in terms of the rungs below it.
+        overrides: further arguments of ``bnexp``, for the rungs that are bnexp.
+    """
 
     name: str
     adds: str
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def is_bnexp(self) -> bool:
+        """Whether it is the ``bnexp`` command."""
+        return self.name.startswith("B5") or self.is_settling
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether other people's tools train here, with random numbers of their own."""
+        return self.name.startswith("P")
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether it is about the time to an answer, and always does ``SETTLING``."""
+        return self.name.startswith("S")
 
 
 RUNGS = {
@@ -32,7 +58,13 @@ RUNGS = {
         Rung("B2", "only no DataLoader: B0 with its images as one tensor in memory"),
         Rung("B3", "B2 with its runs side by side in single-threaded processes"),
         Rung("B4", "B2 with all runs of an arm as one torch.func ensemble (vmap)"),
+        Rung("B5-torch", "B5 without its own kernels (train.kernels=torch)", ("train.kernels=torch",)),
+        Rung("B5-local", "B5 without W&B (track.wandb.mode=disabled)", ("track.wandb.mode=disabled",)),
         Rung("B5", "bnexp: shared bytes, own layers, processes (CPU) or cohorts (GPU); records, W&B files, verdict, report"),
+        Rung("P1", "PyTorch Lightning, Hydra's joblib launcher and WandbLogger; processes with one thread each"),
+        Rung("P2", "plain PyTorch as a W&B sweep: agents with one thread each; the server answers at once"),
+        Rung("S0", "batchnorm on digits with its 10 seeds"),
+        Rung("S1", "the same with --until-settled"),
     )
 }
 
@@ -70,17 +102,18 @@ class Work:
             for arm in arms
         ]
 
-    def command(self) -> list[str]:
-        """The arguments of ``bnexp`` that do the same work."""
+    def command(self, rung: str = "B5") -> list[str]:
+        """The arguments of ``bnexp`` that do the same work, for a rung that is bnexp."""
         shared = [
             f"data={self.data}",
             f"data.train_size={'null' if self.train_size is None else self.train_size}",
             f"train.epochs={self.epochs}",
             f"train.device={self.device}",
+            *RUNGS[rung].overrides,
         ]
         if self.num_runs == 1:
             return ["train", *shared, "norm=batch", "norm.placement=after_pool", "seed=0"]
-        return ["study", "batchnorm", *shared, f"study.seeds={self.num_runs // 2}"]
+        return ["study", "batchnorm", *shared, "--until-settled" if rung == "S1" else f"study.seeds={self.num_runs // 2}"]
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -90,6 +123,11 @@ class Work:
         """The inverse of ``to_json``."""
         values = json.loads(text)
         return Work(**values | {"data": DataName(values["data"]), "device": Device(values["device"])})
+
+
+def settling(device: Device) -> Work:
+    """The work of S0 and S1: ``batchnorm`` on digits as it stands in its file."""
+    return Work(DataName.digits, None, 10, 20, device)
 
 
 @dataclass(frozen=True)
@@ -129,16 +167,24 @@ class RungResult:
         return RungResult(**values | {"runs": [RunResult(**run) for run in values["runs"]]})
 
 
-def pick_rungs(text: str) -> list[str]:
-    """Names of rungs from ``B0,B2,B5``, in the ladder's order. Raises ConfigError."""
-    names = [part.strip().upper() for part in text.split(",") if part.strip()]
+def usual_rungs(device: Device) -> list[str]:
+    """What is measured if nobody chooses. Our own kernels exist on a CPU only."""
+    return ["B0", "B1", "B2", "B3", "B4", *(["B5-torch"] if device is Device.cpu else []), "B5"]
+
+
+def pick_rungs(text: str, option: str = "--rungs") -> list[str]:
+    """Names of rungs from ``B0,B2,B5``, in the ladder's order; ``all`` names all. Raises ConfigError."""
+    by_name = {name.lower(): name for name in RUNGS}
+    names = [part.strip().lower() for part in text.split(",") if part.strip()]
+    if names == ["all"]:
+        return list(RUNGS)
     for name in names:
-        if name not in RUNGS:
-            hint = did_you_mean(name, list(RUNGS))
-            raise ConfigError(f"--rungs {text} names {name}, which is no rung: allowed are {', '.join(RUNGS)}.{hint}")
+        if name not in by_name:
+            hint = did_you_mean(name, list(by_name))
+            raise ConfigError(f"{option} {text} names {name}, which is no rung: allowed are {', '.join(RUNGS)}.{hint}")
     if not names:
-        raise ConfigError(f"--rungs is empty: name at least one of {', '.join(RUNGS)}.")
-    return [name for name in RUNGS if name in names]
+        raise ConfigError(f"{option} is empty: name at least one of {', '.join(RUNGS)}.")
+    return [name for key, name in by_name.items() if key in names]
 
 
 def pick_runs(text: str) -> list[int]:

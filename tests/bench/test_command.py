@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bnexp.bench import ladder
-from bnexp.bench.ladder import Measurement
+from bnexp.bench.environment import Environment
+from bnexp.bench.measure import Measurement
 from bnexp.bench.page import render
 from bnexp.bench.result import build
 from bnexp.bench.work import Work
@@ -22,10 +23,11 @@ __all__ = ["cli"]  # the fixture
 @pytest.mark.slow
 def test_rungs_run_as_processes_and_agree(cli: Cli, tmp_path: Path) -> None:
     work = ("--data", "digits", "--train-size", "600", "--epochs", "1", "--runs", "2", "--repeats", "1")
-    result = cli("bench", "--rungs", "B0,B2,B5", *work, "--json")
+    result = cli("bench", "--rungs", "B0,B5-torch,B5", *work, "--json")
     assert result.code == 0, result.err
     shown = json.loads(result.out)
-    assert [row["rung"] for row in shown["rows"]] == ["B0", "B2", "B5"]
+    assert [row["rung"] for row in shown["rows"]] == ["B0", "B5-torch", "B5"]
+    assert 0 < shown["limits"]["2"] < min(row["seconds"]["median"] for row in shown["rows"])
     assert not any(row["flagged"] for row in shown["rows"])
     for measured in shown["measurements"]:
         assert measured["result"]["images"] == 600 * 2
@@ -44,7 +46,7 @@ def test_rungs_run_as_processes_and_agree(cli: Cli, tmp_path: Path) -> None:
 def test_an_interruption_keeps_what_was_measured(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([3.0])
 
-    def measured_once(rung: str, work: Work, repeat: int, folder: Path) -> Measurement:
+    def measured_once(rung: str, work: Work, repeat: int, folder: Path, environment: Environment | None) -> Measurement:
         for seconds in times:
             return measurement(rung, work.num_runs, repeat, seconds)
         raise KeyboardInterrupt
@@ -56,6 +58,28 @@ def test_an_interruption_keeps_what_was_measured(cli: Cli, tmp_path: Path, monke
     assert "goes on from there" not in result.err
     assert len(json.loads(result.out)["measurements"]) == 1
     assert [path.suffix for path in sorted((tmp_path / "runs" / "bench").iterdir())] == [".html", ".json"]
+
+
+def test_without_their_environment_the_peers_say_why_and_the_rest_goes_on(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(rung: str, work: Work, repeat: int, folder: Path, environment: Environment | None) -> Measurement:
+        return measurement(rung, work.num_runs, repeat, 3.0)
+
+    monkeypatch.setattr(ladder, "measure", measured)
+    lacks = f"{tmp_path} lacks lightning, hydra-core"
+    work = ("--data", "digits", "--runs", "2", "--device", "cpu", "--peers", str(tmp_path))
+    result = cli("bench", "--rungs", "B2,P1,P2", *work, "--csv")
+    assert result.code == 0
+    assert lacks in result.err
+    lines = result.out.splitlines()
+    assert [line.split(",")[1] for line in lines[1:]] == ["B2", "limit", "P1", "P2"]
+    assert f"left out: {lacks}" in lines[3]
+    (page,) = (tmp_path / "runs" / "bench").glob("*.html")
+    assert f"Rung P2 at 2 runs was left out: {lacks}" in page.read_text()
+    result = cli("bench", "--rungs", "P1", *work)
+    assert result.code == 2
+    assert f"nothing was measured (P1: {lacks}" in result.err.replace("\n", " ")
 
 
 def test_the_page_needs_nothing_from_outside_and_shows_every_number() -> None:
@@ -79,7 +103,10 @@ def test_the_page_needs_nothing_from_outside_and_shows_every_number() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--rungs", "B0,B9"], "names B9, which is no rung: allowed are B0, B1, B2, B3, B4, B5"),
+        (
+            ["--rungs", "B0,B9"],
+            "names b9, which is no rung: allowed are B0, B1, B2, B3, B4, B5-torch, B5-local, B5, P1, P2, S0, S1.",
+        ),
         (["--rungs", ","], "--rungs is empty"),
         (["--runs", "3"], "--runs 3 is not possible: allowed are 1 and even numbers"),
         (["--runs", "many"], "--runs many is not possible"),
@@ -88,7 +115,7 @@ def test_the_page_needs_nothing_from_outside_and_shows_every_number() -> None:
         (["--data", "npz"], "--data npz is not possible"),
         (["--data", "digits", "--train-size", "5000"], "data.train_size=5000 is more than there is"),
         (["--data", "digits", "--device", "mps"], "train.device=mps does not exist here"),
-        (["--data", "digits", "--device", "cpu", "--limit", "0"], "every rung is expected to take longer than --limit 0"),
+        (["--data", "digits", "--device", "cpu", "--limit", "0"], "nothing was measured (B0: it would take about"),
         (["--json", "--md"], "--json and --md exclude each other"),
     ],
 )

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from bnexp.bench.ladder import BenchError, measure
+from bnexp.bench.measure import measure
 from bnexp.bench.plain import start_network
 from bnexp.bench.rung import climb
-from bnexp.bench.work import Work
-from bnexp.config.options import DataName, Device
+from bnexp.bench.work import BenchError, Work
+from bnexp.config.options import DataName, Device, Kernels
 from bnexp.data.resident import prepare
 from bnexp.metrics import RunFinished
 from bnexp.plan.compose import compose
@@ -58,9 +58,12 @@ def test_a_rung_ends_with_the_weights_that_bnexp_ends_with(
 
 
 def test_the_work_is_that_of_the_command_that_b5_runs() -> None:
-    study = expand_study(["study=batchnorm", *WORK.command()[2:]])
-    assert WORK.command()[:2] == ["study", "batchnorm"]
-    assert {RunSpec(config).run_id for config in study.configs} == {RunSpec(config).run_id for config in WORK.configs()}
+    for rung in ("B5", "B5-torch", "B5-local"):
+        assert WORK.command(rung)[:2] == ["study", "batchnorm"]
+        study = expand_study(["study=batchnorm", *WORK.command(rung)[2:]])
+        assert {RunSpec(config).run_id for config in study.configs} == {RunSpec(config).run_id for config in WORK.configs()}
+        assert {config.train.kernels == Kernels.torch for config in study.configs} == {rung == "B5-torch"}
+        assert {config.track.wandb.mode == "disabled" for config in study.configs} == {rung == "B5-local"}
     single = Work(DataName.mnist, None, 3, 1, Device.cpu)
     (config,) = single.configs()
     assert RunSpec(compose(single.command()[1:])).run_id == RunSpec(config).run_id
