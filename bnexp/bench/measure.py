@@ -24,6 +24,7 @@ from bnexp.config.options import Device
 from bnexp.run.local import num_cores
 from bnexp.tracking.store import Store
 
+POLL_SECONDS = 0.02  # between two looks whether a rung has ended
 STOP_SECONDS = 5.0  # that a rung has to end after Ctrl-C, before it is killed
 
 
@@ -115,11 +116,13 @@ def _timed(commands: Sequence[Sequence[str]], variables: Mapping[str, str], erro
         for command in commands:
             started = subprocess.Popen(command, env=variables, stdin=DEVNULL, stdout=DEVNULL, stderr=errors, process_group=0)
             processes.append(started)
-        codes = [process.wait() for process in processes]
+        # Not wait(): polars has a SIGINT handler of its own, under which Ctrl-C reaches Python only when a system call ends.
+        while any(process.poll() is None for process in processes):
+            time.sleep(POLL_SECONDS)
     except BaseException:
         _end(processes)
         raise
-    return time.perf_counter() - begin, next((code for code in codes if code), 0)
+    return time.perf_counter() - begin, next((process.returncode for process in processes if process.returncode), 0)
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:

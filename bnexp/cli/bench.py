@@ -262,16 +262,19 @@ def _facts() -> dict[str, str]:
 
 def _announce(plan: Plan, num_train: int) -> None:
     """Print what will be measured, and how long that should take."""
+    from bnexp.bench.work import RUNGS
     from bnexp.run.forecast import duration_text
 
     work = plan.work
     expected = {key: s for key, s in plan.estimate().items() if s is None or s <= plan.limit}
     known = [seconds * plan.times(rung) for (rung, _), seconds in expected.items() if seconds is not None]
     about = f", about {duration_text(sum(known))}" if len(known) == len(expected) else ""
-    message(
-        f"{', '.join(plan.rungs)} with {' and '.join(map(str, plan.num_runs))} runs, repeats: {plan.repeats}{about}; "
-        f"training images of {work.data}: {num_train:,}, epochs: {work.epochs}, device: {work.device}"
-    )
+    climbing = [rung for rung in plan.rungs if not RUNGS[rung].is_settling]
+    numbers = " and ".join(map(str, plan.num_runs))
+    facts = f"training images of {work.data}: {num_train:,}, epochs: {work.epochs}"
+    what = [f"{', '.join(climbing)} with {numbers} runs ({facts})"] if climbing else []
+    what += [f"{rung} with {asked.num_runs} runs ({asked.data})" for rung, asked in plan.tasks() if RUNGS[rung].is_settling]
+    message(f"{'; '.join(what)}; repeats: {plan.repeats}{about}; device: {work.device}")
 
 
 def _progress(plan: Plan, measurements: list[Measurement], left_out: list[LeftOut]) -> None:
@@ -309,7 +312,7 @@ def _print(ladder: Ladder, format: Format) -> None:
     for line in legend(ladder):
         out.print(line, markup=False)
     out.print()
-    for bar in ladder.bars:
+    for bar in [bar for bar in ladder.bars if bar.measured]:
         out.print(f"Bar: {bar.sentence()}", markup=False)
     for step in ladder.steps:
         out.print(f"Step: {step.sentence()}", markup=False)
