@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from bnexp.bench.work import ARMS, RungResult, RunResult, Work
 from bnexp.config.schema import RunConfig
 from bnexp.data.resident import Resident, prepare
-from bnexp.run.local import num_cores, single_threaded
+from bnexp.run.local import num_cores
+from bnexp.run.pool_server import single_threaded
 
 if TYPE_CHECKING:
     import torch

@@ -78,9 +78,6 @@ def study(
         from bnexp.cli.planned import print_plan
 
         return print_plan(name, chosen, format)
-    from bnexp.run.arrange import prepare_workers
-
-    prepare_workers()  # torch loads in another process, while this one imports the rest and plans
     from bnexp.cli.printed import Printed
     from bnexp.run.study import run_study
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bnexp.config.options import Device, ExecutorName
 from bnexp.plan.spec import RunSpec
 from bnexp.run.cohorts import Cohort, cohorts, singles
-from bnexp.run.local import num_cores, start_pool_server
+from bnexp.run.local import num_cores
+from bnexp.run.pool_server import has_driver
 
 
 @dataclass(frozen=True)
@@ -84,21 +82,3 @@ def _on_accelerator(spec: RunSpec) -> bool:
     from bnexp.training.precision import resolve_device
 
     return resolve_device(spec.config.train).type != "cpu"
-
-
-def prepare_workers() -> None:
-    """If the CPU is going to train, start loading torch for the worker processes while the caller goes on."""
-    if not has_driver():
-        start_pool_server()
-
-
-def has_driver() -> bool:
-    """Whether this machine has a GPU, asked without importing torch."""
-    if sys.platform == "darwin":
-        return os.uname().machine == "arm64"
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-        count = ctypes.c_int(0)
-        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
-    except OSError:
-        return False

@@ -16,10 +16,11 @@ from bnexp.config.validate import resolve_seeds
 from bnexp.plan.grid import most_added
 from bnexp.plan.spec import RunSpec
 from bnexp.run import timed
-from bnexp.run.arrange import Arrangement, arrange, by_data, cpu_workers, has_driver
+from bnexp.run.arrange import Arrangement, arrange, by_data, cpu_workers
 from bnexp.run.cohorts import Cohort, split
 from bnexp.run.cost import BETWEEN, LOAD, START, STUDY, image_channels, is_counted, num_classes
 from bnexp.run.pace import Pace, recorded_pace
+from bnexp.run.pool_server import has_driver
 from bnexp.tracking.outlook import Outlook, wall_seconds
 from bnexp.tracking.store import Store
 

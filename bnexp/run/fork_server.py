@@ -1,4 +1,4 @@
-"""Prepares the pool's fork server, which imports this module first. Nothing else may import it, because importing has effects.
+"""Loads all that workers need into the pool's fork server. Nothing else may import it, because importing has effects.
 
 The server ends when the process that started it ends, even while it still imports torch. A worker whose start is cut off
 prints no traceback.
@@ -7,6 +7,7 @@ prints no traceback.
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import signal
 import sys
@@ -28,5 +29,9 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
 
 end_with_parent()
 sys.excepthook = _report
-with suppress(Exception):  # a broken numba would end the server; the runs that need it say so
-    importlib.import_module("bnexp.model.kernels.loops")
+gc.disable()  # looking for garbage took a fifth of the time, and what is imported stays
+for module in ("bnexp.model.kernels.loops", "bnexp.data.batches", "bnexp.training.engine"):
+    with suppress(Exception):  # a broken numba or torch would end the server; the runs that need it say so
+        importlib.import_module(module)
+gc.freeze()  # so that the collections of workers pass over it
+gc.enable()

@@ -11,20 +11,17 @@ from __future__ import annotations
 import ctypes
 import logging
 import math
-import multiprocessing
 import os
 import signal
 import sys
 import traceback
 from collections import deque
 from collections.abc import Collection, Container, Generator, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bnexp.config.schema import ConfigError, MachineError
@@ -32,6 +29,7 @@ from bnexp.interrupt import shielded
 from bnexp.metrics import Record, RunFailed, RunFinished, RunStopped
 from bnexp.plan.spec import RunSpec
 from bnexp.run.cohorts import Cohort, split, workload
+from bnexp.run.pool_server import single_threaded, start_pool_server, without_main
 from bnexp.run.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -44,7 +42,6 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 2  # to train a cohort whose worker process dies
 KEPT_BYTES = 512 * 2**20  # of freed memory that a process keeps for its next tensors; more than an evaluation takes
 
-FORK_SERVER = "bnexp.run.fork_server"
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container; exists only on systems with control groups
 
 
@@ -236,25 +233,6 @@ class _Worker:
     question: _Question | None = None  # that has not been answered yet
 
 
-def start_pool_server() -> BaseContext:
-    """Get the context that worker processes are started from. The sooner it is called, the sooner workers are ready.
-
-    On Linux one server process imports torch and numba and is then forked into each worker, so they are loaded only once. A
-    second call finds that server running. On other systems it is not safe to fork a process that has loaded such libraries, so
-    each worker imports them itself.
-    """
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver, resource_tracker
-
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([FORK_SERVER, "bnexp.data.batches", "bnexp.training.engine"])
-    resource_tracker.ensure_running()  # before the shielded block, because starting it unblocks Ctrl-C
-    with shielded(), single_threaded(), without_main():
-        forkserver.ensure_running()
-    return context
-
-
 class Pool:
     """Single-threaded worker processes that each train one cohort at a time.
 
@@ -406,34 +384,3 @@ def _work(connection: Connection, resident: Resident, environment: dict[str, str
         connection.send(_Refused(str(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
-
-
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Processes that are started inside use one OpenMP and one MKL thread."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def without_main() -> Iterator[None]:
-    """Processes started inside do not run the program again that asks for them.
-
-    Python has each new process import the main module, for the functions in it. Workers need only bnexp's own. A user's script
-    without ``if __name__ == "__main__"`` would start its studies anew in each of them.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main

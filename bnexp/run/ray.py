@@ -22,7 +22,8 @@ from bnexp.config.options import Device
 from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.metrics import Record, RunFailed, RunFinished
 from bnexp.run.cohorts import Cohort
-from bnexp.run.local import MAX_ATTEMPTS, num_cores, single_threaded, train_cohort, try_again
+from bnexp.run.local import MAX_ATTEMPTS, num_cores, train_cohort, try_again
+from bnexp.run.pool_server import single_threaded
 
 if TYPE_CHECKING:
     from bnexp.data.resident import Resident

@@ -20,7 +20,8 @@ from bnexp.plan.session import Session, session
 from bnexp.plan.spec import RunSpec, unique
 from bnexp.plan.study import Choice, texts_of
 from bnexp.run import runner
-from bnexp.run.arrange import arrange, prepare_workers
+from bnexp.run.arrange import arrange
+from bnexp.run.pool_server import prepare_workers
 from bnexp.run.refining import next_levels, recalled
 from bnexp.run.seeds import Clock, growing, next_number, parse_time, why_stop
 from bnexp.run.tuning import tune

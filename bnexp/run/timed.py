@@ -22,7 +22,8 @@ from bnexp.config.schema import NormConfig, RunConfig, TrainConfig
 from bnexp.data.download import cache_dir
 from bnexp.plan.spec import digest
 from bnexp.run.cost import counted_time, image_channels, num_classes
-from bnexp.run.local import keep_freed_memory, single_threaded, start_pool_server, without_main
+from bnexp.run.local import keep_freed_memory
+from bnexp.run.pool_server import single_threaded, start_pool_server, without_main
 from bnexp.tracking.store import write_atomic
 
 # Its step tells the pace of the machine.

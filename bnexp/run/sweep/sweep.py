@@ -12,7 +12,7 @@ from bnexp.config.validate import MAX_RUNS
 from bnexp.plan.session import session
 from bnexp.plan.sweep.file import load_file
 from bnexp.plan.sweep.points import PlannedPoint, SweepPlan, plan_sweep
-from bnexp.run.arrange import prepare_workers
+from bnexp.run.pool_server import prepare_workers
 from bnexp.run.sweep.defaults import CONFIRMED, FRESH_SEEDS
 from bnexp.run.sweep.listener import Listener
 from bnexp.run.sweep.rounds import Rounds
