@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import njit, typeof
 from numba.core import event
 from numba.core.registry import cpu_target
 
 log = logging.getLogger(__name__)
 
 Kernel = Callable[..., None]
+LOCK = "bnexp-kernels.lock"  # beside numba's files of the kernels
+POLL_SECONDS = 0.005  # between two looks whether it is free; to read a kernel takes about as long
 
 
 class _Compiler(event.Listener):
@@ -24,11 +28,7 @@ class _Compiler(event.Listener):
 
     def __call__(self, function: Kernel) -> Kernel:
         """The function, compiled at its first call for the types of its arguments, or read from numba's cache on the disk."""
-        try:
-            kernel: Kernel = njit(function, cache=True)
-        except RuntimeError:  # numba finds no directory for the cache that it can write
-            self.kept, kernel = False, njit(function)
-        return kernel
+        return _Kernel(function, self)
 
     def on_start(self, event: Any) -> None:
         """A function of anyone is going to be compiled: it was not in the cache."""
@@ -40,6 +40,56 @@ class _Compiler(event.Listener):
 
     def on_end(self, event: Any) -> None:
         pass
+
+
+class _Kernel:
+    """A function that is compiled, or read from numba's cache, at its first call.
+
+    Processes do so one after another, so that all but the first find it in the cache. Besides, numba gives the same file to two
+    kernels if two processes keep them at the same time.
+
+    Args:
+        function: what is compiled.
+        compiler: is told that the cache cannot be written.
+    """
+
+    def __init__(self, function: Kernel, compiler: _Compiler) -> None:
+        self._function, self._compiler, self._is_first = function, compiler, True
+        try:
+            self._code: Any = njit(function, cache=True)
+        except RuntimeError:  # numba finds no directory for the cache that it can write
+            self._code = self._unkept()
+
+    def __call__(self, *args: Any) -> None:
+        if self._is_first:
+            self._prepare(tuple(map(typeof, args)))
+            self._is_first = False
+        self._code(*args)
+
+    def _prepare(self, types: tuple[Any, ...]) -> None:
+        place = self._code.stats.cache_path
+        try:
+            with _alone(place):
+                self._code.compile(types)
+        except OSError:  # the disk is full, or the files belong to another user
+            if not self._code.signatures:
+                self._code = self._unkept()
+
+    def _unkept(self) -> Any:
+        self._compiler.kept = False
+        return njit(self._function)
+
+
+@contextmanager
+def _alone(place: str | None) -> Iterator[None]:
+    """One process at a time; the others wait. ``place``: the folder of numba's cache; None if there is none."""
+    if place is None:
+        yield
+        return
+    from filelock import FileLock
+
+    with FileLock(Path(place) / LOCK).acquire(poll_interval=POLL_SECONDS):
+        yield
 
 
 compiled = _Compiler()

@@ -1,0 +1,49 @@
+"""Kernels are compiled once, whichever process needs them first, and they work without numba's cache."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from bnexp.model.kernels.compiling import LOCK, compiled
+
+
+def doubled(value: float, out: object) -> None:
+    out[0] = 2 * value  # type: ignore[index]
+
+
+def test_a_kernel_waits_for_another_process_that_compiles_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    first, second = compiled(doubled), compiled(doubled)
+    out = np.zeros(1)
+    waiting = Thread(target=second, args=(2.0, out))
+    with FileLock(Path(second._code.stats.cache_path) / LOCK):  # type: ignore[attr-defined]
+        waiting.start()
+        first._code(1.0, np.zeros(1))  # type: ignore[attr-defined]
+        waiting.join(0.05)
+        assert waiting.is_alive()
+    waiting.join(30)
+    assert out.tolist() == [4.0]
+    assert not second._code.stats.cache_misses  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("action", ["load", "save"])
+def test_a_cache_that_turns_out_to_be_unusable_stops_no_training(
+    action: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full, or the files in the cache belong to another user."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(f"numba.core.caching.IndexDataCacheFile.{action}", fail)
+    kernel, out = compiled(doubled), np.zeros(1)
+    for value in (1.0, 2.0):
+        kernel(value, out)
+        assert out.tolist() == [2 * value]
