@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from numba import njit, typeof
 from numba.core import event
 from numba.core.registry import cpu_target
@@ -86,8 +87,6 @@ def _alone(place: str | None) -> Iterator[None]:
     if place is None:
         yield
         return
-    from filelock import FileLock
-
     with FileLock(Path(place) / LOCK).acquire(poll_interval=POLL_SECONDS):
         yield
 
