@@ -16,13 +16,14 @@ from bnexp import interrupt
 STOPPED = "Stopped by the sweep of W&B. The run is not recorded as finished."
 SENTENCE = "Interrupted. What was finished is recorded; the same command goes on from there."
 OBJECTS = 100_000  # that are made before Python looks for garbage; with its usual 700 that takes a tenth of a command
-NEITHER = {"--dry-run", "--help", "-h", "--wandb", "agent"}  # words of commands that train nothing in this process's workers
+NO_WORKERS = {"--dry-run", "--help", "-h", "--cfg", "--wandb", "agent", "executor=inline", "executor=ray"}
 
 
 def will_train(words: list[str]) -> bool:
-    """Whether a command line is going to train several runs, as far as it can be told before it is parsed."""
-    several = words[:1] in (["study"], ["sweep"]) and len(words) > 1
-    return several and not NEITHER.intersection(words)
+    """Whether a command line is going to train several runs in worker processes, as far as it tells before it is parsed."""
+    command, rest = words[:1], set(words[1:])
+    several = bool(rest) if command in (["study"], ["sweep"]) else command == ["train"] and bool(rest & {"-m", "--multirun"})
+    return several and not rest & NO_WORKERS and not any(word.startswith("hydra/launcher=") for word in rest)
 
 
 def main() -> None:

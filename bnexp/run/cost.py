@@ -64,7 +64,7 @@ READINGS = 1.75 * 2 * len(READING_SIZES) + 5
 RUN, BETWEEN = 0.005, 0.015
 
 # Seconds per command: Python, Hydra and torch are loaded; of it after the runs are planned; per study: its verdict and report.
-START, LOAD, STUDY = 4.0, 2.0, 0.5
+START, LOAD, STUDY = 2.7, 1.0, 0.6
 
 # What is assumed about the user's own images.
 OWN_CHANNELS = 3
