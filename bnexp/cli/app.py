@@ -15,7 +15,7 @@ from bnexp import interrupt
 
 STOPPED = "Stopped by the sweep of W&B. The run is not recorded as finished."
 SENTENCE = "Interrupted. What was finished is recorded; the same command goes on from there."
-OBJECTS = 100_000  # that are made before Python looks for garbage; with its usual 700 that takes a tenth of a command
+LOOKS = 200_000, 50, 50  # how seldom Python looks for garbage; with its usual 700, 10, 10 that takes a tenth of a command
 NO_WORKERS = {"--dry-run", "--help", "-h", "--cfg", "--wandb", "agent", "executor=inline", "executor=ray"}
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     interrupt.install("Interrupted." if bench else SENTENCE)
     if os.environ.get("WANDB_SWEEP_ID"):
         interrupt.end_cleanly_on_sigterm(STOPPED)
-    gc.set_threshold(OBJECTS)
+    gc.set_threshold(*LOOKS)
     if will_train(sys.argv[1:]):
         from bnexp.run.pool_server import prepare_workers
 
