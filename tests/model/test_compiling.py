@@ -47,3 +47,5 @@ def test_a_cache_that_turns_out_to_be_unusable_stops_no_training(
     for value in (1.0, 2.0):
         kernel(value, out)
         assert out.tolist() == [2 * value]
+    compiled_again = kernel._code.stats.cache_path is None  # type: ignore[attr-defined]
+    assert compiled_again == (action == "load")  # what was compiled but could not be kept is used
