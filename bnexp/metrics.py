@@ -42,6 +42,7 @@ class RunStarted:
         num_steps: number of updates of the whole training.
         device: where it trains, for people.
         execution: ``cuda graph``, or ``eager: <reason>`` if the steps are not replayed from one.
+        initial: as ``Network.initial`` gives it.
     """
 
     run_id: str
@@ -49,6 +50,7 @@ class RunStarted:
     num_steps: int
     device: str
     execution: str
+    initial: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

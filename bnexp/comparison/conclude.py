@@ -9,6 +9,7 @@ from bnexp.comparison.record import StudyRecord, num_whole_seeds
 from bnexp.comparison.refined import refining_notes
 from bnexp.comparison.result import Status, StudyResult
 from bnexp.comparison.select import StoreRecords, study_facts, study_outcomes
+from bnexp.comparison.starts import start_notes
 from bnexp.comparison.tuned import tuning_notes
 from bnexp.comparison.verdict import analyse
 from bnexp.config.keys import metric_unit
@@ -84,4 +85,5 @@ def conclude(record: StudyRecord, store: Store) -> StudyResult:
         overrides=record.overrides,
     )
     told = [*tuning_notes(record.tuning, record.study.tune), *refining_notes(record.study, record.added)]
+    told += start_notes(record.runs, records)
     return replace(result, notes=[*result.notes, *told])

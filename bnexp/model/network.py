@@ -98,6 +98,17 @@ class Network(nn.Module, ABC):
     def load(self, run: int, weights: Weights) -> None:
         """Set parameters and buffers of one run to what ``export`` gave. Raises ConfigError if names or shapes differ."""
 
+    def initial(self, run: int) -> dict[str, str]:  # noqa: ARG002
+        """What tells whether runs of one seed start alike. Those of built-in networks do, so it is empty.
+
+        Args:
+            run: which one; nothing has been loaded into it, and it has not trained.
+
+        Returns:
+            Name of each parameter and buffer outside norm layers -> its shape, a space and a hash of its values.
+        """
+        return {}
+
     def memory(self) -> list[Tensor]:
         """All tensors besides ``flat`` that the next forward pass depends on. Their number and order stay the same."""
         return list(self.buffers())

@@ -133,6 +133,7 @@ class Summary:
         diverged_at: the first step, counted from 1, with a loss that is not finite.
         seconds: wall time of the run; NaN only if it was imported, and its record does not tell.
         execution: as in ``metrics.RunStarted``.
+        initial: likewise, of a run of the user's own network; empty: its arms start alike, or it is not recorded.
         environment: versions and machine.
         command: the command line that trained it.
         finished_at: date and time with time zone, ISO 8601; empty only if the run was imported, and its record does not tell.
@@ -161,6 +162,7 @@ class Summary:
     num_steps: int | None = None
     device: str | None = None
     execution: str | None = None
+    initial: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     command: str = ""
     finished_at: str

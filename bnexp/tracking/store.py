@@ -319,6 +319,7 @@ class StoreSink(Sink):
             num_steps=started.num_steps,
             device=started.device,
             execution=started.execution,
+            initial=started.initial,
             environment=environment(),
             command=self.command,
             finished_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),

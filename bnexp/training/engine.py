@@ -109,6 +109,7 @@ class _Cohort:
         self.network: Network = build_network(self.configs, *images, data.device, dtype, num_steps)
         with autocast(self.train.precision, data.device):
             self.fused = self.network.compile_kernels(data.in_channels, data.size)
+        self.initial = [self.network.initial(run) for run in range(len(specs))]
         prepare_start(self.network, specs, data)
         optims = [config.optim for config in self.configs]
         self.rates = [learning_rates(optim, self.train.epochs, self.steps_per_epoch) for optim in optims]
@@ -156,8 +157,8 @@ class _Cohort:
     def records(self) -> Iterator[Record]:
         num_steps = self.train.epochs * self.steps_per_epoch
         device, execution = device_name(self.data.device), self._capture()
-        for spec in self.specs:
-            yield RunStarted(spec.run_id, self.network.num_parameters, num_steps, device, execution)
+        for spec, initial in zip(self.specs, self.initial, strict=True):
+            yield RunStarted(spec.run_id, self.network.num_parameters, num_steps, device, execution, initial)
         number = 0
         while self.active:
             number += 1

@@ -19,7 +19,9 @@ NETS = """\
 from torch import nn
 
 def build(norm, in_channels, num_classes, size, width=4):
-    blocks = nn.Conv2d(in_channels, width, 3), norm(width), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    layer = norm(width)
+    conv = nn.Conv2d(in_channels, width, 3, bias=isinstance(layer, nn.Identity))
+    blocks = conv, layer, nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
     return nn.Sequential(*blocks, nn.Linear(4 * width, num_classes))
 """
 IMAGES = """\
@@ -118,6 +120,14 @@ def test_records_say_which_code_they_are_of(cli: Cli, work: Path) -> None:
     assert {"model.fingerprint", "model.args.width"} <= {value for row in rows for value in map(str, row.values())}
     report = (next(work.glob("runs/batchnorm/study-*")) / "report.html").read_text()
     assert "nets.py:build" in report
+
+
+def test_what_arms_do_not_share_is_told_by_the_records_in_the_report(cli: Cli, work: Path) -> None:
+    said = "The arms start alike, but not in 0.bias (only in none): these are not paired by seed."
+    (work / "nets.py").unlink()
+    assert said in json.loads(cli("report", "batchnorm", "--json").out)["notes"]
+    page = next(work.glob("runs/batchnorm/study-*/report.html")).read_text()
+    assert said in page
 
 
 def test_code_that_a_record_names_never_runs(cli: Cli, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -214,6 +215,14 @@ class OwnNetwork(Network):
         values = {name: value.detach().cpu() for name, value in self._state(run).items()}
         halves = (torch.bfloat16,)  # NumPy has no such numbers
         return {name: (v.float() if v.dtype in halves else v).numpy().copy() for name, v in values.items()}
+
+    def initial(self, run: int) -> dict[str, str]:
+        norms = set(self.norm_layers())
+        values = {name: value for name, value in self.export(run).items() if name.rpartition(".")[0] not in norms}
+        return {
+            name: f"{'x'.join(map(str, value.shape))} {sha256(value.tobytes()).hexdigest()[:12]}"
+            for name, value in values.items()
+        }
 
     @torch.no_grad()
     def load(self, run: int, weights: Weights) -> None:
