@@ -11,6 +11,7 @@ from bnexp.cli.output import SOME_FAILED, Format, Row, message, print_rows, sent
 from bnexp.cli.printed import Printed, what_is_added
 from bnexp.cli.result import went_wrong
 from bnexp.config.schema import ConfigError
+from bnexp.plan.study import reason_of
 from bnexp.run.book import BookListener, compare_again, run_book
 from bnexp.run.forecast import duration_text
 from bnexp.run.seeds import Clock, parse_time
@@ -126,7 +127,7 @@ def print_plans(overrides: list[str], format: Format) -> None:
             plan = expand_study([f"study={name}", *overrides])
             specs = planned_runs(plan)
         except ConfigError as error:
-            message(f"study {name} cannot run: {error}")
+            message(f"study {name} cannot run: {reason_of(name, error)}")
             continue
         notes |= dict.fromkeys(note for note in (plan.note, what_is_added(plan)) if note)
         finished = store.finished([spec.run_id for spec in specs])

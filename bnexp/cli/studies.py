@@ -9,7 +9,7 @@ from bnexp.cli.output import COLUMN_GAP, Format, Row, message, print_rows, sente
 from bnexp.config.options import theme_order
 from bnexp.config.schema import ConfigError, StudyConfig
 from bnexp.config.validate import resolve_seeds
-from bnexp.plan.study import Job, jobs, pretraining_job, trained, tuning_jobs
+from bnexp.plan.study import Job, jobs, pretraining_job, reason_of, trained, tuning_jobs
 from bnexp.terminal import visible_line
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def print_studies(format: Format, overrides: list[str]) -> None:
         try:
             rows.append(_row(name, overrides, pace))
         except (ConfigError, DataError) as error:
-            about = "" if str(error).startswith(f"study {name} ") else f"study {name} cannot be read: "
-            message(f"{about}{error}")
+            message(f"study {name} cannot be read: {reason_of(name, error)}")
     rows.sort(key=lambda row: theme_order(row["theme"]))
     if format is Format.table:
         _print_list(rows)

@@ -198,6 +198,18 @@ def levels_text(levels: Mapping[str, Any]) -> str:
     return ", ".join(f"{key.rsplit('.', 1)[-1]}={value_text(value)}" for key, value in levels.items())
 
 
+def reason_of(name: str, error: Exception) -> str:
+    """What an error says, for a sentence that has named the study already: ``it needs at least two arms``.
+
+    Args:
+        name: of the study.
+        error: what is wrong with it, or what went wrong in it.
+    """
+    text = str(error) or type(error).__name__
+    told = text.removeprefix(f"study {name} ")
+    return text if told == text else f"it {told}"
+
+
 def overrides_of(values: Mapping[str, Any]) -> list[str]:
     """Values as overrides: ``norm=batch``, ``optim.lr=0.1``."""
     return [f"{name}={literal(value)}" for name, value in values.items()]

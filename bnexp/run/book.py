@@ -19,6 +19,7 @@ from bnexp.comparison.stats import MIN_PAIRS
 from bnexp.config.schema import ConfigError
 from bnexp.data.download import DataError
 from bnexp.plan.session import session
+from bnexp.plan.study import reason_of
 from bnexp.report.book import Book, planned, recorded
 from bnexp.run.schedule import Candidate, next_candidate
 from bnexp.run.seeds import Clock
@@ -129,7 +130,7 @@ def _advance(
     except DataError:
         raise  # the others need the same data
     except Exception as error:
-        reason = str(error) or type(error).__name__
+        reason = reason_of(name, error)
         found.leave_out(name, reason)
         found.book.save()
         listener.left_out(name, reason)

@@ -55,7 +55,7 @@ def test_a_study_that_cannot_run_stops_no_other_and_is_named(cli: Cli, tmp_path:
     result = cli("study", "--all", *ONE, "--json")
     assert result.code == 3
     assert [row["study"] for row in json.loads(result.out)] == ["batchnorm"]
-    assert "study broken is left out: study broken needs at least two arms" in result.err
+    assert "study broken is left out: it needs at least two arms" in result.err
     assert "needs at least two arms" in (book() / "book.html").read_text()
     assert "needs at least two arms" in (book() / "book.md").read_text()
 
