@@ -108,11 +108,11 @@ def run() -> int:
             debug,
         )
     except Exception as error:
-        from bnexp.data.download import DataError
+        from bnexp.data.download import DataError, WrongData
 
         text = f"Error: {str(error) or type(error).__name__}"
         hint = "" if debug or isinstance(error, DataError) else " (--debug shows where)"
-        return _fail(text + hint, FAILED, debug)
+        return _fail(text + hint, WRONG_USE if isinstance(error, WrongData) else FAILED, debug)
     return OK
 
 

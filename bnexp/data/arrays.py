@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnexp.config.schema import DataConfig
-from bnexp.data.download import DataError
+from bnexp.data.download import WrongData
 from bnexp.data.images import MAX_CLASSES, Int64, RawData, UInt8
 from bnexp.data.splits import split_off_test
 
@@ -30,7 +30,7 @@ def from_arrays(place: str, arrays: Mapping[str, Array], config: DataConfig) -> 
         config: says how a test set is split off if there is none.
 
     Raises:
-        DataError: they are not all there, or have other forms.
+        WrongData: they are not all there, or have other forms.
     """
     images = {key: _channels_first(place, key, array) for key, array in arrays.items() if key.startswith("x")}
     _check_alike(place, images)
@@ -47,26 +47,26 @@ def from_arrays(place: str, arrays: Mapping[str, Array], config: DataConfig) -> 
 
 
 def check_names(place: str, found: Sequence[str]) -> None:
-    """Raise DataError if an array is missing."""
+    """Raise WrongData if an array is missing."""
     missing = [key for key in NAMES[:2] if key not in found]
     if not missing and ("x_test" in found) != ("y_test" in found):
         missing = [key for key in NAMES[2:] if key not in found]
     if missing:
         there = ", ".join(found[:10]) or "nothing"
-        raise DataError(
+        raise WrongData(
             f"{place} lacks {' and '.join(missing)} (it has {there}): name the arrays x_train, y_train, x_test, y_test; "
             "without both of the last two, data.test_fraction of the images becomes the test set."
         )
 
 
 def check_shape(place: str, key: str, shape: tuple[int, ...]) -> None:
-    """Raise DataError unless it is a shape of images."""
+    """Raise WrongData unless it is a shape of images."""
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[1] not in (1, 3) and shape[3] not in (1, 3)):
-        raise DataError(
+        raise WrongData(
             f"{place}: {key} has shape {shape}; allowed is (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3."
         )
     if 0 in shape:
-        raise DataError(f"{place}: {key} has shape {shape}, so no pixels: write at least one image.")
+        raise WrongData(f"{place}: {key} has shape {shape}, so no pixels: write at least one image.")
 
 
 def _channels_first(place: str, key: str, images: Array) -> Array:
@@ -81,7 +81,7 @@ def _check_alike(place: str, images: dict[str, Array]) -> None:
     kinds = [(array.shape[1:], array.dtype) for array in images.values()]
     if len(set(kinds)) > 1:
         (a, a_type), (b, b_type) = kinds
-        raise DataError(
+        raise WrongData(
             f"{place}: images of x_train are {a_type} of shape {a}, those of x_test {b_type} of shape {b} (channels, height, "
             "width): make them alike."
         )
@@ -93,12 +93,12 @@ def _to_uint8(place: str, key: str, images: Array, unit: bool) -> UInt8:
     if images.dtype == np.bool_:
         return images.astype(np.uint8) * np.uint8(255)
     if images.dtype.kind not in "iuf":
-        raise DataError(
+        raise WrongData(
             f"{place}: {key} has type {images.dtype}; allowed are uint8, other integers 0..255, and floats 0..1 or 0..255."
         )
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 255):  # NaN fails both
-        raise DataError(
+        raise WrongData(
             f"{place}: {key} has values from {low:g} to {high:g}; allowed are 0..255, or 0..1 for floats: rescale it."
         )
     out = np.empty(images.shape, np.uint8)
@@ -112,15 +112,15 @@ def _labels(place: str, key: str, labels: Array, num_images: int) -> Int64:
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DataError(
+        raise WrongData(
             f"{place}: {key} has shape {labels.shape} and type {labels.dtype}; allowed are integers of shape (N,) or (N, 1), "
             "a class number for each image (argmax turns one-hot rows into them, astype(int) whole floats)."
         )
     if len(labels) != num_images:
-        raise DataError(f"{place}: {key} has {len(labels)} labels for the {num_images} images of x{key[1:]}: make them equal.")
+        raise WrongData(f"{place}: {key} has {len(labels)} labels for the {num_images} images of x{key[1:]}: make them equal.")
     for label in (labels.min(), labels.max()):
         if not 0 <= label < MAX_CLASSES:
-            raise DataError(
+            raise WrongData(
                 f"{place}: {key} has the label {label}; allowed are class numbers from 0 to {MAX_CLASSES - 1}: renumber them."
             )
     return labels.astype(np.int64)
@@ -131,13 +131,13 @@ def _num_classes(place: str, y: dict[str, Int64]) -> int:
     num_classes = int(present[-1]) + 1
     absent = np.setdiff1d(np.arange(num_classes), present)
     if len(absent):
-        raise DataError(
+        raise WrongData(
             f"{place}: no image of y_train has the label {absent[0]}, though {present[-1]} occurs: number from 0 without gaps."
         )
     if num_classes < 2:
-        raise DataError(f"{place}: y_train has one class; at least 2 are needed.")
+        raise WrongData(f"{place}: y_train has one class; at least 2 are needed.")
     if "y_test" in y and y["y_test"].max() >= num_classes:
-        raise DataError(
+        raise WrongData(
             f"{place}: y_test has the label {y['y_test'].max()}; y_train ends at {present[-1]}: use the same classes."
         )
     return num_classes

@@ -38,6 +38,10 @@ class DataError(MessageError):
     """Data that cannot be had or used. The message names the file or address, what is wrong, and the remedy."""
 
 
+class WrongData(DataError):
+    """The user's own images or labels have a form that bnexp does not take: wrong input, not data out of reach."""
+
+
 class _FetchError(Exception):
     """Why one address failed.
 

@@ -1,7 +1,8 @@
 """The user's own images, made by a function of theirs: ``data=python data.factory=images.py:load``.
 
 The function returns a mapping with ``x_train, y_train`` and, if there is a test set, ``x_test, y_test``; perhaps also with
-``class_names``. Or it returns two or four of these arrays, in this order. ``arrays.py`` says what forms they may have.
+``class_names``. Or it returns two or four of these arrays, in this order. ``arrays.py`` says what forms they may have, but
+images may not be floats: whether these are 0..1, 0..255 or normalised is for the function to know.
 
 It runs once: what it returns is packed, and packed anew when its source or its arguments change. What else it reads is not
 looked at, such as files of images.
@@ -20,7 +21,7 @@ import numpy as np
 from bnexp.config.factory import file_of, run_factory
 from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.arrays import NAMES, Array, check_names, from_arrays
-from bnexp.data.download import DataError, Progress
+from bnexp.data.download import Progress, WrongData
 from bnexp.data.images import FileState, RawData
 
 CLASS_NAMES = "class_names"
@@ -41,7 +42,7 @@ def load_made(config: DataConfig, _: Path, progress: Progress) -> RawData:
     try:
         returned = run_factory(text, KEY, **deepcopy(config.args))  # which the function may change
     except ConfigError as error:
-        raise DataError(str(error)) from error
+        raise WrongData(str(error)) from error
     place = f"what {text} returns"
     values = _named(place, returned)
     check_names(place, list(values))
@@ -59,7 +60,7 @@ def _named(place: str, returned: Any) -> dict[str, Any]:
     else:
         kind = "None" if returned is None else type(returned).__name__
         many = f" of {len(returned)}" if isinstance(returned, tuple | list) else ""
-        raise DataError(f"{place} is {kind}{many}: return a mapping with {', '.join(NAMES)}, or two or four of them.")
+        raise WrongData(f"{place} is {kind}{many}: return a mapping with {', '.join(NAMES)}, or two or four of them.")
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -68,16 +69,28 @@ def _array(place: str, name: str, value: Any) -> Array:
         array = np.asarray(value)
     except Exception as error:  # of lists of different lengths, or of a tensor that is not on the CPU
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        raise DataError(f"{place}: {name} is {type(value).__name__} that makes no array ({reason}): return arrays.") from error
+        raise WrongData(f"{place}: {name} is {type(value).__name__} that makes no array ({reason}): return arrays.") from error
     if array.dtype == np.object_:
-        raise DataError(f"{place}: {name} is {type(value).__name__}, no array of numbers: return arrays of equal images.")
+        raise WrongData(f"{place}: {name} is {type(value).__name__}, no array of numbers: return arrays of equal images.")
+    if name.startswith("x") and array.dtype.kind == "f" and array.size:
+        raise WrongData(f"{place}: {name} {_not_bytes(name, array)}")
     return array
+
+
+def _not_bytes(name: str, images: Array) -> str:
+    """What is said of images that are floats: what they are, and how they become bytes."""
+    low, high = float(images.min()), float(images.max())
+    told = f"is {images.dtype} with values from {low:.3g} to {high:.3g}; return pixel values 0..255 as uint8"
+    if not (low >= 0 and high <= 255):  # NaN fails both
+        return f"{told}, not normalised: bnexp does that itself."
+    pixels = f"(255 * {name})" if high <= 1 else name
+    return f'{told}: {pixels}.round().astype("uint8").'
 
 
 def _class_names(place: str, given: Any, number: int) -> tuple[str, ...]:
     names = tuple(given) if isinstance(given, list | tuple) else ()
     if len(names) != number or not all(isinstance(name, str) and name for name in names) or len(set(names)) != number:
-        raise DataError(
+        raise WrongData(
             f"{place}: class_names must be a list of {number} different texts, one for each label from 0 to {number - 1}."
         )
     return names

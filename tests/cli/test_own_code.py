@@ -79,6 +79,13 @@ def test_a_recorded_study_is_found_again_wherever_its_files_are(cli: Cli, work: 
     assert "4 runs, 4 to train" in cli("study", "batchnorm", *moved, "--dry-run").err
 
 
+def test_floating_point_images_are_wrong_use_before_anything_trains(cli: Cli, work: Path) -> None:
+    (work / "images.py").write_text(IMAGES.replace("images, y_train", "images / 255, y_train"))
+    result = cli("study", "batchnorm", *OVERRIDES)
+    assert "x_train is float64 with values from 0 to 0.937; return pixel values 0..255 as uint8" in result.err
+    assert (result.code, len([*work.glob("runs/batchnorm/*/summary.json")])) == (2, 4), "those of the function before"
+
+
 def test_a_job_that_hydra_moves_elsewhere_finds_the_files(cli: Cli, work: Path) -> None:
     own = [item for item in OVERRIDES if not item.startswith("study.")]
     result = cli("train", *own, "norm=batch", "hydra.job.chdir=true", f"hydra.run.dir={work / 'elsewhere'}", "--json")

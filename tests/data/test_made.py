@@ -88,7 +88,20 @@ def test_classes_may_have_names_and_a_test_set_is_split_off() -> None:
             "what images.py:load returns: y_train has the label -1; allowed are class numbers from 0",
         ),
         ("return x[0], y", "what images.py:load returns: x_train has shape (16, 16); allowed is (N, H, W), (N, H, W, C) or "),
-        ("return x * 2.5, y", "what images.py:load returns: x_train has values from "),
+        ("return x.astype(int) * 9, y", "what images.py:load returns: x_train has values from "),
+        (
+            "return x / 256, y, x[:8] / 256, y[:8]",
+            "returns: x_train is float64 with values from 0 to 0.996; return pixel values 0..255 as uint8: "
+            '(255 * x_train).round().astype("uint8").',
+        ),
+        (
+            "return x, y, x[:8].astype(np.float32), y[:8]",
+            'x_test is float32 with values from 0 to 255; return pixel values 0..255 as uint8: x_test.round().astype("uint8").',
+        ),
+        (
+            "return (x - 99.0) / 50, y",
+            "x_train is float64 with values from -1.98 to 3.12; return pixel values 0..255 as uint8, not normalised: ",
+        ),
         (
             "return x, y, x[:8, :8], y[:8]",
             "what images.py:load returns: images of x_train are uint8 of shape (1, 16, 16), those ",
