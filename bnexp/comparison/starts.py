@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from bnexp.comparison.result import PlannedRun
 from bnexp.tracking.records import RecordedRun
 
-NAMED = 5  # at most so many tensors are named in a line
+NAMED = 5  # at most so many tensors are named in a sentence
 
 Start = Mapping[str, str]  # of a run: parameter or buffer outside norm layers -> its shape, a space and a hash of its values
 

@@ -20,6 +20,7 @@ KEYS = _by_word(
         "data": "dataset dataset_name",
         "data.augment": "augmentation transforms",
         "data.root": "data_dir data_path data_root",
+        "data.test_fraction": "test_size test_split",
         "data.val_fraction": "val_split validation_split",
         "executor.workers": "num_workers n_jobs processes",
         "hydra.sweeper.n_trials": "n_trials num_trials trials",

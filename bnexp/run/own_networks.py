@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bnexp.comparison.starts import Start, unshared_lines
+from bnexp.comparison.starts import NAMED, Start, unshared, unshared_lines
 from bnexp.config.options import ModelName
 from bnexp.plan.spec import RunSpec, digest, identity
 
 if TYPE_CHECKING:
     from bnexp.data.resident import Resident
+    from bnexp.model.network import Network
 
 
 def try_networks(specs: Sequence[RunSpec], resident: Resident) -> list[str]:
@@ -21,8 +22,8 @@ def try_networks(specs: Sequence[RunSpec], resident: Resident) -> list[str]:
         resident: that data set.
 
     Returns:
-        Lines for the user that name what the arms of a study do not share at the start, one for each combination of levels;
-        none if they share everything but norm layers.
+        Lines for the user that name what no seed decides in a network, and what the arms of a study do not share at the start,
+        one for each combination of levels; none if a run can be repeated and arms share everything but norm layers.
 
     Raises:
         ConfigError: a network cannot be built or trained.
@@ -38,7 +39,8 @@ def try_networks(specs: Sequence[RunSpec], resident: Resident) -> list[str]:
         if not keys <= tried:
             starts.append({arm: _start(spec, resident) for arm, spec in arms.items()})
             tried |= keys
-    return unshared_lines(starts)
+    first = {str(spec.config.model.factory): spec for arms in reversed(cells.values()) for spec in arms.values()}
+    return [line for spec in first.values() if (line := unseeded(spec, resident))] + unshared_lines(starts)
 
 
 def _network_key(spec: RunSpec) -> str:
@@ -47,14 +49,48 @@ def _network_key(spec: RunSpec) -> str:
     return digest(kept | {"precision": spec.config.train.precision})
 
 
-def _start(spec: RunSpec, resident: Resident) -> Start:
+def unseeded(spec: RunSpec, resident: Resident) -> str:
+    """A sentence on random numbers of a network that no seed decides; empty if it is the same when it is made again.
+
+    Args:
+        spec: a run with a network of the user's.
+        resident: the data set.
+    """
+    import torch
+
+    from bnexp.torch_rng import torch_generator
+
+    networks = [_network(spec, resident) for _ in range(2)]
+    starts = {str(i): network.initial(0) for i, network in enumerate(networks)}
+    x = torch.rand(2, resident.in_channels, resident.size, resident.size, generator=torch_generator(0, "own/unseeded"))
+    with torch.no_grad():
+        logits, again = [network.train()(x.to(network.flat)) for network in networks]
+    if found := unshared(starts):
+        what = f"starts with other values of {', '.join(list(found)[:NAMED])}"
+    elif not torch.allclose(logits, again, equal_nan=True):
+        what = "gives other logits for the same images"
+    else:
+        return ""
+    return (
+        f"{spec.config.model.factory}: its network, made twice with one seed, {what}, so a run that is repeated gives other "
+        "numbers. Draw from torch, random or numpy.random, which follow the seed of the run; a generator of your own has to be "
+        "made with a seed, inside the function."
+    )
+
+
+def _network(spec: RunSpec, resident: Resident) -> Network:
     from bnexp.model.networks import build_network
     from bnexp.training.precision import compute_dtype
+
+    images = resident.in_channels, resident.size, resident.num_classes
+    return build_network([spec.config], *images, dtype=compute_dtype(spec.config.train.precision))
+
+
+def _start(spec: RunSpec, resident: Resident) -> Start:
     from bnexp.training.probes import refuse_unfit
     from bnexp.training.probes.twin import Twin
 
-    images = resident.in_channels, resident.size, resident.num_classes
-    network = build_network([spec.config], *images, dtype=compute_dtype(spec.config.train.precision))
+    network = _network(spec, resident)
     if any(value is True for value in vars(spec.config.probe).values()):
         refuse_unfit(spec.config.probe, network)
         Twin(network, spec.config.train.precision)  # raises ConfigError if the network cannot be copied

@@ -41,6 +41,7 @@ from bnexp.plan.session import groups
         ("study=bs", "batch_size"),
         ("study=wd", "weight_decay"),
         ("optim=SGD", "sgd"),
+        ("data.test_size=100", "data.test_fraction=100"),
     ],
 )
 def test_a_word_of_other_tools_is_answered_with_ours(typed: str, meant: str) -> None:

@@ -15,16 +15,27 @@ from bnexp.plan.spec import RunSpec
 from bnexp.run.own_networks import try_networks
 
 CODE = """
+import random
+import numpy as np
+import torch
 from torch import nn
 
-calls = []
-
 def build(norm, in_channels, num_classes, size, width=4, bias=True, zero=False):
-    calls.append(width)
     conv = nn.Conv2d(in_channels, width, 3, bias=bias)
     net = nn.Sequential(conv, norm(width), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
     if zero:
         nn.init.zeros_(net[4].weight)
+    return net
+
+class Drawing(nn.Linear):
+    def forward(self, x):
+        factor = np.random.rand() + random.random() if self.seeded else np.random.default_rng().random()
+        return super().forward(x.flatten(1)) * factor
+
+def drawing(norm, in_channels, num_classes, size, seeded=True, weight=False):
+    net = Drawing(in_channels * size * size, num_classes)
+    net.seeded, generator = seeded, np.random.default_rng(None if weight else 0)
+    net.bias.data = torch.tensor(generator.normal(size=num_classes), dtype=net.bias.dtype)
     return net
 
 def plain(norm, in_channels, num_classes, size):
@@ -73,3 +84,20 @@ def test_a_network_that_cannot_train_is_refused_though_other_arms_could(folder: 
     specs = [spec(folder, "none", NormKind.none, function="plain"), spec(folder, "batch", NormKind.batch, function="plain")]
     with pytest.raises(ConfigError, match=r"nets\.py:plain never calls norm, so norm\.kind=batch would change nothing"):
         try_networks(specs, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({"seeded": True}, ""),
+        ({"seeded": False}, "its network, made twice with one seed, gives other logits for the same images, so a run that is "),
+        (
+            {"weight": True},
+            "its network, made twice with one seed, starts with other values of bias, so a run that is repeated ",
+        ),
+    ],
+)
+def test_random_numbers_that_no_seed_decides_are_told(folder: Path, args: dict[str, Any], said: str) -> None:
+    lines = try_networks([spec(folder, "none", NormKind.none, seed, function="drawing", **args) for seed in (0, 1)], IMAGES)
+    assert len(lines) == bool(said)
+    assert said in "".join(lines)
