@@ -146,7 +146,7 @@ def bring_recorded(specs: Sequence[RunSpec], store: Store, session: WandbSession
     """
     said = len(session.messages)
     records = store.records([spec.run_id for spec in specs])
-    items = [Item(records[spec.run_id], Member.of_spec(spec)) for spec in specs if _has_ended(records.get(spec.run_id))]
+    items = [Item(found, Member.of_spec(spec)) for spec in specs if (found := records.get(spec.run_id)) and found.ended]
     publisher = Publisher(session, specs[0].config.track, pictures_of)
     try:
         with tidied(), reserved(store, items, []) as own:
@@ -243,13 +243,9 @@ def members(record: StudyRecord, store: Store) -> list[Item]:
     found: dict[str, Item] = {}
     for run in record.runs:
         recorded = records.get(run.run_id)
-        if recorded is not None and _has_ended(recorded) and run.run_id not in found:
+        if recorded is not None and recorded.ended and run.run_id not in found:
             found[run.run_id] = Item(recorded, Member(record.study.name, studies[run.run_id], run.arm, run.levels))
     return list(found.values())
-
-
-def _has_ended(record: RecordedRun | None) -> bool:
-    return record is not None and (record.finished or record.failure is not None)
 
 
 def _studies_of(record: StudyRecord, store: Store) -> dict[str, tuple[str, ...]]:

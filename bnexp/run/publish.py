@@ -120,9 +120,7 @@ def publish(
     store = Store(Path(runs_dir) if runs_dir is not None else None)
     selected = chosen_for_wandb(select, store, where=where, last=last, status=status)
     if not selected.items and not selected.studies:
-        return Published(
-            [], [*selected.notes, f"No run in {store.root} that has finished or failed fits; bnexp runs lists them all."]
-        )
+        return Published([], [*selected.notes, f"No run in {store.root} that has ended fits; bnexp runs lists them all."])
     publisher = _publisher(selected.items, project, entity)
     if dry_run:
         return _asked(publisher, selected, look_only=True).published()

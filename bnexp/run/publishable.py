@@ -100,7 +100,7 @@ def _on_its_own(record: RecordedRun) -> list[Item]:
     try:
         if record.finished:
             return [Item(record, Member.of_record(record))]
-        if record.failure is not None and record.damage is None:
+        if record.ended:
             spec = RunSpec(as_type(RunConfig, record.config, record.path))
             return [Item(record, Member.of_spec(spec))]
     except (DamagedRecord, FileNotFoundError):

@@ -291,6 +291,11 @@ class RecordedRun:
         return None
 
     @property
+    def ended(self) -> bool:
+        """Whether the run has finished, has failed or was stopped early; a damaged summary is no ending."""
+        return self.finished or (self.damage is None and (self.failure is not None or self.stopped is not None))
+
+    @property
     def unfinished(self) -> str:
         """How far a run came that has not finished, in words."""
         return f"stopped after epoch {self.stopped.epoch} by a sweep" if self.stopped else "not finished"

@@ -73,7 +73,7 @@ def test_a_selection_counts(specs: list[RunSpec], tmp_path: Path) -> None:
     none = publish(where="seed = 7")
     assert (none.runs, none.messages) == (
         [],
-        [f"No run in {tmp_path / 'runs'} that has finished or failed fits; bnexp runs lists them all."],
+        [f"No run in {tmp_path / 'runs'} that has ended fits; bnexp runs lists them all."],
     )
 
 

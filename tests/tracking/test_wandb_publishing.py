@@ -22,7 +22,7 @@ import bnexp
 from bnexp.config.options import WandbMode
 from bnexp.config.schema import TrackConfig, WandbConfig
 from bnexp.data.images import ImagesById
-from bnexp.metrics import EpochPredictions
+from bnexp.metrics import EpochPredictions, RunStopped
 from bnexp.tracking.records import METRICS, WEIGHTS, DataFacts, RecordedRun
 from bnexp.tracking.store import Store, StoreSink
 from bnexp.tracking.wandb import publishing
@@ -429,16 +429,21 @@ def test_a_run_that_had_failed_and_finished_later_is_sent_again(
         assert ("failed" in run.tags, run.summary["status"]) == (False, "finished")
 
 
-def test_a_failed_run_can_be_published_by_its_id(wandb_home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["failed", "stopped"])
+def test_a_run_without_a_result_can_be_published(wandb_home: Path, tmp_path: Path, status: str) -> None:
     spec = make_spec()
     store = Store(tmp_path / "runs")
-    sink = StoreSink(store, "bnexp study demo", DataFacts(CLASSES, NUM_TEST, "content"))
+    ending = failure(spec) if status == "failed" else RunStopped(spec.run_id, 1, {"train/loss": 2.0}, 0.5)
+    sink = StoreSink(store, "bnexp study demo", DataFacts(CLASSES, NUM_TEST, "content"), stopped_by="sweep-1")
     sink.begin([spec])
-    for record in (*make_records(spec)[:2], failure(spec)):
+    for record in (*make_records(spec)[:2], ending):
         sink.record(spec, record)
     sink.close()
-    (published,) = bnexp.publish([spec.run_id], runs_dir=store.root).runs
-    assert (published.id, published.study, published.action) == (wandb_id(spec), "demo", "written")
+    for select in ([spec.run_id], []):
+        (published,) = bnexp.publish(select, status=status, dry_run=not select, runs_dir=store.root).runs
+        assert (published.id, published.study) == (wandb_id(spec), "demo")
+    (run,) = read_all(wandb_home).values()
+    assert (run.summary["status"], status in run.tags) == (status, True)
 
 
 def test_publishing_to_a_second_project_keeps_what_waits_for_the_first(

@@ -153,7 +153,7 @@ def run_content(record: RecordedRun, member: Member, track: TrackConfig) -> RunC
         DamagedRecord: a file of the run cannot be used.
         FileNotFoundError: the run has no ending.
     """
-    if not record.finished and not record.damage and (record.failure is not None or record.stopped is not None):
+    if record.ended and not record.finished:
         return _cut_short(record, member, track)
     summary = record.summary
     started = _seconds_since_1970(summary.finished_at) - summary.seconds
