@@ -73,8 +73,14 @@ def publish(items: Sequence[Item], wandb: WandbConfig | None = None) -> tuple[in
 
 
 def test_what_the_server_has_is_not_sent_again_and_what_it_lost_is(wandb_server: Standin, items: list[Item]) -> None:
-    assert publish(items)[0] == 2
-    assert publish(items)[0] == 0
+    addresses = []
+    for sent in (2, 0):
+        found, session = publish(items)
+        session.report()
+        addresses.append(session.messages)
+        assert found == sent
+    assert addresses[0] == addresses[1], "where the runs are is told again"
+    assert addresses[0][0].startswith("W&B: http")
     wandb_server.delete_run(items[0].id)
     assert publish(items)[0] == 1
     assert publish(items)[0] == 0  # although the run could not have its id again

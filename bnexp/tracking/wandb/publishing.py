@@ -231,6 +231,8 @@ class Publisher:
         """The complete runs on the server, by the id that they should have; see ``OnServer.find``."""
         found = self._server.find(group, wanted)
         self._other_ids |= {run_id: run.id for run_id, run in found.items()}
+        for run in list(found.values())[:1]:
+            self.session.found(run.url)
         return {run_id: run for run_id, run in found.items() if is_complete(run)}
 
     def _amend(self, run: Any, group: str, study_ids: Sequence[str]) -> str:

@@ -90,6 +90,10 @@ class WandbSession:
         folder = Path(os.environ.get("WANDB_DIR") or self.directory or ".") / "wandb"
         return Destination(folder, self.config.project, self.config.entity)
 
+    def found(self, url: str) -> None:
+        """Note the address of a run that the server has, for ``report``."""
+        self._project_url = self._project_url or url.partition("/runs/")[0]
+
     def wrote(self, folder: Path) -> None:
         """Note that a run was written offline, for ``report``."""
         with self._lock:
