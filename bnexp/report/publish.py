@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -125,9 +125,9 @@ def bring(record: StudyRecord, report: Report, store: Store, wandb: Logging, pag
             missing = publisher.missing(items)
             again = wandb.again or missing or not publisher.holds_study(record.study.name, record.study_id)
             todo, studies = own.of(missing, [record] if again else [], session)
-            session.messages.extend(publish_items(publisher, todo, wandb.step))
-            for study in studies:
-                session.messages.extend(_logged(study, report, items, publisher, page))
+            lost = publish_items(publisher, todo, wandb.step)
+            unlogged = _logged(studies[0], report, items, publisher, page) if studies else ""
+            session.messages.extend(_not_published(lost, unlogged, record.study.name))
         publisher.note_unsynced(items)
     except Exception as error:  # W&B holds copies, which must not cost the study
         why = meaning(error)
@@ -151,7 +151,7 @@ def bring_recorded(specs: Sequence[RunSpec], store: Store, session: WandbSession
     try:
         with tidied(), reserved(store, items, []) as own:
             todo, _ = own.of(publisher.missing(items), [], session)
-            session.messages.extend(publish_items(publisher, todo, nobody))
+            session.messages.extend(_not_published(publish_items(publisher, todo, nobody)))
         publisher.note_unsynced(items)
     except Exception as error:  # W&B holds copies, which must not cost the sweep
         why = meaning(error)
@@ -217,23 +217,42 @@ def log(record: StudyRecord, report: Report, items: Sequence[Item], publisher: P
     return publisher.put(content, tested)
 
 
-def _logged(record: StudyRecord, report: Report, items: Sequence[Item], publisher: Publisher, page: str | None) -> list[str]:
-    """Bring the study itself to W&B; what went wrong."""
+def _logged(record: StudyRecord, report: Report, items: Sequence[Item], publisher: Publisher, page: str | None) -> str:
+    """Bring the study itself to W&B; what went wrong, empty if nothing did."""
     try:
         log(record, report, items, publisher, page)
     except Exception as error:
-        return [f"W&B: the study {record.study.name} was not logged ({meaning(error)})."]
-    return []
+        return meaning(error)
+    return ""
 
 
-def publish_items(publisher: Publisher, items: Sequence[Item], step: Step) -> list[str]:
-    """Publish runs; what went wrong, one sentence for each kind."""
+def publish_items(publisher: Publisher, items: Sequence[Item], step: Step) -> dict[str, int]:
+    """Publish runs; what went wrong -> for how many of them."""
     problems: dict[str, int] = {}
     for done, (_, _, problem) in enumerate(publisher.publish(items), 1):
         step(done, len(items))
         if problem:
             problems[problem] = problems.get(problem, 0) + 1
-    return [f"W&B: {count} run{'s were' if count > 1 else ' was'} not published ({text})." for text, count in problems.items()]
+    return problems
+
+
+def _not_published(lost: Mapping[str, int], unlogged: str = "", study: str = "") -> list[str]:
+    """What W&B lacks, one sentence for each reason.
+
+    Args:
+        lost: reason -> number of runs.
+        unlogged: why the study itself was not logged; empty: it was.
+        study: its name; empty: these are no runs of one study.
+    """
+    found = []
+    for reason in dict.fromkeys([*lost, *([unlogged] if unlogged else [])]):
+        count = lost.get(reason, 0)
+        what = [f"{count} run{'s' * (count > 1)}"] if count else []
+        what += [f"the study {study}"] if reason == unlogged else []
+        verb = "were" if count > 1 or len(what) > 1 else "was"
+        later = f"; later: bnexp publish {study}" if study else "."
+        found.append(f"W&B: {' and '.join(what)} {verb} not published ({reason}){later}")
+    return found
 
 
 def members(record: StudyRecord, store: Store) -> list[Item]:

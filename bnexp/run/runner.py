@@ -250,6 +250,7 @@ def _run_group(
         told = False
         raise
     finally:
+        wandb.messages.extend([] if told else wandb.lost)
         if not told and session is None:
             wandb.session.report()
         for line in wandb.messages if session is None else session.absorb(wandb.session):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -122,6 +123,22 @@ def test_after_ctrl_c_it_is_said_where_the_finished_runs_are(
     (run,) = read_all(wandb_home).values()
     assert run.run.run_group == "batchnorm"
     assert "W&B: 1 run is recorded offline; upload with: wandb sync " in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_in_one_line_with_the_command_that_sends_the_rest(
+    cli: Cli,
+    wandb_home: Path,  # noqa: F811
+    shared_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("bnexp.tracking.wandb.publishing.write_run", full)
+    result = cli("study", "batchnorm", *SMALL, "study.seeds=1", "track.wandb.mode=offline")
+    assert [line for line in result.err.splitlines() if "W&B" in line] == [
+        "W&B: 2 runs and the study batchnorm were not published (the disk is full); later: bnexp publish batchnorm"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,7 @@ class Recording(Fanout):
 
     def close(self) -> None:
         super().close()
+        self.messages.extend(self.wandb.lost)
         self.wandb.session.report()
 
 

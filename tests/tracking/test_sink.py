@@ -76,7 +76,7 @@ def test_an_error_ends_one_run_only_and_is_told_once() -> None:
     sink = opened(Recorder(broken=specs[0].run_id))
     play(sink, specs)
     assert {record.run_id for record in sink.seen} == {specs[1].run_id}
-    assert sink.messages == ["W&B: recording stopped for 1 run (disk full)."]
+    assert sink.lost == ["W&B: recording stopped for 1 run (disk full)."]
 
 
 def test_an_error_at_the_end_does_not_reach_the_caller() -> None:

@@ -2,7 +2,8 @@
 
 wandb itself takes 34 ms of processor time for a run of five epochs with two tables, most of it to start, to stage files and to
 log what it does; this takes a few. The records are W&B's own protocol (``wandb.proto``), whose messages every later version of
-wandb has to read. ``log_file.py`` puts them into a file.
+wandb has to read. ``log_file.py`` puts them into a file. Which artifacts a run uses is not among them: wandb tells that to the
+server alone, and refuses it offline. So the lineage of a study (``content.uses``) is recorded online only.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Offline nothing is written while a run trains; its files are written from its record while the next runs train. W&B holds a copy
 of the local record, so nothing here may stop or slow a training: calls are made on threads of their own, a server that is away
-turns the sink offline, and what went wrong is said once, at the end, in ``messages``.
+turns the sink offline, and what went wrong is said once, at the end, in ``messages`` and ``lost``.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class WandbSink(Sink):
     """Brings every run to W&B while it trains and when it ends.
 
     Calls to W&B are made on threads of the sink. All records of one run are handled by one thread, in order. An error never
-    reaches the caller: it ends the recording of its run, and equal errors become one line of ``messages``, which is complete
-    after ``close``; ``session.report`` adds where the runs are.
+    reaches the caller: it ends the recording of its run. After ``close``, ``lost`` has a line for each kind of error that did;
+    who brings the runs to W&B once more, as a study does when it is concluded, needs it not. ``messages`` are for everyone;
+    ``session.report`` adds where the runs are.
 
     Args:
         track: mode, project and more, and the number of predictions.
@@ -57,6 +58,7 @@ class WandbSink(Sink):
     def __init__(self, track: TrackConfig, store: Store, images: ImagesById, facts: DataFacts, data: str) -> None:
         self.session = WandbSession(track.wandb)
         self.messages = self.session.messages
+        self.lost: list[str] = []
         self._store = store
         self._publisher = Publisher(self.session, track, lambda _: images)
         self._shared = self._publisher.share(facts, data, images)
@@ -98,7 +100,7 @@ class WandbSink(Sink):
             except Exception as error:
                 self.messages.append(f"W&B: recording did not end well ({meaning(error)}).")
         for reason, count in Counter(self._broken.values()).items():
-            self.messages.append(f"W&B: recording stopped for {count} run{'s' * (count > 1)} ({reason}).")
+            self.lost.append(f"W&B: recording stopped for {count} run{'s' * (count > 1)} ({reason}).")
         self._broken.clear()
 
     def _handle(self, spec: RunSpec, record: Record) -> None:
