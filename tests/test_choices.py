@@ -54,7 +54,7 @@ def test_every_probe_is_measured_and_says_what_it_records() -> None:
         info.name.removeprefix("probe.") for info in schema_keys() if info.name.startswith("probe.") and info.type is bool
     }
     measured = [*AT_START, *AT_STEPS, *AT_EPOCHS, *AT_END]
-    assert not switches - PROBE_METRICS.keys(), "records=... is missing at the key in ProbeConfig, bnexp/config/schema.py"
+    assert not switches - PROBE_METRICS.keys(), "records=... is missing at the key in ProbeConfig, bnexp/config/schema/probe.py"
     assert sorted(measured) == sorted(switches), (
         "AT_START, AT_STEPS, AT_EPOCHS, AT_END in bnexp/training/probes/__init__.py, once each"
     )
