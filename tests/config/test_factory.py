@@ -49,6 +49,7 @@ def test_a_function_is_named_by_file_or_module_from_anywhere(here: Path, monkeyp
     assert found == [1] * 5
     assert load("nets.py:Shop.small") == "small"
     assert load("shop.deep:build") == "shop"
+    assert sys.path.count(str(here)) == 1, "looked in once, however often code is named"
 
 
 @pytest.mark.parametrize(

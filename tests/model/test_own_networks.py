@@ -207,20 +207,24 @@ def test_columns_stand_in_the_order_in_which_images_reach_the_layers() -> None:
     assert network.weight_layers() == ["first", "last"]
     assert list(network.columns()) == ["first.weight", "first.bias", "last.weight", "last.bias"]
     assert network.head == "last"
+    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in network.modules()), "nobody looks on"
 
 
 def resnet_like(norm: Norm) -> nn.Module:
     inner = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
     nn.init.zeros_(inner[1].weight)
+    inner[1].running_mean.fill_(2)
+    inner[1].running_var.fill_(3)
     module = nn.Sequential(nn.Conv2d(1, 4, 3), inner, nn.Flatten(), nn.Linear(4 * 36, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
     return bnexp.replace_norms(module, norm)
 
 
-def test_replace_norms_puts_the_arms_norm_where_batch_norms_stood_and_keeps_a_start_at_zero() -> None:
+def test_replace_norms_puts_the_arms_norm_where_batch_norms_stood_and_keeps_what_these_start_from() -> None:
     network = built(resnet_like)
     assert network.norm_layers() == ["1.1", "4"]
     weights = network.export(0)
     assert weights["1.1.weight"].tolist() == [0] * 4
+    assert (weights["1.1.running_mean"].tolist(), weights["1.1.running_var"].tolist()) == ([2] * 4, [3] * 4)
     assert weights["4.running_var"].tolist() == [1] * 6
     assert built(resnet_like, configured(NormKind.none)).norm_layers() == []
     assert list(built(resnet_like, configured(NormKind.layer)).export(0)) == [

@@ -80,6 +80,17 @@ def test_what_arms_do_not_share_is_named_with_the_reason(folder: Path) -> None:
     assert "0.weight (of another shape), 0.bias (of another shape), 4.weight (of another shape)" in line
 
 
+def test_each_different_network_is_tried_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr("bnexp.run.own_networks._start", lambda spec, _: tried.append(spec.arm) or {"0.weight": "1 a"})
+    monkeypatch.setattr("bnexp.run.own_networks.unseeded", lambda *_: "")
+    specs = [spec(folder, str(width), NormKind.none, seed, width=width) for seed in (0, 1) for width in (4, 5)]
+    for one in specs:
+        one.config.study.levels = {"width": one.arm}
+    assert try_networks(specs, IMAGES) == []
+    assert tried == ["4", "5"]
+
+
 def test_a_network_that_cannot_train_is_refused_though_other_arms_could(folder: Path) -> None:
     specs = [spec(folder, "none", NormKind.none, function="plain"), spec(folder, "batch", NormKind.batch, function="plain")]
     with pytest.raises(ConfigError, match=r"nets\.py:plain never calls norm, so norm\.kind=batch would change nothing"):
