@@ -19,8 +19,6 @@ from bnexp.cli.selecting import LastOption, SelectArgument, StatusOption, WhereO
 from bnexp.config.schema import ConfigError
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from bnexp.comparison.frame import RunComparison
     from bnexp.comparison.record import StudyRecord
     from bnexp.tracking.store import Store
@@ -84,14 +82,21 @@ def compare(
     if len(studies) > 1 or (studies and len(words) > 1):
         _tell_by_settings(studies, of_runs)
     from bnexp.cli.compared import print_comparison
+    from bnexp.comparison.frame import compare as compare_runs
+    from bnexp.comparison.recorded_studies import compare_as_study, runs_of_study
     from bnexp.comparison.selection import select_runs
 
     runs = select_runs(words, where=where, last=last, status=status, store=store)
     if runs.is_empty():
         raise ConfigError(_no_runs(words, [option for option in of_runs if option in ("--where", "--last", "--status")], store))
     alone = studies[0] if len(studies) == len(words) == 1 else None
-    options = {"baseline": baseline, "metric": metric, "margin": margin}
-    result, runs = _compared(runs, alone, _columns(group_by), _columns(by), options, store)
+    options: dict[str, Any] = {"arm": _columns(group_by) or None, "by": _columns(by)}
+    options |= {"baseline": baseline, "metric": metric, "margin": margin}
+    if alone is None or (own := runs_of_study(alone, runs)).is_empty():
+        result = compare_runs(runs, **options)
+    else:
+        result, runs = compare_as_study(alone, own, **options), own
+        _tell_own_answer(alone, result, store)
     print_comparison(result, runs, format, plot=plot, num_damaged=store.num_damaged)
 
 
@@ -104,21 +109,6 @@ def _tell_by_settings(studies: Sequence[StudyRecord], options: Sequence[str]) ->
     )
 
 
-def _compared(
-    runs: pl.DataFrame, alone: StudyRecord | None, arms: list[str], by: list[str], options: dict[str, Any], store: Store
-) -> tuple[RunComparison, pl.DataFrame]:
-    """The comparison, and the runs in it: if a study alone is named, its own, compared as it does and after its own answer."""
-    from bnexp.comparison.frame import compare as compare_runs
-    from bnexp.comparison.recorded_studies import runs_of_study
-
-    own = None if alone is None else runs_of_study(alone, runs)
-    if alone is None or own is None or own.is_empty():
-        return compare_runs(runs, arm=arms or None, by=by, **options), runs
-    result = compare_runs(own, arm=arms or None, by=by, **_as_in_study(alone, own, options, not arms))
-    _tell_own_answer(alone, result, store)
-    return result, own
-
-
 def _columns(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
@@ -129,18 +119,6 @@ def _no_runs(words: Sequence[str], filters: Sequence[str], store: Store) -> str:
     if words:
         return f"no run of {', '.join(words)} has finished; see what there is with: bnexp runs"
     return f"no runs are recorded in {store.root}; start with: bnexp study batchnorm data=digits"
-
-
-def _as_in_study(record: StudyRecord, own: pl.DataFrame, options: dict[str, Any], own_arms: bool) -> dict[str, Any]:
-    """How the runs of a study are compared: with its metric, baseline and margin, unless the user names others."""
-    from bnexp.comparison.recorded_studies import metric_of_study
-    from bnexp.config.options import Analysis
-
-    study, metric = record.study, options["metric"] or metric_of_study(record)
-    baseline = options["baseline"] or (study.baseline if own_arms and study.baseline in list(own["arm"]) else None)
-    in_its_unit = study.analysis == Analysis.levels and metric == metric_of_study(record)
-    margin = study.margin if options["margin"] is None and in_its_unit else options["margin"]
-    return {"metric": metric, "baseline": baseline, "margin": margin}
 
 
 def _tell_own_answer(record: StudyRecord, result: RunComparison, store: Store) -> None:

@@ -165,15 +165,9 @@ def _recorded_study(name: str | None, store: Store) -> StudyRecord:
 
 def _recorded_book(book_id: str, store: Store) -> Book:
     """The book of the ``bnexp study --all`` with this id. Raises ConfigError."""
-    from bnexp.report.book import load
+    from bnexp.report.book import find_book, load
 
-    found = sorted(store.root.glob("book/book-*/book.json"), key=lambda path: path.stat().st_mtime)
-    ids = {path.parent.name.removeprefix("book-"): path.parent for path in found}
-    if not ids:
-        raise ConfigError(f"no book of bnexp study --all is recorded in {store.root}; leave out {book_id} for all studies.")
-    if book_id not in ids:
-        raise ConfigError(f"{book_id} is not a recorded book: allowed are {', '.join(ids)}; without one all studies are taken.")
-    return _first_readable(load, [ids[book_id]], "bnexp study --all")
+    return _first_readable(load, [find_book(book_id, store)], "bnexp study --all")
 
 
 def _first_readable(load: Callable[[Path], T], folders: Sequence[Path], remedy: str) -> T:

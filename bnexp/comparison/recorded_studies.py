@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -10,12 +11,15 @@ from bnexp.comparison.conclude import conclude
 from bnexp.comparison.record import MOST, VERDICT, StudyRecord
 from bnexp.comparison.result import ArmSummary, Comparison, StudyResult
 from bnexp.config.keys import metric_unit
+from bnexp.config.options import Analysis
 from bnexp.plan.study import levels_text
 from bnexp.tracking.reading import DamagedRecord, as_type, read_json
 from bnexp.tracking.store import Store
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from bnexp.comparison.frame import RunComparison
 
 COMMON = {"pp": "accuracy", "nats": "loss"}  # what metrics of one unit are called together
 
@@ -77,6 +81,40 @@ def runs_of_study(record: StudyRecord, runs: pl.DataFrame) -> pl.DataFrame:
     if record.study.metrics and not joined.is_empty():
         joined = joined.with_columns(_own_metric(record, joined).alias(metric_of_study(record)))
     return joined
+
+
+def compare_as_study(
+    record: StudyRecord,
+    own: pl.DataFrame,
+    *,
+    arm: Sequence[str] | None = None,
+    by: Sequence[str] = (),
+    baseline: str | None = None,
+    metric: str | None = None,
+    margin: float | None = None,
+) -> RunComparison:
+    """Compare the runs of a study once more, with its metric, baseline and margin unless others are given.
+
+    Args:
+        record: the study.
+        own: rows of ``runs_of_study``.
+        arm: the columns whose values make the arms; None: the arms of the study.
+        by: the columns whose values are kept apart.
+        baseline: the arm that the others are compared with; None: that of the study, if its arms are compared.
+        metric: what is compared; None: what the study compares.
+        margin: the largest difference that counts as none; None: that of the study, if its metric is compared level by level.
+
+    Raises:
+        ConfigError: as ``bnexp.compare``.
+    """
+    from bnexp.comparison.frame import compare
+
+    study, planned = record.study, metric_of_study(record)
+    if baseline is None and not arm and study.baseline in list(own["arm"]):
+        baseline = study.baseline
+    if margin is None and study.analysis is Analysis.levels and metric in (None, planned):
+        margin = study.margin
+    return compare(own, arm=arm, by=by, baseline=baseline, metric=metric or planned, margin=margin)
 
 
 def metric_of_study(record: StudyRecord) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bnexp.comparison.record import StudyRecord
 from bnexp.comparison.result import StudyResult, Verdict
+from bnexp.config.schema import ConfigError
 from bnexp.plan.spec import digest
 from bnexp.report import markdown, style
 from bnexp.report.claims import Contents, arrange, errata, tell
@@ -74,6 +75,17 @@ def planned(overrides: list[str], store: Store) -> Book:
 def recorded(studies: list[str], older: dict[str, str], store: Store) -> Book:
     """The book of everything recorded: these studies, and why others are not in it."""
     return Book([], studies, older, folder=store.root / "book" / f"book-{RECORDED}")
+
+
+def find_book(book_id: str, store: Store) -> Path:
+    """The folder of the book of the ``bnexp study --all`` with this id. Raises ConfigError if there is none."""
+    found = sorted(store.root.glob("book/book-*/book.json"), key=lambda path: path.stat().st_mtime)
+    ids = {path.parent.name.removeprefix("book-"): path.parent for path in found}
+    if not ids:
+        raise ConfigError(f"no book of bnexp study --all is recorded in {store.root}; leave out {book_id} for all studies.")
+    if book_id not in ids:
+        raise ConfigError(f"{book_id} is not a recorded book: allowed are {', '.join(ids)}; without one all studies are taken.")
+    return ids[book_id]
 
 
 def load(folder: Path) -> Book:
