@@ -397,13 +397,18 @@ def test_only_on_request_does_wandb_record_machine_and_code(wandb_home: Path, ma
     run.finish()
 
 
-def test_a_look_at_what_is_missing_changes_nothing_on_the_server(wandb_server: Standin, items: list[Item]) -> None:
+def test_a_look_at_what_is_missing_changes_nothing_on_the_server(
+    wandb_server: Standin, items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish(items[:1])
     before = list(wandb_server.runs[items[0].id].tags)
     grown = Item(items[0].record, Member("demo", ("0a1b2c", "3d4e"), "batch", items[0].member.levels))
     publisher = Publisher(WandbSession(WandbConfig()), TrackConfig(16))
     assert publisher.missing([grown], look_only=True) == []
     assert wandb_server.runs[items[0].id].tags == before
+    monkeypatch.setenv("WANDB_RUN_GROUP", "ours")
+    looked = bnexp.publish(dry_run=True, runs_dir=items[0].record.path.parents[1])
+    assert (looked.count("there"), wandb_server.runs[items[0].id].group) == (1, "demo")
 
 
 @pytest.mark.parametrize("mode", [WandbMode.online, WandbMode.offline])
