@@ -121,7 +121,7 @@ class Network(nn.Module, ABC):
             size: side of the images, pixels.
 
         Returns:
-            The names of the convolutions that are computed together with their pooling.
+            What kernels compute, for people: ``conv1 with pooling``, ``norms``.
 
         Raises:
             ConfigError: numba cannot be imported.

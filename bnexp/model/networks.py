@@ -20,7 +20,7 @@ from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.model.init import initialise, initialise_as_fixup
 from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunAveragePool, RunConv2d, RunDropout, RunFlatten, RunLinear
 from bnexp.model.network import Network, Visit, Weights, check_fit
-from bnexp.model.norms import RunNorm, build_norm
+from bnexp.model.norms import RunBatchNorm, RunNorm, build_norm
 from bnexp.model.own.guard import settings_kept
 from bnexp.model.own.network import build_own_network
 from bnexp.model.shortcuts import AddShortcut, OpenShortcut, Row, Scale, Shift, pass_on
@@ -103,16 +103,19 @@ class TableNetwork(Row, Network):
         return x
 
     def compile_kernels(self, in_channels: int, size: int) -> list[str]:
-        x, names = self.flat.new_empty(0, in_channels, size, size), []
+        x, found = self.flat.new_empty(0, in_channels, size, size), []
         for name, layer in self.named_children():
             if isinstance(layer, RunConv2d):
                 if not layer.fuses(x):
                     break
-                names.append(name)
+                found.append(f"{name} with pooling")
                 y = layer.pooled(x)
                 torch.autograd.grad(y.sum(), layer.weight)
                 x = y.detach().requires_grad_()
-        return names
+        norms = [layer for layer in self.children() if isinstance(layer, RunBatchNorm)]
+        if norms and norms[0].compile_kernels():
+            found.append("norms")
+        return found
 
     def export(self, run: int) -> dict[str, NDArray[np.generic]]:
         return {name: value[run].detach().cpu().numpy().copy() for name, value in self.state_dict().items()}

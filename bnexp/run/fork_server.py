@@ -30,7 +30,7 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
 end_with_parent()
 sys.excepthook = _report
 gc.disable()  # looking for garbage took a fifth of the time, and what is imported stays
-for module in ("bnexp.model.kernels.loops", "bnexp.data.batches", "bnexp.training.engine"):
+for module in ("bnexp.model.kernels.loops", "bnexp.model.kernels.norm_loops", "bnexp.data.batches", "bnexp.training.engine"):
     with suppress(Exception):  # a broken numba or torch would end the server; the runs that need it say so
         importlib.import_module(module)
 gc.freeze()  # so that the collections of workers pass over it

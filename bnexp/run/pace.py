@@ -32,7 +32,7 @@ LATEST = 200  # runs that tell
 TOLD_BY = ("data", "model", "norm", "optim", "train", "probe")  # parts of the configuration that decide the time of a run
 
 X86 = ("x86_64", "AMD64")  # machines that there are kernels for, unless they are older than AVX2
-BY_KERNELS = "with pooling"  # in the words of a run's ``execution``
+BY_KERNELS = "kernels for"  # in the words of a run's ``execution``
 
 # How many of the latest runs tell: of all runs, then of the same network, of the same layers, of the same experiment. The
 # fewer, the sooner a change of the machine's load is noticed.

@@ -107,14 +107,14 @@ class _Cohort:
         self.steps_per_epoch = self.train.updates_per_epoch(data.num_train)
         images, num_steps = (data.in_channels, data.size, data.num_classes), self.train.epochs * self.steps_per_epoch
         self.network: Network = build_network(self.configs, *images, data.device, dtype, num_steps)
-        with autocast(self.train.precision, data.device):
-            self.fused = self.network.compile_kernels(data.in_channels, data.size)
         self.initial = [self.network.initial(run) for run in range(len(specs))]
         prepare_start(self.network, specs, data)
         optims = [config.optim for config in self.configs]
         self.rates = [learning_rates(optim, self.train.epochs, self.steps_per_epoch) for optim in optims]
         optimiser = build_optimiser(optims, self.network.flat, self.train.epochs, self.steps_per_epoch)
         self.step = TrainStep(self.network, hold(optimiser, self.network, self.train), self.train.precision)
+        with autocast(self.train.precision, data.device):
+            self.kernels = self.network.compile_kernels(data.in_channels, data.size)
         self.loop = EpochLoop(self.step, data, [spec.seed for spec in specs], self.train)
         self._check_last_batches()
         self.validation = SplitScores(self.network, data, "val", self.train.eval_batch_size, self.train.precision)
@@ -144,8 +144,8 @@ class _Cohort:
         if self.data.device.type == "cuda":
             x, _ = self.loop.gather(self.loop.sizes[0])
             tried = "; " + choose_convolutions(self.network, x, self.train.precision)
-        elif self.fused:
-            tried = f"; {', '.join(self.fused)} with pooling"
+        elif self.kernels:
+            tried = f"; kernels for {', '.join(self.kernels)}"
         validations = [self.validation] if self.data.num_images("val") else []
         state = [*self.loop.state, *self.validation.state]
         replays, execution = captured([*self.loop.functions.values(), *validations], state, self.data.device)

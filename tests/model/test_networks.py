@@ -154,7 +154,8 @@ def test_kernels_compute_what_pooling_follows_directly(
 ) -> None:
     config = RunConfig(model=model, norm=NormConfig(**norm), train=TrainConfig(kernels=kernels))
     network = build_network([config], 1, 20, 4, dtype=torch.float64)
-    assert network.compile_kernels(1, 20) == (["conv1", "conv2"] if fused else [])
+    by_kernels = [f"conv{i} with pooling" for i in (1, 2) if fused] + ["norms"] * ("kind" in norm)
+    assert network.compile_kernels(1, 20) == by_kernels
     shapes: list[torch.Size] = []
     monkeypatch.setattr(RunConv2d, "pooled", lambda layer, x: shapes.append(x.shape) or pooled(layer, x))
     images = torch.randn(3, 1, 20, 20, dtype=torch.float64)

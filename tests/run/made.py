@@ -10,6 +10,7 @@ from typing import Any, cast
 from bnexp.config.schema import RunConfig
 from bnexp.plan.spec import RunSpec, flatten
 from bnexp.run.cost import counted_time, epoch_images, epoch_seconds, is_counted, run_seconds, with_kernels
+from bnexp.run.pace import BY_KERNELS
 from bnexp.tracking.records import RecordedRun, Summary
 from bnexp.tracking.store import Store
 
@@ -33,7 +34,7 @@ def made_run(
 ) -> RecordedRun:
     """A recorded run that took ``ratio`` times as long as expected, and its epochs ``epoch_ratio`` times, or as long too."""
     if is_counted(config):
-        executed = with_kernels(config, "with pooling" in execution)
+        executed = with_kernels(config, BY_KERNELS in execution)
         usual = epoch_images(config) / epoch_seconds(config, counted_time(executed))
         images_per_second, seconds = usual / (epoch_ratio or ratio), ratio * run_seconds(executed)
     else:

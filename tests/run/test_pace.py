@@ -51,7 +51,7 @@ def test_kernels_are_expected_where_there_are_some_and_older_runs_without_them_d
 ) -> None:
     lenet, by_torch = compose(["data=mnist"]), compose(["data=mnist", "train.kernels=torch"])
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    for execution in ("eager", "eager; conv1, conv2 with pooling"):
+    for execution in ("eager", "eager; kernels for conv1 with pooling"):
         cpu = recorded_pace(Recorded([made_run(lenet, 2.0, execution=execution)] * 50)).cpu
         with_kernels, without = cpu.seconds(lenet), cpu.seconds(by_torch)
         assert with_kernels == pytest.approx(cpu.of(lenet) * run_seconds(lenet))

@@ -87,7 +87,8 @@ def test_records_of_a_run_come_in_order_and_are_complete() -> None:
     spec = make_spec(3, {}, train={"epochs": 3, "log_every": 3})
     started, *middle, end = records([spec])[spec.run_id]
     num_parameters = 6 * 26 + 16 * 151 + 2 * 22 + 64 * 120 + 120 + 84 * 121 + 4 * 85
-    assert started == RunStarted(spec.run_id, num_parameters, 12, "cpu", "eager: no CUDA device; conv1, conv2 with pooling")
+    execution = "eager: no CUDA device; kernels for conv1 with pooling, conv2 with pooling, norms"
+    assert started == RunStarted(spec.run_id, num_parameters, 12, "cpu", execution)
     assert [type(r) for r in middle] == [StepMetrics, EpochMetrics] * 3
     steps = [step for r in middle if isinstance(r, StepMetrics) for step in r.values]
     assert steps == [3, 6, 9, 12]

@@ -19,6 +19,8 @@ Kernel = Callable[..., None]
 LOCK = "bnexp-kernels.lock"  # beside numba's files of the kernels
 POLL_SECONDS = 0.005  # between two looks whether it is free; to read a kernel takes about as long
 
+OPTIONS = {"error_model": "numpy"}  # what is divided by zero is infinite or NaN, as in torch
+
 
 class _Compiler(event.Listener):
     """Makes kernels of functions, and logs once per process that kernels are being compiled."""
@@ -57,7 +59,7 @@ class _Kernel:
     def __init__(self, function: Kernel, compiler: _Compiler) -> None:
         self._function, self._compiler, self._is_first = function, compiler, True
         try:
-            self._code: Any = njit(function, cache=True)
+            self._code: Any = njit(function, cache=True, **OPTIONS)
         except RuntimeError:  # numba finds no directory for the cache that it can write
             self._code = self._unkept()
 
@@ -78,7 +80,7 @@ class _Kernel:
 
     def _unkept(self) -> Any:
         self._compiler.kept = False
-        return njit(self._function)
+        return njit(self._function, **OPTIONS)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bnexp.config.options import NormKind
+from bnexp.config.options import Kernels, NormKind
 from bnexp.config.schema import NormConfig, RunConfig
 from bnexp.model.norms.base import RunningNorm, RunNorm, running_norms
 from bnexp.model.norms.batch import RunBatchNorm, RunBatchRenorm
@@ -57,7 +57,8 @@ def _running(site: _Site) -> dict[str, Any]:
 def _batch(site: _Site) -> dict[str, Any]:
     keys = [derive(config.seed, f"noise/{site.name}") for config in site.configs]
     noise = DriftNoise(site.norm.noise, keys, site.device) if site.norm.noise else None
-    return _running(site) | {"ghost_size": site.norm.ghost_size, "noise": noise}
+    kernels = site.configs[0].train.kernels is Kernels.auto
+    return _running(site) | {"ghost_size": site.norm.ghost_size, "noise": noise, "kernels": kernels}
 
 
 def _batch_renorm(site: _Site) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from bnexp.config.options import Backward
 from bnexp.config.schema import ConfigError
+from bnexp.model.kernels.normalising import batch_norm
+from bnexp.model.kernels.pooling import fits
 from bnexp.model.norms.base import RunningNorm
 from bnexp.model.norms.noise import DriftNoise
 from bnexp.model.norms.standardise import standardise, sum_of_first
@@ -39,6 +41,8 @@ class RunBatchNorm(RunningNorm):
             own statistics. The last part is smaller if the size does not divide the batch. The running statistics move once
             per step, by the mean over the parts, weighted by their numbers of images. None: the whole batch is one part.
         noise: scales and shifts the output in training; None: no noise.
+        kernels: whether compiled kernels may compute a training step, see ``by_kernels``: with the default gradient, without
+            ghost batches and noise.
 
     Raises:
         ConfigError: a batch or a part has a single value per channel. It equals its mean, so every output would be ``bias``.
@@ -57,14 +61,18 @@ class RunBatchNorm(RunningNorm):
         *,
         ghost_size: int | None = None,
         noise: DriftNoise | None = None,
+        kernels: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(name, num_features, map_size, eps, momentum, **options)
+        self.kernels = kernels and ghost_size is None and noise is None and self.backward is Backward.compact
         self.ghost_size = ghost_size
         self.noise = noise
         self.fused = None if None in momentum else (float(momentum[0] or 0), eps[0])
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.by_kernels(x):
+            return self._by_kernels(x)
         if self.fused is None or not self._is_fused(x):
             return super().forward(x)
         self._check_values(len(x), math.prod(x.shape[2:]))
@@ -82,6 +90,28 @@ class RunBatchNorm(RunningNorm):
         plain = self.noise is None and (self.ghost_size is None or self.ghost_size >= len(x))
         own = self.num_axes is not None and self.backward is Backward.compact and x.dtype == self.eps.dtype
         return own and plain and self.training and not self.frozen
+
+    def by_kernels(self, x: Tensor) -> bool:
+        """Whether kernels compute this training step: in a built-in network, on a CPU that there are kernels for."""
+        return self.kernels and self.num_axes is None and self.training and not self.frozen and fits(x, self.eps)
+
+    def compile_kernels(self) -> bool:
+        """Compile the kernels, or read them from the disk. Returns whether training calls them, see ``by_kernels``."""
+        mode, x = self.training, self.eps.new_empty(0, self.eps.numel(), self.num_features)
+        used = self.train().by_kernels(x)
+        if used:
+            y, _, _ = batch_norm(x.requires_grad_(), self.weight, self.bias, self.eps.expand(self.shape))
+            torch.autograd.grad(y.sum(), x)
+        self.train(mode)
+        return used
+
+    def _by_kernels(self, x: Tensor) -> Tensor:
+        m = x.numel() // math.prod(self.shape)
+        self._check_values(m, 1)
+        y, mean, var = batch_norm(x, self.weight, self.bias, self.eps.expand(self.shape))
+        if self.track_running_stats:
+            self._track(mean, var * (m / (m - 1)))
+        return y
 
     def _in_training(self, x: Tensor) -> Tensor:
         if self.ghost_size is None or self.ghost_size >= len(x):
