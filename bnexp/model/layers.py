@@ -44,7 +44,8 @@ class RunConv2d(nn.Module):
         split_columns: whether the output has its even and odd columns apart, ``(N, R*O, 2, H', W'/2)``. W' has to be even, s
             is 1, and no ``strategy`` is used. The sums are the same. With few channels this keeps a CPU busier, whose vector
             registers hold up to 16 of them, and ``MaxPool2x2`` then reads its pairs from two contiguous pieces of memory.
-        before_pool: whether ``MaxPool2x2`` follows and the two may be computed as one, see ``pooled``; p is 0 and s is 1.
+        before_pool: whether ``MaxPool2x2`` and ReLU follow and the three may be computed as one, see ``pooled``; p is 0 and s
+            is 1.
         device: where the parameters live; None: PyTorch's default.
         dtype: their number format; None: PyTorch's default.
 
@@ -81,11 +82,11 @@ class RunConv2d(nn.Module):
         return convolve(x, weight, bias, self.padding, groups, self.strategy, self.stride)
 
     def fuses(self, x: Tensor) -> bool:
-        """Whether ``pooled`` can take the place of this layer and its pooling for this input, here and now."""
+        """Whether ``pooled`` can take the place of this layer, its pooling and ReLU for this input, here and now."""
         return self.before_pool and fits(x, self.weight)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """The output of the max pooling that follows: what ``MaxPool2x2`` makes of ``forward``, up to rounding."""
+        """The output of the ReLU that follows max pooling: what both make of ``forward``, up to rounding."""
         return conv_pool(x, self.weight, self.bias)
 
 

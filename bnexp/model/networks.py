@@ -97,7 +97,7 @@ class TableNetwork(Row, Network):
         for layer in layers:
             if isinstance(layer, RunConv2d) and layer.fuses(x):
                 x = layer.pooled(x)
-                next(layers)
+                next(layers), next(layers)  # pooling and ReLU
             else:
                 x, shortcut = pass_on(layer, x, shortcut)
         return x

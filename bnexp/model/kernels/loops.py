@@ -1,4 +1,4 @@
-"""The compiled loops of convolution + 2x2 max pooling, and the few vector operations that they are made of.
+"""The compiled loops of convolution + 2x2 max pooling + ReLU, and the few vector operations that they are made of.
 
 LLVM does not keep a tile of sums in vector registers if it compiles plain loops: these took 2.5 times as long. So the loops
 have a type of value for it, a ``Block`` of vectors, and five functions: ``load``, ``store``, ``add_scaled``, ``add_outer`` and
@@ -31,6 +31,9 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
 from bnexp.model.kernels.compiling import Kernel, compiled
+
+
+NONE = 4  # in place of a corner of a window: none of 0 to 3
 
 
 class Block(types.Type):
@@ -168,7 +171,7 @@ def add_outer(typing: Any, block: Any, array: Any, at: Any, below: Any, vector: 
 
 @intrinsic
 def store_largest(typing: Any, block: Any, largest: Any, winners: Any, at: Any) -> Any:
-    """Write the largest number of each 2x2 window, and which of its four corners that is.
+    """Write ReLU of the largest number of each 2x2 window, and which of its four corners that is, or ``NONE`` if it becomes 0.
 
     The two halves of the block are two rows. In a vector the left and the right corner of a window are neighbours. Corners are
     counted by row. The first of equal ones wins, and the last NaN before all numbers, as in torch's max pooling.
@@ -186,6 +189,9 @@ def store_largest(typing: Any, block: Any, largest: Any, winners: Any, at: Any) 
                 wins = builder.or_(builder.fcmp_ordered(">", value, best), is_nan)
                 best = builder.select(wins, value, best)
                 winner = builder.select(wins, bytes_([corner] * lanes), winner)
+            zero = best.type([0.0] * lanes)
+            is_left = builder.fcmp_unordered(">", best, zero)  # NaN is
+            best, winner = builder.select(is_left, best, zero), builder.select(is_left, winner, bytes_([NONE] * lanes))
             place = code.moved(args[3], window, lanes)
             code.write(best, 1, args[1], place)
             code.write(winner, 2, args[2], place)
@@ -195,15 +201,17 @@ def store_largest(typing: Any, block: Any, largest: Any, winners: Any, at: Any) 
 
 @cache
 def forward_kernel(K: int, L: int, P: int) -> Kernel:
-    """The forward kernel of a shape, ``forward(x, weight, bias, pooled, winners)``.
+    """The forward kernel of a shape, ``forward(x, weight, bias, y, winners)``.
 
     A vector has the sums of L channels at two neighbouring columns, those of one window. A tile of two rows of P such vectors
-    stays in registers from the bias to the maximum of its windows, so the convolution is never in memory.
+    stays in registers from the bias to the maximum of its windows, so the convolution is never in memory. ReLU comes last.
 
     ``sum[o, y, z] = bias[o] + sum over i, a, b of x[i, y+a, z+b] * weight[i, a, b, o]``, added in the order of i, a, b.
 
-    Shapes: x (N, G, I, H, W); weight (R, I, K, K, 2 C) and bias (R, 2 C), where C is O with zeros up to a multiple of L, each
-    value twice; results: pooled (N, R, O, HP, WP), and winners, alike but uint8: the largest corner of each window, 0 to 3.
+    Weights are copied to (R, I, K, K, 2 C), where C is O with zeros up to a multiple of L, each value twice; biases alike.
+
+    Shapes: x (N, G, I, H, W); weight (R, O, I, K, K); bias (R, O); results: y (N, R, O, HP, WP), and winners, alike but uint8:
+    the largest corner of each window, 0 to 3, or ``NONE`` if ReLU makes it 0.
 
     Args:
         K: side of the kernel.
@@ -212,33 +220,42 @@ def forward_kernel(K: int, L: int, P: int) -> Kernel:
     """
     num_sums, lanes = 2 * P, 2 * L
 
-    def forward(x: Any, weight: Any, bias: Any, pooled: Any, winners: Any) -> None:
+    def forward(x: Any, weight: Any, bias: Any, y: Any, winners: Any) -> None:
         N, G, I, H, W = x.shape
-        _, R, O, HP, WP = pooled.shape
-        width = bias.shape[1]
+        _, R, O, HP, WP = y.shape
+        width = (O + L - 1) // L * lanes
+        weights, biases = np.zeros(R * I * K * K * width, x.dtype), np.zeros(R * width, x.dtype)
+        for r in range(R):
+            for o in range(O):
+                for twice in range(2 * o, 2 * o + 2):
+                    biases[r * width + twice] = bias[r, o]
+                    for i in range(I):
+                        for a in range(K):
+                            for b in range(K):
+                                weights[(((r * I + i) * K + a) * K + b) * width + twice] = weight[r, o, i, a, b]
         largest = np.empty(HP * WP * L, x.dtype)
         corners = np.empty(HP * WP * L, np.uint8)
         for n in range(N):
             for r in range(R):
                 image = (n * G + r // (R // G)) * I * H * W
                 for first in range(0, O, L):
-                    for y in range(HP):
+                    for row in range(HP):
                         for tile in range(0, WP, P):
                             z = min(tile, WP - P)
-                            sums = load(bias, r * width + 2 * first, 0, num_sums, 1, lanes)
+                            sums = load(biases, r * width + 2 * first, 0, num_sums, 1, lanes)
                             for i in range(I):
                                 for a in range(K):
-                                    at = image + (i * H + 2 * y + a) * W + 2 * z
+                                    at = image + (i * H + 2 * row + a) * W + 2 * z
                                     own = ((r * I + i) * K + a) * K * width + 2 * first
                                     for b in range(K):
-                                        vector = load(weight, own + b * width, 0, 1, 1, lanes)
+                                        vector = load(weights, own + b * width, 0, 1, 1, lanes)
                                         sums = add_outer(sums, x, at + b, W, vector)
-                            store_largest(sums, largest, corners, (y * WP + z) * L)
+                            store_largest(sums, largest, corners, (row * WP + z) * L)
                     for o in range(min(L, O - first)):
-                        for y in range(HP):
+                        for row in range(HP):
                             for z in range(WP):
-                                pooled[n, r, first + o, y, z] = largest[(y * WP + z) * L + o]
-                                winners[n, r, first + o, y, z] = corners[(y * WP + z) * L + o]
+                                y[n, r, first + o, row, z] = largest[(row * WP + z) * L + o]
+                                winners[n, r, first + o, row, z] = corners[(row * WP + z) * L + o]
 
     return compiled(forward)
 
@@ -247,15 +264,17 @@ def forward_kernel(K: int, L: int, P: int) -> Kernel:
 def backward_kernel(I: int, K: int, L: int, V: int, S: int, with_dx: bool) -> Kernel:
     """The backward kernel of a shape, ``backward(x, weight, winners, dy, dx, d_weight, d_bias)``.
 
-    The gradient of a window belongs to its largest corner. Only gradients that are not zero are looked at: at most a quarter of
-    the positions of the convolution, behind ReLU about an eighth. Each is multiplied by a patch of x: K rows of K*I numbers.
+    The gradient of a window belongs to its largest corner, if ReLU has left it. Only gradients that are not zero are looked at:
+    about an eighth of the positions of the convolution. Each is multiplied by a patch of x: K rows of K*I numbers.
     One image at a time is turned to (H, W, I), so that the numbers of such a row lie side by side.
 
     ``d_weight[o] = sum of dy * patch``: first over the windows of an image, row by row, then over the images; ``d_bias`` alike.
     ``dx``, at the place of the patch, is the sum of ``dy * weight[o]`` over runs that share x, over o, over windows row by row.
 
-    Shapes: x (N, G, I, H, W); winners, dy (N, R, O, HP, WP); weight (R, O, K, V*L), rows of a patch filled up with zeros;
-    results: dx like x if ``with_dx``, else it is not touched; d_weight like weight and d_bias (R, O), which begin as zeros.
+    Weights are copied to (R, O, K, V*L), the rows of a patch filled up with zeros. Their gradient is copied back from there.
+
+    Shapes: x (N, G, I, H, W); weight (R, O, I, K, K); winners, dy (N, R, O, HP, WP); results: dx like x if ``with_dx``, else it
+    is not touched; d_weight like weight; d_bias (R, O).
 
     Args:
         I: channels in.
@@ -271,6 +290,15 @@ def backward_kernel(I: int, K: int, L: int, V: int, S: int, with_dx: bool) -> Ke
         N, G, _, H, W = x.shape
         _, R, O, HP, WP = dy.shape
         zeros = np.zeros(L, x.dtype)
+        weights, d_weights = np.zeros((2, R * O * K * row), x.dtype)
+        if with_dx:
+            for r in range(R):
+                for o in range(O):
+                    for i in range(I):
+                        for a in range(K):
+                            for b in range(K):
+                                weights[((r * O + o) * K + a) * row + b * I + i] = weight[r, o, i, a, b]
+        d_bias[:] = 0
         image = np.zeros(H * W * I + row, x.dtype)
         d_image = np.empty(H * W * I + row, x.dtype)
         patches = np.empty(HP * WP, np.intp)
@@ -290,22 +318,22 @@ def backward_kernel(I: int, K: int, L: int, V: int, S: int, with_dx: bool) -> Ke
                                 value, corner = dy[n, r, o, y, z], np.intp(winners[n, r, o, y, z])
                                 patches[count] = ((2 * y + corner // 2) * W + 2 * z + corner % 2) * I
                                 values[count] = value
-                                count += value != 0
-                                total += value
-                        d_bias[r, o] += total
+                                count += np.intp(value != 0) & ~(corner // NONE)  # no branch, often guessed wrongly
                         own = (r * O + o) * K * row
                         for first in range(0, row, S * L):
-                            sums = load(zeros, 0, 0, num_sums, 1, L)
+                            sums, total = load(zeros, 0, 0, num_sums, 1, L), zeros[0]
                             for k in range(count):
+                                total += values[k]
                                 patch = load(image, patches[k] + first, W * I, K, S, L)
                                 sums = add_scaled(sums, values[k], patch, part)
-                            before = load(d_weight, own + first, row, K, S, L)
-                            store(add_scaled(before, x.dtype.type(1), sums, part), d_weight, own + first, row, S)
+                            before = load(d_weights, own + first, row, K, S, L)
+                            store(add_scaled(before, x.dtype.type(1), sums, part), d_weights, own + first, row, S)
+                        d_bias[r, o] += total
                         if with_dx:
                             for k in range(count):
                                 for a in range(K):
                                     at = patches[k] + a * W * I
-                                    vectors = load(weight, own + a * row, 0, 1, V, L)
+                                    vectors = load(weights, own + a * row, 0, 1, V, L)
                                     line = load(d_image, at, 0, 1, V, L)
                                     store(add_scaled(line, values[k], vectors, length), d_image, at, 0, V)
                 if with_dx:
@@ -313,5 +341,11 @@ def backward_kernel(I: int, K: int, L: int, V: int, S: int, with_dx: bool) -> Ke
                         for y in range(H):
                             for z in range(W):
                                 dx[n, g, i, y, z] = d_image[(y * W + z) * I + i]
+        for r in range(R):
+            for o in range(O):
+                for i in range(I):
+                    for a in range(K):
+                        for b in range(K):
+                            d_weight[r, o, i, a, b] = d_weights[((r * O + o) * K + a) * row + b * I + i]
 
     return compiled(backward)

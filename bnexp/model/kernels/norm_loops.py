@@ -6,7 +6,8 @@ same bits whatever channels are beside it, and on CPUs with longer and shorter v
 
 A few channels at a time, up to ``WIDTH`` numbers of an image, go through all passes, so that they stay in the cache.
 
-Letters: N n images, C c channels (of all runs), M values of a channel in an image, J j numbers of a row: those channels' values.
+Letters: N n images, C c channels of all runs, M values of a channel in an image, J j values of a few channels
+in an image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Convolution and 2x2 max pooling as one operation of torch, computed by compiled kernels.
+"""Convolution, 2x2 max pooling and ReLU as one operation of torch, computed by compiled kernels.
 
 Shape letters: R runs, G groups of neighbouring runs that share images, N batch, I channels in, O channels out, H W height and
 width of the input, k side of the kernel, HP WP height and width of the pooled output.
@@ -23,9 +23,9 @@ DTYPES = (torch.float32, torch.float64)
 
 
 def conv_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Largest value of each 2x2 window, stride 2, of a convolution (cross-correlation) without padding, stride 1.
+    """ReLU of the largest value of each 2x2 window, stride 2, of a convolution (cross-correlation) without padding, stride 1.
 
-    ``y[n,r,o,p,q] = max over c, d in {0, 1} of bias[r,o] + sum_i,a,b weight[r,o,i,a,b] * x[n,r,i,2p+c+a,2q+d+b]``
+    ``y[n,r,o,p,q] = max(0, bias[r,o] + sum_i,a,b weight[r,o,i,a,b] * x[n,r,i,2p+c+a,2q+d+b])`` over c and d in {0, 1}
 
     Shapes: ``(N, G*I, H, W) -> (N, R*O, HP, WP)`` with HP = (H-k+1)//2, and WP alike. An odd last row or column of the
     convolution is dropped. With G = R each run has a batch of its own, with G = 1 all runs share one.
@@ -34,7 +34,7 @@ def conv_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     shorter vectors. An image has the same output and the same gradient wherever it stands in its batch.
 
     If values tie, the gradient goes to the first of them in row order, and if some are NaN, to the last NaN, as in
-    ``torch.nn.MaxPool2d``. A gradient of zero adds nothing, also where the input is infinite: PyTorch's convolution then adds
+    ``torch.nn.MaxPool2d``. It ends at an output of 0, as in ``torch.nn.ReLU``. A gradient of zero adds nothing, also where the input is infinite: PyTorch's convolution then adds
     NaN. A second derivative raises RuntimeError, as that of ``MaxPool2x2`` on a CPU does.
 
     Args:
@@ -65,9 +65,10 @@ class _ConvPool(torch.autograd.Function):
         y = x.new_empty(N, R, O, (H - k + 1) // 2, (W - k + 1) // 2)
         winners = torch.empty_like(y, dtype=torch.uint8)
         channels, columns = tile(O, y.shape[-1], x.element_size(), _there())
-        by_channel, biases = _by_channel(weight, bias, channels)
         images = x.detach().numpy().reshape(N, GI // I, I, H, W)
-        forward_kernel(k, channels, columns)(images, by_channel, biases, y.numpy(), winners.numpy())
+        biases = x.new_zeros(R, O) if bias is None else bias.detach()
+        kernel = forward_kernel(k, channels, columns)
+        kernel(images, _array(weight), _array(biases), y.numpy(), winners.numpy())
         ctx.save_for_backward(x, weight, winners)
         return y.flatten(1, 2)
 
@@ -81,46 +82,26 @@ class _ConvPool(torch.autograd.Function):
         N, GI, H, W = x.shape
         with_dx, _, with_bias = ctx.needs_input_grad
         lanes, vectors, together = rows(I, k, x.element_size(), _there())
-        by_row = _by_row(weight, vectors * lanes)
-        images = x.numpy().reshape(N, GI // I, I, H, W)
-        d_images = np.empty_like(images if with_dx else images[:0])
-        d_weight, d_bias = np.zeros_like(by_row), np.zeros_like(by_row, shape=(R, O))
+        images = (N, GI // I, I, H, W)
+        dx = torch.empty_like(x) if with_dx else x[:0]
+        dw, db = torch.empty_like(weight), weight.new_empty(R, O)
         gradient = dy.contiguous().numpy().reshape(winners.shape)
         kernel = backward_kernel(I, k, lanes, vectors, together, with_dx)
-        kernel(images, by_row, winners.numpy(), gradient, d_images, d_weight, d_bias)
-        dx = torch.from_numpy(d_images.reshape(x.shape)) if with_dx else None
-        dw = torch.from_numpy(d_weight[..., : k * I].reshape(R, O, k, k, I).transpose(0, 1, 4, 2, 3))
-        return dx, dw, torch.from_numpy(d_bias) if with_bias else None
+        results = dx.numpy().reshape(-1, *images[1:]), dw.numpy(), db.numpy()
+        kernel(x.numpy().reshape(images), _array(weight), winners.numpy(), gradient, *results)
+        return dx if with_dx else None, dw, db if with_bias else None
+
+
+def _array(parameter: Tensor) -> Floats:
+    """The numbers of a parameter, in C order: those of several runs are not, in the flat tensor of all parameters."""
+    array: Floats = parameter.detach().contiguous().numpy()
+    return array
 
 
 def _there() -> Registers:
     found = registers()
     assert found is not None
     return found
-
-
-def _by_channel(weight: Tensor, bias: Tensor | None, channels: int) -> tuple[Floats, Floats]:
-    """Weight (R, O, I, k, k) -> (R, I, k, k, 2*C) and bias (R, O) -> (R, 2*C), each value twice.
-
-    C is O, filled up with zeros to a multiple of ``channels``.
-    """
-    R, O, I, k, _ = weight.shape
-    source = weight.detach().numpy()
-    filled = np.zeros((R, I, k, k, math.ceil(O / channels) * channels, 2), source.dtype)
-    filled[..., :O, :] = source.transpose(0, 2, 3, 4, 1)[..., None]
-    biases = np.zeros((R, *filled.shape[-2:]), source.dtype)
-    if bias is not None:
-        biases[:, :O] = bias.detach().numpy()[..., None]
-    return filled, biases.reshape(R, -1)
-
-
-def _by_row(weight: Tensor, length: int) -> Floats:
-    """Weight (R, O, I, k, k) -> (R, O, k, length): row by row, the k*I numbers of a row filled up with zeros."""
-    R, O, I, k, _ = weight.shape
-    source = weight.detach().numpy()
-    filled = np.zeros((R, O, k, length), source.dtype)
-    filled[..., : k * I] = source.transpose(0, 1, 3, 4, 2).reshape(R, O, k, k * I)
-    return filled
 
 
 class Registers(NamedTuple):
