@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from bnexp.model.convolution import Strategy, convolve, convolve_columns_apart
 from bnexp.model.hashing import HASH_MASK, random_bits
-from bnexp.model.kernels.pooling import conv_pool, fits
+from bnexp.model.kernels.pooling import conv_pool, fits, pool_relu
 
 
 class RunConv2d(nn.Module):
@@ -198,7 +198,22 @@ class MaxPool2x2(nn.Module):
     Shape: ``(N, C, H, W) -> (N, C, H//2, W//2)``. The input may also have its even and odd columns apart, ``(N, C, 2, H, W/2)``
     (see ``RunConv2d``). Training and evaluation are the same. If values tie, the gradient goes to the first of them in row
     order. Values and gradients are bit-equal to those of ``torch.nn.MaxPool2d``.
+
+    Args:
+        before_relu: whether ReLU follows and the two may be computed as one, see ``rectified``.
     """
+
+    def __init__(self, before_relu: bool = False) -> None:
+        super().__init__()
+        self.before_relu = before_relu
+
+    def fuses(self, x: Tensor) -> bool:
+        """Whether ``rectified`` can take the place of this layer and ReLU for this input, here and now."""
+        return self.before_relu and fits(x, x)
+
+    def rectified(self, x: Tensor) -> Tensor:
+        """The output of the ReLU that follows."""
+        return pool_relu(x)
 
     def forward(self, x: Tensor) -> Tensor:
         axis = 2

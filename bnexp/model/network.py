@@ -121,7 +121,7 @@ class Network(nn.Module, ABC):
             size: side of the images, pixels.
 
         Returns:
-            What kernels compute, for people: ``conv1 with pooling``, ``norms``.
+            What kernels compute, for people: ``conv1 with pooling``, ``pooling``, ``norms``.
 
         Raises:
             ConfigError: numba cannot be imported.

@@ -18,6 +18,7 @@ from bnexp.config.factory import load_factory
 from bnexp.config.options import Activation, DropoutSide, Kernels, ModelName, NormKind, Placement, ResidualInit
 from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.model.init import initialise, initialise_as_fixup
+from bnexp.model.kernels.pooling import pool_relu
 from bnexp.model.layers import MaxPool2x2, Nonlinearity, RunAveragePool, RunConv2d, RunDropout, RunFlatten, RunLinear
 from bnexp.model.network import Network, Visit, Weights, check_fit
 from bnexp.model.norms import RunBatchNorm, RunNorm, build_norm
@@ -98,6 +99,9 @@ class TableNetwork(Row, Network):
             if isinstance(layer, RunConv2d) and layer.fuses(x):
                 x = layer.pooled(x)
                 next(layers), next(layers)  # pooling and ReLU
+            elif isinstance(layer, MaxPool2x2) and layer.fuses(x):
+                x = layer.rectified(x)
+                next(layers)
             else:
                 x, shortcut = pass_on(layer, x, shortcut)
         return x
@@ -112,7 +116,11 @@ class TableNetwork(Row, Network):
                 y = layer.pooled(x)
                 torch.autograd.grad(y.sum(), layer.weight)
                 x = y.detach().requires_grad_()
-        norms = [layer for layer in self.children() if isinstance(layer, RunBatchNorm)]
+        maps, layers = self.flat.new_empty(0, 1, 2, 2), list(self.children())
+        if any(isinstance(b, MaxPool2x2) and b.fuses(maps) and not _with_pooling(a) for a, b in pairwise(layers)):
+            torch.autograd.grad(pool_relu(maps.requires_grad_()).sum(), maps)
+            found.append("pooling")
+        norms = [layer for layer in layers if isinstance(layer, RunBatchNorm)]
         if norms and norms[0].compile_kernels():
             found.append("norms")
         return found
@@ -126,6 +134,10 @@ class TableNetwork(Row, Network):
         check_fit({name: tuple(value.shape[1:]) for name, value in state.items()}, weights)
         for name, value in state.items():
             value[run].copy_(torch.tensor(weights[name]))
+
+
+def _with_pooling(layer: nn.Module) -> bool:
+    return isinstance(layer, RunConv2d) and layer.before_pool
 
 
 def build_network(
@@ -221,8 +233,12 @@ class _Builder:
 
     def _is_fused(self, row: ConvBlock) -> bool:
         """Whether the convolution may be computed together with its pooling. Padding is nothing that the kernels can do."""
-        wanted = self._on_cpu and self.configs[0].train.kernels is Kernels.auto
-        return wanted and not row.padding and row.stride == 1 and self._conv_order(row)[0] == "pool"
+        return self._by_kernels and not row.padding and row.stride == 1 and self._conv_order(row)[0] == "pool"
+
+    @property
+    def _by_kernels(self) -> bool:
+        """Whether compiled kernels may compute parts of the network."""
+        return self._on_cpu and self.configs[0].train.kernels is Kernels.auto
 
     @property
     def _on_cpu(self) -> bool:
@@ -247,7 +263,8 @@ class _Builder:
             match kind:
                 case "pool":
                     side //= 2
-                    yield f"pool{i}", MaxPool2x2()
+                    by_kernel = self._by_kernels and order[position + 1 :][:1] == ["act"]
+                    yield f"pool{i}", MaxPool2x2(by_kernel and self.model.activation is Activation.relu)
                 case "scale":
                     start = 0.0 if self.residual is ResidualInit.zero else 1.0
                     yield f"scale{i}", Scale((len(self.configs), 1), start, **self.placement)

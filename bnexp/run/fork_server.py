@@ -30,7 +30,8 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
 end_with_parent()
 sys.excepthook = _report
 gc.disable()  # looking for garbage took a fifth of the time, and what is imported stays
-for module in ("bnexp.model.kernels.loops", "bnexp.model.kernels.norm_loops", "bnexp.data.batches", "bnexp.training.engine"):
+KERNELS = tuple(f"bnexp.model.kernels.{name}" for name in ("loops", "norm_loops", "pool_loops"))
+for module in (*KERNELS, "bnexp.data.batches", "bnexp.training.engine"):
     with suppress(Exception):  # a broken numba or torch would end the server; the runs that need it say so
         importlib.import_module(module)
 gc.freeze()  # so that the collections of workers pass over it

@@ -1,4 +1,4 @@
-"""Convolution and max pooling in one kernel, against torch's two operations and against itself in other company."""
+"""Compiled kernels against torch's operations, and against themselves in other company."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from bnexp.config.schema import ConfigError
 from bnexp.model.kernels import pooling
-from bnexp.model.kernels.pooling import Registers, conv_pool, registers, rows, tile
+from bnexp.model.kernels.normalising import batch_norm
+from bnexp.model.kernels.pooling import Registers, conv_pool, pool_relu, registers, rows, tile
 
 pytestmark = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64") or registers() is None, reason="there are no kernels for this CPU"
@@ -166,6 +167,9 @@ def some_bits() -> bytes:
         values = arguments(3, 1, 1, 16, SECOND, 9, dtype)
         y = conv_pool(*values)
         found += [y, *torch.autograd.grad(y, values, gradient(y))]
+        images, weight, bias = norm_arguments(dtype)
+        y, *statistics = batch_norm(images, weight, bias, torch.full_like(bias, 1e-3))
+        found += [y, *statistics, *torch.autograd.grad(y, (images, weight, bias), gradient(y))]
     return b"".join(value.detach().numpy().tobytes() for value in found)
 
 
@@ -180,6 +184,71 @@ def test_shorter_vectors_give_the_same_bits() -> None:
     )
     assert result.returncode == 0, result.stderr.decode()
     assert result.stdout == some_bits()
+
+
+def norm_arguments(dtype: torch.dtype, shape: tuple[int, ...] = (5, 6, 9, 21)) -> list[Tensor]:
+    """Images of 2 runs with means far from 0, weight and bias."""
+    g = torch.Generator().manual_seed(0)
+    channels = (2, math.prod(shape[1:3]) // 2) if len(shape) == 3 else (2, shape[1] // 2)
+    values = [100 + torch.randn(shape, generator=g, dtype=torch.float64), *torch.randn(2, *channels, generator=g)]
+    return [value.to(dtype).requires_grad_() for value in values]
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 9, 21), (3, 4, 35, 33), (7, 2, 40)])  # maps and features, short rows and long
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_a_batch_is_normalised_as_by_torch(dtype: torch.dtype, error: float, shape: tuple[int, ...]) -> None:
+    values = norm_arguments(dtype, shape)
+    values[0] = (values[0] - 99).detach().requires_grad_()
+    exact = [value.detach().double().requires_grad_() for value in values]
+    eps = torch.tensor([[1e-5], [1e-1]], dtype=dtype).expand_as(values[1])
+    y, mean, var = batch_norm(*values, eps)
+    dy = gradient(y)
+    found = torch.autograd.grad(y, values, dy)
+    for r, part in enumerate(exact[0].view(len(y), 2, -1, math.prod(shape[2:]) if len(shape) == 4 else 1).unbind(1)):
+        running = torch.zeros_like(exact[1][r]), torch.zeros_like(exact[1][r])
+        expected = F.batch_norm(part, *running, exact[1][r], exact[2][r], True, 1.0, float(eps[r, 0]))
+        m = part[:, 0].numel()
+        assert_close(y.view(len(y), 2, -1)[:, r], expected.flatten(1), error)
+        assert_close(mean[r], running[0], error)
+        assert_close(var[r], running[1] * (m - 1) / m, error)
+        right = torch.autograd.grad(expected, exact, dy.view(len(y), 2, -1)[:, r].view_as(expected).double())
+        assert_close(found[0].view(len(y), 2, -1)[:, r], right[0].view(len(y), 2, -1)[:, r], error)
+        for parameter in (1, 2):
+            assert_close(found[parameter][r], right[parameter][r], error)
+
+
+def test_a_channel_that_is_not_finite_leaves_the_others() -> None:
+    images, weight, bias = norm_arguments(torch.float32)
+    eps = torch.full_like(bias, 1e-3)
+    y, _, _ = batch_norm(images, weight, bias, eps)
+    (dx,) = torch.autograd.grad(y, images, gradient(y))
+    broken = images.detach().clone()
+    broken[0, 1, 3, 3], broken[2, 4, 0, 0] = math.nan, math.inf
+    z, _, _ = batch_norm(broken.requires_grad_(), weight, bias, eps)
+    (dz,) = torch.autograd.grad(z, broken, gradient(z))
+    for found, right in ((z, y), (dz, dx)):
+        assert found[:, [1, 4]].isnan().all()
+        assert torch.equal(found[:, [0, 2, 3, 5]], right[:, [0, 2, 3, 5]])
+
+
+@given(
+    st.sampled_from([(2, 2), (2, 6), (6, 2), (5, 7), (40, 38)]),
+    st.lists(st.sampled_from([-1.0, -0.0, 0.0, 1.0, 2.0, math.inf, -math.inf, math.nan]), min_size=64, max_size=64),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_pooling_and_relu_are_torchs(sides: tuple[int, int], values: list[float], dtype: torch.dtype, apart: bool) -> None:
+    g = torch.Generator().manual_seed(0)
+    chosen = torch.randint(64, (2, 3, *sides), generator=g)
+    x, z = (torch.tensor(values, dtype=dtype)[chosen].requires_grad_() for _ in range(2))
+    columns = torch.stack([x[..., ::2], x[..., 1::2]], 2) if apart and sides[1] % 2 == 0 else x
+    y, expected = pool_relu(columns), F.max_pool2d(z, 2).relu()
+    torch.testing.assert_close(y, expected, rtol=0, atol=0, equal_nan=True)
+    dy = torch.arange(1.0, y.numel() + 1, dtype=dtype).view(y.shape)
+    dy.view(-1)[::3] = math.nan
+    found, right = (torch.autograd.grad(out, source, dy)[0] for out, source in ((y, x), (expected, z)))
+    torch.testing.assert_close(found, right, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_second_derivative_is_refused() -> None:

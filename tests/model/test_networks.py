@@ -145,8 +145,8 @@ def test_the_norm_stands_where_the_placement_says(placement: Placement, block: s
         (ModelConfig(), {"kind": NormKind.batch, "placement": Placement.after_activation}, Kernels.auto, False),
         (ModelConfig(activation=Activation.tanh), {}, Kernels.auto, False),  # only ReLU may be computed after pooling
         (PLAIN, {}, Kernels.auto, False),  # it pads
-        (MLP, {}, Kernels.auto, False),
-        (ModelConfig(), {}, Kernels.torch, False),
+        (MLP, {"kind": NormKind.batch, "linear": True}, Kernels.auto, False),
+        (ModelConfig(), {"kind": NormKind.batch}, Kernels.torch, False),
     ],
 )
 def test_kernels_compute_what_pooling_follows_directly(
@@ -154,7 +154,10 @@ def test_kernels_compute_what_pooling_follows_directly(
 ) -> None:
     config = RunConfig(model=model, norm=NormConfig(**norm), train=TrainConfig(kernels=kernels))
     network = build_network([config], 1, 20, 4, dtype=torch.float64)
-    by_kernels = [f"conv{i} with pooling" for i in (1, 2) if fused] + ["norms"] * ("kind" in norm)
+    by_kernels = [f"conv{i} with pooling" for i in (1, 2) if fused]
+    if kernels is Kernels.auto:
+        directly = model == ModelConfig(activation=Activation.tanh) or norm.get("placement") is Placement.after_activation
+        by_kernels += ["pooling"] * (not fused and model is not MLP and not directly) + ["norms"] * ("kind" in norm)
     assert network.compile_kernels(1, 20) == by_kernels
     shapes: list[torch.Size] = []
     monkeypatch.setattr(RunConv2d, "pooled", lambda layer, x: shapes.append(x.shape) or pooled(layer, x))

@@ -32,7 +32,6 @@ from numba.extending import intrinsic, register_model
 
 from bnexp.model.kernels.compiling import Kernel, compiled
 
-
 NONE = 4  # in place of a corner of a window: none of 0 to 3
 
 

@@ -1,4 +1,4 @@
-"""Convolution, 2x2 max pooling and ReLU as one operation of torch, computed by compiled kernels.
+"""Operations of torch that compiled kernels compute: 2x2 max pooling and ReLU, alone and with the convolution before them.
 
 Shape letters: R runs, G groups of neighbouring runs that share images, N batch, I channels in, O channels out, H W height and
 width of the input, k side of the kernel, HP WP height and width of the pooled output.
@@ -10,7 +10,6 @@ import math
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -34,8 +33,9 @@ def conv_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     shorter vectors. An image has the same output and the same gradient wherever it stands in its batch.
 
     If values tie, the gradient goes to the first of them in row order, and if some are NaN, to the last NaN, as in
-    ``torch.nn.MaxPool2d``. It ends at an output of 0, as in ``torch.nn.ReLU``. A gradient of zero adds nothing, also where the input is infinite: PyTorch's convolution then adds
-    NaN. A second derivative raises RuntimeError, as that of ``MaxPool2x2`` on a CPU does.
+    ``torch.nn.MaxPool2d``. It ends at an output of 0, as in ``torch.nn.ReLU``. A gradient of zero adds nothing, also where the
+    input is infinite: PyTorch's convolution then adds NaN. A second derivative raises RuntimeError, as that of ``MaxPool2x2``
+    on a CPU does.
 
     Args:
         x: images, on the CPU.
@@ -90,6 +90,53 @@ class _ConvPool(torch.autograd.Function):
         results = dx.numpy().reshape(-1, *images[1:]), dw.numpy(), db.numpy()
         kernel(x.numpy().reshape(images), _array(weight), winners.numpy(), gradient, *results)
         return dx if with_dx else None, dw, db if with_bias else None
+
+
+def pool_relu(x: Tensor) -> Tensor:
+    """ReLU of the largest value of each 2x2 window, stride 2; an odd last row or column is dropped.
+
+    Shape: ``(N, C, H, W) -> (N, C, H//2, W//2)``. The input may also have its even and odd columns apart,
+    ``(N, C, 2, H, W/2)``. Values and gradients are those of ``torch.nn.MaxPool2d`` and ``torch.nn.ReLU``, ties and NaN included. A second derivative
+    raises RuntimeError.
+
+    Args:
+        x: maps on the CPU, float32 or float64, of at least 2x2 values.
+    """
+    y: Tensor = _PoolRelu.apply(x)
+    return y
+
+
+class _PoolRelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        from bnexp.model.kernels.pool_loops import pool
+
+        x = x.contiguous()
+        N, C, *_, H, W = x.shape
+        ctx.steps = (H * W, W, 1) if x.ndim == 5 else (1, W, 2)  # to the corner beside, to the one below, to the next window
+        y = x.new_empty(N, C, H // 2, W if x.ndim == 5 else W // 2)
+        winners = torch.empty_like(y, dtype=torch.uint8)
+        pool(_maps(x, 1), *ctx.steps, _maps(y, 2), _maps(winners, 2))
+        ctx.save_for_backward(winners)
+        ctx.shape = x.shape
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        from bnexp.model.kernels.pool_loops import pool_backward
+
+        (winners,) = ctx.saved_tensors
+        dx = dy.new_empty(ctx.shape)
+        pool_backward(_maps(dy.contiguous(), 2), _maps(winners, 2), *ctx.steps, _maps(dx, 1))
+        return dx
+
+
+def _maps(x: Tensor, num_axes: int) -> Floats:
+    """(N, C, ...) -> (N*C, ...) with so many axes for a map, the same memory."""
+    sides = x.shape[2:] if num_axes == 2 else (math.prod(x.shape[2:]),)
+    maps: Floats = x.detach().numpy().reshape(-1 if len(x) else 0, *sides)
+    return maps
 
 
 def _array(parameter: Tensor) -> Floats:
