@@ -39,7 +39,7 @@ class _Compiler(event.Listener):
             return
         self.said = True
         how_often = "once" if self.kept else "at every start, because numba's cache cannot be written (NUMBA_CACHE_DIR)"
-        log.warning("Compiling kernels for this CPU, %s: about 5 s.", how_often)
+        log.warning("Compiling kernels for this CPU, %s: about 8 s.", how_often)
 
     def on_end(self, event: Any) -> None:
         pass

@@ -311,7 +311,7 @@ def backward_kernel(I: int, K: int, L: int, V: int, S: int, with_dx: bool) -> Ke
                 d_image[:] = 0
                 for r in range(g * (R // G), (g + 1) * (R // G)):
                     for o in range(O):
-                        count, total = 0, zeros[0]
+                        count, total = np.intp(0), zeros[0]
                         for y in range(HP):
                             for z in range(WP):
                                 value, corner = dy[n, r, o, y, z], np.intp(winners[n, r, o, y, z])

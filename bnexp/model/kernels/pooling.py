@@ -96,8 +96,8 @@ def pool_relu(x: Tensor) -> Tensor:
     """ReLU of the largest value of each 2x2 window, stride 2; an odd last row or column is dropped.
 
     Shape: ``(N, C, H, W) -> (N, C, H//2, W//2)``. The input may also have its even and odd columns apart,
-    ``(N, C, 2, H, W/2)``. Values and gradients are those of ``torch.nn.MaxPool2d`` and ``torch.nn.ReLU``, ties and NaN included. A second derivative
-    raises RuntimeError.
+    ``(N, C, 2, H, W/2)``. Values and gradients are those of ``torch.nn.MaxPool2d`` and ``torch.nn.ReLU``, ties and NaN
+    included. A second derivative raises RuntimeError.
 
     Args:
         x: maps on the CPU, float32 or float64, of at least 2x2 values.
