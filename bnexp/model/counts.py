@@ -25,11 +25,12 @@ class Counts:
         norms: number of norm layers.
         others: number of activations, poolings, dropouts, added shortcuts and layers of a single scalar.
         products: multiply-adds of the convolutions. Channels of the output count in multiples of ``LANES``.
-        fused_products: alike, of the convolutions that a kernel computes together with their pooling; such a pooling is none of
-            the other layers.
+        fused_products: alike, of the convolutions that a kernel computes together with their pooling and ReLU. These two are
+            none of the other layers then.
         linear_products: multiply-adds of the linear layers.
         norm_values: values that norm layers normalise.
         other_values: values that these layers read.
+        pooled_values: values that kernels of pooling and ReLU read. These layers are none of the others then.
         parameters: trainable parameters.
     """
 
@@ -42,6 +43,7 @@ class Counts:
     linear_products: int = 0
     norm_values: int = 0
     other_values: int = 0
+    pooled_values: int = 0
     parameters: int = 0
 
 
@@ -90,14 +92,20 @@ def _add_conv(found: Counts, config: RunConfig, row: ConvBlock, in_channels: int
     else:
         found.products += products
     found.parameters += out * (weights + model.has_conv_bias(norm))
-    if row.pool and not fused:
+    relu_last = model.activation is Activation.relu and (
+        norm.kind is NormKind.none or norm.placement in (Placement.before_activation, Placement.after_pool)
+    )
+    rectified = row.pool and relu_last and config.train.kernels is Kernels.auto
+    if rectified and not fused:
+        found.pooled_values += out * positions
+    elif row.pool and not fused:
         _add_others(found, 1, out * positions)
     if row.adds:
         _add_others(found, 1, out * positions)
     for _ in range(_num_scalars(config, row)):
         _add_scalar(found, out * positions)
-    after_pool = norm.placement in (Placement.before_activation, Placement.after_pool) or norm.kind is NormKind.none
-    _add_others(found, 1, out * (pooled if after_pool and model.activation is Activation.relu else positions))
+    if not rectified:
+        _add_others(found, 1, out * (pooled if relu_last else positions))
     if norm.kind is not NormKind.none:
         _add_norms(found, config, out, pooled if norm.placement is Placement.after_pool else positions)
 

@@ -11,7 +11,7 @@ from torch import nn
 from bnexp.config.options import Activation, Kernels, ModelName, NormKind, Placement, ResidualInit
 from bnexp.config.schema import RunConfig
 from bnexp.model.counts import count
-from bnexp.model.layers import RunConv2d, RunFlatten, RunLinear
+from bnexp.model.layers import MaxPool2x2, RunConv2d, RunFlatten, RunLinear
 from bnexp.model.networks import build_network
 from bnexp.model.norms import RunNorm
 from bnexp.model.shortcuts import OpenShortcut
@@ -72,4 +72,6 @@ def test_kernels_are_counted_where_the_built_network_has_them(config: RunConfig)
     assert plain.fused_products == 0
     assert found.products + found.fused_products == plain.products
     assert (found.fused_products > 0, found.products > 0) == (bool(fused), found.convs > len(fused))
-    assert found.others == plain.others - len(fused)
+    pools = [layer for layer in network.children() if isinstance(layer, MaxPool2x2) and layer.before_relu]
+    assert found.others == plain.others - 2 * len(pools)
+    assert (found.pooled_values > 0) == (len(pools) > len(fused))

@@ -43,8 +43,8 @@ class TrainConfig:
     precision: Precision = key(Precision.fp32, "number format, the same for every arm")
     kernels: Kernels = key(
         Kernels.auto,
-        "what computes a convolution with the max pooling that follows it, on a CPU; auto: bnexp, both at once, where it can; "
-        "torch: PyTorch; the same up to rounding",
+        "what computes max pooling, the convolution before it and batch norm in training, on a CPU; auto: bnexp's compiled "
+        "kernels, where there are some; torch: PyTorch; the same up to rounding",
         identity=False,
     )
     evals_per_epoch: int = key(1, "validations per epoch, evenly spaced", low=1)
