@@ -12,7 +12,7 @@ from fake_cuda import CUDA, FakeCuda
 from fake_data import FakeData, make_spec
 from own_specs import own_spec
 
-from bnexp.config.options import ModelName, Statistics
+from bnexp.config.options import Kernels, ModelName, Statistics
 from bnexp.metrics import EpochMetrics, Record, RunFinished, RunStarted
 from bnexp.plan.spec import RunSpec
 from bnexp.training import engine, probes
@@ -21,7 +21,7 @@ from bnexp.training.loop import EpochLoop
 from bnexp.training.step import TrainStep
 
 MODEL = {"name": ModelName.mlp, "depth": 2, "width": 8, "dropout": 0.3}
-SPECS = [make_spec(seed, {}, model=MODEL) for seed in range(2)]
+SPECS = [make_spec(seed, {}, model=MODEL, train={"kernels": Kernels.torch}) for seed in range(2)]  # on the CPU as on a GPU
 
 
 def records(specs: Sequence[RunSpec], data: FakeData, on: Any) -> list[Record]:
