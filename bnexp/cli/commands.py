@@ -6,10 +6,13 @@ import logging
 import os
 import sys
 import traceback
+from functools import cache
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
+from typer.main import get_command
 
 import bnexp
 from bnexp.cli import (
@@ -79,14 +82,23 @@ app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 
 
+@cache
+def _group() -> TyperGroup:
+    """What Typer makes of the functions. It reads all their annotations, which takes longer than most commands."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group
+
+
 def run() -> int:
     """Run the command of ``sys.argv`` and return its exit code. Every error that a user can cause becomes one sentence."""
     logging.lastResort = LogMessages(logging.WARNING)  # unless a program that calls bnexp has its own handlers
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
-        refuse_foreign(app, sys.argv[1:])
-        code = app(standalone_mode=False)
+        group = _group()
+        refuse_foreign(group, sys.argv[1:])
+        code = group(standalone_mode=False)
         return code if isinstance(code, int) else OK
     except SystemExit as exit:
         return int(exit.code or OK)

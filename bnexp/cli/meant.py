@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import typer
+from typer.core import TyperGroup
 
 from bnexp.cli.hydra_options import refuse_before_command, refuse_hydra_options
 from bnexp.config.schema import ConfigError
 from bnexp.config.synonyms import COMMANDS, plain
 
 
-def refuse_foreign(app: typer.Typer, arguments: Sequence[str]) -> None:
+def refuse_foreign(group: TyperGroup, arguments: Sequence[str]) -> None:
     """Raise ConfigError if a command or option does not exist here and what is meant by it is known.
 
     Args:
-        app: the commands.
+        group: the commands.
         arguments: those of the command line, without the name of the program.
     """
     if arguments and arguments[0].startswith("-"):
         refuse_before_command(arguments[0])
     if not arguments or arguments[0].startswith("-"):
         return
-    commands = getattr(typer.main.get_command(app), "commands", {})
-    name, rest = arguments[0], arguments[1:]
+    commands, name, rest = group.commands, arguments[0], arguments[1:]
     meant = COMMANDS.get(plain(name))
     if name not in commands and meant in commands:
         raise ConfigError(f"there is no command {name}. Did you mean bnexp {meant}? See all with bnexp --help.")
