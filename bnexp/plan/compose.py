@@ -5,10 +5,12 @@ Every mistake that a user can make raises a ConfigError: one sentence with the k
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Collection, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,6 +22,7 @@ from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.config.validate import validate
 from bnexp.data.amount import fit_train_size
 from bnexp.plan.code import find_code
+from bnexp.plan.files import copied
 from bnexp.plan.reaching import refuse_typed
 from bnexp.plan.session import Session, apply, groups, load, session
 from bnexp.plan.study import Job, as_job, texts_of
@@ -59,7 +62,7 @@ def to_config(tree: DictConfig, directory: Path | None = None) -> RunConfig:
     """
     with translated():
         if "hydra" in tree:
-            tree = tree.copy()
+            tree = copied(tree)
             with open_dict(tree):
                 tree.pop("hydra")
         config = OmegaConf.to_object(tree)
@@ -83,7 +86,7 @@ class Composer:
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master, self._groups = loader, master, groups()
-        self._trees: dict[tuple[str, ...], DictConfig] = {}
+        self._trees: dict[tuple[str, ...], bytes] = {}  # pickled
         self._configs: dict[tuple[object, ...], RunConfig] = {}
 
     def __call__(self, jobs: Sequence[Job]) -> list[RunConfig]:
@@ -117,11 +120,11 @@ class Composer:
                     values.append(override)
             if (files := tuple(str(choice.input_line) for choice in choices)) not in self._trees:
                 same = self._has_chosen(choices, texts_of(job))
-                tree = self._master.copy() if same else self._loader.load_sweep_config(self._master, list(files))
+                tree = copied(self._master) if same else self._loader.load_sweep_config(self._master, list(files))
                 with open_dict(tree):
                     tree.pop("hydra")
-                self._trees[files] = tree
-            tree = self._trees[files].copy()
+                self._trees[files] = pickle.dumps(tree)
+            tree = cast(DictConfig, pickle.loads(self._trees[files]))
             apply(values, tree)
         return tree
 

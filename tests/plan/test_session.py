@@ -90,6 +90,19 @@ def test_compositions_share_no_values_although_each_file_is_read_once(monkeypatc
     assert again.hydra.run.dir != "elsewhere"
 
 
+def test_what_was_composed_before_is_composed_again_where_another_file_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BNEXP_CONFIG_PATH", str(tmp_path))
+    (tmp_path / "optim").mkdir()
+    assert compose(["optim=sgd"]).optim.lr == 0.01
+    for lr in (0.125, 0.25):
+        (tmp_path / "optim" / "sgd.yaml").write_text(f"name: sgd\nlr: {lr}\n")
+        assert compose(["optim=sgd"]).optim.lr == lr
+    (tmp_path / "optim" / "sgd.yaml").unlink()
+    assert compose(["optim=sgd"]).optim.lr == 0.01
+
+
 def test_an_installed_package_has_its_files_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s, "PACKAGE", tmp_path / "bnexp")
     assert s.config_dirs() == [tmp_path / "configs"]
