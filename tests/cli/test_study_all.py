@@ -32,7 +32,7 @@ def book_id() -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # a minute on two quiet cores
 def test_every_study_runs_and_the_book_has_every_claim(cli: Cli) -> None:
-    result = cli("study", "--all", "--budget", "smoke", "study.seeds=1", "--json")
+    result = cli("study", "--all", "--budget", "smoke", "study.seeds=1", "data.size=16", "executor=inline", "--json")
     assert result.code == 0, result.err
     rows = json.loads(result.out)
     assert [row["study"] for row in rows] == session.groups()["study"]

@@ -54,7 +54,7 @@ def test_every_study_expands_at_smoke_and_shares_runs_with_others() -> None:
     seen: set[str] = set()
     total = 0
     for name in STUDIES:
-        plan = e.expand_study([f"study={name}", "budget=smoke"])
+        plan = e.expand_study([f"study={name}", "budget=smoke", *FEW])
         ids = {RunSpec(config).run_id for config in plan.configs}
         seen |= ids
         total += len(ids)
@@ -80,7 +80,7 @@ def test_where_batches_or_images_vary_every_run_has_the_same_number_of_updates(b
     for name in ("batch_size", "duplicated_batches", "regularization", "sorted_batches"):
         found = {
             c.train.epochs * c.train.updates_per_epoch(200)
-            for c in e.expand_study([f"study={name}", "data=mnist", f"budget={budget}"]).configs
+            for c in e.expand_study([f"study={name}", "data=mnist", f"budget={budget}", *FEW]).configs
         }
         assert found == {updates}, name
 
