@@ -22,7 +22,6 @@ from bnexp.config.schema import ConfigError, RunConfig
 from bnexp.config.validate import validate
 from bnexp.data.amount import fit_train_size
 from bnexp.plan.code import find_code
-from bnexp.plan.files import copied
 from bnexp.plan.reaching import refuse_typed
 from bnexp.plan.session import Session, apply, groups, load, session
 from bnexp.plan.study import Job, as_job, texts_of
@@ -62,7 +61,7 @@ def to_config(tree: DictConfig, directory: Path | None = None) -> RunConfig:
     """
     with translated():
         if "hydra" in tree:
-            tree = copied(tree)
+            tree = tree.copy()
             with open_dict(tree):
                 tree.pop("hydra")
         config = OmegaConf.to_object(tree)
@@ -120,7 +119,7 @@ class Composer:
                     values.append(override)
             if (files := tuple(str(choice.input_line) for choice in choices)) not in self._trees:
                 same = self._has_chosen(choices, texts_of(job))
-                tree = copied(self._master) if same else self._loader.load_sweep_config(self._master, list(files))
+                tree = self._master.copy() if same else self._loader.load_sweep_config(self._master, list(files))
                 with open_dict(tree):
                     tree.pop("hydra")
                 self._trees[files] = pickle.dumps(tree)

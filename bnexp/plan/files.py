@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from typing import Any, cast
@@ -25,11 +26,6 @@ KEPT = 100  # compositions, of some 40 KB each
 
 _read: dict[tuple[str, str], tuple[object, ConfigResult, bytes]] = {}  # source and name -> state, what was read, the pickle
 _composed: dict[object, tuple[dict[str, object], bytes]] = {}  # what was asked -> states of the files, the tree
-
-
-def copied(tree: DictConfig) -> DictConfig:
-    """The same as ``tree.copy()``, sooner."""
-    return cast(DictConfig, pickle.loads(pickle.dumps(tree)))
 
 
 class Files(ConfigRepository):
@@ -90,8 +86,9 @@ class Loader(ConfigLoaderImpl):
             return cast(DictConfig, pickle.loads(_composed[key][1]))
         self._files.asked.clear()
         tree = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
-        if not tree.hydra.job.env_copy:  # whose values may change
-            _composed[key] = (dict(self._files.asked), pickle.dumps(tree))
+        with suppress(pickle.PicklingError):  # in a process of joblib, classes of plugins are not those that can be imported
+            if not tree.hydra.job.env_copy:  # whose values may change
+                _composed[key] = (dict(self._files.asked), pickle.dumps(tree))
         if len(_composed) > KEPT:
             del _composed[next(iter(_composed))]
         return tree
