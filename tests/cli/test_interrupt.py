@@ -74,8 +74,20 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.usefixtures("shared_cache")
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("module", ["bnexp.cli.commands", "typer", "hydra", "numpy", "torch", "torch.nn", "polars"])
+@pytest.mark.parametrize(
+    ("module", "times"),
+    [
+        ("bnexp.cli.commands", 1),
+        ("bnexp.cli.commands", 2),
+        ("typer", 1),
+        ("hydra", 2),
+        ("numpy", 1),
+        ("torch", 1),
+        ("torch", 2),
+        ("torch.nn", 2),
+        ("polars", 1),
+    ],
+)
 def test_an_import_is_no_wrong_moment(module: str, times: int) -> None:
     with start(AT_IMPORT, module, str(times), *INLINE) as process:
         check(process)
@@ -87,8 +99,7 @@ def test_native_code_is_no_wrong_moment() -> None:
 
 
 @pytest.mark.usefixtures("shared_cache")
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("seconds", [0.2, 0.6, 1.2, 2.0])
+@pytest.mark.parametrize(("seconds", "times"), [(0.2, 1), (0.6, 2), (1.2, 1), (1.2, 2), (2.0, 2)])
 def test_no_process_of_a_study_says_more(seconds: float, times: int) -> None:
     """The signal goes to all of them, as from a terminal. In the first seconds the fork server loads torch."""
     with start(READY, *STUDY) as process:
