@@ -12,6 +12,7 @@ from scipy import stats
 from bnexp.comparison.sweep.importance import importances, share_explained
 from bnexp.comparison.sweep.record import Axis, SweepRecord, Trial
 from bnexp.comparison.sweep.result import best_so_far
+from tests.comparison.made_sweeps import sweep_record
 
 
 def made(values: list[float], axes: list[Axis], params: list[dict[str, object]], goal: str = "maximize") -> SweepRecord:
@@ -19,23 +20,7 @@ def made(values: list[float], axes: list[Axis], params: list[dict[str, object]],
         Trial(number, own, [f"r{number}"], "missing" if math.isnan(value) else "finished", [value])  # type: ignore[arg-type]
         for number, (value, own) in enumerate(zip(values, params, strict=True), 1)
     ]
-    return SweepRecord(
-        folder=Path("nowhere"),
-        name="made",
-        sweep_id="0",
-        description="",
-        method="random",
-        metric="val/accuracy",
-        goal=goal,
-        axes=axes,
-        stopping="",
-        overrides=[],
-        seeds=[0],
-        search_seed=0,
-        at_once=1,
-        command="",
-        trials=trials,
-    )
+    return sweep_record(Path("nowhere"), axes, trials, goal=goal)
 
 
 def test_the_share_is_epsilon_squared_of_scipys_kruskal_wallis_test() -> None:

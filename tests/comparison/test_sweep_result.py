@@ -13,9 +13,10 @@ from made_records import record as made_run
 
 from bnexp.comparison import stats
 from bnexp.comparison.sweep.importance import importances
-from bnexp.comparison.sweep.record import Axis, Confirmed, SweepRecord, Trial
+from bnexp.comparison.sweep.record import Axis, Confirmed, Trial
 from bnexp.comparison.sweep.result import SweepResult, conclude, point_name, shown_interval
 from bnexp.tracking.store import Store
+from tests.comparison.made_sweeps import sweep_record
 
 NOISE = (0.0, 0.004, -0.003, 0.002, -0.004, 0.001)
 
@@ -34,27 +35,13 @@ def concluded(folder: Path, *means: float, in_sweep: tuple[float, ...] = (0.95, 
             value = mean + NOISE[seed % 6] + 0.0005 * ((seed * k) % 3)
             metrics = {"val/accuracy": value, "test/accuracy": 0.7 - 2 * NOISE[seed % 6]}
             made_run(folder, run_id, seed=seed + 1, arm=norm, metrics=metrics)
-    return conclude(
-        SweepRecord(
-            folder=folder / "lr" / "sweep-0",
-            name="lr",
-            sweep_id="0",
-            description="",
-            method="grid",
-            metric="val/accuracy",
-            goal="maximize",
-            axes=[Axis("norm", False, list(norms)), Axis("optim.lr", False, [0.1])],
-            stopping="",
-            overrides=["data=digits"],
-            seeds=[0],
-            search_seed=0,
-            at_once=1,
-            command="",
-            trials=trials,
-            confirmed=Confirmed([1, 2, 3][: len(means)], list(range(1, seeds + 1)), run_ids) if means else None,
-        ),
-        Store(folder),
+    made = sweep_record(
+        folder / "lr" / "sweep-0",
+        [Axis("norm", False, list(norms)), Axis("optim.lr", False, [0.1])],
+        trials,
+        confirmed=Confirmed([1, 2, 3][: len(means)], list(range(1, seeds + 1)), run_ids) if means else None,
     )
+    return conclude(made, Store(folder))
 
 
 def test_the_best_is_the_best_with_fresh_seeds_and_the_luck_of_being_chosen_is_said(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from bnexp.report.sweep.figures import figures
 from bnexp.report.sweep.page import render
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.store import Store
+from tests.comparison.made_sweeps import sweep_record
 
 
 @pytest.fixture
@@ -27,22 +28,14 @@ def record(tmp_path: Path) -> SweepRecord:
     ]
     trials[2] = replace(trials[2], state="stopped", epochs=[2])
     trials[3] = replace(trials[3], state="failed", values=[None], error="out of memory")
-    return SweepRecord(
-        folder=tmp_path / "runs" / "lr" / "sweep-0a",
-        name="lr",
-        sweep_id="0a",
+    return sweep_record(
+        tmp_path / "runs" / "lr" / "sweep-0a",
+        [Axis("norm", False, list(norms)), Axis("optim.lr", False, list(rates))],
+        trials,
         description="Rates",
-        method="grid",
-        metric="val/accuracy",
-        goal="maximize",
-        axes=[Axis("norm", False, list(norms)), Axis("optim.lr", False, list(rates))],
         stopping="hyperband after epochs 2 (eta 2)",
-        overrides=["data=digits"],
-        seeds=[0],
-        search_seed=0,
         at_once=2,
         command="bnexp sweep lr data=digits",
-        trials=trials,
         confirmed=Confirmed([12, 11], [1, 2], {"12": ["a" * 12], "11": ["b" * 12]}),
     )
 

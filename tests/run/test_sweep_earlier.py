@@ -10,6 +10,7 @@ import pytest
 from bnexp.comparison.sweep.record import Axis, Confirmed, SweepRecord, Trial
 from bnexp.plan.sweep.distribution import Parameter
 from bnexp.run.sweep.earlier import earlier_record, merged, with_earlier
+from tests.comparison.made_sweeps import sweep_record
 
 
 def trial(number: int, lr: float, state: str = "finished") -> Trial:
@@ -19,22 +20,11 @@ def trial(number: int, lr: float, state: str = "finished") -> Trial:
 @pytest.fixture
 def earlier(tmp_path: Path) -> SweepRecord:
     """A record of points 0.1, 0.2 and 0.3, of which the second and the last were trained again."""
-    return SweepRecord(
-        folder=tmp_path / "mine" / "sweep-0a",
-        name="mine",
-        sweep_id="0a",
-        description="",
-        method="bayes",
-        metric="val/loss",
+    return sweep_record(
+        tmp_path / "mine" / "sweep-0a",
+        [Axis("optim.lr", True)],
+        [trial(1, 0.1), trial(2, 0.2), trial(3, 0.3)],
         goal="minimize",
-        axes=[Axis("optim.lr", True)],
-        stopping="",
-        overrides=[],
-        seeds=[0],
-        search_seed=0,
-        at_once=1,
-        command="",
-        trials=[trial(1, 0.1), trial(2, 0.2), trial(3, 0.3)],
         confirmed=Confirmed([3, 2], [1, 2], {"3": ["x1", "x2"], "2": ["y1", "y2"]}),
     )
 

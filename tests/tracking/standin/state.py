@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.tracking.standin.artifacts import Artifact, Artifacts, artifact_node, membership_node
 from tests.tracking.standin.faults import Faults
@@ -102,8 +103,22 @@ class Standin:
 
     def project(self, name: str | None = None, entityName: str | None = None) -> Node | None:
         entity = entityName or ENTITY
-        runs = [run for run in self.runs.values() if (run.entity, run.project) == (entity, name)]
-        sweeps = [sweep for sweep in self.sweeps.values() if (sweep.entity, sweep.project) == (entity, name)]
+        facts = {
+            "id": "1",
+            "internalId": "1",
+            "name": name,
+            "entityName": entity,
+            "isBenchmark": False,
+            "user": None,
+            "readOnly": False,
+            "createdAt": "",
+            "entity": entity_node(entity),
+        }
+        return Node("Project", facts | self._runs(entity, name) | self._artifacts() | self._sweeps_and_views(entity, name))
+
+    def _runs(self, entity: str, project: str | None) -> dict[str, Any]:
+        """The fields of a project that are about its runs."""
+        runs = [run for run in self.runs.values() if (run.entity, run.project) == (entity, project)]
 
         def filtered(filters: str | None) -> list[Run]:
             return [run for run in runs if matches(run, json.loads(filters or "{}"))]
@@ -119,6 +134,11 @@ class Standin:
                 found.resuming = True
             return self.run_node(found) if found else None
 
+        return {"runCount": lambda filters=None: len(filtered(filters)), "runs": listed, "run": one, "bucket": one}
+
+    def _artifacts(self) -> dict[str, Any]:
+        """The fields of a project that are about artifacts."""
+
         def member(name: str) -> Node | None:
             found = self.artifacts.find(name)
             return membership_node(found, self.artifact_node(found)) if found else None
@@ -127,8 +147,26 @@ class Standin:
             found = self.artifacts.find(name)
             return self.artifact_node(found) if found else None
 
+        def collection(name: str) -> Node | None:
+            found = artifact(name)
+            return found.fields["artifactSequence"] if found else None
+
+        return {
+            "artifact": artifact,
+            "artifactCollectionMembership": member,
+            "artifactCollection": collection,
+            "artifactType": lambda name: Node("ArtifactType", {"name": name, "artifactCollection": collection}),
+        }
+
+    def _sweeps_and_views(self, entity: str, project: str | None) -> dict[str, Any]:
+        """The fields of a project that are about its sweeps, reports and workspaces."""
+        sweeps = [sweep for sweep in self.sweeps.values() if (sweep.entity, sweep.project) == (entity, project)]
+
         def sweep(sweepName: str) -> Node | None:
             return next((self.sweep_node(item) for item in sweeps if item.name == sweepName), None)
+
+        def listed(after: str | None = None, first: int | None = None, filters: str | None = None) -> Node:
+            return connection([self.sweep_node(item) for item in sweeps], first, after)
 
         def views(
             viewType: str,
@@ -137,39 +175,11 @@ class Standin:
             first: int | None = None,
             after: str | None = None,
         ) -> Node:
-            own = [view for view in self.views.values() if (view.entity, view.project, view.kind) == (entity, name, viewType)]
+            of = (entity, project, viewType)
+            own = [view for view in self.views.values() if (view.entity, view.project, view.kind) == of]
             return connection([view_node(view) for view in own if viewName in (None, view.name)], first, after)
 
-        def collection(name: str) -> Node | None:
-            found = artifact(name)
-            return found.fields["artifactSequence"] if found else None
-
-        fields = {
-            "id": "1",
-            "internalId": "1",
-            "name": name,
-            "entityName": entity,
-            "isBenchmark": False,
-            "user": None,
-            "readOnly": False,
-            "createdAt": "",
-            "entity": entity_node(entity),
-            "runCount": lambda filters=None: len(filtered(filters)),
-            "runs": listed,
-            "run": one,
-            "bucket": one,
-            "artifact": artifact,
-            "artifactCollectionMembership": member,
-            "artifactCollection": collection,
-            "artifactType": lambda name: Node("ArtifactType", {"name": name, "artifactCollection": collection}),
-            "sweep": sweep,
-            "sweeps": lambda after=None, first=None, filters=None: connection(
-                [self.sweep_node(s) for s in sweeps], first, after
-            ),
-            "totalSweeps": len(sweeps),
-            "allViews": views,
-        }
-        return Node("Project", fields)
+        return {"sweep": sweep, "sweeps": listed, "totalSweeps": len(sweeps), "allViews": views}
 
     def run_node(self, run: Run) -> Node:
         def pages(items: list[Artifact], after: str | None, first: int | None) -> Node:
