@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector the million objects of the imported packages: it took a sixth of the time of all tests."""
+    """Spare the garbage collector the objects of all imported packages: it took a sixth of the time to compose a study."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_temporary_files() -> Iterator[None]:
+    """What W&B, Ray and killed processes leave in the folder for temporary files ends with the session.
+
+    It is no folder of pytest's, in whose long paths no socket can be made. This process removes its own files when it ends.
+    """
+    tempfile.gettempdir()  # stays where it is
+    with (
+        tempfile.TemporaryDirectory(prefix="bnexp-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("TMPDIR", folder)
+        yield
 
 
 @pytest.fixture(autouse=True)
