@@ -79,13 +79,21 @@ def test_of_files_with_one_name_that_of_the_first_directory_counts(tmp_path: Pat
     assert s.groups()["optim"] == ["adam", "first", "second", "sgd"]
 
 
-def test_compositions_share_no_values_although_each_file_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("overrides", "unused"),
+    [([], "hydra._internal.config_loader_impl.create_defaults_list"), (["optim.lr=1"], "yaml.load")],
+    ids=["the same", "other values"],
+)
+def test_compositions_share_no_values_although_each_file_is_read_once(
+    overrides: list[str], unused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with s.session() as hydra:
-        first = s.load(hydra.loader, ["study=batchnorm"])
-        first.study.arms.none.append("optim.lr=1")
-        first.hydra.run.dir = "elsewhere"
-        monkeypatch.setattr("yaml.load", lambda *_, **__: pytest.fail("a file was read again"))
-        again = s.load(hydra.loader, ["study=batchnorm"])
+        for _ in range(2):
+            first = s.load(hydra.loader, ["study=batchnorm"])
+            first.study.arms.none.append("optim.lr=1")
+            first.hydra.run.dir = "elsewhere"
+        monkeypatch.setattr(unused, lambda *_, **__: pytest.fail("a file was read, or the same composed, again"))
+        again = s.load(hydra.loader, ["study=batchnorm", *overrides])
     assert again.study.arms.none == ["norm=none"]
     assert again.hydra.run.dir != "elsewhere"
 
