@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("bnexp", deadline=None)  # a busy machine is no mistake
+settings.load_profile("bnexp")
 
 
 def pytest_configure() -> None:

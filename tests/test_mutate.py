@@ -63,6 +63,16 @@ def test_texts_for_people_annotations_and_docstrings_are_left_alone(
     assert mutate.mutants_of("code.py") == []
 
 
+def test_a_line_that_runs_on_import_is_for_all_tests_of_its_file_or_for_all(mutate: ModuleType) -> None:
+    reach = mutate.Reach({"some.py": {"1": {""}, "2": {"b"}}, "constants.py": {"1": {""}}}, {"a": 1.0, "b": 0.5})
+
+    def tests(path: str) -> list[str]:
+        found: list[str] = reach.of(mutate.Mutant(path, 1, "x = 1", (1,), 4, 5, "1", "2"), 60)
+        return found
+
+    assert (tests("some.py"), tests("constants.py"), tests("other.py")) == (["b"], ["b", "a"], [])
+
+
 def test_every_mutant_named_as_equivalent_is_one_of_the_code(mutate: ModuleType) -> None:
     named = set(mutate.known_equivalents())
     made = {

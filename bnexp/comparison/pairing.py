@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from bnexp.config.schema import ConfigError
 
 Cell = tuple[str, str]  # (arm, level)
 CELLS = "arms and levels"  # what cells are called if some of them are not named
+MOST_NAMED = 10  # seeds, or rows of seeds, that a sentence names one by one
 
 
 @dataclass(frozen=True)
@@ -272,10 +274,18 @@ def listed(names: Sequence[str], what: str, num_all: int = 0) -> str:
 
 
 def seed_text(seeds: Sequence[int]) -> str:
-    """``seed 3`` or ``seeds 3, 4, 5``; ``2 runs`` of runs without seeds, see ``Results``."""
+    """``seed 3`` or ``seeds 3, 4, 5``; ``2 runs`` of runs without seeds, see ``Results``.
+
+    Of more than ``MOST_NAMED``, those in a row are ``seeds 3 to 99``; what is still too much then is counted: ``and 7 more``.
+    """
     if min(seeds) < 0:
         return f"{len(seeds)} run{'' if len(seeds) == 1 else 's'}"
-    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(str(seed) for seed in sorted(seeds))
+    if len(seeds) <= MOST_NAMED:
+        return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(str(seed) for seed in sorted(seeds))
+    rows = [[seed for _, seed in row] for _, row in groupby(enumerate(sorted(set(seeds))), key=lambda item: item[1] - item[0])]
+    named = ", ".join(f"{row[0]} to {row[-1]}" if len(row) > 1 else str(row[0]) for row in rows[:MOST_NAMED])
+    more = sum(map(len, rows[MOST_NAMED:]))
+    return f"seeds {named}{f' and {more} more' if more else ''}"
 
 
 def _why_absent(outcome: Outcome) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bnexp.config.schema import ConfigError
 
+MAX_BYTES = 2**20
 MAX_VALUES = 10_000  # keys and values in a file, counted as if each alias were written out
 MAX_DEPTH = 50  # lists and mappings inside each other
 
@@ -14,6 +15,8 @@ def check_size(path: Path) -> None:
     """Raise ConfigError if the file holds too much or is not UTF-8. Other mistakes in it are found by whoever reads it next."""
     import yaml
 
+    if path.stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path} has more than {MAX_BYTES // 2**20} MiB; write a shorter one.")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     total = 0
     started: list[tuple[str | None, int]] = []  # open lists and mappings: anchor, number of values before it

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from made_outcomes import BASE, GAIN, NOISE, only, outcome, pair, result, study
 
+from bnexp.comparison.pairing import seed_text
 from bnexp.comparison.result import Outcome, Status, Verdict
 from bnexp.comparison.tables import comparison_rows
 from bnexp.config.keys import PROBE_METRICS
@@ -150,6 +152,22 @@ def test_missing_failed_and_lonely_runs_are_listed() -> None:
     assert len(found.outcomes) == len(outcomes)
     statuses = {outcome["status"] for outcome in found.to_dict()["outcomes"]}
     assert statuses == {"finished", "failed", "missing", "damaged"}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [
+        ([7], "seed 7"),
+        ([9, 0, 2], "seeds 0, 2, 9"),
+        (range(10), "seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        (range(2, 4999), "seeds 2 to 4998"),
+        ([*range(5, 4999), 3, 1], "seeds 1, 3, 5 to 4998"),
+        (range(0, 50, 2), "seeds 0, 2, 4, 6, 8, 10, 12, 14, 16, 18 and 15 more"),
+        (range(-40, -20), "20 runs"),
+    ],
+)
+def test_seeds_are_named_in_a_sentence_of_readable_length(seeds: Sequence[int], text: str) -> None:
+    assert seed_text(seeds) == text
 
 
 @pytest.mark.parametrize("direction", ["at_least", "equivalent", "greater"])

@@ -183,6 +183,15 @@ def test_grouped_batches_hold_a_few_classes_which_are_others_in_each_pass(size: 
     assert together[0] != together[1]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_sets_of_classes_come_in_the_order_of_their_smallest_class(seed: int) -> None:
+    """So what does not fill a batch of 64 comes last, and is of another set than class 0."""
+    labels = torch.arange(GROUP + 16) % 4
+    images = arranged(epoch_order(seed, 1, len(labels)), labels, DataConfig(order=Order.grouped, group_classes=2))
+    assert len(labels[images[GROUP:]].unique()) == 2
+    assert 0 not in labels[images[GROUP:]]
+
+
 def test_grouped_epochs_have_batches_of_one_class_and_classes_take_turns() -> None:
     n = 10 * GROUP + 30
     labels, drawn = torch.arange(n) % 5, epoch_order(0, 1, n)

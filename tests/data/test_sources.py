@@ -73,6 +73,7 @@ def test_cifar_is_read_from_its_archive_and_from_its_folder(
     server: FileServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     name: DataName,
     label_key: str,
     num_classes: int,
@@ -95,6 +96,7 @@ def test_cifar_is_read_from_its_archive_and_from_its_folder(
     shutil.rmtree(os.environ["BNEXP_CACHE_DIR"])
     assert prepare(DataConfig(name=name, val_fraction=0.0, root=str(root))).fingerprint == resident.fingerprint
     assert sum(server.requests.values()) == 1
+    assert not caplog.records  # a place without the folder is passed over in silence
 
 
 def test_svhn_calls_the_digit_zero_class_zero(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ CHAIN = "a0: &a0 [ha]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1
     [
         (LAUGHS, "mine.yaml holds more than 10,000 values, with each alias (*name) counted in full"),
         (f"beta1: [{'1,' * 10_000}]", "mine.yaml holds more than 10,000 values"),
+        (f"lr: {'1' * 2**20}", "mine.yaml has more than 1 MiB; write a shorter one."),
         ("lr: " + "[" * 100_000, "mine.yaml has more than 50 lists and mappings inside each other"),
         ("lr: &a [*a]", "mine.yaml contains *a inside &a, which never ends"),
         (CHAIN, "too many lists and mappings inside each other"),
@@ -48,7 +49,7 @@ CHAIN = "a0: &a0 [ha]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1
         ("lr: *nowhere", "found undefined alias 'nowhere'"),
         (b"lr: \xff", "mine.yaml is not text in UTF-8"),
     ],
-    ids=["laughs", "wide", "deep", "inside itself", "chain", "cut off", "undefined", "binary"],
+    ids=["laughs", "wide", "long", "deep", "inside itself", "chain", "cut off", "undefined", "binary"],
 )
 def test_a_file_that_holds_too_much_is_refused(
     content: str | bytes, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -128,6 +128,11 @@ def test_activations_that_are_functions_are_said_to_be_out_of_sight() -> None:
         trained([own_spec(0, probe={"activations": True})])
 
 
+def test_a_probe_that_compares_layers_needs_two() -> None:
+    with pytest.raises(ConfigError, match=r"probe\.gradients compares layers, and the network has fewer than two .* leave the"):
+        trained([own_spec(0, function="making_tensors", probe={"gradients": True})])
+
+
 def test_a_run_starts_from_the_weights_of_another_and_trains_the_output_layer_alone() -> None:
     (first,) = trained([own_spec(5, {})])
     spec = own_spec(6, {}, train={"trainable": Trainable.head, "init_from": "abc"})
