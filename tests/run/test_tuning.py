@@ -90,6 +90,8 @@ def test_the_linear_rule_takes_the_rate_tuned_at_one_batch_size_in_proportion() 
     assert {key[1:]: lr for key, lr in by_arm.items() if key[0] == "linear"} == {
         (size, norm): 0.04 * size / 64 for size in (16, 32, 64, 128, 256) for norm in ("none", "batch")
     }
+    rules = {choice.levels["train.batch_size"]: choice.rule for choice in tuned.choices if choice.arm == "linear"}
+    assert (rules[16], rules[256]) == ("0.04 × 16/64", "0.04 × 256/64")
     same = [spec.run_id for spec in tuned.specs if spec.config.train.batch_size == 64 and spec.config.norm.kind == "none"]
     assert len(same) == 2
     assert len(set(same)) == 1  # at the batch size of the rule both arms are one run

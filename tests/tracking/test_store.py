@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import bnexp
+from bnexp.config.schema import ConfigError
 from bnexp.metrics import RunFinished, StepMetrics
 from bnexp.tracking.checkout import checkout
 from bnexp.tracking.records import RecordedRun
@@ -193,6 +195,26 @@ def test_of_several_records_of_a_run_the_one_that_tells_most_counts(store: Store
     assert store.records([run_id])[run_id].path.parent.name == "a"
 
 
+def test_a_beginning_names_one_run_or_of_many_the_first_five(store: Store) -> None:
+    for number in range(7):
+        (store.root / "demo" / f"ab{number}").mkdir(parents=True)
+        said = ", ".join(f"ab{i}" for i in range(min(number + 1, 5))) + (", ..." if number >= 5 else "")
+        if number:
+            with pytest.raises(ConfigError, match=f"'a' fits several recorded runs: {re.escape(said)}\\. "):
+                store.named("a")
+    assert store.named("ab3").run_id == "ab3"
+    with pytest.raises(ConfigError, match="'b' is not a recorded run in"):
+        store.named("b")
+
+
+def test_what_cannot_be_removed_of_an_earlier_attempt_costs_no_run(store: Store) -> None:
+    spec = make_spec()
+    (store.root / "another").mkdir(parents=True)
+    (store.root / "another" / spec.run_id).write_text("no directory")
+    play(StoreSink(store), [spec])
+    assert store.find(spec.run_id) is not None
+
+
 def test_step_losses_stand_beside_the_epochs(store: Store) -> None:
     spec = make_spec()
     start, *rest = make_records(spec)
@@ -287,6 +309,7 @@ def test_a_summary_says_all_that_is_known_of_a_run(store: Store) -> None:
         "execution": "eager: no CUDA device",
     }
     assert (summary["num_parameters"], summary["num_steps"]) == (123, 30)
+    assert (summary["class_names"], summary["num_test"]) == ([], 0)  # not known
     assert summary["metrics"] == {"train/loss": pytest.approx(0.8), "test/loss": 0.7, "test/accuracy": 0.8}
     ended = datetime.strptime(summary["finished_at"], "%Y-%m-%dT%H:%M:%S%z")
     assert abs((datetime.now(UTC) - ended).total_seconds()) < 3600
