@@ -92,6 +92,7 @@ def test_the_linear_rule_takes_the_rate_tuned_at_one_batch_size_in_proportion() 
     }
     rules = {choice.levels["train.batch_size"]: choice.rule for choice in tuned.choices if choice.arm == "linear"}
     assert (rules[16], rules[256]) == ("0.04 × 16/64", "0.04 × 256/64")
+    assert not any("optim.lr" in config.study.levels for config in tuned.configs)  # what is tuned is no factor
     same = [spec.run_id for spec in tuned.specs if spec.config.train.batch_size == 64 and spec.config.norm.kind == "none"]
     assert len(same) == 2
     assert len(set(same)) == 1  # at the batch size of the rule both arms are one run
