@@ -246,6 +246,13 @@ def test_what_was_packed_of_files_that_have_changed_is_removed(npz: Path) -> Non
     assert other_split.is_dir()  # it goes when it is made anew
 
 
+def test_what_another_version_packed_of_a_published_data_set_stays(cache: Path) -> None:
+    other = cache / "packed" / "digits-32-v0"
+    other.mkdir(parents=True)
+    prepare(DataConfig(name=DataName.digits))
+    assert other.is_dir()
+
+
 def test_a_cache_that_cannot_be_written_is_explained(npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BNEXP_CACHE_DIR", str(tmp_path / "file/cache"))

@@ -80,6 +80,22 @@ def test_files_and_classes_are_those_that_torchvision_knows(name: DataName) -> N
     assert known.class_names == tuple(label.split(" - ")[0] for label in source.classes)
 
 
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        (DataName.mnist, (60_000, 10_000, 10, 28, 1)),
+        (DataName.fashion_mnist, (60_000, 10_000, 10, 28, 1)),
+        (DataName.kmnist, (60_000, 10_000, 10, 28, 1)),
+        (DataName.cifar10, (50_000, 10_000, 10, 32, 3)),
+        (DataName.cifar100, (50_000, 10_000, 100, 32, 3)),
+        (DataName.svhn, (73_257, 26_032, 10, 32, 3)),
+    ],
+)
+def test_numbers_are_those_of_the_publication(name: DataName, published: tuple[int, ...]) -> None:
+    known = CATALOGUE[name]
+    assert (known.num_train, known.num_test, known.num_classes, known.size, known.channels) == published
+
+
 @pytest.mark.parametrize("name", [DataName.digits, pytest.param(DataName.mnist, marks=pytest.mark.real_data)])
 def test_the_files_hold_what_the_catalogue_says(name: DataName, request: pytest.FixtureRequest) -> None:
     if name is DataName.mnist:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from bnexp.config.options import DataName
 from bnexp.config.schema import ConfigError, DataConfig
+from bnexp.data.decoding import decode
 from bnexp.data.images import fit
 from bnexp.data.pictures import Picture, as_input, find_pictures, read_picture
 from bnexp.data.resident import prepare
@@ -17,6 +18,13 @@ from bnexp.data.resident import prepare
 
 def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, shape, np.uint8)
+
+
+@pytest.mark.parametrize(("kind", "notes"), [("MPO", ()), ("GIF", ("all images but the first",))])
+def test_a_photograph_with_a_preview_is_no_animation(tmp_path: Path, kind: str, notes: tuple[str, ...]) -> None:
+    first, second = (Image.fromarray(pixels) for pixels in noise(2, 20, 20))
+    first.save(tmp_path / "image", format=kind, save_all=True, append_images=[second])
+    assert decode(tmp_path / "image", 16).notes == notes
 
 
 def test_an_image_of_mnists_size_gets_its_margin() -> None:
