@@ -203,8 +203,10 @@ def test_a_beginning_names_one_run_or_of_many_the_first_five(store: Store) -> No
             with pytest.raises(ConfigError, match=f"'a' fits several recorded runs: {re.escape(said)}\\. "):
                 store.named("a")
     assert store.named("ab3").run_id == "ab3"
-    with pytest.raises(ConfigError, match="'b' is not a recorded run in"):
-        store.named("b")
+    (store.root / "demo" / "study-1a2b").mkdir()
+    for nothing in ("b", "study"):
+        with pytest.raises(ConfigError, match=f"'{nothing}' is not a recorded run in"):
+            store.named(nothing)
 
 
 def test_what_cannot_be_removed_of_an_earlier_attempt_costs_no_run(store: Store) -> None:
