@@ -24,6 +24,12 @@ REAL_PAUSES = download.BACKOFF_SECONDS
 
 
 @pytest.fixture
+def real_pauses(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses as long as for a user."""
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", REAL_PAUSES)
+
+
+@pytest.fixture
 def real_data_dir(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory with the real data sets, in force; skips where there is none."""
     if not REAL_DATA_DIR or not (Path(REAL_DATA_DIR) / "MNIST/raw").is_dir():

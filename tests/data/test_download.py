@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REAL_PAUSES
 from made_files import FileServer, md5
 
 import bnexp
@@ -77,12 +76,12 @@ def test_a_broken_answer_is_retried_and_if_it_stays_broken_nothing_is_left(
     assert server.requests["/file.bin"] == 5
 
 
+@pytest.mark.usefixtures("real_pauses")
 @pytest.mark.parametrize(("status", "attempts"), [(403, 1), (404, 1), (408, 3), (429, 3), (499, 1), (500, 3), (502, 3)])
 def test_what_may_pass_is_asked_again_after_growing_pauses(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, attempts: int
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(download, "BACKOFF_SECONDS", REAL_PAUSES)
     monkeypatch.setattr(download.time, "sleep", pauses.append)
     server.answers["/file.bin"] = lambda number, content: (status, b"")
     with pytest.raises(DataError, match=rf"failed \(HTTP {status} "):
