@@ -85,9 +85,11 @@ def bench(
     S0, S1: time to an answer on digits: 10 seeds, --until-settled
     limit: what the arithmetic alone takes
 
-    Each rung is a process of its own, timed from its start until its results are on disk. Rungs with one process use torch's
-    own number of threads (set OMP_NUM_THREADS to change it). B3, P1, P2 and, on a CPU, B5 use one process per core with one
-    thread each. Before it begins, the command says about how long it will take. Ctrl-C keeps what was measured.
+    Each rung is a process of its own, timed from start to results on disk.
+    With one process it has torch's own number of threads (or OMP_NUM_THREADS).
+    B3, P1, P2 and, on a CPU, B5 use one process per core, with one thread each.
+    The command first says about how long it will take.
+    Ctrl-C keeps what was measured.
 
     Example: bnexp bench --rungs B0,B2,B5,P1,P2 --runs 6
     """

@@ -103,6 +103,8 @@ def run() -> int:
     except SystemExit as exit:
         return int(exit.code or OK)
     except TyperException as error:
+        if not error.format_message():  # bnexp alone: Typer has printed the help
+            return WRONG_USE
         return _fail(f"Error: {usage_sentence(error)}", WRONG_USE, debug)
     except ConfigError as error:
         return _fail(f"Error: {error}", WRONG_USE, debug)

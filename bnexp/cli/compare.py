@@ -130,6 +130,6 @@ def _tell_own_answer(record: StudyRecord, result: RunComparison, store: Store) -
     same = own.verdict == result.verdict and own.answer.partition(" (")[0] == result.answer.partition(" (")[0]
     sentence(
         f"The verdict of {name} is {own.verdict}, by the comparisons that were to decide it before it ran "
-        f"(bnexp report {name}).{'' if same else f' {own.answer}'}"
+        f"(bnexp report {name}-{record.study_id}).{'' if same else f' {own.answer}'}"
         f" Below, {some} are compared once more, without what it claims."
     )

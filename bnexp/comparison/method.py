@@ -71,6 +71,10 @@ class Method(ABC):
         """The statement if a difference is shown, and the estimate if nothing is: what stands beside it tells which."""
         more = c.difference > 0
         if c.measure in ACCURACY:
+            if c.difference == 0:  # of few test images, or where every run reaches 100 %
+                return f"{c.arm} is on average as accurate as {c.baseline}{at_level(c)} (difference {magnitude(c)})"
             return f"{c.arm} is {magnitude(c)} {'more' if more else 'less'} accurate than {c.baseline}{at_level(c)}"
+        if c.difference == 0:
+            return f"the {measure_name(c.measure)} is on average the same with {c.arm} as with {c.baseline}{at_level(c)}"
         level = "higher" if more else "lower"
         return f"the {measure_name(c.measure)} is {magnitude(c)} {level} with {c.arm} than with {c.baseline}{at_level(c)}"

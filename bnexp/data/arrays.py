@@ -114,7 +114,8 @@ def _labels(place: str, key: str, labels: Array, num_images: int) -> Int64:
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise WrongData(
             f"{place}: {key} has shape {labels.shape} and type {labels.dtype}; allowed are integers of shape (N,) or (N, 1), "
-            "a class number for each image (argmax turns one-hot rows into them, astype(int) whole floats)."
+            "a class number for each image (argmax turns one-hot rows into them, astype(int) whole floats, "
+            "np.unique(names, return_inverse=True)[1] names)."
         )
     if len(labels) != num_images:
         raise WrongData(f"{place}: {key} has {len(labels)} labels for the {num_images} images of x{key[1:]}: make them equal.")

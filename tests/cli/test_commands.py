@@ -182,6 +182,13 @@ def test_wrong_use_is_one_sentence_and_code_two(cli: Cli, arguments: list[str], 
     assert not list(Store().root.glob("*/*/summary.json"))
 
 
+def test_without_a_command_the_help_is_shown_and_nothing_else(cli: Cli) -> None:
+    result = cli()
+    assert "Run a controlled comparison" in result.out
+    assert result.err == ""
+    assert result.code == 2
+
+
 def test_overrides_that_no_study_can_run_with_are_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "batchnorm", "learning_rate")
     result = cli("study", "--all", "data=digits", "data.train_size=5000", "--dry-run")

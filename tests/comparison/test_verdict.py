@@ -149,6 +149,8 @@ def test_equal_results_are_no_evidence_of_equivalence() -> None:
     assert found.verdict is Verdict.INCONCLUSIVE
     assert c.reason == "0.00 pp, p = 1.00, no clear difference; all differences are the same, so equivalence is not tested"
     assert "equivalent" not in found.answer
+    assert found.answer.startswith("Not settled: after_pool is on average as accurate as none (difference 0.00 pp) on")
+    assert "less" not in found.answer
 
 
 def test_families_are_corrected() -> None:

@@ -161,7 +161,12 @@ def with_label(label: int) -> NDArray[Any]:
         (
             {"y_train": np.eye(4)[LABELS]},
             ": y_train has shape (40, 4) and type float64; allowed are integers of shape (N,) or (N, 1), a class number for "
-            "each image (argmax turns one-hot rows into them, astype(int) whole floats).",
+            "each image (argmax turns one-hot rows into them, astype(int) whole floats, "
+            "np.unique(names, return_inverse=True)[1] names).",
+        ),
+        (
+            {"y_train": np.array(["cat", "dog", "owl", "yak"])[LABELS]},
+            ": y_train has shape (40,) and type <U3; allowed are integers",
         ),
         ({"y_train": np.eye(4, dtype=int)[LABELS]}, ": y_train has shape (40, 4) and type int64; allowed are integers"),
         ({"y_train": LABELS[:-1]}, ": y_train has 39 labels for the 40 images of x_train: make them equal."),
