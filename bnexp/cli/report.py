@@ -27,7 +27,7 @@ def report(
     studies: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[STUDY]...",
+            metavar="STUDY",
             show_default=False,
             autocompletion=complete.studies,
             help="Name, name-id, id, a beginning of one of them, or the path of a study's folder; default: the study concluded "
