@@ -121,6 +121,11 @@ def test_the_head_says_when_on_what_and_with_which_version(reports: Get) -> None
     assert "optim.lr" not in text
 
 
+def test_a_record_may_say_nothing_of_where_it_was_made(reports: Get) -> None:
+    page = Page(render(dataclasses.replace(reports("batchnorm"), environment={})))
+    assert "with bnexp" not in page.text
+
+
 def test_days_are_told_once_or_from_first_to_last() -> None:
     times = ["2026-11-22T23:59:00+0000", "2026-11-03T00:01:00+0100", "2026-11-10T00:00:00+0000"]
     assert days(times) == "3 November 2026 to 22 November 2026"
