@@ -9,10 +9,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import os
 import signal
 import sys
 from contextlib import suppress
 from types import TracebackType
+
+from bnexp.run.pool_server import PARENT
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -20,6 +23,8 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def end_with_parent() -> None:
     """Make the kernel kill this process when its parent process ends. Linux only."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if str(os.getppid()) != os.environ.pop(PARENT):  # it has ended before; the kernel tells nothing about that
+        os._exit(0)
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -9,14 +9,15 @@ import ctypes
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.context import BaseContext
 from types import ModuleType
 
 from bnexp.interrupt import shielded
 
 FORK_SERVER = "bnexp.run.fork_server"
+PARENT = "BNEXP_SERVER_OF"  # environment variable that tells the server the process that it ends with
 
 
 def prepare_workers() -> None:
@@ -39,7 +40,7 @@ def start_pool_server() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([FORK_SERVER])
     resource_tracker.ensure_running()  # before the shielded block, because starting it unblocks Ctrl-C
-    with shielded(), single_threaded(), without_main():
+    with shielded(), single_threaded(), variables({PARENT: str(os.getpid())}), without_main():
         forkserver.ensure_running()
     return context
 
@@ -56,12 +57,16 @@ def has_driver() -> bool:
         return False
 
 
-@contextmanager
-def single_threaded() -> Iterator[None]:
+def single_threaded() -> AbstractContextManager[None]:
     """Processes that are started inside use one OpenMP and one MKL thread."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
+    return variables({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+
+
+@contextmanager
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Processes that are started inside have these environment variables."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,16 @@ def test_the_server_is_started_before_anything_heavy_is_imported() -> None:
 )
 def test_torch_is_loaded_only_for_commands_that_train_several_runs(line: str, expected: bool) -> None:
     assert will_train(line.split()) is expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no fork server")
+def test_the_server_loads_nothing_if_its_command_has_ended_already(tmp_path: Path) -> None:
+    """It has the command's output, too: who reads from ``bnexp study ... | tee`` would wait for torch after Ctrl-C."""
+    (tmp_path / "numba.py").write_text("import pathlib; pathlib.Path(__file__).with_name('loaded').touch()")
+    code = "import os; from bnexp.run.pool_server import start_pool_server; start_pool_server(); os._exit(0)"
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, check=True)
+    assert not (tmp_path / "loaded").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no fork server")
