@@ -17,12 +17,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 INTERRUPTED = 130  # the exit code
+POLL_SECONDS = 0.02  # between two looks whether processes have ended
 RETRY_SECONDS = 0.02  # between two checks whether an exception can be raised
 FRAGILE = {"importlib", "polars"}  # packages through which no exception may pass
 
@@ -143,6 +147,16 @@ def shielded() -> Iterator[None]:
         if _ctrl_c.waiting and not _ctrl_c.shielded:
             _ctrl_c.waiting = False
             _ctrl_c.handle(sys._getframe())
+
+
+def wait_for(processes: Sequence[Popen[bytes]]) -> list[int]:
+    """The exit codes of processes, once all have ended. Ctrl-C comes at once.
+
+    Not ``wait()``: polars has a SIGINT handler of its own, under which Ctrl-C reaches Python only when a system call ends.
+    """
+    while any(process.poll() is None for process in processes):
+        time.sleep(POLL_SECONDS)
+    return [process.returncode for process in processes]
 
 
 def _is_fragile(frame: FrameType | None) -> bool:

@@ -21,10 +21,10 @@ from bnexp.bench.environment import Environment
 from bnexp.bench.peer import peer_commands, peer_result
 from bnexp.bench.work import RUNGS, BenchError, RungResult, RunResult, Work
 from bnexp.config.options import Device
+from bnexp.interrupt import wait_for
 from bnexp.run.local import num_cores
 from bnexp.tracking.store import Store
 
-POLL_SECONDS = 0.02  # between two looks whether a rung has ended
 STOP_SECONDS = 5.0  # that a rung has to end after Ctrl-C, before it is killed
 
 
@@ -116,13 +116,11 @@ def _timed(commands: Sequence[Sequence[str]], variables: Mapping[str, str], erro
         for command in commands:
             started = subprocess.Popen(command, env=variables, stdin=DEVNULL, stdout=DEVNULL, stderr=errors, process_group=0)
             processes.append(started)
-        # Not wait(): polars has a SIGINT handler of its own, under which Ctrl-C reaches Python only when a system call ends.
-        while any(process.poll() is None for process in processes):
-            time.sleep(POLL_SECONDS)
+        codes = wait_for(processes)
     except BaseException:
         _end(processes)
         raise
-    return time.perf_counter() - begin, next((process.returncode for process in processes if process.returncode), 0)
+    return time.perf_counter() - begin, next((code for code in codes if code), 0)
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:

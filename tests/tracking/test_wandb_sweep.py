@@ -87,9 +87,10 @@ class Stubborn:
     def kill(self) -> None:
         self.calls.append("kill")
 
+    def poll(self) -> int | None:
+        raise KeyboardInterrupt
+
     def wait(self, seconds: float | None = None) -> int:
-        if "SIGINT" not in self.calls:
-            raise KeyboardInterrupt
         if "kill" not in self.calls:
             raise subprocess.TimeoutExpired("agent", seconds or 0.0)
         return -9
@@ -103,6 +104,28 @@ def test_ctrl_c_ends_in_time_even_if_an_agent_does_not(wandb_home: Path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         work("somebody/bnexp/abc", parallel=2)
     assert [agent.calls for agent in agents] == [["SIGINT", "kill"]] * 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows restarts no system calls")
+def test_ctrl_c_comes_at_once_while_agents_work(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if a system call goes on after a signal, as it does once polars is loaded."""
+    agents: list[subprocess.Popen[bytes]] = []
+    code = "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(3)"
+
+    def start(*_: object) -> subprocess.Popen[bytes]:
+        signal.siginterrupt(signal.SIGINT, False)
+        agents.append(subprocess.Popen([sys.executable, "-c", code]))
+        return agents[-1]
+
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setattr(remote, "_start", start)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work("somebody/bnexp/abc")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert agents[0].returncode == -signal.SIGINT  # ended by us, not by itself
 
 
 def test_agents_share_the_points(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bnexp.config.schema import ConfigError, WandbConfig
-from bnexp.interrupt import tidied
+from bnexp.interrupt import tidied, wait_for
 from bnexp.plan.session import session
 from bnexp.plan.sweep.distribution import Parameter
 from bnexp.plan.sweep.file import COMMAND, SweepFile, load_file
@@ -152,7 +152,7 @@ def work(sweep_id: str, count: int | None = None, parallel: int = 1) -> int:
     agents = [_start(sweep_id, share) for share in shares if share != 0]
     with tidied():
         try:
-            codes = [agent.wait() for agent in agents]
+            codes = wait_for(agents)
         except KeyboardInterrupt:
             _stop(agents)
             raise
