@@ -49,3 +49,42 @@ def test_a_cache_that_turns_out_to_be_unusable_stops_no_training(
         assert out.tolist() == [2 * value]
     compiled_again = kernel._code.stats.cache_path is None  # type: ignore[attr-defined]
     assert compiled_again == (action == "load")  # what was compiled but could not be kept is used
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_a_damaged_cache_stops_no_training(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power failure leaves files empty that were just written."""
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    compiled(doubled)(1.0, np.zeros(1))
+    for path in tmp_path.rglob(f"*.{suffix}"):
+        path.write_bytes(b"")
+    out = np.zeros(1)
+    compiled(doubled)(3.0, out)
+    assert out.tolist() == [6.0]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EACCES])
+def test_the_cache_is_used_also_where_no_lock_can_be_had(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems have no locks, and in a shared cache the lock may belong to another user."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, "no lock")
+
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(FileLock, "acquire", fail)
+    first, second = compiled(doubled), compiled(doubled)
+    for kernel in (first, second):
+        kernel(1.0, np.zeros(1))
+    assert second._code.stats.cache_hits  # type: ignore[attr-defined]
+
+
+def test_a_kernel_waits_not_for_ever_for_a_process_that_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-Z while it compiles leaves it with the lock."""
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("bnexp.model.kernels.compiling.LONGEST_WAIT", 0.05)
+    kernel, out = compiled(doubled), np.zeros(1)
+    with FileLock(Path(kernel._code.stats.cache_path) / LOCK):  # type: ignore[attr-defined]
+        waiting = Thread(target=kernel, args=(2.0, out), daemon=True)
+        waiting.start()
+        waiting.join(30)
+        assert out.tolist() == [4.0]

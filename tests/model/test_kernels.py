@@ -333,7 +333,7 @@ def test_kernels_work_where_their_cache_cannot_be_written(
             function(value, total.numpy())
             assert total.item() == value
     assert [record.message for record in caplog.records] == [
-        "Compiling kernels for this CPU, at every start, because numba's cache cannot be written (NUMBA_CACHE_DIR): about 8 s."
+        "Compiling kernels for this CPU, at every start, because numba's cache cannot be used (NUMBA_CACHE_DIR): about 8 s."
     ]
     kernel.__module__ = "elsewhere"
     monkeypatch.setattr(compiled, "said", False)

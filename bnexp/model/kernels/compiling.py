@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 Kernel = Callable[..., None]
 LOCK = "bnexp-kernels.lock"  # beside numba's files of the kernels
+LONGEST_WAIT = 60.0  # seconds; who compiles for so long was stopped, for example by Ctrl-Z
 POLL_SECONDS = 0.005  # between two looks whether it is free; to read a kernel takes about as long
 
 OPTIONS = {"error_model": "numpy"}  # what is divided by zero is infinite or NaN, as in torch
@@ -38,7 +39,7 @@ class _Compiler(event.Listener):
         if self.said or not event.data["dispatcher"].py_func.__module__.startswith("bnexp."):
             return
         self.said = True
-        how_often = "once" if self.kept else "at every start, because numba's cache cannot be written (NUMBA_CACHE_DIR)"
+        how_often = "once" if self.kept else "at every start, because numba's cache cannot be used (NUMBA_CACHE_DIR)"
         log.warning("Compiling kernels for this CPU, %s: about 8 s.", how_often)
 
     def on_end(self, event: Any) -> None:
@@ -53,7 +54,7 @@ class _Kernel:
 
     Args:
         function: what is compiled.
-        compiler: is told that the cache cannot be written.
+        compiler: is told that the cache cannot be used.
     """
 
     def __init__(self, function: Kernel, compiler: _Compiler) -> None:
@@ -74,7 +75,7 @@ class _Kernel:
         try:
             with _alone(place):
                 self._code.compile(types)
-        except OSError:  # the disk is full, or the files belong to another user
+        except Exception:  # the disk is full, or the files are damaged or belong to another user; what else it is comes again
             if not self._code.signatures:
                 self._code = self._unkept()
 
@@ -85,11 +86,11 @@ class _Kernel:
 
 @contextmanager
 def _alone(place: str | None) -> Iterator[None]:
-    """One process at a time; the others wait. ``place``: the folder of numba's cache; None if there is none."""
-    if place is None:
-        yield
-        return
-    with FileLock(Path(place) / LOCK).acquire(poll_interval=POLL_SECONDS):
+    """One process at a time, if the file system has locks. ``place``: the folder of numba's cache; None if there is none."""
+    with ExitStack() as stack:
+        if place is not None:
+            with suppress(OSError, NotImplementedError):  # no locks there, or another user's, or it took too long
+                stack.enter_context(FileLock(Path(place) / LOCK).acquire(LONGEST_WAIT, POLL_SECONDS))
         yield
 
 
