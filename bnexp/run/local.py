@@ -9,6 +9,7 @@ there are.
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import math
 import os
@@ -16,7 +17,7 @@ import signal
 import sys
 import traceback
 from collections import deque
-from collections.abc import Collection, Container, Generator, Iterator, Sequence
+from collections.abc import Collection, Container, Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOOKS = 700, 10, 10  # how often Python usually looks for garbage; the command line has it look less often
 MAX_ATTEMPTS = 2  # to train a cohort whose worker process dies
 KEPT_BYTES = 512 * 2**20  # of freed memory that a process keeps for its next tensors; more than an evaluation takes
 
@@ -157,7 +159,17 @@ def run_inline(cohorts: Sequence[Cohort], resident: Resident, stopping: Stopping
             return ()
         return {run_id for run_id in run_ids if stopping.decide(run_id, epoch, wait=False)}
 
-    return chain.from_iterable(train_cohort(cohort, resident, stops if stopping else None) for cohort in cohorts)
+    return _tidy(train_cohort(cohort, resident, stops if stopping else None) for cohort in cohorts)
+
+
+def _tidy(parts: Iterable[Iterator[Record]]) -> Iterator[Record]:
+    """The records of all parts. Meanwhile Python looks for garbage as usual: a user's network may leave tensors in it."""
+    before = gc.get_threshold()
+    gc.set_threshold(*map(min, before, LOOKS))
+    try:
+        yield from chain.from_iterable(parts)
+    finally:
+        gc.set_threshold(*before)
 
 
 def try_again(cohort: Cohort, finished: set[str], waiting: deque[Cohort], attempts: dict[str, int]) -> Cohort:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -215,3 +216,18 @@ def test_a_broken_numba_is_said_once_before_anything_trains(tmp_path: Path) -> N
     assert done.returncode == 2
     assert done.stderr.count("cannot be imported here (no library): use train.kernels=torch") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_garbage_with_tensors_is_found_soon_while_a_users_network_trains(
+    resident: Resident, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line has Python look seldom. A network that leaves 1 MB in a cycle at each step would fill the memory."""
+    seen: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(local, "train_cohort", lambda *_: iter([seen.append(gc.get_threshold())]))
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(200_000, 50, 50)
+        list(run_inline([(specs(count=1)[0],)], resident))
+        assert (seen, gc.get_threshold()) == ([(700, 10, 10)], (200_000, 50, 50))
+    finally:
+        gc.set_threshold(*before)
