@@ -66,9 +66,12 @@ def prepare_environment(folder: Path, say: Callable[[str], None]) -> Environment
         if folder.exists() and not mark.exists():
             raise BenchError(f"{folder} lacks {', '.join(lacking)}: install that there, or name a folder that does not exist.")
         say(f"Installing lightning and hydra-joblib-launcher for P1 and P2 in {folder}; torch is used from {sys.prefix}.")
-        folder.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-        _make(folder, python)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+            _make(folder, python)
+        except OSError as error:
+            raise BenchError(f"{folder} cannot be written ({error.strerror}): name another folder with --peers.") from error
         versions = _versions(python)
     return Environment(python, {name: versions[name] for name in SHOWN})
 

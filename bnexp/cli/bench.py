@@ -118,7 +118,7 @@ def bench(
         )
         raise typer.Exit(INTERRUPTED)
     if ladder is None:
-        reasons = "; ".join(dict.fromkeys(f"{item.rung}: {item.why}" for item in left_out))
+        reasons = "; ".join(dict.fromkeys(f"{item.rung}: {item.why.rstrip('.')}" for item in left_out))
         raise ConfigError(f"nothing was measured ({reasons}). Raise --limit, lower --runs, or choose other --rungs.")
 
 
@@ -276,6 +276,8 @@ def _announce(plan: Plan, num_train: int) -> None:
     facts = f"training images of {work.data}: {num_train:,}, epochs: {work.epochs}"
     what = [f"{', '.join(climbing)} with {numbers} runs ({facts})"] if climbing else []
     what += [f"{rung} with {asked.num_runs} runs ({asked.data})" for rung, asked in plan.tasks() if RUNGS[rung].is_settling]
+    if not what:
+        return
     message(f"{'; '.join(what)}; repeats: {plan.repeats}{about}; device: {work.device}")
 
 

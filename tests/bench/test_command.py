@@ -124,3 +124,14 @@ def test_wrong_use_is_one_sentence_and_code_two(cli: Cli, arguments: list[str], 
     assert sentence in re.sub(r"\s+", " ", result.err)
     assert result.code == 2
     assert "Traceback" not in result.err
+
+
+def test_a_folder_of_the_peers_that_cannot_be_written_leaves_them_out(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    work = ("--data", "digits", "--runs", "2", "--device", "cpu", "--peers", str(tmp_path / "file" / "peers"))
+    result = cli("bench", "--rungs", "P1", *work)
+    assert result.code == 2
+    assert "P1 left out, because their environment is not there:" in result.err
+    assert "cannot be written (Not a directory): name another folder with --peers)" in result.err
+    assert "repeats" not in result.err  # there is nothing to announce
+    assert "BNEXP_RUNS_DIR" not in result.err
