@@ -83,6 +83,17 @@ def test_a_command_prepares_each_of_its_data_sets_once(small: DataConfig, monkey
     assert asked == [small, other]
 
 
+def test_progress_goes_to_standard_error_one_line_for_each_thing(small: DataConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    Prepared()(small)
+    found = capsys.readouterr()
+    assert (found.out, found.err) == ("", "resizing images ...\npacking npz ...\n")
+
+
+def test_nothing_is_said_of_a_budget_that_is_not_cut_short(small: DataConfig) -> None:
+    for budget in (None, 285, 100):
+        assert budget_note(RunConfig(data=small, budget=BudgetConfig(train_size=budget))) == ""
+
+
 @pytest.mark.parametrize(
     ("asked", "budget", "used"),
     [

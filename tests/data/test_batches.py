@@ -302,6 +302,9 @@ def test_a_data_set_on_a_device_says_what_it_holds(resident: Resident) -> None:
     assert (data.num_classes, data.in_channels, data.size) == (5, resident.in_channels, 17)
     assert (data.num_train, data.num_images("train"), data.num_images("val"), data.num_images("test")) == (N, N, 10, 9)
     assert (data.device, data.dtype, data.augment) == (CPU, torch.float32, Augment.none)
+    assert data.block == 1
+    assert DeviceData(resident, CPU, torch.float32, DataConfig(duplicates=4)).block == 4
+    assert DeviceData(resident, CPU, torch.float32, DataConfig(order=Order.grouped, duplicates=2)).block == 128
     draws = data.epoch_draws([3, 3, 4], 2)
     assert (draws.shape, draws.dtype) == ((3, N, 1), torch.int64)
     assert torch.equal(draws[0], draws[1])

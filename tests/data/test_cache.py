@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -14,14 +15,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from made_files import FileServer, load, md5, obtain_and_prepare
 
 from bnexp.config.options import DataName
 from bnexp.config.schema import DataConfig
+from bnexp.data import cache as cache_module
 from bnexp.data import packed
-from bnexp.data.cache import cache_key
+from bnexp.data.cache import cache_key, packed_path
 from bnexp.data.catalogue import RawFile
 from bnexp.data.download import DataError
+from bnexp.data.packed import find_packed
 from bnexp.data.resident import prepare
 
 Damage = Callable[[Path], None]
@@ -227,13 +231,65 @@ def test_what_changes_the_pixels_changes_the_name(npz: Path, tmp_path: Path) -> 
     assert name().rsplit("-", 1)[1] != content
 
 
-def test_what_a_killed_process_left_is_removed(npz: Path) -> None:
+def test_what_a_killed_process_left_is_removed(npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = load(npz).packed.path
     shutil.rmtree(path)
-    left_over = path.with_name(f".{path.name}.abc.tmp")
-    (left_over / "new").mkdir(parents=True)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(cache_module, "_write", interrupted)
+        killed.setattr(cache_module.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt):
+            load(npz)
+    (left_over,) = (entry for entry in path.parent.iterdir() if entry.is_dir())
+    assert left_over.name.startswith(".")  # no data set for whoever lists them
     assert load(npz).packed.path == path
     assert not left_over.exists()
+
+
+def test_what_the_disk_changes_while_it_is_packed_is_not_used(npz: Path) -> None:
+    config = DataConfig(name=DataName.npz, root=str(npz), size=16)
+    path = packed_path(config)
+
+    def progress(what: str, done: int, total: int) -> None:
+        if done == total:
+            flipped("moments.npy", -8)(next(path.parent.glob(f".{path.name}.*.tmp")) / "new")
+
+    with pytest.raises(DataError, match=f"^{re.escape(str(path))} changed while it was made: check the disk, then try again"):
+        prepare(config, progress)
+    assert prepare(config).packed.path == path
+
+
+def test_who_waits_for_another_process_is_told(npz: Path) -> None:
+    config = DataConfig(name=DataName.npz, root=str(npz), size=16)
+    path = packed_path(config)
+    path.parent.mkdir(parents=True)
+    other = FileLock(path.with_name(f".{path.name}.lock"))
+    other.acquire()
+    calls: list[tuple[str, int, int]] = []
+    prepare(config, lambda *call: calls.append(call) or other.release())
+    assert calls[0] == ("waiting for another process that prepares npz", 0, 0)
+    assert {what for what, _, _ in calls[1:]} == {"packing npz"}
+
+
+def test_a_packed_data_set_is_found_by_its_fingerprint(npz: Path, cache: Path) -> None:
+    assert find_packed("910a659a0d144c3d83e0") is None  # no folder yet
+    made = load(npz).packed
+    for name, content in (
+        (".aa.tmp", json.dumps({"class_names": [], "fingerprint": made.fingerprint}).encode()),
+        ("a", b"\xff"),
+    ):
+        folder = made.path.with_name(name)
+        folder.mkdir()
+        (folder / "meta.json").write_bytes(content)
+    assert find_packed(made.fingerprint) == made
+    assert find_packed("") is None
+    assert find_packed(made.fingerprint[:-1]) is None  # which the file contains
+    assert find_packed("0" * 20) is None
+    truncated(made.path)
+    assert find_packed(made.fingerprint) is None
 
 
 def test_what_was_packed_of_files_that_have_changed_is_removed(npz: Path) -> None:

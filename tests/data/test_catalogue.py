@@ -50,7 +50,7 @@ def test_an_entry_is_complete(name: DataName) -> None:
     assert known.channels in (1, 3)
     assert len(known.class_names) in (0, known.num_classes)
     assert all(len(file.md5) == 32 and file.urls for file in known.files)
-    assert all(url.endswith(file.path.rsplit("/", 1)[-1]) for file in known.files for url in file.urls)
+    assert all(url.rsplit("/", 1)[-1] == file.path.rsplit("/", 1)[-1] for file in known.files for url in file.urls)
 
 
 IDX_CLASSES = {DataName.mnist: "MNIST", DataName.fashion_mnist: "FashionMNIST", DataName.kmnist: "KMNIST"}

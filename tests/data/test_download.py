@@ -179,6 +179,11 @@ def test_an_unreachable_server_is_named(tmp_path: Path) -> None:
         obtain(raw_file(url), [tmp_path], silent)
 
 
+def test_a_wrong_address_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"http://127\.0\.0\.1:x/a failed \(nonnumeric port: 'x'\)\. Put the file"):
+        obtain(raw_file("http://127.0.0.1:x/a"), [tmp_path], silent)
+
+
 def test_a_killed_download_is_not_trusted(server: FileServer, tmp_path: Path) -> None:
     server.files["/file.bin"] = CONTENT
     folder = tmp_path / "Some/raw"

@@ -204,6 +204,13 @@ def test_a_changed_folder_is_read_anew_and_an_unchanged_one_is_not_opened(tmp_pa
     assert load(tmp_path).fingerprint != first.fingerprint
 
 
+def test_the_folder_may_be_named_from_home_and_by_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_classes(tmp_path / "mine")
+    (tmp_path / "link").symlink_to("mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert {load(Path("~/mine")).packed.path, load(tmp_path / "link").packed.path} == {load(tmp_path / "mine").packed.path}
+
+
 def test_equal_folders_have_equal_fingerprints(tmp_path: Path) -> None:
     for name in ("a", "b"):
         make_classes(tmp_path / name)

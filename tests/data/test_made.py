@@ -58,7 +58,9 @@ def test_all_forms_give_the_same_images(body: str) -> None:
 
 def test_classes_may_have_names_and_a_test_set_is_split_off() -> None:
     config = made("return dict(x_train=x, y_train=y, class_names=['ant', 'bee', 'cat', 'dog'])")
-    resident = prepare(config)
+    calls: list[tuple[str, int, int]] = []
+    resident = prepare(config, lambda *call: calls.append(call))
+    assert calls[0] == ("calling images.py:load", 0, 0)
     assert resident.class_names == ("ant", "bee", "cat", "dog")
     assert (len(resident.train_images), len(resident.test_images)) == (32, 8)
     sizes = []
@@ -119,6 +121,30 @@ def test_classes_may_have_names_and_a_test_set_is_split_off() -> None:
             "what images.py:load returns: class_names must be a list of 4 different texts, one for each label from 0 to 3.",
         ),
         ("return dict(x_train=x, y_train=y, class_names='abcd')", "class_names must be a list of 4 different texts"),
+        ("return dict(x_train=x, y_train=y, class_names=['a', 'b', 'c'])", "class_names must be a list of 4 different texts"),
+        (
+            "return dict(x_train=x, y_train=y, class_names=['a', 'b', 'c', ''])",
+            "class_names must be a list of 4 different texts",
+        ),
+        (
+            "return dict(x_train=x, y_train=y, class_names=['a', 'b', 'c', 'd', 'd'])",
+            "class_names must be a list of 4 different",
+        ),
+        ("return dict(x_train=x, y_train=y, class_names=[1, 2, 3, 4])", "class_names must be a list of 4 different texts"),
+        ("return x[:0] / 2, y", "what images.py:load returns: x_train has shape (0, 16, 16), so no pixels: write at least one"),
+        ("return x / x.max(), y", "with values from 0 to 1; return pixel values 0..255 as uint8: (255 * x_train).round()"),
+        (
+            "return type('Odd', (), {'__array__': lambda *_, **__: 1 / 0})(), y",
+            "what images.py:load returns: x_train is Odd that makes no array (division by zero): return arrays.",
+        ),
+        (
+            """return type('Odd', (), {'__array__': lambda *_, **__: exec('raise ValueError("no.\\\\nMore")')})(), y""",
+            "x_train is Odd that makes no array (no): return arrays.",
+        ),
+        (
+            "return type('Odd', (), {'__array__': lambda *_, **__: next(iter([]))})(), y",
+            "x_train is Odd that makes no array (StopIteration): return arrays.",
+        ),
         ("return 1 / 0", "data.factory=images.py:load failed: ZeroDivisionError: division by zero (images.py, line 5)."),
     ],
 )

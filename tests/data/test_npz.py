@@ -44,6 +44,7 @@ def colour(axis: int) -> NDArray[np.uint8]:
         (IMAGES.astype(np.float64), IMAGES[:, None]),
         ((IMAGES / 255).astype(np.float32), IMAGES[:, None]),
         (IMAGES > 127, (IMAGES > 127)[:, None] * 255),
+        ((IMAGES % 2).astype(np.int16), (IMAGES % 2)[:, None]),  # whole numbers are pixel values, however small
     ],
 )
 def test_all_usual_forms_give_the_same_pixels(tmp_path: Path, images: NDArray[Any], expected: NDArray[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from PIL import Image
 
 from bnexp.config.options import DataName
 from bnexp.config.schema import ConfigError, DataConfig
+from bnexp.data import pictures
 from bnexp.data.decoding import decode
 from bnexp.data.images import fit
-from bnexp.data.pictures import Picture, as_input, find_pictures, read_picture
+from bnexp.data.pictures import Picture, as_input, find_pictures, read_picture, read_pictures
 from bnexp.data.resident import prepare
 
 
@@ -25,6 +27,45 @@ def test_a_photograph_with_a_preview_is_no_animation(tmp_path: Path, kind: str, 
     first, second = (Image.fromarray(pixels) for pixels in noise(2, 20, 20))
     first.save(tmp_path / "image", format=kind, save_all=True, append_images=[second])
     assert decode(tmp_path / "image", 16).notes == notes
+
+
+@pytest.mark.parametrize(("alpha", "notes"), [(255, ()), (254, ("the transparency",))])
+def test_transparency_is_noted_where_there_is_some(tmp_path: Path, alpha: int, notes: tuple[str, ...]) -> None:
+    image = Image.new("LA", (9, 9), (7, 255))
+    image.putpixel((3, 3), (7, alpha))
+    image.save(tmp_path / "a.png")
+    found = decode(tmp_path / "a.png", 16)
+    assert (found.grey, found.notes) == (True, notes)
+
+
+def test_images_are_read_in_order_and_those_that_cannot_be_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MOST_PIXELS", 32 * 32)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns from there on
+    paths = [tmp_path / name for name in ("b.png", "fifo", "large.png", "a.png")]
+    for path, shape in zip(paths, ((32, 32), None, (33, 32), (32, 20)), strict=True):
+        if shape:
+            Image.fromarray(noise(*shape)).save(path)
+        else:
+            os.mkfifo(path)  # whoever opens it waits for ever
+    first, fifo, large, last = read_pictures(paths, DataConfig(name=DataName.npz), 1)
+    assert isinstance(first, tuple)
+    assert isinstance(last, tuple)
+    assert np.array_equal(first[0], noise(32, 32)[None])
+    assert np.array_equal(last[0], fit(noise(32, 20)[None, None], 32, lambda *_: None)[0])
+    assert str(fifo) == f"{paths[1]} cannot be read as an image (no ordinary file): repair, convert or remove it."
+    assert str(large).startswith(f"{paths[2]} cannot be read as an image (32 x 33 pixels, and at most 0 million are decoded)")
+
+
+def test_images_for_arrays_of_ones_own_go_their_way() -> None:
+    pixels = noise(28, 28)
+    found = as_input(Image.fromarray(pixels), DataConfig(name=DataName.npz), 1)
+    assert np.array_equal(found, fit(pixels[None, None], 32, lambda *_: None)[0])
+
+
+def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ConfigError, match=rf"^{tmp_path}/no.png does not exist: name an image file, or a folder of images\.$"):
+        find_pictures(["~/no.png"])
 
 
 def test_an_image_of_mnists_size_gets_its_margin() -> None:
@@ -72,8 +113,8 @@ def test_a_folder_is_read_as_in_training(tmp_path: Path, mode: str, monkeypatch:
     config = DataConfig(name=DataName.image_folder, root=str(tmp_path), size=16, val_fraction=0.0)
     resident = prepare(config)
     assert resident.channels == (3 if mode == "RGB" else 1)
-    pictures = find_pictures([tmp_path / "test"])
-    for picture, image, label in zip(pictures, resident.test_images, resident.test_labels, strict=True):
+    found = find_pictures([tmp_path / "test"])
+    for picture, image, label in zip(found, resident.test_images, resident.test_labels, strict=True):
         assert np.array_equal(read_picture(picture.path, config, resident.channels)[0], image)
         assert picture.label(resident.class_names) == label
 

@@ -14,7 +14,7 @@ from bnexp.config.options import DataName
 from bnexp.config.schema import ConfigError, DataConfig
 from bnexp.data.images import images_by_id
 from bnexp.data.packed import image_moments
-from bnexp.data.resident import normalisation, prepare
+from bnexp.data.resident import normalisation, prepare, training_normalisation
 
 
 def test_parts_are_disjoint_stratified_and_fixed_by_the_split_seed(npz: Path) -> None:
@@ -36,6 +36,9 @@ def test_constants_are_those_of_the_training_part(npz: Path) -> None:
     pixels = resident.train_images[resident.train_index] / 255
     np.testing.assert_allclose(resident.mean, pixels.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(resident.std, pixels.std((0, 2, 3)), rtol=1e-12)
+    config = DataConfig(name=DataName.npz, root=str(npz), size=16, val_fraction=0.2, train_size=100)
+    alone = training_normalisation(resident.packed, config)
+    assert [part.tolist() for part in alone] == [resident.mean.tolist(), resident.std.tolist()]
 
 
 def test_constants_do_not_depend_on_the_order_and_never_divide_by_zero() -> None:

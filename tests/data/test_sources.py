@@ -98,6 +98,28 @@ def test_cifar_is_read_from_its_archive_and_from_its_folder(
     assert sum(server.requests.values()) == 1
     assert not caplog.records  # a place without the folder is passed over in silence
 
+    folder = next(path for path in root.iterdir())
+    next(path for path in folder.iterdir() if "test" in path.name).write_bytes(b"damaged")
+    calls: list[tuple[str, int, int]] = []
+    config = DataConfig(name=name, val_fraction=0.0, root=str(root), size=31)
+    assert len(prepare(config, lambda *call: calls.append(call)).train_images) == num_train  # from the archive
+    assert [record.message for record in caplog.records] == [f"{folder} is incomplete or damaged, so it is not used."]
+    assert (f"unpacking {CATALOGUE[name].files[0].path}", 0, 1) in calls
+
+
+def test_an_archive_writes_nothing_outside_of_its_folder(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / "evil.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("../../evil"))
+    known = CATALOGUE[DataName.cifar10]
+    file = replace(known.files[0], md5=md5((tmp_path / "evil.tar").read_bytes()))
+    (tmp_path / "evil.tar").rename(tmp_path / file.path)
+    monkeypatch.setitem(CATALOGUE, DataName.cifar10, replace(known, files=(file,)))
+    with pytest.raises(tarfile.FilterError):
+        prepare(DataConfig(name=DataName.cifar10, root=str(tmp_path)))
+    assert not [*Path(os.environ["BNEXP_CACHE_DIR"]).rglob("evil")]
+
 
 def test_svhn_calls_the_digit_zero_class_zero(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from scipy.io import savemat
@@ -114,7 +136,9 @@ def test_svhn_calls_the_digit_zero_class_zero(server: FileServer, monkeypatch: p
     resident = prepare(DataConfig(name=DataName.svhn, val_fraction=0.0))
     for images, count in ((resident.train_images, 30), (resident.test_images, 20)):
         np.testing.assert_array_equal(images, images_and_labels(count, 32, 32, 3)[0].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(resident.train_labels, images_and_labels(30, 32, 32, 3)[1])
     np.testing.assert_array_equal(resident.test_labels, images_and_labels(20, 32, 32, 3)[1])
+    assert resident.class_names == tuple("0123456789")
 
 
 def test_digits_need_no_file_and_fill_the_range() -> None:
