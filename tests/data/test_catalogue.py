@@ -44,12 +44,13 @@ def test_an_entry_is_complete(name: DataName) -> None:
     assert known.title
     assert (known.format in OWN_FORMATS) == name.is_own
     if name.is_own:
+        assert (known.num_train, known.num_test, known.num_classes, known.size, known.channels) == (0,) * 5
         return
     assert known.source
     assert min(known.num_train, known.num_test, known.num_classes, known.size) > 0
     assert known.channels in (1, 3)
     assert len(known.class_names) in (0, known.num_classes)
-    assert all(len(file.md5) == 32 and file.urls for file in known.files)
+    assert all(len(file.md5) == 32 and len(file.unpacked_md5) in (0, 32) and file.urls for file in known.files)
     assert all(url.rsplit("/", 1)[-1] == file.path.rsplit("/", 1)[-1] for file in known.files for url in file.urls)
 
 

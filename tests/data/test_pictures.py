@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from bnexp.config.options import DataName
 from bnexp.config.schema import ConfigError, DataConfig
@@ -22,10 +23,12 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, shape, np.uint8)
 
 
-@pytest.mark.parametrize(("kind", "notes"), [("MPO", ()), ("GIF", ("all images but the first",))])
-def test_a_photograph_with_a_preview_is_no_animation(tmp_path: Path, kind: str, notes: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("kind", "notes"), [("MPO", ()), ("BMP", ()), ("GIF", ("all images but the first",))])
+def test_of_an_animation_the_first_image_is_taken_and_a_photograph_with_a_preview_is_none(
+    tmp_path: Path, kind: str, notes: tuple[str, ...]
+) -> None:
     first, second = (Image.fromarray(pixels) for pixels in noise(2, 20, 20))
-    first.save(tmp_path / "image", format=kind, save_all=True, append_images=[second])
+    first.save(tmp_path / "image", format=kind, save_all=kind != "BMP", append_images=[second])
     assert decode(tmp_path / "image", 16).notes == notes
 
 
@@ -54,6 +57,18 @@ def test_images_are_read_in_order_and_those_that_cannot_be_are_told(tmp_path: Pa
     assert np.array_equal(last[0], fit(noise(32, 20)[None, None], 32, lambda *_: None)[0])
     assert str(fifo) == f"{paths[1]} cannot be read as an image (no ordinary file): repair, convert or remove it."
     assert str(large).startswith(f"{paths[2]} cannot be read as an image (32 x 33 pixels, and at most 0 million are decoded)")
+
+
+@pytest.mark.parametrize(("size", "asked"), [(16, 64), (40, 80)])
+def test_a_photograph_is_decoded_as_finely_as_the_data_set_or_the_network_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, asked: int
+) -> None:
+    Image.fromarray(noise(300, 300, 3)).save(tmp_path / "a.jpg")
+    calls = []
+    draft = JpegImageFile.draft
+    monkeypatch.setattr(JpegImageFile, "draft", lambda self, mode, size: calls.append(size) or draft(self, mode, size))
+    assert read_picture(tmp_path / "a.jpg", DataConfig(name=DataName.cifar10, size=size), 3)[0].shape == (3, size, size)
+    assert calls == [(asked, asked)]
 
 
 def test_images_for_arrays_of_ones_own_go_their_way() -> None:
