@@ -217,6 +217,33 @@ def test_a_batch_is_normalised_as_by_torch(dtype: torch.dtype, error: float, sha
             assert_close(found[parameter][r], right[parameter][r], error)
 
 
+def test_sums_of_a_large_batch_are_rounded_once() -> None:
+    """In float32, sums of so many numbers of one sign would lose their last digits."""
+    g = torch.Generator().manual_seed(0)
+    x, dy = (torch.rand(3000, 2, 3, generator=g) for _ in range(2))
+    weight, bias = (torch.ones(2, 3, requires_grad=True) for _ in range(2))
+    y, mean, var = batch_norm(x, weight, bias, torch.full((2, 3), 1e-3))
+    d_weight, d_bias = torch.autograd.grad(y, (weight, bias), dy)
+    torch.testing.assert_close(mean, x.double().mean(0).float(), rtol=1e-7, atol=0)
+    torch.testing.assert_close(var, x.double().var(0, correction=0).float(), rtol=1e-7, atol=0)
+    torch.testing.assert_close(d_bias, dy.double().sum(0).float(), rtol=1e-7, atol=0)
+    centred = (x - mean).double() / (var.double() + 1e-3).sqrt()
+    assert_close(d_weight, (dy.double() * centred).sum(0), 2e-7)
+
+
+def test_any_layout_of_images_is_normalised() -> None:
+    values = norm_arguments(torch.float64)
+    eps = torch.full_like(values[2], 1e-3)
+    y, mean, var = batch_norm(*values, eps)
+    z, *_ = batch_norm(values[0].contiguous(memory_format=torch.channels_last), *values[1:], eps)
+    assert torch.equal(z, y)
+    dy = gradient(y)
+    (dx,), (dz,) = (torch.autograd.grad(out, values[0], dy) for out in (y, z))
+    assert torch.equal(dz, dx)
+    assert not mean.requires_grad  # they are no way to a gradient that would be left out
+    assert not var.requires_grad
+
+
 def test_a_channel_that_is_not_finite_leaves_the_others() -> None:
     images, weight, bias = norm_arguments(torch.float32)
     eps = torch.full_like(bias, 1e-3)

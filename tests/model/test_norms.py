@@ -32,6 +32,9 @@ def features(num_runs: int = R, batch: int = N) -> Tensor:
     return 2 * torch.randn(batch, num_runs, C, dtype=torch.float64) + 1
 
 
+BY_KERNELS = pytest.mark.parametrize("kernels", [False, True], ids=["torch", "kernels"])  # those of a CPU that has them
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
@@ -64,9 +67,10 @@ def test_gradcheck_by_running_statistics(draw: Any, affine: bool) -> None:
 )
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("kind", ["1d", "2d"])
-def test_parity_with_torch(kind: str, affine: bool, momentum: list[float | None], eps: list[float]) -> None:
+@BY_KERNELS
+def test_parity_with_torch(kernels: bool, kind: str, affine: bool, momentum: list[float | None], eps: list[float]) -> None:
     draw, torch_norm = (features, nn.BatchNorm1d) if kind == "1d" else (images, nn.BatchNorm2d)
-    norm = make(momentum=momentum, eps=eps, affine=affine)
+    norm = make(momentum=momentum, eps=eps, affine=affine, kernels=kernels)
     oracles = [torch_norm(C, eps[r], momentum[r], affine=affine).double() for r in range(R)]
     for r, oracle in enumerate(oracles):
         oracle.load_state_dict({name: value[r] for name, value in norm.state_dict().items()})
@@ -134,8 +138,9 @@ def test_one_image_is_instance_norm() -> None:
     assert_close(norm(x), nn.functional.instance_norm(x, eps=1e-5))
 
 
-def test_running_statistics_move_in_training_and_stand_in_evaluation() -> None:
-    norm, before = make(), torch.zeros(R, C, dtype=torch.float64)
+@BY_KERNELS
+def test_running_statistics_move_in_training_and_stand_in_evaluation(kernels: bool) -> None:
+    norm, before = make(kernels=kernels), torch.zeros(R, C, dtype=torch.float64)
     norm.eval()(images())
     assert torch.equal(norm.running_mean, before)
     assert norm.num_batches_tracked.tolist() == [0] * R
@@ -145,8 +150,9 @@ def test_running_statistics_move_in_training_and_stand_in_evaluation() -> None:
     assert norm.num_batches_tracked.tolist() == [1] * R
 
 
-def test_frozen_statistics_normalise_in_training_and_stand() -> None:
-    norm, x = make(), images()
+@BY_KERNELS
+def test_frozen_statistics_normalise_in_training_and_stand(kernels: bool) -> None:
+    norm, x = make(kernels=kernels), images()
     norm(x)
     before = {name: value.clone() for name, value in norm.state_dict().items()}
     norm.frozen = True
@@ -157,9 +163,10 @@ def test_frozen_statistics_normalise_in_training_and_stand() -> None:
     assert norm(images(batch=1, side=1)).shape == (1, R * C, 1, 1)
 
 
-def test_without_running_statistics_evaluation_uses_the_batch() -> None:
-    norm, x = make(track_running_stats=False), images()
-    assert torch.equal(norm(x), norm.eval()(x))
+@BY_KERNELS
+def test_without_running_statistics_evaluation_uses_the_batch(kernels: bool) -> None:
+    norm, x = make(track_running_stats=False, kernels=kernels), images()
+    assert_close(norm(x), norm.eval()(x))
     assert not [name for name in norm.state_dict() if "running" in name]
 
 
@@ -169,8 +176,9 @@ def test_a_large_mean_costs_no_precision() -> None:
 
 
 @pytest.mark.parametrize("x", [features(batch=1), images(batch=1, side=1)], ids=["features", "1x1 maps"])
-def test_one_value_a_channel_is_refused_in_training_only(x: Tensor) -> None:
-    norm = make()
+@BY_KERNELS
+def test_one_value_a_channel_is_refused_in_training_only(kernels: bool, x: Tensor) -> None:
+    norm = make(kernels=kernels)
     with pytest.raises(ConfigError, match=r"norm1 has one value per channel .*train\.batch_size .*at least 2 images"):
         norm(x)
     assert norm.eval()(x).shape == x.shape
