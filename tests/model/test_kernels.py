@@ -160,6 +160,18 @@ def test_an_image_has_the_same_bits_at_each_place_of_its_batch() -> None:
         assert torch.equal(torch.autograd.grad(moved, x, dy.roll(shift, 0))[0], dx)
 
 
+def test_any_layout_of_images_and_weights_is_convolved_and_pooled() -> None:
+    x, weight, bias = arguments(2, 1, 1, 16, SECOND, 8, torch.float32)
+    turned = weight.transpose(3, 4).contiguous().transpose(3, 4)
+    for by, others in ((conv_pool, (weight, bias)), (pool_relu, ())):
+        y = by(x, *others)
+        z = by(x.contiguous(memory_format=torch.channels_last), *(turned, bias)[: len(others)])
+        assert torch.equal(z, y)
+        dy, wanted = gradient(y), (x, *others)
+        found = torch.autograd.grad(z, wanted, dy.contiguous(memory_format=torch.channels_last))
+        assert all(map(torch.equal, found, torch.autograd.grad(y, wanted, dy)))
+
+
 def some_bits() -> bytes:
     """The outputs and gradients of both number formats, which another CPU has to reproduce."""
     found = []
