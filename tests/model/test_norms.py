@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bnexp.config.options import Backward
 from bnexp.config.schema import ConfigError
-from bnexp.model.norms import RunBatchNorm
+from bnexp.model.norms import DriftNoise, RunBatchNorm
 
 R, N, C = 3, 5, 4
 
@@ -168,6 +169,15 @@ def test_without_running_statistics_evaluation_uses_the_batch(kernels: bool) -> 
     norm, x = make(track_running_stats=False, kernels=kernels), images()
     assert_close(norm(x), norm.eval()(x))
     assert not [name for name in norm.state_dict() if "running" in name]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"ghost_size": 2}, {"noise": DriftNoise(0.1, [0] * R, None)}, {"backward": Backward.staged}],
+    ids=["ghost", "noise", "staged"],
+)
+def test_what_kernels_cannot_compute_is_not_left_to_them(more: dict[str, Any]) -> None:
+    assert not make(kernels=True, **more).by_kernels(images())
 
 
 def test_a_large_mean_costs_no_precision() -> None:
