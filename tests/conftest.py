@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,13 @@ settings.load_profile("bnexp")
 
 
 def pytest_configure() -> None:
-    """Collect garbage seldom: among the objects of all imported packages and tests it took a sixth of the time."""
+    """Collect garbage seldom: among the objects of all imported packages and tests it took a sixth of the time.
+
+    Ctrl-C, which is ignored in what a script starts in the background, counts.
+    """
     gc.set_threshold(20_000, 20, 50)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -233,7 +233,7 @@ class _Builder:
 
     def _is_fused(self, row: ConvBlock) -> bool:
         """Whether the convolution may be computed together with its pooling. Padding is nothing that the kernels can do."""
-        return self._by_kernels and not row.padding and row.stride == 1 and list(self._conv_order(row)[:2]) == ["pool", "act"]
+        return self._by_kernels and not row.padding and row.stride == 1 and self._conv_order(row)[:2] == ["pool", "act"]
 
     @property
     def _by_kernels(self) -> bool:

@@ -234,14 +234,10 @@ def test_ctrl_c_leaves_no_run_open_on_the_server_and_begins_no_other(
 
     monkeypatch.setattr(publishing, "send", interrupted)
     monkeypatch.setattr(publishing, "AT_ONCE", 1)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in what a script starts in the background
     publisher = Publisher(WandbSession(WandbConfig()), TrackConfig(16))
     sent: list[tuple[Item, str, str]] = []
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            sent.extend(publisher.publish(items * 4))
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        sent.extend(publisher.publish(items * 4))
     assert {run.state for run in wandb_server.runs.values()} == {"finished"}
     assert {item.id for item, _, _ in sent} == set(wandb_server.runs)
     assert len(sent) < len(items * 4)
