@@ -87,8 +87,8 @@ def _notes(work: Work, rows: Sequence[Row], bars: Sequence[Bar]) -> list[str]:
         [_sameness(compared)] if (compared := [row for row in rows if row.apart is not None and row.answer is None]) else []
     )
     notes += [_one_run(rows)] if any(row.num_runs == 1 for row in rows) else []
-    if any(row.repeats < FEW_REPEATS for row in rows):
-        notes.append(f"Fewer than {FEW_REPEATS} repeats: the range says little.")
+    if few := dict.fromkeys(row.rung for row in rows if row.repeats < FEW_REPEATS):
+        notes.append(f"Fewer than {FEW_REPEATS} repeats of {', '.join(few)}: the range says little.")
     promised = CPU_BARS if work.device is Device.cpu else (GPU_EPOCHS,)
     speed = [bar for bar in bars if bar.measured and "S1" not in bar.what]
     if speed and (work.data is not DataName.mnist or work.train_size or work.epochs not in promised):

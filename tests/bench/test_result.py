@@ -107,8 +107,10 @@ def test_one_run_is_told_as_it_is() -> None:
 def test_what_weakens_the_numbers_is_said() -> None:
     made = [measurement(rung, 6, 1, 10.0) for rung in ("B0", "B2", "B5")]
     notes = " ".join(build(replace(WORK, data=DataName.digits), made, 360, {}).notes)
-    for words in ("Fewer than 3 repeats", "promises for all of MNIST"):
+    for words in ("Fewer than 3 repeats of B0, B2, B5: ", "promises for all of MNIST"):
         assert words in notes
+    once = " ".join(ladder({"B0": [60.0], "B5": [10.0] * 3}).notes)
+    assert "Fewer than 3 repeats of B0: " in once
     whole = " ".join(ladder({"B0": [60.0] * 3, "B2": [20.0] * 3, "B5": [10.0] * 3}).notes)
     assert "Fewer" not in whole
     assert "promises" not in whole
