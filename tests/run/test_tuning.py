@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bnexp.comparison.record import from_plan, load
 from bnexp.comparison.tuned import tuning_notes, tuning_rows
 from bnexp.config.schema import ConfigError
 from bnexp.plan.expand import Batch, StudyPlan, expand_multirun, expand_study
-from bnexp.plan.study import Choice, tuning_jobs
+from bnexp.plan.study import Choice, tuning_jobs, with_linear_rule
 from bnexp.run.train import launch
 from bnexp.run.tuning import extended, tune
 from bnexp.tracking.store import Store, write_json
@@ -92,6 +93,11 @@ def test_the_linear_rule_takes_the_rate_tuned_at_one_batch_size_in_proportion() 
     }
     rules = {choice.levels["train.batch_size"]: choice.rule for choice in tuned.choices if choice.arm == "linear"}
     assert (rules[16], rules[256]) == ("0.04 × 16/64", "0.04 × 256/64")
+    found = [
+        replace(choice, value=choice.levels["train.batch_size"] / 1000) for choice in tuned.choices if choice.arm == "tuned"
+    ]
+    ruled = [choice for choice in with_linear_rule(plan.study, found) if choice.arm == "linear"]
+    assert [choice.value for choice in ruled] == [0.064 * choice.levels["train.batch_size"] / 64 for choice in ruled]
     assert not any("optim.lr" in config.study.levels for config in tuned.configs)  # what is tuned is no factor
     same = [spec.run_id for spec in tuned.specs if spec.config.train.batch_size == 64 and spec.config.norm.kind == "none"]
     assert len(same) == 2
