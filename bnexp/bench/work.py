@@ -175,16 +175,16 @@ def usual_rungs(device: Device) -> list[str]:
 def pick_rungs(text: str, option: str = "--rungs") -> list[str]:
     """Names of rungs from ``B0,B2,B5``, in the ladder's order; ``all`` names all. Raises ConfigError."""
     by_name = {name.lower(): name for name in RUNGS}
-    names = [part.strip().lower() for part in text.split(",") if part.strip()]
-    if names == ["all"]:
+    typed = {part.strip().lower(): part.strip() for part in text.split(",") if part.strip()}
+    if list(typed) == ["all"]:
         return list(RUNGS)
-    for name in names:
-        if name not in by_name:
-            hint = did_you_mean(name, list(by_name))
+    for key, name in typed.items():
+        if key not in by_name:
+            hint = did_you_mean(key, list(by_name))
             raise ConfigError(f"{option} {text} names {name}, which is no rung: allowed are {', '.join(RUNGS)}.{hint}")
-    if not names:
+    if not typed:
         raise ConfigError(f"{option} is empty: name at least one of {', '.join(RUNGS)}.")
-    return [name for key, name in by_name.items() if key in names]
+    return [name for key, name in by_name.items() if key in typed]
 
 
 def pick_runs(text: str) -> list[int]:

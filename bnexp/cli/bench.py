@@ -130,6 +130,8 @@ def _plan(rungs: str | None, num_runs: str | None, repeats: int, work: Work, lim
     chosen = usual_rungs(work.device) if rungs is None else pick_rungs(rungs)
     usual = [1, 6] if work.device is Device.cpu else [1, 10, 100]
     fewer = [] if once is None else pick_rungs(once, "--once")
+    if others := [rung for rung in fewer if rung not in chosen and once != "all"]:
+        raise ConfigError(f"--once names {', '.join(others)}, which is not measured: allowed are {', '.join(chosen)}.")
     return Plan(chosen, usual if num_runs is None else pick_runs(num_runs), repeats, work, limit, fewer)
 
 

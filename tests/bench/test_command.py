@@ -105,9 +105,10 @@ def test_the_page_needs_nothing_from_outside_and_shows_every_number() -> None:
     [
         (
             ["--rungs", "B0,B9"],
-            "names b9, which is no rung: allowed are B0, B1, B2, B3, B4, B5-torch, B5-local, B5, P1, P2, S0, S1.",
+            "--rungs B0,B9 names B9, which is no rung: allowed are B0, B1, B2, B3, B4, B5-torch, B5-local, B5, P1, P2, S0, S1.",
         ),
         (["--rungs", ","], "--rungs is empty"),
+        (["--rungs", "B0,B2", "--once", "B0,B5"], "--once names B5, which is not measured: allowed are B0, B2."),
         (["--runs", "3"], "--runs 3 is not possible: allowed are 1 and even numbers"),
         (["--runs", "many"], "--runs many is not possible"),
         (["--repeats", "0"], "--repeats"),
