@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import platform
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from statistics import median
 from typing import Any
 
@@ -52,6 +54,7 @@ class Told:
         kinds: as the function ``kinds`` gives them.
         execution: how its steps were executed.
         seconds: how long it took.
+        expected: how long it should have taken on the machine of the constants, seconds.
         value: the logarithm of its time divided by the expected time. If the layers of its network are not counted: seconds of
             training per image.
     """
@@ -59,6 +62,7 @@ class Told:
     kinds: tuple[Hashable, ...]
     execution: str
     seconds: float
+    expected: float
     value: float
 
 
@@ -68,7 +72,7 @@ def kinds(config: RunConfig) -> tuple[Hashable, ...]:
     shape: Hashable = () if model.name is ModelName.lenet else (model.depth, model.width)
     network = (model.name, shape if is_counted(config) else repr(vars(model)), data.size, data.channels)
     norms = (norm.kind, norm.placement, norm.linear, bool(norm.noise))
-    layers = (network, norms, model.activation, config.optim.name, train.batch_size, train.precision)
+    layers = (network, norms, model.activation, config.optim.name, train.batch_size, train.precision, train.kernels)
     amount = (data.name, data.train_size, train.epochs, train.steps_per_epoch, train.evals_per_epoch, norm.statistics)
     return (), network, layers, (layers, amount, tuple(vars(config.probe).values()))
 
@@ -84,32 +88,26 @@ class Groups:
     """
 
     def __init__(self, told: Iterable[Told]) -> None:
-        self._values: dict[tuple[int, Hashable], deque[float]] = {}
-        execution: dict[Hashable, str] = {}
+        self._runs: dict[tuple[int, Hashable], deque[Told]] = {}
         for run in told:
             for level, (kind, most) in enumerate(zip(run.kinds, MOST, strict=True)):
-                values = self._values.setdefault((level, kind), deque(maxlen=most))
-                if level >= ALIKE and execution.setdefault(kind, run.execution) != run.execution:
-                    execution[kind] = run.execution
-                    values.clear()
-                values.append(run.value)
+                runs = self._runs.setdefault((level, kind), deque(maxlen=most))
+                if level >= ALIKE and runs and runs[-1].execution != run.execution:
+                    runs.clear()
+                runs.append(run)
 
-    def __call__(self, config: RunConfig) -> list[deque[float]]:
-        """What the groups of a run tell, from the widest. A group without recorded runs is left out."""
-        found = (self._values.get((level, kind)) for level, kind in enumerate(kinds(config)))
-        return [values for values in found if values]
-
-    @property
-    def all(self) -> deque[float]:
-        """What the latest runs tell, of whatever kind."""
-        return self._values.get((0, ()), deque())
+    def __call__(self, config: RunConfig) -> list[deque[Told]]:
+        """The groups of a run, from the widest. A group without recorded runs is left out."""
+        found = (self._runs.get((level, kind)) for level, kind in enumerate(kinds(config)))
+        return [runs for runs in found if runs]
 
 
 class DevicePace:
     """Real time divided by expected time on a kind of device: 2 is a machine of half the speed.
 
     Each group of runs has a pace: the median of its latest runs, drawn towards the pace of the wider group. This is a mean of
-    logarithms in which the wider group counts as much as two runs.
+    logarithms in which the wider group counts as much as two runs. A run that is shorter than the one in question counts by the
+    part of its time: much of a short run is waiting and first steps, of which a long run has no more.
 
     Args:
         prior: the pace if no run is recorded; None: not known.
@@ -122,29 +120,29 @@ class DevicePace:
         self, prior: float | None, ratios: Iterable[Told] = (), images: Iterable[Told] = (), *, kernels: bool = False
     ) -> None:
         told = list(ratios)
-        self._kernels = kernels
-        self._ratios, self._images, self._prior = Groups(told), Groups(images), prior
-        self._long = deque((run.value for run in told if run.seconds >= LONG), MOST[0])
-
-    @property
-    def is_told(self) -> bool:
-        """Whether recorded runs tell it."""
-        return bool(self._ratios.all)
+        self.is_told, self._kernels, self._prior = bool(told), kernels, prior
+        self._ratios, self._images = Groups(told), Groups(images)
+        self._long = deque((run for run in told if run.seconds >= LONG), MOST[0])
 
     @property
     def common(self) -> float | None:
         """The pace of whatever the device does; None if it is not known."""
-        return self._drawn([self._long] if self._long else [])
+        return self._drawn([self._long] if self._long else [], LONG)
 
     def of(self, config: RunConfig) -> float | None:
         """The pace of a run of a counted network; None if it is not known."""
-        return self._drawn(self._ratios(config))
+        return self._drawn(self._ratios(config), self._expected(config))
 
-    def _drawn(self, groups: Iterable[deque[float]]) -> float | None:
+    def _expected(self, config: RunConfig) -> float:
+        return run_seconds(with_kernels(config, self._kernels))
+
+    def _drawn(self, groups: Iterable[Sequence[Told]], expected: float) -> float | None:
+        """The pace that groups tell for a run of so many expected seconds."""
         pace = None if self._prior is None else math.log(self._prior)
-        for values in groups:
-            own, weight = median(values), len(values) / (len(values) + WIDER)
-            pace = own if pace is None else pace + weight * (own - pace)
+        for runs in groups:
+            weights = [min(1.0, run.expected / expected) for run in runs]
+            own, weight = _median([run.value for run in runs], weights), sum(weights)
+            pace = own if pace is None else pace + weight / (weight + WIDER) * (own - pace)
         return None if pace is None else math.exp(pace)
 
     def seconds(self, config: RunConfig) -> float | None:
@@ -153,15 +151,23 @@ class DevicePace:
             return None
         if is_counted(config):
             pace = self.of(config)
-            return None if pace is None else pace * run_seconds(with_kernels(config, self._kernels))
+            return None if pace is None else pace * self._expected(config)
         seconds = self._step_seconds(config)
         return None if seconds is None else run_seconds(config, measured_time(config, seconds))
 
     def _step_seconds(self, config: RunConfig) -> float | None:
         """Seconds of a training step of a network that is not counted: recorded, or else timed; None if neither is."""
         if found := self._images(config)[1:]:  # the widest group has other networks
-            return config.train.batch_size * median(found[-1])
+            return config.train.batch_size * median(run.value for run in found[-1])
         return None if self._prior is None else timed.known(config)
+
+
+def _median(values: Sequence[float], weights: Sequence[float]) -> float:
+    """The value with half of the weights below it, or the mean of two if half lies between them."""
+    pairs = sorted(zip(values, weights, strict=True))
+    sums = list(accumulate(weight for _, weight in pairs))
+    half = sums[-1] / 2
+    return (pairs[bisect_left(sums, half)][0] + pairs[bisect_right(sums, half)][0]) / 2
 
 
 @dataclass(frozen=True)
@@ -217,7 +223,8 @@ def _told(run: RecordedRun) -> tuple[bool, Told] | None:
     execution = summary.execution or ""
     executed = with_kernels(config, BY_KERNELS in execution)
     value = math.log(_ratio(executed, summary, speed)) if counted else 1 / speed
-    return counted, Told(kinds(config), execution, summary.seconds, value)
+    expected = run_seconds(executed) if counted else summary.seconds
+    return counted, Told(kinds(config), execution, summary.seconds, expected, value)
 
 
 def _ratio(config: RunConfig, summary: Summary, speed: float) -> float:

@@ -46,7 +46,7 @@ class MadeStore(Store):
         self.ratios = ratios
 
     def latest(self, count: int) -> list[RecordedRun]:
-        trained = compose(["data=mnist"])
+        trained = compose(["data=mnist", "train.kernels=torch"])
         return [made_run(trained, ratio, device=device) for device, ratio in self.ratios.items() for _ in range(50)]
 
 
