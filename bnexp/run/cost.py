@@ -55,9 +55,9 @@ FORWARD = 0.32
 NOISE_VALUE = 8.0e-8
 
 # Passes of the probes that make several: gradients of landscape, images of gap, steps of each network of cost. The time of
-# activations as a part of a step on its images (most of it is sorting).
+# activations as a part of a step on its images without kernels, which it does not use.
 LANDSCAPE, GAP_IMAGES, COST_STEPS = 8, 10_000, 44
-ACTIVATIONS = 6.0
+ACTIVATIONS = 1.5
 
 # The tests of statistics in forward passes: two for each size of a batch, which normalise twice, and five others.
 READINGS = 1.75 * 2 * len(READING_SIZES) + 5
@@ -217,15 +217,20 @@ def _probes_of_epoch(config: RunConfig, time: StepTime, num_train: int) -> float
     gradients += bool(probe.gradients or gradients)  # at the weights before the step, shared by these probes
     forwards = probe.decoupling * (time.num_layers + 2)
     seconds = (gradients + FORWARD * forwards) * time(train.batch_size)
-    seconds += (ACTIVATIONS * probe.activations + FORWARD * probe.similar) * time(probe.images)
+    seconds += (ACTIVATIONS * probe.activations + FORWARD * probe.similar) * _without_kernels(config, time)(probe.images)
     full = max(train.images_per_epoch(num_train) // train.batch_size, 1)
     return min(probe.per_epoch, full) * seconds + probe.gap * time.test * min(num_train, GAP_IMAGES)
+
+
+def _without_kernels(config: RunConfig, time: StepTime) -> StepTime:
+    """The time of a step for a probe that goes through a network layer by layer."""
+    return counted_time(with_kernels(config, False)) if is_counted(config) else time
 
 
 def _probes_around(config: RunConfig, time: StepTime, num_train: int, num_test: int) -> float:
     """What probes add before the first epoch and after the last."""
     probe = config.probe
-    seconds = ACTIVATIONS * probe.activations * time(probe.images)
+    seconds = ACTIVATIONS * probe.activations * _without_kernels(config, time)(probe.images)
     seconds += probe.initial_gradients * time(config.train.batch_size)
     if probe.statistics:
         several = config.norm.kind.has_running_statistics
