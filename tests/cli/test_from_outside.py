@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.cli.conftest import Cli
+
 FILES = {
     "data/mine.yaml": "name: npz\nroot: {root}\nmargin: 2.5\n",
     "norm/mine.yaml": "kind: group\ngroups: 2\nplacement: before_activation\n",
@@ -92,15 +94,15 @@ def bnexp(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def test_a_study_of_ones_own_data_norm_network_optimiser_and_budget(outside: Path) -> None:
+def test_a_study_of_ones_own_data_norm_network_optimiser_and_budget(outside: Path, cli: Cli) -> None:
     done = bnexp(outside, "study", "mine", *CHOICES, "hydra/launcher=mine", "--json")
     assert "my launcher has 4 jobs" in done.stdout
     result = json.loads(done.stdout[done.stdout.index("\n{") :])
     assert [(arm["arm"], arm["n"]) for arm in result["arms"]] == [("theirs", 2), ("mine", 2)]
     assert (result["question"], result["margin"]) == ("Is mine better?", 2.5)
-    runs = json.loads(bnexp(outside, "runs", "--json").stdout)
+    runs = json.loads(cli("runs", "--json").out)
     own = next(run for run in runs if run["arm"] == "mine")
-    shown = json.loads(bnexp(outside, "show", own["run"], "--json").stdout)["config"]
+    shown = json.loads(cli("show", own["run"], "--json").out)["config"]
     assert (shown["norm"]["groups"], shown["optim"]["lr"], shown["model"]["activation"]) == (2, 0.125, "tanh")
     assert (shown["train"]["batch_size"], shown["data"]["name"]) == (16, "npz")
 
