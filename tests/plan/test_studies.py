@@ -20,12 +20,17 @@ from bnexp.plan.study import varied_keys
 
 STUDIES = groups()["study"]
 TREND_LEVELS = 3  # that Page's test needs
-FEW = ["study.seeds=[0]"]  # composing each run takes time
 
 
 @cache
 def definition(name: str) -> StudyConfig:
     return c.compose([f"study={name}"]).study
+
+
+@cache
+def few(name: str, *overrides: str) -> e.StudyPlan:
+    """The study with one seed, for all tests that look at it: composing its runs takes time."""
+    return e.expand_study([f"study={name}", *overrides, "study.seeds=[0]"])
 
 
 def header(name: str) -> str:
@@ -54,7 +59,7 @@ def test_every_study_expands_at_smoke_and_shares_runs_with_others() -> None:
     seen: set[str] = set()
     total = 0
     for name in STUDIES:
-        plan = e.expand_study([f"study={name}", "budget=smoke", *FEW])
+        plan = few(name, "budget=smoke")
         ids = {RunSpec(config).run_id for config in plan.configs}
         seen |= ids
         total += len(ids)
@@ -78,10 +83,7 @@ def test_a_directed_claim_has_a_baseline_and_equivalence_a_margin() -> None:
 @pytest.mark.parametrize(("budget", "updates"), [("smoke", 8), ("quick", 500), ("standard", 9380), ("tuned", 9380)])
 def test_where_batches_or_images_vary_every_run_has_the_same_number_of_updates(budget: str, updates: int) -> None:
     for name in ("batch_size", "duplicated_batches", "regularization", "sorted_batches"):
-        found = {
-            c.train.epochs * c.train.updates_per_epoch(200)
-            for c in e.expand_study([f"study={name}", "data=mnist", f"budget={budget}", *FEW]).configs
-        }
+        found = {c.train.epochs * c.train.updates_per_epoch(200) for c in few(name, f"budget={budget}", "data=mnist").configs}
         assert found == {updates}, name
 
 
@@ -143,7 +145,7 @@ def test_what_a_study_shows_changes_neither_its_id_nor_its_runs() -> None:
 
 def test_every_study_expands_under_the_budget_that_tunes() -> None:
     for name in STUDIES:
-        plan = e.expand_study([f"study={name}", "budget=tuned", "data=mnist", *FEW])
+        plan = few(name, "budget=tuned", "data=mnist")
         varies = "optim.lr" in varied_keys(plan.study)
         assert bool(plan.study.tune.grid) != varies, name
         assert ("varies, so the budget tunes nothing" in plan.note) == varies, name
