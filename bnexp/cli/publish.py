@@ -62,6 +62,8 @@ def publish(
         print_json(done.to_dict())
     else:
         _print(done)
+    if dry_run and done.runs:
+        message(_not_sent(done.count("missing"), len(done.runs)))
     for line in done.messages:
         message(line)
     if interrupted:
@@ -78,6 +80,13 @@ _NAMES = {
     "incomplete": "incomplete",
     "failed": "failed",
 }
+
+
+def _not_sent(missing: int, total: int) -> str:
+    """What a dry run would have sent."""
+    if missing:
+        return f"Nothing was sent. W&B lacks {missing} of {total}; without --dry-run the same command sends them."
+    return f"Nothing was sent. W&B has all {total} already."
 
 
 def _print(done: Published) -> None:

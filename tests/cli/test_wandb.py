@@ -79,6 +79,8 @@ def test_a_study_that_ran_without_wandb_is_published_with_its_runs(
 ) -> None:
     cli("study", "batchnorm", *SMALL, "train.epochs=1", "study.seeds=1", "track.wandb.mode=disabled")
     monkeypatch.setenv("WANDB_MODE", "offline")
+    asked = cli("publish", "batchnorm", "--dry-run")
+    assert asked.err == "Nothing was sent. W&B lacks 3 of 3; without --dry-run the same command sends them.\n"
     steps: list[tuple[int, int]] = []
     done = publish(["batchnorm"], step=lambda count, total: steps.append((count, total)))
     assert Counter((run.kind, run.action) for run in done.runs) == {("run", "written"): 2, ("study", "written"): 1}
@@ -87,6 +89,7 @@ def test_a_study_that_ran_without_wandb_is_published_with_its_runs(
     assert set(held) == {run.id for run in done.runs}
     assert Counter(run.run.run_group for run in held.values()) == {"batchnorm": 3}
     assert publish(["batchnorm"]).count("there") == 3
+    assert "Nothing was sent. W&B has all 3 already.\n" in cli("publish", "batchnorm", "--dry-run").err
 
     (record,) = Store().root.glob("batchnorm/study-*/study.json")
     gone = next(run.run for run in done.runs if run.kind == "run")
