@@ -1,4 +1,4 @@
-"""Finds recorded studies by what a person types: name, name-id, id, a beginning of one of them, or a path."""
+"""Finds recorded studies by what a person types: name, name-id, id, a beginning of one of them, study-id, or a path."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def recorded_studies(store: Store) -> list[Path]:
 
 
 def studies_named(text: str, store: Store) -> list[Path]:
-    """The folders of the recorded studies with this name, id, or name and id, the one concluded last at the end."""
-    return [folder for folder in recorded_studies(store) if text in _names(folder)]
+    """The folders of the recorded studies with this name, id, name-id or study-id, the one concluded last at the end."""
+    return [folder for folder in recorded_studies(store) if _is_called(text, folder)]
 
 
 def label(folder: Path) -> str:
@@ -36,8 +36,8 @@ def find_study(text: str | None, store: Store) -> list[Path]:
     record is damaged.
 
     Args:
-        text: a study's name, ``name-id``, id, a beginning of one of these that fits one study or name, or the path of a study's
-            folder, of a file in it, or of a folder with studies, wherever it lies. None for all studies.
+        text: a study's name, ``name-id``, id, a beginning of one of these that fits one study or name, ``study-id``, or the
+            path of a study's folder, of a file in it, or of a folder with studies, wherever it lies. None for all studies.
         store: where names and ids are looked up.
 
     Raises:
@@ -52,7 +52,7 @@ def find_study(text: str | None, store: Store) -> list[Path]:
         raise ConfigError(f"no study is recorded in {store.root}; run one first: bnexp study batchnorm data=digits.")
     if text is None:
         return folders
-    whole = [folder for folder in folders if text in _names(folder)]
+    whole = [folder for folder in folders if _is_called(text, folder)]
     found = whole or [folder for folder in folders if text and any(name.startswith(text) for name in _names(folder))]
     if not found and text and Path(text).is_dir():
         return _at(Path(text))
@@ -71,6 +71,11 @@ def store_of(folder: Path, store: Store) -> Store:
     """The store that the study in ``folder`` was recorded in: ``store`` if the folder lies in it."""
     root = folder.parents[1]
     return store if root.resolve() == store.root.resolve() else Store(root)
+
+
+def _is_called(text: str, folder: Path) -> bool:
+    """Whether ``text`` names the study in a folder: one of its names, or the folder's own."""
+    return text in (*_names(folder), folder.name)
 
 
 def _names(folder: Path) -> Sequence[str]:

@@ -38,7 +38,7 @@ def test_a_study_is_found_by_name_id_both_and_beginnings(study: Study, tmp_path:
     assert find_study(None, store) == [newer, blog, older]
     for text in ("learning_rate", "learning", "l"):
         assert find_study(text, store) == [newer, older]
-    for text in ("1a2b", "1a", "learning_rate-1a2b", "learning_rate-1"):
+    for text in ("1a2b", "1a", "learning_rate-1a2b", "learning_rate-1", "study-1a2b"):
         assert find_study(text, store) == [older]
     assert find_study("blog", store) == find_study("1f", store) == [blog]
 

@@ -39,6 +39,7 @@ def ids(store: Store, *select: str, **options: object) -> list[str]:
         (("second",), ["a00", "b00"]),  # a00 was trained by the other study
         (("34cd",), ["a00", "b00"]),
         (("second-34cd",), ["a00", "b00"]),
+        (("study-34cd",), ["a00", "b00"]),  # as its folder is called
         (("a1",), ["a10"]),
         (("a10", "second", "a00"), ["a00", "a10", "b00"]),  # each run once
     ],
