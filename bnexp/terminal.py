@@ -10,6 +10,9 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+LONG = 2_000  # characters of an error; of a longer one only so many are shown:
+FIRST, LAST = 200, 600
+
 # Control characters except tab and newline, marks that reverse the direction of text, line separators, surrogates.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -27,6 +30,13 @@ def visible_line(text: str) -> str:
 def one_line(error: BaseException) -> str:
     """The message of an error as one line without a full stop, cut to 300 characters; its type if it has no message."""
     return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+
+
+def shortened(text: str) -> str:
+    """The text; of a very long one only the beginning and the end, because an error may repeat a value of any length."""
+    if len(text) <= LONG:
+        return text
+    return f"{text[:FIRST]} ... [{len(text) - FIRST - LAST:,} characters left out] ... {text[-LAST:]}"
 
 
 class SafeConsole(Console):

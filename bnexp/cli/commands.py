@@ -37,6 +37,7 @@ from bnexp.cli.output import FAILED, OK, WRONG_USE, LogMessages, message
 from bnexp.cli.usage import usage_sentence
 from bnexp.config.schema import ConfigError
 from bnexp.config.typed import as_typed
+from bnexp.terminal import shortened
 
 app = typer.Typer(
     name="bnexp",
@@ -133,5 +134,5 @@ def run() -> int:
 def _fail(text: str, code: int, debug: bool) -> int:
     if debug:
         message(as_typed(traceback.format_exc()))
-    message(as_typed(text))
+    message(shortened(as_typed(text)))
     return code

@@ -182,6 +182,22 @@ def test_wrong_use_is_one_sentence_and_code_two(cli: Cli, arguments: list[str], 
     assert not list(Store().root.glob("*/*/summary.json"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [
+        (["config", f"optim.lr={'x' * 100_000}"], "is not possible: allowed is a number above 0 (learning rate (peak)).\n"),
+        (["bench", "--rungs", "no such rung " * 9_000], "B5, P1, P2, S0, S1.\n"),
+        (["nonsense" * 10_000], "(see bnexp --help)\n"),
+    ],
+)
+def test_a_long_value_is_not_repeated_whole(cli: Cli, arguments: list[str], end: str) -> None:
+    result = cli(*arguments)
+    assert result.code == 2
+    assert result.err.endswith(end)
+    assert len(result.err) < 1_000
+    assert "characters left out" in result.err
+
+
 def test_without_a_command_the_help_is_shown_and_nothing_else(cli: Cli) -> None:
     result = cli()
     assert "Run a controlled comparison" in result.out
