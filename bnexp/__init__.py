@@ -8,7 +8,6 @@ time.
 """
 
 from importlib import import_module
-from typing import Any
 
 __version__ = "0.2.0"
 
@@ -36,7 +35,7 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)

@@ -1,6 +1,6 @@
 """The entry point of the ``bnexp`` command. If it fails, it ends with one sentence and an exit code, without a traceback.
 
-Only the handling of Ctrl-C is imported at module level: Ctrl-C may come while the rest is imported.
+Nothing of bnexp is imported at module level: Ctrl-C may come while it is imported.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import os
 import signal
 import sys
 
-from bnexp import interrupt
-
 STOPPED = "Stopped by the sweep of W&B. The run is not recorded as finished."
 SENTENCE = "Interrupted. What was finished is recorded; the same command goes on from there."
 LOOKS = 200_000, 50, 50  # how seldom Python looks for garbage; with its usual 700, 10, 10 that takes a tenth of a command
@@ -22,12 +20,18 @@ NO_WORKERS = {"--dry-run", "--help", "-h", "--cfg", "--wandb", "agent", "executo
 def will_train(words: list[str]) -> bool:
     """Whether a command line is going to train several runs in worker processes, as far as it tells before it is parsed."""
     command, rest = words[:1], set(words[1:])
-    several = bool(rest) if command in (["study"], ["sweep"]) else command == ["train"] and bool(rest & {"-m", "--multirun"})
+    if command in (["study"], ["sweep"]):
+        several = "--all" in rest or any(not word.startswith("-") for word in rest)  # else they are listed
+    else:
+        several = command == ["train"] and bool(rest & {"-m", "--multirun"})
     return several and not rest & NO_WORKERS and not any(word.startswith("hydra/launcher=") for word in rest)
 
 
 def main() -> None:
     """Run the command of ``sys.argv`` and exit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends the process without a traceback, until that is done with a sentence
+    from bnexp import interrupt
+
     bench = sys.argv[1:2] == ["bench"]  # it says itself how far it came, and cannot go on from there
     interrupt.install("Interrupted." if bench else SENTENCE)
     if os.environ.get("WANDB_SWEEP_ID"):

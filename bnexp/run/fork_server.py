@@ -6,25 +6,14 @@ prints no traceback.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import os
-import signal
 import sys
 from contextlib import suppress
 from types import TracebackType
 
-from bnexp.run.pool_server import PARENT
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def end_with_parent() -> None:
-    """Make the kernel kill this process when its parent process ends. Linux only."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if str(os.getppid()) != os.environ.pop(PARENT):  # it has ended before; the kernel tells nothing about that
-        os._exit(0)
+from bnexp.run.pool_server import PARENT, end_with_parent
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -33,6 +22,8 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
 
 
 end_with_parent()
+if str(os.getppid()) != os.environ.pop(PARENT):  # it has ended before; the kernel tells nothing about that
+    os._exit(0)
 sys.excepthook = _report
 gc.disable()  # looking for garbage took a fifth of the time, and what is imported stays
 KERNELS = tuple(f"bnexp.model.kernels.{name}" for name in ("loops", "norm_loops", "pool_loops"))

@@ -30,7 +30,7 @@ from bnexp.interrupt import shielded
 from bnexp.metrics import Record, RunFailed, RunFinished, RunStopped
 from bnexp.plan.spec import RunSpec
 from bnexp.run.cohorts import Cohort, split, workload
-from bnexp.run.pool_server import single_threaded, start_pool_server, without_main
+from bnexp.run.pool_server import end_with_parent, single_threaded, start_pool_server, without_main
 from bnexp.run.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -375,6 +375,7 @@ class Pool:
 
 def _work(connection: Connection, resident: Resident, environment: dict[str, str], asked_at: Container[int]) -> None:
     """The main loop of a worker process: receive a cohort, send its records, then None, until the connection ends."""
+    end_with_parent()  # the server, which ends with the command; else a run would train on until its next record
     os.environ.update(environment)  # the fork server has the environment of when it was started
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it stops the workers
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,7 @@ from types import ModuleType
 from bnexp.interrupt import shielded
 
 FORK_SERVER = "bnexp.run.fork_server"
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PARENT = "BNEXP_SERVER_OF"  # environment variable that tells the server the process that it ends with
 
 
@@ -43,6 +45,12 @@ def start_pool_server() -> BaseContext:
     with shielded(), single_threaded(), variables({PARENT: str(os.getpid())}), without_main():
         forkserver.ensure_running()
     return context
+
+
+def end_with_parent() -> None:
+    """Make the kernel kill this process when its parent process ends. Only Linux can; elsewhere nothing changes."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def has_driver() -> bool:

@@ -26,8 +26,8 @@ class Finder:
             for _ in range(times):
                 os.kill(os.getpid(), signal.SIGINT)
 sys.argv[:] = ["bnexp", *sys.argv[3:]]
-from bnexp.cli.app import main
 sys.meta_path.insert(0, Finder())
+from bnexp.cli.app import main
 main()
 """
 
@@ -91,6 +91,12 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
 def test_an_import_is_no_wrong_moment(module: str, times: int) -> None:
     with start(AT_IMPORT, module, str(times), *INLINE) as process:
         check(process)
+
+
+def test_before_ctrl_c_is_handled_it_ends_the_process_without_a_word() -> None:
+    with start(AT_IMPORT, "bnexp.interrupt", "1", "--version") as process:
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, out, err) == (-signal.SIGINT, "", "")  # a shell calls it 130
 
 
 def test_native_code_is_no_wrong_moment() -> None:

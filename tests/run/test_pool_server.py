@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from bnexp.cli.app import will_train
 from bnexp.run.pool_server import single_threaded, start_pool_server, without_main
+
+# Trains one run in a worker that sends nothing for hours, and prints the id of that process.
+ENDLESS_EPOCH = """
+from bnexp.data.resident import prepare
+from bnexp.plan.compose import compose
+from bnexp.plan.spec import RunSpec
+from bnexp.run.local import Pool
+spec = RunSpec(compose(["data=digits", "train.device=cpu", "train.epochs=1", "train.steps_per_epoch=1000000"]))
+pool = Pool(prepare(spec.config.data), num_workers=1)
+for _ in pool.run([(spec,)]):
+    print(pool._workers[0].process.pid, flush=True)
+"""
 
 
 def test_the_server_is_started_before_anything_heavy_is_imported() -> None:
@@ -29,7 +43,10 @@ def test_the_server_is_started_before_anything_heavy_is_imported() -> None:
         ("train -m seed=0,1", True),
         ("train --multirun seed=0,1 executor=inline", False),
         ("train -m seed=0,1 hydra/launcher=joblib", False),
+        ("study --json batchnorm", True),
         ("study", False),
+        ("study --json", False),
+        ("sweep --md", False),
         ("study batchnorm --dry-run", False),
         ("sweep lr_norm --help", False),
         ("sweep lr_norm --wandb", False),
@@ -51,6 +68,21 @@ def test_the_server_loads_nothing_if_its_command_has_ended_already(tmp_path: Pat
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, check=True)
     assert not (tmp_path / "loaded").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="on other systems it is found out with the next record")
+@pytest.mark.usefixtures("shared_cache")
+def test_a_worker_ends_with_its_command_even_if_that_is_killed() -> None:
+    """The command, its server and the worker share one stdout, which ends only when all of them have."""
+    with subprocess.Popen([sys.executable, "-c", ENDLESS_EPOCH], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        process.kill()
+        try:
+            process.communicate(timeout=30)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no fork server")
