@@ -55,7 +55,7 @@ def bench(
     train_size: Annotated[
         int | None, typer.Option(help="Number of training images; 0: all.", show_default="2000 of mnist, all of digits")
     ] = None,
-    device: Annotated[Device, typer.Option(help="Device that every rung uses.")] = Device.auto,
+    device: Annotated[str, typer.Option(help="Device that every rung uses: auto, cpu, cuda or mps.")] = "auto",
     limit: Annotated[
         float, typer.Option(min=0.0, help="Leave out a rung if one measurement should take more minutes than this.")
     ] = 30.0,
@@ -125,12 +125,12 @@ def bench(
 def _plan(rungs: str | None, num_runs: str | None, repeats: int, work: Work, limit: float, once: str | None) -> Plan:
     """What is going to be measured; ``limit`` in seconds."""
     from bnexp.bench.ladder import Plan
-    from bnexp.bench.work import pick_rungs, pick_runs, usual_rungs
+    from bnexp.bench.work import RUNGS, pick_rungs, pick_runs, usual_rungs
 
     chosen = usual_rungs(work.device) if rungs is None else pick_rungs(rungs)
     usual = [1, 6] if work.device is Device.cpu else [1, 10, 100]
     fewer = [] if once is None else pick_rungs(once, "--once")
-    if others := [rung for rung in fewer if rung not in chosen and once != "all"]:
+    if len(fewer) < len(RUNGS) and (others := [rung for rung in fewer if rung not in chosen]):
         raise ConfigError(f"--once names {', '.join(others)}, which is not measured: allowed are {', '.join(chosen)}.")
     return Plan(chosen, usual if num_runs is None else pick_runs(num_runs), repeats, work, limit, fewer)
 
@@ -238,7 +238,7 @@ def _ended_as_by_ctrl_c() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _work(data: str | None, train_size: int | None, epochs: int, device: Device) -> Work:
+def _work(data: str | None, train_size: int | None, epochs: int, device: str) -> Work:
     """The work of one run, checked like any other configuration."""
     from bnexp.bench.work import Work, default_data
     from bnexp.plan.compose import compose
