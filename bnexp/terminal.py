@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -48,6 +49,11 @@ class SafeConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, emoji=False, **options)
+
+    def on_broken_pipe(self) -> None:
+        """The reader, such as ``head``, has gone: nothing more is printed, but the work goes on. Rich itself would end it."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(visible(text), **options)

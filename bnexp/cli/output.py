@@ -6,7 +6,6 @@ import csv
 import json
 import logging
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -54,17 +53,10 @@ def pick_format(json: bool = False, csv: bool = False, md: bool = False, latex: 
     return asked[0] if asked else Format.table
 
 
-class _Stdout(SafeConsole):
-    def on_broken_pipe(self) -> None:
-        """The reader, such as ``head``, has gone: nothing more is printed, but the work goes on. Rich itself would end it."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def stdout() -> SafeConsole:
     """Console for data. If stdout is not a terminal, lines are 240 characters wide."""
-    console = _Stdout()
-    return console if console.is_terminal else _Stdout(width=240)
+    console = SafeConsole()
+    return console if console.is_terminal else SafeConsole(width=240)
 
 
 def stderr() -> SafeConsole:
