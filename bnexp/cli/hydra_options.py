@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,10 +99,16 @@ def refuse_hydra_options(command: str, rest: Sequence[str], known: set[str]) -> 
             raise ConfigError(f"bnexp {command} has no {option}: {instead}.")
 
 
-def refuse_before_command(word: str) -> None:
-    """Raise ConfigError for an option of Hydra's that stands before the command."""
-    if word.partition("=")[0] in (*ACCEPTED, *INSTEAD):
-        raise ConfigError(f"{word} stands before the command; write it behind: bnexp train {word} ...")
+def refuse_before_command(word: str, command: str, known: Collection[str]) -> None:
+    """Raise ConfigError for an override, or an option of Hydra's or the command's, that stands before the command.
+
+    Args:
+        word: the first one on the command line.
+        command: the command that follows.
+        known: the options that it has.
+    """
+    if not word.startswith("-") or word.partition("=")[0] in (*ACCEPTED, *INSTEAD, *known):
+        raise ConfigError(f"{word} stands before the command; write it behind: bnexp {command} ... {word}.")
 
 
 def print_composed(overrides: Sequence[str], what: str, package: str | None, resolve: bool, format: Format) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from typer.core import TyperGroup
 
@@ -18,17 +19,20 @@ def refuse_foreign(group: TyperGroup, arguments: Sequence[str]) -> None:
         group: the commands.
         arguments: those of the command line, without the name of the program.
     """
-    if arguments and arguments[0].startswith("-"):
-        refuse_before_command(arguments[0])
-    if not arguments or arguments[0].startswith("-"):
+    if not arguments:
         return
     commands, name, rest = group.commands, arguments[0], arguments[1:]
+    if name in ("-h", "--help", *_options(group)):
+        return
+    if name.startswith("-") or "=" in name:
+        command = next((word for word in rest if word in commands), "train")
+        return refuse_before_command(name, command, _options(commands[command]))
     meant = COMMANDS.get(plain(name))
     if name not in commands and meant in commands:
         raise ConfigError(f"there is no command {name}. Did you mean bnexp {meant}? See all with bnexp --help.")
     if name not in commands:
         return
-    known = {option for parameter in commands[name].params for option in parameter.opts}
+    known = _options(commands[name])
     if any(parameter.name == "overrides" for parameter in commands[name].params):
         refuse_hydra_options(name, rest, known)
     unknown = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in (*known, "--", "--help")]
@@ -36,6 +40,11 @@ def refuse_foreign(group: TyperGroup, arguments: Sequence[str]) -> None:
         _refuse_options(unknown, rest, _condition)
     elif unknown and any(parameter.name == "overrides" for parameter in commands[name].params):
         _refuse_options(unknown, rest, _setting)
+
+
+def _options(command: Any) -> set[str]:
+    """The options of a command of Typer's, or of the group of them."""
+    return {option for parameter in command.params for option in parameter.opts}
 
 
 def _refuse_options(unknown: Sequence[str], rest: Sequence[str], say: Callable[[str, str], str]) -> None:

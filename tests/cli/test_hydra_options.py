@@ -74,8 +74,8 @@ def test_hydras_own_keys_are_shown_with_their_values_if_asked(
             "bnexp study has no -m: bnexp train -m runs a multirun; on a study, several values add a factor",
         ),
         ("study batchnorm --cfg job", "bnexp study has no --cfg: bnexp config study=NAME shows its configuration"),
-        ("-m train", "-m stands before the command; write it behind: bnexp train -m ..."),
-        ("--config-dir=x train", "--config-dir=x stands before the command; write it behind: bnexp train --config-dir=x ..."),
+        ("-m train", "-m stands before the command; write it behind: bnexp train ... -m."),
+        ("--config-dir=x train", "--config-dir=x stands before the command; write it behind: bnexp train ... --config-dir=x."),
     ],
 )
 def test_an_option_that_bnexp_has_not_names_what_to_use(typed: str, sentence: str, cli: Cli) -> None:
