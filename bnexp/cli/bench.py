@@ -35,6 +35,7 @@ def bench(
     rungs: Annotated[
         str | None,
         typer.Option(
+            metavar="A,B",
             help="Which rungs, separated by commas, or all; they are listed above.",
             show_default="B0 to B5 and B5-torch",
         ),
@@ -42,26 +43,40 @@ def bench(
     num_runs: Annotated[
         str | None,
         typer.Option(
-            "--runs", help="Numbers of runs, each 1 or even (two arms per seed).", show_default="1,6; on a GPU 1,10,100"
+            "--runs",
+            metavar="N,M",
+            help="Numbers of runs, each 1 or even (two arms per seed).",
+            show_default="1,6; on a GPU 1,10,100",
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="How many times each rung is measured; the rungs take turns.")] = 3,
+    repeats: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many times each rung is measured; the rungs take turns.")
+    ] = 3,
     once: Annotated[
         str | None,
-        typer.Option(help="Rungs that are measured in the first repeat only, such as a slow B0.", show_default="none"),
+        typer.Option(
+            metavar="A,B", help="Rungs that are measured in the first repeat only, such as a slow B0.", show_default="none"
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Data set.", show_default="mnist if its files are here, else digits")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each run.")] = 1,
+    data: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Data set.", show_default="mnist if its files are here, else digits")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Epochs of each run.")] = 1,
     train_size: Annotated[
-        int | None, typer.Option(help="Number of training images; 0: all.", show_default="2000 of mnist, all of digits")
+        int | None,
+        typer.Option(metavar="N", help="Number of training images; 0: all.", show_default="2000 of mnist, all of digits"),
     ] = None,
-    device: Annotated[str, typer.Option(help="Device that every rung uses: auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(metavar="NAME", help="Device that every rung uses: auto, cpu, cuda or mps.")] = "auto",
     limit: Annotated[
-        float, typer.Option(min=0.0, help="Leave out a rung if one measurement should take more minutes than this.")
+        float,
+        typer.Option(
+            min=0.0, metavar="MINUTES", help="Leave out a rung if one measurement should take more minutes than this."
+        ),
     ] = 30.0,
     peers: Annotated[
         Path | None,
         typer.Option(
+            metavar="DIR",
             help="Virtual environment of P1 and P2. If there is no such folder, pip makes it there, without a second torch.",
             show_default="one in the user's cache",
         ),

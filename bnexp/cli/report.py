@@ -61,7 +61,7 @@ def report(
         typer.Option(
             "--wandb",
             help="Also make a report and a workspace by arm on Weights & Biases, and send the runs that it lacks. Made again, "
-            "they are replaced. Needs a login and pip install 'bnexp[reports]'.",
+            "they are replaced. Needs a login and pip install 'bnexp\\[reports]'.",
         ),
     ] = False,
     json: JsonFlag = False,

@@ -20,7 +20,7 @@ def show(
     run: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RUN]",
+            metavar="RUN",
             help="Run id, or the beginning of one, or the run's directory. Default: the run that finished last.",
             autocompletion=complete.runs,
             show_default=False,

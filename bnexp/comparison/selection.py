@@ -31,9 +31,9 @@ def select_runs(
     """Finished runs, one row each, with the columns of ``bnexp.load_runs``. A damaged record is named in the log and left out.
 
     Args:
-        select: any mix of study names, study ids, ``name-id``, ``study-id``, run ids, unique beginnings of run ids, and paths of
-            the directories of runs, of studies or of all records; empty for all recorded runs. A study means all runs that it
-            compares, whichever study trained them.
+        select: any mix of study names, study ids, ``name-id``, ``study-id``, run ids, unique beginnings of run ids, and paths
+            of the directories of runs, of studies or of all records; empty for all recorded runs. A study means all runs that
+            it compares, whichever study trained them.
         where: a condition on the columns, such as ``optim.lr > 0.1 and norm.kind = 'batch'``.
         last: keep this number of runs, those that finished last.
         status: keep runs of this status: ``finished``, ``diverged``, ``failed`` or ``stopped`` (early, by a sweep). Runs of our

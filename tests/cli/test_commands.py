@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer import rich_utils
 
 from bnexp.config.options import DataName
 from bnexp.data import download, resident
@@ -162,6 +163,13 @@ def test_the_list_of_data_sets_says_what_is_here(cli: Cli, tmp_path: Path, monke
         (["runs", "--last", "0"], "Error: --last should be at least 1. Example: bnexp runs batchnorm --last 20 (see"),
         (["runs", "--last", "many"], "--last should be a valid integer. Example: bnexp runs"),
         (["runs", "--where"], "--where needs a value."),
+        (
+            ["data=digits", "study", "batchnorm"],
+            "data=digits stands before the command; write it behind: bnexp study ... data=digits.",
+        ),
+        (["norm=batch"], "norm=batch stands before the command; write it behind: bnexp train ... norm=batch."),
+        (["--json", "runs"], "--json stands before the command; write it behind: bnexp runs ... --json."),
+        (["--cfg", "job", "train"], "--cfg stands before the command; write it behind: bnexp train ... --cfg."),
         (["list"], "there is no command list. Did you mean bnexp runs? See all with bnexp --help."),
         (["train", "--lr", "0.1"], "there is no option --lr; settings are written without dashes: optim.lr=0.1."),
         (["study", "batchnorm", "--seeds", "3"], "settings are written without dashes: study.seeds=3."),
@@ -238,6 +246,12 @@ def test_studies_and_data_sets_are_listed(cli: Cli, monkeypatch: pytest.MonkeyPa
     facts = {row["fact"]: row["value"] for row in json.loads(cli("data", "digits", "--json").out)}
     assert "Alpaydin" in facts["source"]
     assert facts["image"] == "1x32x32"
+
+
+def test_help_has_one_pair_of_brackets_and_whole_install_lines(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rich_utils, "MAX_WIDTH", 120)
+    assert "[[" not in cli("show", "--help").out
+    assert "pip install 'bnexp[reports]'" in " ".join(cli("report", "--help").out.replace("│", "").split())
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -394,8 +408,9 @@ def test_an_unknown_mode_of_wandb_is_refused_before_training(cli: Cli, monkeypat
     assert "WANDB_MODE=bogus is not possible: allowed are online, offline, disabled" in result.err
 
 
-def test_a_reader_that_leaves_early_costs_no_report(shared_cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pipe", ["|", "2>&1 |"])
+def test_a_reader_that_leaves_early_costs_no_report(shared_cache: Path, tmp_path: Path, pipe: str) -> None:
     bnexp = str(Path(sys.executable).parent / "bnexp")
-    command = f"{bnexp} study batchnorm {' '.join(SMOKE)} | head -n 1"
+    command = f"{bnexp} study batchnorm {' '.join(SMOKE)} {pipe} head -n 1"
     subprocess.run(command, shell=True, check=True, capture_output=True, cwd=tmp_path, timeout=120)
     assert list(Store().root.glob("*/study-*/report.html"))
