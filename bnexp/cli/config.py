@@ -27,6 +27,8 @@ def config(
     """
     del config_dir  # set already
     format = pick_format(json, csv, md)
+    if keys and overrides:
+        raise ConfigError(f"--keys lists all keys with their defaults: leave out {overrides[0]}, or leave out --keys.")
     if keys:
         defaults = RunConfig()
         rows = [

@@ -155,6 +155,7 @@ def test_the_list_of_data_sets_says_what_is_here(cli: Cli, tmp_path: Path, monke
         (["data", "mnst"], "Did you mean mnist?"),
         (["report", "batchnorm"], "no study is recorded"),
         (["config", "--md"], "--md goes with --keys"),
+        (["config", "--keys", "optim"], "--keys lists all keys with their defaults: leave out optim, or leave out --keys."),
         (["nonsense"], "Error: there is no command nonsense. (see bnexp --help)\n"),
         (["stdy"], "there is no command stdy. Did you mean study? (see bnexp --help)"),
         (["diff", "3f2a"], "Error: bnexp diff needs A and B. Example: bnexp diff 3f2a 91bc (see bnexp diff --help)\n"),
