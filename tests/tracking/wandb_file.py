@@ -27,7 +27,10 @@ class OfflineRun:
     summary: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, Any] = field(default_factory=dict)
+    versions: list[Any] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     exit_code: int | None = None
+    runtime: int | None = None
 
 
 def read(folder: Path) -> OfflineRun:
@@ -70,6 +73,8 @@ def _take(found: OfflineRun, record: Any) -> None:
             found.run = record.run
             found.tags = list(record.run.tags)
             found.config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+        case "config":
+            found.config |= _nested(record.config.update)
         case "history":
             found.history.append(_nested(record.history.item))
         case "summary":
@@ -79,8 +84,11 @@ def _take(found: OfflineRun, record: Any) -> None:
             found.metrics[record.metric.name or record.metric.glob_name] = record.metric
         case "artifact":
             found.artifacts.setdefault(record.artifact.name, record.artifact)  # written twice: see offline.py
+            found.versions.append(record.artifact)
+        case "files":
+            found.files += [file.path for file in record.files.files]
         case "exit":
-            found.exit_code = record.exit.exit_code
+            found.exit_code, found.runtime = record.exit.exit_code, record.exit.runtime
 
 
 def _nested(items: Any) -> dict[str, Any]:

@@ -112,6 +112,11 @@ class RunContent:
     uses: tuple[str, ...] = ()
     exit_code: int = 0
 
+    @property
+    def made_by(self) -> dict[str, str]:
+        """What its artifacts say of the run that they come from."""
+        return {"group": self.group, "name": self.name}
+
     def final(self) -> dict[str, Any]:
         """The summary with the last value of each metric."""
         last: dict[str, Any] = {}

@@ -136,9 +136,9 @@ class _Writer:
         for name, page in content.pages.items():
             media[name] = self._file("html", name, ".html", page.encode(), self._step) | {"_type": "html-file"}
         for file in content.artifacts:
-            yield from self._placed(
-                self._artifact(file.name, file.type, {file.path.name: file.path.read_bytes()}, self._step)[0]
-            )
+            artifact, *_ = self._artifact(file.name, file.type, {file.path.name: file.path.read_bytes()}, self._step)
+            artifact.artifact.metadata = json.dumps(content.made_by)
+            yield from self._placed(artifact)
         paths = [described["path"] for row in (*earlier.values(), media) for described in row.values()]
         yield pb.Record(files=pb.FilesRecord(files=[pb.FilesItem(path=path) for path in paths]))
         steps = content.history or [(0, {})]
@@ -288,6 +288,7 @@ def _typed(table: Table, images: ImagesById | None) -> tuple[dict[str, Any], dic
         "column_types": {"params": {"type_map": dict(zip(columns, types, strict=True))}, "wb_type": "typedDict"},
         "columns": columns,
         "data": rows,
+        "log_mode": "IMMUTABLE",
         "ncols": len(columns),
         "nrows": len(rows),
     }, files

@@ -79,7 +79,7 @@ def send(content: RunContent, run: wandb.Run, images: SharedImages | None) -> No
             del held[name]
     held.update({name: value for name, value in content.final().items() if not name.startswith("_")})
     for file in content.artifacts:
-        artifact = wandb.Artifact(file.name, type=file.type, metadata={"group": content.group, "name": content.name})
+        artifact = wandb.Artifact(file.name, type=file.type, metadata=content.made_by)
         artifact.add_file(str(file.path))  # copied
         run.log_artifact(artifact)
 
