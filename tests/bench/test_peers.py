@@ -127,10 +127,9 @@ def test_an_environment_that_could_not_be_made_is_completed_later(tmp_path: Path
         if "pip" in command and len(commands) < 4:
             raise BenchError(f"{problem}: no network")
         if "venv" in command:
-            (tmp_path / "new" / "bin").mkdir(parents=True, exist_ok=True)
-            (tmp_path / "new" / "bin" / "python").touch()
-            (site := next(iter(tmp_path.glob("new")))).joinpath("lib").mkdir(exist_ok=True)
-            place = site / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+            (tmp_path / "my" / "new" / "bin").mkdir(exist_ok=True)
+            (tmp_path / "my" / "new" / "bin" / "python").touch()
+            place = tmp_path / "my" / "new" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
             (place / "hydra_plugins").mkdir(parents=True, exist_ok=True)
         return json.dumps(versions.pop(0)) if "-c" in command else ""
 
@@ -138,8 +137,8 @@ def test_an_environment_that_could_not_be_made_is_completed_later(tmp_path: Path
     monkeypatch.setattr(environment, "SHOWN", ("torch", "lightning"))
     said: list[str] = []
     with pytest.raises(BenchError, match="pip failed: no network"):
-        prepare_environment(tmp_path / "new", said.append)
-    assert prepare_environment(tmp_path / "new", said.append).versions == {"torch": "2.6", "lightning": "2.6.6"}
+        prepare_environment(tmp_path / "my" / "new", said.append)
+    assert prepare_environment(tmp_path / "my" / "new", said.append).versions == {"torch": "2.6", "lightning": "2.6.6"}
     assert len(said) == 2
     assert "torch is used from" in said[0]
     (reused,) = tmp_path.rglob("reused.pth")

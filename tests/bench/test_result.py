@@ -136,6 +136,10 @@ def test_estimates_grow_with_the_runs_and_give_way_to_measurements() -> None:
     assert after["B2", 1] == 1000.0
     assert 5000 < (after["B2", 6] or 0) <= 6000
     assert after["B0", 6] == before["B0", 6]
+    both = plan.estimate([measurement("B2", 6, 1, 700.0), measurement("B2", 1, 1, 500.0)])
+    assert (both["B2", 1], both["B2", 6]) == (500.0, 700.0)
+    more = replace(plan, num_runs=[12]).estimate([measurement("B2", 1, 1, 500.0), measurement("B2", 6, 1, 700.0)])
+    assert 1300 < (more["B2", 12] or 0) <= 1400
     on_gpu = replace(plan, work=replace(WORK, device=Device.cuda))
     assert set(on_gpu.estimate().values()) == {None}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from bnexp.bench.plain import start_network
 from bnexp.bench.rung import climb
 from bnexp.bench.work import BenchError, Work
 from bnexp.config.options import DataName, Device, Kernels
+from bnexp.config.schema import TrainConfig
 from bnexp.data.resident import prepare
 from bnexp.metrics import RunFinished
 from bnexp.plan.compose import compose
@@ -38,8 +40,13 @@ def expected(digits_cache: Path) -> dict[tuple[str, int], RunFinished]:
 
 @pytest.mark.parametrize("rung", ["B0", "B2", "B4"])
 def test_a_rung_ends_with_the_weights_that_bnexp_ends_with(
-    rung: str, expected: dict[tuple[str, int], RunFinished], tmp_path: Path, shared_cache: Path
+    rung: str,
+    expected: dict[tuple[str, int], RunFinished],
+    tmp_path: Path,
+    shared_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("bnexp.bench.work.TrainConfig", partial(TrainConfig, eval_batch_size=100))  # not the last one counts
     result = climb(rung, WORK, tmp_path)
     assert result.images == 600 * 2 * 4
     assert {(run.arm, run.seed) for run in result.runs} == set(expected)
