@@ -306,6 +306,8 @@ def test_a_run_on_a_machine_without_records_is_preceded_by_a_timed_step(monkeypa
     assert calls == [1]
     estimate_text(runs, MadeStore(cpu=1.0), begun=True)  # recorded runs tell
     estimate_text(runs, Recorded())  # no process is going to load torch
+    monkeypatch.setattr("bnexp.run.forecast.has_driver", lambda: True)  # a GPU is going to train
+    estimate_text(runs, Recorded(), begun=True)
     assert calls == [1]
 
 
