@@ -32,6 +32,15 @@ def test_a_kernel_waits_for_another_process_that_compiles_it(tmp_path: Path, mon
     assert not second._code.stats.cache_misses  # type: ignore[attr-defined]
 
 
+def test_a_kernel_that_is_ready_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    kernel, out = compiled(doubled), np.zeros(1)
+    kernel(1.0, out)
+    monkeypatch.setattr(FileLock, "acquire", lambda *_, **__: pytest.fail("it waits for a lock"))
+    kernel(2.0, out)
+    assert out.tolist() == [4.0]
+
+
 @pytest.mark.parametrize("action", ["load", "save"])
 def test_a_cache_that_turns_out_to_be_unusable_stops_no_training(
     action: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

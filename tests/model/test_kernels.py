@@ -256,6 +256,30 @@ def test_any_layout_of_images_is_normalised() -> None:
     assert not var.requires_grad
 
 
+def test_without_weight_and_bias_a_batch_is_normalised_as_with_ones_and_zeros() -> None:
+    images, weight, bias = norm_arguments(torch.float32)
+    eps = torch.full_like(bias, 1e-3)
+    with torch.no_grad():
+        weight.fill_(1.0), bias.zero_()
+    (y, *statistics), (z, *others) = batch_norm(images, weight, bias, eps), batch_norm(images, None, None, eps)
+    assert all(map(torch.equal, (z, *others), (y, *statistics)))
+    (dx,), (dz,) = (torch.autograd.grad(out, images, gradient(y)) for out in (y, z))
+    assert torch.equal(dz, dx)
+
+
+def test_a_batch_without_images_is_one_afterwards() -> None:
+    x, weight, bias = arguments(0, 1, 1, 16, SECOND, 8, torch.float32)
+    norm, *parameters = norm_arguments(torch.float32, (0, 6, 9, 21))
+    for y, images, sides in (
+        (conv_pool(x, weight, bias), x, (16, 2, 2)),
+        (pool_relu(x), x, (6, 4, 4)),
+        (batch_norm(norm, *parameters, torch.full_like(parameters[0], 1e-3))[0], norm, (6, 9, 21)),
+    ):
+        assert y.shape == (0, *sides)
+        (gradients,) = torch.autograd.grad(y, images, y.detach())
+        assert gradients.shape == images.shape
+
+
 def test_a_channel_that_is_not_finite_leaves_the_others() -> None:
     images, weight, bias = norm_arguments(torch.float32)
     eps = torch.full_like(bias, 1e-3)

@@ -5,9 +5,9 @@ Shape letters: R runs, N batch, C channels or features, H height, W width.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -67,7 +67,7 @@ class _BatchNorm(torch.autograd.Function):
 
 def _rows(x: Tensor) -> Floats:
     """(N, ...) -> (N, all values of an image), the same memory."""
-    rows: Floats = x.detach().numpy().reshape(len(x), -1) if len(x) else np.empty((0, x[:0].numel()), x.detach().numpy().dtype)
+    rows: Floats = x.detach().numpy().reshape(len(x), math.prod(x.shape[1:]))
     return rows
 
 

@@ -135,7 +135,7 @@ class _PoolRelu(torch.autograd.Function):
 def _maps(x: Tensor, num_axes: int) -> Floats:
     """(N, C, ...) -> (N*C, ...) with so many axes for a map, the same memory."""
     sides = x.shape[2:] if num_axes == 2 else (math.prod(x.shape[2:]),)
-    maps: Floats = x.detach().numpy().reshape(-1 if len(x) else 0, *sides)
+    maps: Floats = x.detach().numpy().reshape(math.prod(x.shape[:2]), *sides)
     return maps
 
 
