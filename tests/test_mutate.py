@@ -73,6 +73,15 @@ def test_a_line_that_runs_on_import_is_for_all_tests_of_its_file_or_for_all(muta
     assert (tests("some.py"), tests("constants.py"), tests("other.py")) == (["b"], ["b", "a"], [])
 
 
+def test_a_line_of_a_compiled_function_which_coverage_cannot_see_is_for_all_tests(
+    mutate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutate, "ROOT", tmp_path)
+    (tmp_path / "kernel.py").write_text("@compiled\ndef kernel(x):\n    x[0] = 1\n")
+    reach = mutate.Reach({"kernel.py": {"1": {""}, "2": {""}}}, {"a": 1.0, "b": 0.5})
+    assert {tuple(reach.of(mutant, 60)) for mutant in mutate.mutants_of("kernel.py")} == {("b", "a")}
+
+
 def test_every_mutant_named_as_equivalent_is_one_of_the_code(mutate: ModuleType) -> None:
     named = set(mutate.known_equivalents())
     made = {
