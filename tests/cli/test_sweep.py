@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from bnexp.cli.sweep import sweep
 from bnexp.comparison.sweep.record import SweepRecord, Trial, find_sweep, load
 from bnexp.metrics import RunFailed
 from bnexp.plan.spec import RunSpec
@@ -214,6 +216,13 @@ def test_the_exit_code_says_whether_runs_failed_or_nothing_has_a_result(
     assert nothing.code == 1
     assert "No point of the sweep has a result yet: 1 failed." in nothing.out
     assert "point 1, none can train" in nothing.err
+
+
+def test_from_python_a_sweep_is_what_the_command_runs_by_default() -> None:
+    command, function = signature(sweep).parameters, signature(run_sweep).parameters
+    for name in ("count", "seeds", "search_seed", "confirm", "fresh_seeds"):
+        assert function[name].default == command[name].default, name
+    assert function["search_seed"].default == 0  # so that the points of random and bayes stay the same from version to version
 
 
 class Together(Listener):

@@ -94,10 +94,11 @@ def _import_optuna() -> Any:
 
 def _suggested(trial: Any, item: Parameter) -> Value:
     """A value that Optuna chooses. Distributions that it does not have are chosen by their cumulative probability."""
-    numbers = item.numbers or {}
     if item.values:
         place = int(trial.suggest_categorical(item.name, list(range(len(item.values)))))
         return item.values[place]
+    numbers = item.numbers
+    assert numbers is not None  # it is a range
     if item.kind == "int_uniform":
         return int(trial.suggest_int(item.name, int(numbers["min"]), int(numbers["max"])))
     if item.kind in ("uniform", "log_uniform_values"):
