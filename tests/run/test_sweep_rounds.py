@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bnexp.comparison.sweep.record import SWEEP
+from bnexp.comparison.sweep.record import SWEEP, load
 from bnexp.config.schema import WandbConfig
 from bnexp.data.download import DataError
 from bnexp.data.shown import Prepared
@@ -23,7 +23,8 @@ from bnexp.run.sweep.rounds import Rounds
 from bnexp.tracking.store import Store
 from bnexp.tracking.wandb.session import WandbSession
 
-GRID = {"method": "grid", "parameters": {"norm": {"values": ["none", "batch"]}}}
+METRIC = {"name": "val/loss", "goal": "minimize", "target": 0.01}
+GRID = {"method": "grid", "metric": METRIC, "parameters": {"norm": {"values": ["none", "batch"]}}}
 
 
 class Told(Listener):
@@ -45,7 +46,8 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepPlan:
 
 
 def rounds(plan: SweepPlan, store: Store) -> Rounds:
-    return Rounds(plan, store, Listener(), 2, None, "bnexp sweep mine")
+    """Both points, one after the other: the first one could reach the target."""
+    return Rounds(plan, store, Listener(), 2, 1, "bnexp sweep mine")
 
 
 def test_a_sweep_that_cannot_begin_leaves_no_record_and_takes_no_earlier_one_away(
@@ -66,6 +68,22 @@ def test_a_sweep_that_cannot_begin_leaves_no_record_and_takes_no_earlier_one_awa
     with pytest.raises(DataError):
         rounds(plan, store).run()
     assert path.exists()
+
+
+def test_a_sweep_that_cannot_go_on_keeps_the_points_that_it_has_tried(
+    plan: SweepPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(specs: list[RunSpec], *_: Any) -> Any:
+        if list(store.root.rglob(SWEEP)) and load(next(store.root.rglob(SWEEP)).parent).trials[0].state == "failed":
+            raise DataError("there is no network")
+        return {spec.run_id: runner.RunError("no memory") for spec in specs}
+
+    store = Store(tmp_path / "runs")
+    monkeypatch.setattr(runner, "run", once)
+    with pytest.raises(DataError):
+        rounds(plan, store).run()
+    (path,) = store.root.rglob(SWEEP)
+    assert [trial.state for trial in load(path.parent).trials] == ["failed", "missing"]
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
