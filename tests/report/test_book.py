@@ -117,6 +117,12 @@ def test_hostile_strings_stay_text_in_markdown(contents: Contents, made_book: Bo
     assert "{{7" in re.sub(r"\\", "", text)
 
 
+def test_studies_that_could_not_be_told_are_named_with_the_reason(claims: dict[str, Claim]) -> None:
+    text = markdown.render("bnexp report --book", arrange([claims["placement"]]), {"absent": "it is damaged"})
+    assert "\n## Not in this book\n\n- absent: it is damaged\n" in text
+    assert "Not in this book" not in markdown.render("bnexp report --book", arrange([claims["placement"]]), {})
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [("a|b", r"a\|b"), ("<b>", r"\<b\>"), ("*x*_y_", r"\*x\*\_y\_"), ("two\nlines", "two lines"), ("p < .05", r"p \< .05")],

@@ -168,8 +168,9 @@ def test_arms_keep_their_colour_in_every_chart(reports: Get) -> None:
     def walk(node: object) -> None:
         if isinstance(node, dict):
             channels = [node[key] for key in ("fill", "stroke") if isinstance(node.get(key), dict)]
-            scales = [channel["scale"] for channel in channels if channel.get("field") == "arm"]
-            found.extend(dict(zip(scale["domain"], scale["range"], strict=True)) for scale in scales)
+            shown = [channel for channel in channels if channel.get("field") == "arm"]
+            assert all(channel["title"] is None for channel in shown)  # no heading over the names of arms
+            found.extend(dict(zip(c["scale"]["domain"], c["scale"]["range"], strict=True)) for c in shown)
             for child in node.values():
                 walk(child)
         elif isinstance(node, list):
@@ -360,6 +361,8 @@ def test_an_analysis_of_change_shows_the_difference_over_the_factor(reports: Get
     chart = style.spec(figures.factor_plot(advantage, "", report.arms, "test/accuracy", "pp"))
     low, high = chart["layer"][0]["encoding"]["y"]["scale"]["domain"]
     assert chart["layer"][0]["mark"]["type"] == "rule"
+    usual = style.spec(figures.factor_plot(reports("learning_rate").factor, "", report.arms, "test/accuracy", "pp"))
+    assert usual["layer"][0]["mark"]["type"] != "rule"  # at zero, which means nothing for accuracies
     assert low < 0 < high < 10  # differences, not per cents
     assert chart["title"] == "test/accuracy, difference from none, over train.batch_size"
     assert all(reports(name).advantage is None for name in ("batchnorm", "learning_rate", "conv_bias"))

@@ -15,6 +15,7 @@ from bnexp.report.sweep.figures import figures
 from bnexp.report.sweep.page import render
 from bnexp.tracking.reading import DamagedRecord
 from bnexp.tracking.store import Store
+from tests.comparison.made_records import record as made_run
 from tests.comparison.made_sweeps import sweep_record
 
 
@@ -66,6 +67,16 @@ def test_the_page_names_every_point_and_what_became_of_it(record: SweepRecord) -
     assert all(run_id in page.text for trial in record.trials for run_id in trial.run_ids)
     assert "bnexp sweep lr data=digits" in page.text
     assert all(place.get("aria-label") for place in page.all("div") if "data-spec" in place)
+
+
+def test_points_that_were_trained_again_stand_with_what_they_lack_to_the_best(record: SweepRecord, tmp_path: Path) -> None:
+    run_ids = {number: [f"{number}{seed}" + "c" * 9 for seed in range(1, 7)] for number in ("12", "11")}
+    for number, mean in (("12", 0.9), ("11", 0.8)):
+        for seed, run_id in enumerate(run_ids[number], 1):
+            made_run(tmp_path / "runs", run_id, seed=seed, arm="batch", metrics={"val/accuracy": mean + seed * mean / 1000})
+    again = replace(record, confirmed=Confirmed([12, 11], [1, 2, 3, 4, 5, 6], run_ids))
+    page = Page(render(conclude(again, Store(tmp_path / "runs"))))
+    assert "83.00 %80.28 %80.09 to 80.47−10.03 pp−10.05 to −10.02worse" in page.text
 
 
 def test_a_sweep_without_a_result_has_a_page(record: SweepRecord) -> None:
