@@ -156,7 +156,7 @@ def test_the_times_of_an_offline_run_are_those_of_its_training(wandb_home: Path,
 def test_the_files_of_artifacts_are_found_where_they_were_written_and_after_a_move(
     wandb_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wandb_dir: str
 ) -> None:
-    """A folder that is named from here is synced by that name, whatever was moved; another one from beside it."""
+    """After a move they are found from the directory that WANDB_DIR is relative to, or around ``wandb`` if it is absolute."""
     (tmp_path / "report.html").write_text("<p>It helps.</p>")
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
