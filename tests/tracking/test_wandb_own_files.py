@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,33 @@ def test_runs_are_written_where_md5_is_allowed_only_for_what_is_no_secret(
     monkeypatch.setattr(hashlib, "md5", md5)
     (tmp_path / "report.html").write_text("<p>It helps.</p>")
     assert write_run(a_run(tmp_path / "report.html"), WandbSession(OFFLINE).destination).is_dir()
+
+
+def test_a_run_is_replaced_for_its_project_alone(wandb_home: Path, tmp_path: Path) -> None:
+    (tmp_path / "report.html").touch()
+    content, to = a_run(tmp_path / "report.html"), WandbSession(OFFLINE).destination
+    first, other = (write_run(content, replace(to, project=project)) for project in ("first", "other"))
+    again = write_run(replace(content, started=content.started + 60), replace(to, project="first"))
+    assert sorted(wandb_home.iterdir()) == sorted([other, again])
+    assert (read(other).run.project, read(again).run.project) == ("other", "first")
+    assert first not in (other, again)
+
+
+@pytest.mark.parametrize("by_another", [True, False])
+def test_a_run_that_another_process_writes_at_the_same_moment_is_left_to_it(
+    wandb_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_another: bool
+) -> None:
+    def rename(building: Path, folder: Path) -> None:
+        if by_another:
+            folder.mkdir()
+        raise OSError("it cannot be renamed")
+
+    (tmp_path / "report.html").touch()
+    monkeypatch.setattr(Path, "rename", rename)
+    write = partial(write_run, a_run(tmp_path / "report.html"), WandbSession(OFFLINE).destination)
+    if by_another:
+        assert write() == next(wandb_home.iterdir())
+    else:
+        with pytest.raises(OSError, match="it cannot be renamed"):
+            write()
+        assert list(wandb_home.iterdir()) == []
