@@ -16,6 +16,7 @@ import pytest
 import wandb
 from PIL import Image
 
+from bnexp.comparison.columns import setting_columns
 from bnexp.comparison.loading import load_runs
 from bnexp.config.options import WandbMode
 from bnexp.config.schema import WandbConfig
@@ -446,3 +447,29 @@ def test_an_import_recognises_our_own_runs_and_takes_those_of_others(wandb_home:
     assert [own[name] for name in same] == [theirs[name] for name in same] == ["demo", "batch", "batch", own["optim.lr"]]
     assert (theirs["status"], theirs["seed"], theirs["test/accuracy"]) == ("diverged", 1, 0.8)
     assert set(store.finished([spec.run_id for spec in specs])) == {specs[0].run_id}  # what is imported never counts as trained
+
+
+def test_runs_of_ours_from_elsewhere_differ_in_settings_only(wandb_home: Path, tmp_path: Path) -> None:
+    """Their dates differ too. Taken for settings, these would make an arm of each run."""
+    for seed in range(2):
+        sink = make_sink(num_predictions=0)
+        play(sink, [make_spec(seed)])
+    content = study_content(
+        "demo",
+        "0a1b2c",
+        OFFLINE,
+        config={"question": "Does it help?", "held": {}, "origin": {"command": "bnexp study demo"}},
+        summary={"verdict": "SUPPORTED", "effect": 0.9},
+        tables={},
+        page="<p></p>",
+        report=None,
+        runs=[],
+        concluded=0.0,
+    )
+    write_run(content, WandbSession(OFFLINE).destination, images)
+    wandb.teardown()
+    done = import_runs([wandb_home], runs_dir=tmp_path / "here")
+    assert [str(run.action) for run in done.runs if run.action != "new"] == ["own"]  # the study is no training
+    runs = load_runs(tmp_path / "here")
+    assert runs["seed"].sort().to_list() == [0, 1]
+    assert not [name for name in setting_columns(runs) if name.startswith(("origin.", "config.")) or name == "num_parameters"]

@@ -29,6 +29,8 @@ LONGEST_STUDY = 80  # characters of a folder's name
 LOGS = ("wandb", "mlflow")  # the tools that append to what they wrote, and write that a run has ended
 NOT_ENDED = ("crashed", "running")
 OWN_ID = re.compile("[0-9a-f]{12}")
+# What W&B's configuration of a run of ours says besides its settings: see ``tracking.wandb.content``.
+OUR_FACTS = {"run_id", "study", "study_ids", "arm", "levels", "num_parameters", "num_steps", "device", "execution", "origin"}
 
 
 class Action(StrEnum):
@@ -99,6 +101,7 @@ class Recorder:
         """
         if own := self._own(run):
             return own
+        run = _without_our_facts(run)
         known = self._find(run.run_id)
         old = known.summary if known and known.finished else None
         if old and old.source and known:
@@ -124,7 +127,7 @@ class Recorder:
 
     def _own(self, run: ForeignRun) -> Imported | None:
         """What is said of a run or study of our own, of which W&B has a copy; None if it is none, or not recorded here."""
-        if run.tool == "wandb" and run.job_type == "study" and {"question", "verdict"} <= run.config.keys():
+        if run.tool == "wandb" and run.job_type == "study" and {"question", "held"} <= run.config.keys():
             own = run.group, "study", None, run.status, run.name
             return Imported(run.id, Action.own, run.tool, *own, "", [], [], run.path, run.notes)
         run_id = run.id.partition("-")[0]  # see ``tracking.wandb.content.Member.wandb_id``
@@ -140,6 +143,13 @@ class Recorder:
             self._known = {record.run_id: record for record in self.store.folders()}
             self._listed = True
         return self._known.get(run_id)
+
+
+def _without_our_facts(run: ForeignRun) -> ForeignRun:
+    """A run of ours from somewhere else, without what differs from run to run and is no setting, such as its date."""
+    if run.tool != "wandb" or "origin" not in run.config or not OWN_ID.fullmatch(run.id.partition("-")[0]):
+        return run
+    return replace(run, config={name: value for name, value in run.config.items() if name not in OUR_FACTS})
 
 
 @dataclass(frozen=True)
