@@ -158,8 +158,8 @@ class Courses:
         """
         ours, theirs = self.values[arm], self.values[baseline]
         both = {seed: (ours[seed][index], theirs[seed][index]) for seed in ours.keys() & theirs.keys()}
-        lost = [set(self.results.untrained(name, level)) for name in (arm, baseline) for level in self.levels]
-        return Pairs.of(both, len(set(both).intersection(*lost)))
+        lost = [seed for seed in both if not self._trains[arm][seed].any() and not self._trains[baseline][seed].any()]
+        return Pairs.of(both, len(lost))
 
     def unresolved(self, arm: str, baseline: str, measure: Measure) -> str:
         """Why equivalence in a measure cannot be tested on this grid; empty if it can."""

@@ -47,6 +47,10 @@ def remedy(
     if look.unfinished:
         text = "Some of its runs are gone: this trains them again." if look.whole else "Some planned runs are not made yet."
         return Remedy(text, _command(study, overrides, []))
+    if "budget=smoke" in (overrides or ()):
+        kept = [text for text in overrides or () if not text.startswith("study.seeds=")]
+        text = "budget=smoke only shows that the study runs; this asks the question with enough images and seeds."
+        return Remedy(text, _command(study, kept, ["budget=quick"]))
     enough_planned = whole and len(resolve_seeds(study.seeds)) >= MIN_PAIRS
     if untrained := [c for c in open_ones if c.measured < MIN_PAIRS and (c.n >= MIN_PAIRS or enough_planned)]:
         return _longer(study, untrained[0], settings, overrides)

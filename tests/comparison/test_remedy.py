@@ -256,3 +256,12 @@ def test_several_open_comparisons_need_the_seeds_of_the_slowest() -> None:
     assert needed["far"] is not None
     assert needed["near"] < needed["far"] <= MOST_SEEDS
     assert remedy_of(found).text == f"About {needed['far']} seeds would settle it at this estimate."
+
+
+@pytest.mark.parametrize("gain", [GAIN[:2], OPEN])
+def test_a_smoke_run_asks_for_a_real_one_whatever_it_lacks(gain: list[float]) -> None:
+    found = asked(gain, ["data=mnist", "budget=smoke", "study.seeds=2"])
+    assert remedy_of(found) == Remedy(
+        "budget=smoke only shows that the study runs; this asks the question with enough images and seeds.",
+        "bnexp study made data=mnist budget=quick",
+    )

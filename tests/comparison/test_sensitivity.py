@@ -308,3 +308,23 @@ def test_a_level_of_0_has_no_place_on_a_logarithmic_axis() -> None:
     rows = [outcome(arm, 0, 0.9, optim__lr=rate) for arm in ("none", "bn") for rate in (0.0, 0.1)]
     with pytest.raises(ConfigError, match=r"needs positive numbers as levels of optim.lr, not lr=0.0"):
         result(study("none", "bn", analysis=Analysis.sensitivity), rows)
+
+
+def test_rates_at_which_hardly_any_network_learns_ask_for_longer_training_not_for_other_rates() -> None:
+    """After four updates one lucky run stands out. At one level each of the other runs is as good as a guess."""
+    made = study("none", "bn", direction="greater", analysis=Analysis.sensitivity, decides=[Decides(measure="largest_stable")])
+    made.factors = {"optim.lr": RATES}
+    runs = [
+        outcome(arm, seed, 0.4 if (arm, seed, rate) == ("none", 5, RATES[4]) else 0.1 + 0.01 * (seed % 3), optim__lr=rate)
+        for arm in ("none", "bn")
+        for seed in range(6)
+        for rate in RATES
+    ]
+    settings = {"train.epochs": "1"}
+    found = result(made, runs, settings=settings, overrides=["data=digits"])
+    (c,) = found.deciding
+    assert (c.both_untrained, found.verdict) == (5, Verdict.INCONCLUSIVE)
+    assert "neither run trained in 5 of 6 pairs" in found.answer
+    assert found.remedy is not None
+    assert "train longer" in found.remedy.text
+    assert found.remedy.command == "bnexp study made data=digits train.epochs=2"
