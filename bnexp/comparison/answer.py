@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from bnexp.comparison.looks import Look
 from bnexp.comparison.method import Method
+from bnexp.comparison.pairing import Results
 from bnexp.comparison.reason import unclear, why
 from bnexp.comparison.result import Comparison, Verdict, leading
 from bnexp.comparison.stats import MIN_PAIRS
@@ -26,10 +27,12 @@ def answer(
     verdict: Verdict,
     settings: Mapping[str, str],
     look: Look,
+    results: Results,
 ) -> str:
     """Yes, no or not settled; the strongest deciding effect in the words of its analysis; settings, n and p.
 
-    If the claim has a part that predicts a difference and one that predicts equivalence, the strongest of each is told.
+    If the claim has a part that predicts a difference and one that predicts equivalence, the strongest of each is told. So is
+    how many runs of the two arms did not train: that alone can make a large effect.
 
     Args:
         study: the study.
@@ -38,14 +41,17 @@ def answer(
         verdict: that of the study.
         settings: dotted key -> text, of what was held fixed.
         look: how often the question has been looked at.
+        results: the runs behind it.
     """
     lead = leading(deciding, verdict)
     if lead is None:
         return "Nothing to compare: the study has fewer than two arms."
     found = method.statement(lead) + _where(settings)
     other = _other_part(deciding, lead, verdict)
-    rest = f"; {method.statement(other)}" if other else ""
-    evidence, others = _evidence(lead, len(deciding)), _others(study, deciding, verdict, [lead, other])
+    agrees = "as claimed, " if verdict is Verdict.REFUTED else ""
+    rest = f"; {agrees}{method.statement(other)}" if other else ""
+    evidence = _evidence(lead, len(deciding)) + _untrained(lead, method, results)
+    others = _others(study, deciding, verdict, [lead, other])
     word = "Too few runs for a verdict" if lead.unpaired and verdict is Verdict.ESTIMATE else _word(study, verdict)
     sentence = f"{word}: {found} ({evidence}){rest}{others}."
     return " ".join(part for part in (sentence, look.sentence) if part)
@@ -65,12 +71,13 @@ def _word(study: StudyConfig, verdict: Verdict) -> str:
 def _other_part(deciding: Sequence[Comparison], lead: Comparison, verdict: Verdict) -> Comparison | None:
     """The strongest of the comparisons of which the claim predicts equivalence, if it predicts a difference of ``lead``.
 
-    The same the other way round; None if the claim has one part only, or was refuted by ``lead``.
+    The same the other way round; None if the claim has one part only. If ``lead`` refuted the claim, None as well if nothing of
+    the other part is as claimed.
     """
-    if verdict is Verdict.REFUTED:
-        return None
     claimed = lead.direction == Direction.equivalent
     others = [c for c in deciding if (c.direction == Direction.equivalent) != claimed]
+    if verdict is Verdict.REFUTED:
+        return leading([c for c in others if c.shows_claim], Verdict.SUPPORTED)
     return leading(others, verdict)
 
 
@@ -97,6 +104,15 @@ def _evidence(c: Comparison, family: int) -> str:
     if c.measured >= MIN_PAIRS and not c.tolerates:
         return f"{seeds}, {TEST_NAMES[c.test]} {p_equals(c.p_adjusted)}{corrected}: {unclear(c)}"
     return f"{seeds}, {why(c)}"
+
+
+def _untrained(c: Comparison, method: Method, results: Results) -> str:
+    """``; 5 of 6 runs of none did not train``; empty if all trained, or if that is what the analysis looks for."""
+    if method.expects_divergence or not c.shows_difference or c.level not in results.levels:
+        return ""
+    counts = [(len(results.untrained(arm, c.level)), len(results.cell(arm, c.level)), arm) for arm in (c.arm, c.baseline)]
+    told = [f"{lost} of {n} run{'s' * (n > 1)} of {arm}" for lost, n, arm in counts if lost]
+    return f"; {' and '.join(told)} did not train" if told else ""
 
 
 def _others(study: StudyConfig, deciding: Sequence[Comparison], verdict: Verdict, told: Sequence[Comparison | None]) -> str:

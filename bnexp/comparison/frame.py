@@ -134,8 +134,8 @@ def _result(divided: Divided, baseline: str | None, margin: float | None, told: 
     paired = [(c.arm, c.baseline, c.level) for c in comparisons if not c.unpaired]
     omnibus = _omnibus(results, comparisons)
     own = notes(study, results, comparisons, fixed.get("num_test")) if comparisons else []
-    own = [text.replace("set study.margin", "give a margin") for text in own]
-    sentence = answer(study, method, comparisons, verdict, settings, FIRST) if comparisons else _too_many(divided)
+    own = [text.replace("set study.margin", "give one with --margin") for text in own]
+    sentence = answer(study, method, comparisons, verdict, settings, FIRST, results) if comparisons else _too_many(divided)
     return RunComparison(
         study=plain(asdict(study)),
         study_id="",

@@ -81,7 +81,9 @@ def analyse(
         study=plain(asdict(study)),
         study_id=study_id,
         question=study.question,
-        answer=answer(study, method, deciding, verdict, settings, look) if results.values or not deciding else NO_RESULT,
+        answer=answer(study, method, deciding, verdict, settings, look, results)
+        if results.values or not deciding
+        else NO_RESULT,
         verdict=verdict,
         metric=results.measure,
         unit=results.scale.unit,

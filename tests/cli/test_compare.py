@@ -136,7 +136,7 @@ def test_runs_that_never_trained_are_counted_and_the_margin_is_asked_for(cli: Cl
     (row,) = [line for line in out.splitlines() if line.startswith("layer  6")]
     assert row.split()[-1] == "5"
     loss = cli("compare", "--baseline", "none", "--metric", "val/loss").out
-    assert "- No margin is set for val/loss, so equivalence is not tested; give a margin (nats)." in loss
+    assert "- No margin is set for val/loss, so equivalence is not tested; give one with --margin (nats)." in loss
 
 
 @pytest.mark.usefixtures("runs")

@@ -198,11 +198,15 @@ def test_either_part_of_a_claim_may_refute_it() -> None:
     assert [c.verdict for c in found.deciding] == [Verdict.SUPPORTED, Verdict.REFUTED]
     assert found.verdict is Verdict.REFUTED
     assert found.answer.startswith("No: bias is 0.31 pp [0.27, 0.35] more accurate than no_bias at norm=before_activation on ")
-    assert found.answer.endswith("; of 2 deciding comparisons 1 is as claimed and 1 goes against the claim.")
+    assert found.answer.endswith("; as claimed, bias is 0.31 pp [0.27, 0.35] more accurate than no_bias at norm=none.")
     found = two_parts(NOISE, NOISE)
     assert [c.verdict for c in found.deciding] == [Verdict.EQUIVALENT, Verdict.EQUIVALENT]  # a difference was claimed at none
     assert found.verdict is Verdict.REFUTED
     assert found.answer.startswith("No: bias and no_bias are equally accurate within ±0.20 pp at norm=none ")
+    assert found.answer.endswith(
+        "; as claimed, bias and no_bias are equally accurate within ±0.20 pp at norm=before_activation (difference 0.00 pp, "
+        "90 % interval [−0.01, 0.02])."
+    )
 
 
 def test_only_the_deciding_comparisons_are_corrected_for() -> None:
@@ -530,3 +534,13 @@ def test_a_missing_difference_has_no_unit() -> None:
 def test_a_row_without_an_interval_shows_a_dash() -> None:
     (row,) = comparison_rows(result(study("none", "after_pool"), pair([0.3] * 6)))
     assert (row["95 % interval"], row["95 % BCa"], row["n needed"]) == ("–", "–", "–")
+
+
+def test_an_answer_says_how_many_runs_behind_it_did_not_train() -> None:
+    """A network without norm that never leaves chance makes a large gain; the number alone would not tell that."""
+    runs = from_values({"none": [10.0, 11.0, 10.5, 96.0, 10.2, 10.4], "after_pool": [97.0, 96.5, 97.2, 97.1, 96.8, 97.3]})
+    runs = [replace(run, stuck="at chance") if run.value is not None and run.value < 0.5 else run for run in runs]
+    found = result(study("none", "after_pool", direction="greater"), runs)
+    assert found.answer.endswith("larger than the margin of 0.20 pp; 5 of 6 runs of none did not train).")
+    trained = result(study("none", "after_pool", direction="greater"), pair(GAIN))
+    assert "did not train" not in trained.answer
