@@ -20,8 +20,15 @@ def recorded_studies(store: Store) -> list[Path]:
 
 
 def studies_named(text: str, store: Store) -> list[Path]:
-    """The folders of the recorded studies with this name, id, name-id or study-id, the one concluded last at the end."""
-    return [folder for folder in recorded_studies(store) if _is_called(text, folder)]
+    """The folders of the recorded studies with this name, id, name-id or study-id, the one concluded last at the end.
+
+    A beginning of ``name-id`` with a part of the id will do if it fits one study.
+    """
+    folders = recorded_studies(store)
+    if whole := [folder for folder in folders if _is_called(text, folder)]:
+        return whole
+    begun = [folder for folder in folders if label(folder).startswith(text) and len(text) > len(folder.parent.name) + 1]
+    return begun if len(begun) == 1 else []
 
 
 def label(folder: Path) -> str:

@@ -40,6 +40,7 @@ def ids(store: Store, *select: str, **options: object) -> list[str]:
         (("34cd",), ["a00", "b00"]),
         (("second-34cd",), ["a00", "b00"]),
         (("study-34cd",), ["a00", "b00"]),  # as its folder is called
+        (("second-3",), ["a00", "b00"]),  # a beginning, as the help says
         (("a1",), ["a10"]),
         (("a10", "second", "a00"), ["a00", "a10", "b00"]),  # each run once
     ],
