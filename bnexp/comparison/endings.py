@@ -151,8 +151,10 @@ def _restless_note(found: Sequence[tuple[Course, float, float]], num_all: int, s
         CELLS,
         num_all,
     )
-    remedy = "" if "optim.schedule" in settings else " A learning rate that decays steadies it; set optim.schedule=cosine."
+    remedy = (
+        "" if "optim.schedule" in settings else " A learning rate that decays makes it steadier: set optim.schedule=cosine."
+    )
     return [
-        f"From epoch to epoch the validation accuracy of {names} moves at least as much as from seed to seed (standard "
-        f"deviations), so the result depends on the epoch at which training ends.{remedy}"
+        "Validation accuracy changes from epoch to epoch at least as much as it differs between seeds (standard deviations): "
+        f"{names}. So the result depends on the epoch at which training ends.{remedy}"
     ]

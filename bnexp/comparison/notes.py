@@ -121,10 +121,10 @@ def _floors(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _only_a_check(comparisons: Sequence[Comparison], n: int) -> str:
     """That another test decides than that of the signs, with which one; empty if that test decides any of the comparisons."""
-    names = [TEST_NAMES[c.test] for c in comparisons if c.n == n]
-    if any(c.test in (Test.sign_flip, Test.anytime_sign) for c in comparisons if c.n == n):
+    tests = [c.test for c in comparisons if c.n == n and math.isfinite(c.p_sign_flip)]
+    if Test.sign_flip in tests or Test.anytime_sign in tests:
         return ""
-    return f". It is only a check: the verdict rests on the {names[0]}"
+    return f". It is only a check: the verdict rests on the {TEST_NAMES[tests[0]]}"
 
 
 def _test_set_error(results: Results, num_test: int | None) -> list[str]:

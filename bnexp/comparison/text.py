@@ -35,16 +35,20 @@ TEST_NAMES = {
     Test.welch: "Welch's t test",
 }
 _DECIMALS = {"pp": 2, "%": 2, "nats": 4, OCTAVES: 2}
+LARGE = 1e6
 
 
 def number(value: float, unit: str) -> str:
-    """``0.31``, with the decimals that suit the unit. An en dash if the value is not finite. A log ratio as the ratio."""
+    """``0.31``, with the decimals that suit the unit. An en dash if the value is not finite. A log ratio as the ratio.
+
+    A value of more than six digits before the point, such as the loss of a run that nearly diverged, has a power of ten.
+    """
     if not math.isfinite(value):
         return "–"
     if unit == RATIO:
         return f"{2**value:.2f}"
     unit = unit.split("/")[0]
-    text = f"{value:.{_DECIMALS[unit]}f}" if unit in _DECIMALS else f"{value:.4g}"
+    text = f"{value:.{_DECIMALS[unit]}f}" if unit in _DECIMALS and abs(value) < LARGE else f"{value:.4g}"
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 

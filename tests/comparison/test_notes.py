@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from made_outcomes import GAIN, from_values, outcome, pair, result, study
 
+from bnexp.comparison.notes import _floors
 from bnexp.comparison.pairing import listed
-from bnexp.comparison.result import Outcome, Status, StudyResult
+from bnexp.comparison.result import Outcome, Status, StudyResult, Test
 from bnexp.comparison.tables import arm_rows, comparison_rows
 from bnexp.comparison.text import level_unit, quantity
 from bnexp.config.options import Analysis, Direction
@@ -208,3 +209,18 @@ def test_a_diverged_run_has_no_guess_of_what_a_probe_measures() -> None:
     values[0] = replace(values[0], status=Status.diverged, value=None)
     found = result(study("none", "after_pool", metric="landscape/beta"), values)
     assert (found.arms[0].n, found.arms[0].missing) == (9, 1)  # guessing would have a loss, but no smoothness
+
+
+def test_groups_that_cannot_be_paired_do_not_change_what_is_said_of_the_pairs() -> None:
+    """The smallest p of signs is that of paired runs, so the test named beside it is theirs too."""
+    found = result(
+        study("none", "bn", "gn"),
+        from_values(
+            {name: [90.0 + seed for seed in range(6)] for name in ("none",)}
+            | {"bn": [91.0, 92.5, 93.1, 94.2, 95.4, 96.9], "gn": [90.2, 91.9, 92.4, 93.6, 94.1, 95.7]}
+        ),
+    )
+    first, second = found.comparisons
+    welch = replace(first, unpaired="seeds differ", test=Test.welch, p_sign_flip=math.nan)
+    (note,) = [text for text in _floors([welch, second]) if text.startswith("With n = 6")]
+    assert note.endswith("It is only a check: the verdict rests on the paired t test.")

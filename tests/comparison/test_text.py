@@ -54,3 +54,8 @@ def test_there_is_no_p_of_equivalence_without_its_interval() -> None:
     found = result(study("none", "after_pool"), pair(NOISE[:2]))
     assert math.isfinite(only(found).p_equivalence_adjusted)
     assert (p_equivalence(only(found)), comparison_rows(found)[0]["p equivalence"]) == ("–", "–")
+
+
+def test_a_number_far_beyond_its_unit_is_told_by_its_power_of_ten() -> None:
+    assert [number(value, "nats") for value in (-7.1158e28, 999_999.5, 2.3)] == ["−7.116e+28", "999999.5000", "2.3000"]
+    assert signed(1e7, "pp") == "+1e+07"
