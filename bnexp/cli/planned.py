@@ -63,8 +63,11 @@ def print_dry_run(rows: Sequence[dict[str, Any]], specs: Sequence[RunSpec], stor
         store: recorded runs, from which times are estimated.
         format: how they are printed.
     """
+    from bnexp.data.own import look_for_files
     from bnexp.run.forecast import forecast, part_columns, part_rows
 
+    for data in {(spec.config.data.name, spec.config.data.root): spec.config.data for spec in specs}.values():
+        look_for_files(data)
     todo = [spec for spec, row in zip(specs, rows, strict=True) if row["state"] == "to train"]
     parts = forecast(todo, store) if todo else []
     columns = part_columns(parts)

@@ -15,6 +15,7 @@ _NAMES = ("arm", "baseline", "level", "measure")
 TERMINAL_COLUMNS = (
     (*_NAMES, "n", "difference", "95 % interval", "p adjusted", "p sign flip", "d_z", "n needed", "verdict"),
     (*_NAMES, "difference", "95 % interval", "p adjusted", "verdict"),
+    (*_NAMES, "difference", "95 % interval", "verdict"),
     (*_NAMES, "difference", "verdict"),
 )
 PAPER_COLUMNS = (*_NAMES, "n", "difference", "95 % interval", "p adjusted", "verdict")
@@ -68,8 +69,11 @@ def _print_tables(result: StudyResult) -> None:
     if measured:
         out.print("\nAlso measured, without a verdict:", markup=False)
         print_rows(_fitting(measured, MEASURED_COLUMNS), Format.table, right=NUMBERS)
+    made = "; ".join(f"{arm} is {' '.join(overrides)}" for arm, overrides in result.study["arms"].items() if overrides)
     settings = "  ".join(f"{name}={value}" for name, value in result.settings.items())
-    for line in (f"\nHeld fixed: {settings}", *(f"- {line}" for line in (*result.unpaired, *result.notes))):
+    facts = [*([f"Arms: {made}"] if made else []), f"Held fixed: {settings}"]
+    out.print()
+    for line in (*facts, *(f"- {line}" for line in (*result.unpaired, *result.notes))):
         out.print(line, style="dim", markup=False, soft_wrap=not out.is_terminal)
 
 

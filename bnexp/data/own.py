@@ -36,3 +36,17 @@ OWN_FORMATS = {
 def own_format(config: DataConfig) -> OwnFormat | None:
     """The format of the user's own files; None for a published data set."""
     return OWN_FORMATS.get(CATALOGUE[config.name].format)
+
+
+def look_for_files(config: DataConfig) -> None:
+    """See that the user's own files are there and arranged as they should be, without reading an image.
+
+    Nothing is done for a published data set, nor for images that a function makes.
+
+    Raises:
+        ConfigError: ``data.root`` does not name what it should.
+        DataError: the files cannot be understood.
+    """
+    own = own_format(config)
+    if own and own.count:
+        own.count(config)

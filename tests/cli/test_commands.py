@@ -55,6 +55,7 @@ def test_the_table_has_answer_arms_and_comparison(cli: Cli) -> None:
     result = cli("study", "batchnorm", *SMOKE)
     for word in ("none", "after_pool", "95 % interval", "ESTIMATE", "Held fixed: data.name=digits"):
         assert word in result.out
+    assert "\nArms: none is norm=none; after_pool is norm=batch norm.placement=after_pool\n" in result.out
     assert "\x1b" not in result.out + result.err  # not a terminal: no colours, no cursor movement
     report = cli("report", "batchnorm", "--md")
     assert report.out.startswith("| arm | baseline |")
@@ -331,6 +332,13 @@ def test_a_budget_uses_all_images_of_smaller_data_and_says_so(cli: Cli, tmp_path
     assert row == json.loads(result.out)[0]
     refused = cli("study", "batchnorm", *own, "data.train_size=73", "--dry-run")
     assert (refused.code, "npz has 72 training images" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("command", [("study", "batchnorm"), ("train",)])
+def test_a_dry_run_looks_for_the_images_of_the_user(cli: Cli, command: tuple[str, ...]) -> None:
+    result = cli(*command, "data=image_folder", "data.root=nosuch", "--dry-run")
+    assert (result.code, result.out) == (2, "")
+    assert "data.root=nosuch is not a directory" in result.err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of open files")

@@ -31,6 +31,10 @@ def test_every_command_of_the_readme_works(cli: Cli, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "drawings").mkdir()
     Image.new("L", (8, 8), 128).save(tmp_path / "drawings" / "grey.png")
+    for name in ("cats", "dogs"):
+        (tmp_path / "my" / "images" / name).mkdir(parents=True)
+        for number in range(40):
+            Image.new("L", (8, 8), number).save(tmp_path / "my" / "images" / name / f"{number}.png")
     (tmp_path / "results.csv").write_text("lr,seed,accuracy\n0.1,0,0.9\n0.2,0,0.8\n")
     (block,) = re.findall(r"```py\n(.*?)```", README.read_text(), re.DOTALL)
     (tmp_path / "nets.py").write_text(block)

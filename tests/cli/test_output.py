@@ -35,7 +35,7 @@ def test_numbers_that_are_not_finite_are_null_in_json(capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out) == {"metrics": [{"test/loss": None, "seconds": 1.5}], "largest": [None]}
 
 
-@pytest.mark.parametrize(("width", "last"), [(130, "n needed"), (110, "p adjusted"), (80, "difference")])
+@pytest.mark.parametrize(("width", "last"), [(130, "n needed"), (110, "p adjusted"), (80, "95 % interval"), (70, "difference")])
 def test_a_narrow_terminal_has_fewer_columns_and_whole_verdicts(
     width: int, last: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
