@@ -12,9 +12,11 @@ from bnexp.comparison.columns import unit_of
 from bnexp.comparison.listing import Listing, header, shown_unit, shown_value
 from bnexp.comparison.stats import mean_interval
 from bnexp.comparison.text import interval
-from bnexp.comparison.varying import pick_metric, setting_text
+from bnexp.comparison.varying import differing_settings, pick_metric, setting_text, with_effect
 from bnexp.config.keys import did_you_mean, is_accuracy
 from bnexp.config.schema import ConfigError
+
+MOST_MIXED = 5  # settings that a note names
 
 
 def group_rows(
@@ -73,9 +75,19 @@ def list_groups(runs: pl.DataFrame, by: Sequence[str], metric: str | None = None
         shown = [{column: text for column, text in row.items() if column != "diverged"} for row in shown]
     counted = "count at chance accuracy" if is_accuracy(name) else "have no value"
     notes = [f"Runs that diverged {counted}: {lost}."] if lost else []
+    if mixed := _mixed(runs, by):
+        more = f" and {len(mixed) - MOST_MIXED} more" if len(mixed) > MOST_MIXED else ""
+        notes.append(f"Runs of one group also differ in {', '.join(mixed[:MOST_MIXED])}{more}: a mean over them mixes these.")
     left = [column for column in by if not runs[column].dtype.is_numeric()]
     caption = f"{name} by {', '.join(by)}: mean over n runs with Student's 95 % t interval, and standard deviation."
     return Listing(shown, [column for column in shown[0] if column not in left], notes, " ".join([caption, *notes]))
+
+
+def _mixed(runs: pl.DataFrame, by: Sequence[str]) -> list[str]:
+    """The settings in which runs of one group differ."""
+    names = [name for name in differing_settings(runs) if name not in by]
+    within = with_effect(runs).group_by(list(by)).agg(pl.col(names).n_unique()) if names else runs
+    return [name for name in names if (within[name] > 1).any()]
 
 
 def _when_diverged(metric: str) -> pl.Expr:

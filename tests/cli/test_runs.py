@@ -147,6 +147,8 @@ def test_groups_have_mean_interval_and_deviation(cli: Cli, tmp_path: Path) -> No
     table = cli("runs", "--group-by", "norm.kind,optim.lr")
     assert ["none", "0.1", "3", "1", "68.67"] in [line.split()[:5] for line in table.out.splitlines()]
     assert "Runs that diverged count at chance accuracy: 1." in table.err
+    mixed = "Runs of one group also differ in optim.lr: a mean over them mixes these."
+    assert (mixed in cli("runs", "--group-by", "norm.kind").err, "also differ" in table.err) == (True, False)
     paper = cli("runs", "--group-by", "norm.kind", "--latex").out
     assert r"\caption{test/accuracy by norm.kind: mean over n runs with Student's 95 \% t interval" in paper
     assert "Runs that diverged count at chance accuracy: 1." in paper
