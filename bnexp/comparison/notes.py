@@ -12,7 +12,7 @@ from bnexp.comparison import stats
 from bnexp.comparison.pairing import CELLS, Results, listed, place, seed_text
 from bnexp.comparison.result import Comparison, Test
 from bnexp.comparison.stats import ALPHA, MIN_PAIRS
-from bnexp.comparison.text import TEST_NAMES, effect, margin_kind, p_text, quantity
+from bnexp.comparison.text import ACCURACY, TEST_NAMES, effect, margin_kind, p_text, quantity
 from bnexp.config.schema import StudyConfig
 from bnexp.rng import numpy_generator
 
@@ -32,7 +32,7 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
     found += _runs(results, partial(_at_recorded_value, results), "diverged; kept, at the recorded value.")
     found += _runs(results, results.stuck, "never trained: training accuracy stays at what guessing gives; kept.")
     deciding = [c for c in comparisons if c.decides]
-    found += _floors(deciding)
+    found += _best(study, results, deciding) + _floors(deciding)
     if any(0 < len(values) < stats.MIN_VALUES for values in results.values.values()):
         found.append(
             f"Intervals are shown from {stats.MIN_VALUES} seeds on; with fewer they would be too wide to tell anything."
@@ -99,6 +99,18 @@ def _neither_trained(comparisons: Sequence[Comparison]) -> list[str]:
         return []
     pairs = listed([f"{c.both_untrained} of {c.n} pairs of {_about(c)}" for c in some], "comparisons")
     return [f"Neither run trained in {pairs}: such a pair is no evidence of equivalence."]
+
+
+def _best(study: StudyConfig, results: Results, deciding: Sequence[Comparison]) -> list[str]:
+    """Which of three or more arms that are all compared with each other is the most accurate, and which may be as good."""
+    cells = {arm: results.cell(arm, "") for arm in results.arms}
+    if study.baseline is not None or results.measure not in ACCURACY or len(cells) < 3 or not all(map(len, cells.values())):
+        return []
+    best = max(cells, key=lambda arm: float(np.mean(cells[arm])))
+    apart = {arm for c in deciding if c.shows_difference for arm in (c.arm, c.baseline) if best in (c.arm, c.baseline)}
+    near = [arm for arm in cells if arm not in {best, *apart}]
+    told = f"Not told apart from it: {listed(near, CELLS)}." if near else "It differs from every other arm."
+    return [f"{best} has the highest mean accuracy. {told}"]
 
 
 def _floors(comparisons: Sequence[Comparison]) -> list[str]:

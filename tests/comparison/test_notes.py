@@ -224,3 +224,15 @@ def test_groups_that_cannot_be_paired_do_not_change_what_is_said_of_the_pairs() 
     welch = replace(first, unpaired="seeds differ", test=Test.welch, p_sign_flip=math.nan)
     (note,) = [text for text in _floors([welch, second]) if text.startswith("With n = 6")]
     assert note.endswith("It is only a check: the verdict rests on the paired t test.")
+
+
+def test_arms_without_a_baseline_have_a_best_one_and_those_that_may_be_as_good() -> None:
+    low, near = [80.1, 80.0, 80.2, 80.1, 79.9, 80.0], [90.0, 90.4, 89.8, 90.1, 90.3, 90.0]
+    best = [90.3, 90.2, 90.0, 90.0, 90.5, 90.1]
+    table = {"a": low, "b": near, "c": best}
+    notes = result(study("a", "b", "c", baseline=None), from_values(table)).notes
+    assert "c has the highest mean accuracy. Not told apart from it: b." in notes
+    table["b"] = [value - 5 for value in near]
+    notes = result(study("a", "b", "c", baseline=None), from_values(table)).notes
+    assert "c has the highest mean accuracy. It differs from every other arm." in notes
+    assert not any("highest mean" in note for note in result(study("a", "b", "c"), from_values(table)).notes)
