@@ -18,6 +18,9 @@ NAMES = {  # of facts, for people
     "train_images": "training images",
     "validation_images": "validation images",
     "test_images": "test images",
+    "test_images_trained_on": "test images that are also training images",
+    "validation_images_trained_on": "validation images that are also training images",
+    "images_with_two_labels": "images that are under two labels",
     "mean": "mean of each channel",
     "std": "standard deviation of each channel",
 }
@@ -49,7 +52,8 @@ def data(
     from bnexp.data.shown import prepare_shown
     from bnexp.plan.compose import compose
 
-    resident = prepare_shown(compose([f"data={name}", *(overrides or [])]).data, stderr())
+    config = compose([f"data={name}", *(overrides or [])]).data
+    resident = prepare_shown(config, stderr())
     counts = {"train": len(resident.train_index), "validation": len(resident.val_index), "test": len(resident.test_labels)}
     source = CATALOGUE[DataName(resident.name)].source
     facts: dict[str, Any] = {
@@ -58,12 +62,17 @@ def data(
         "classes": ", ".join(resident.class_names),
         "image": f"{resident.in_channels}x{resident.size}x{resident.size}",
         **{f"{split}_images": count for split, count in counts.items()},
+        "test_images_trained_on": resident.overlap.test,
+        "validation_images_trained_on": resident.overlap.val,
+        "images_with_two_labels": resident.overlap.two_labels,
         "mean": " ".join(f"{value:.4f}" for value in resident.mean),
         "std": " ".join(f"{value:.4f}" for value in resident.std),
         "fingerprint": resident.fingerprint,
     }
     names = {} if format.for_programs else NAMES
     print_rows([{"fact": names.get(fact, fact), "value": value} for fact, value in facts.items()], format)
+    if warning := resident.overlap_warning(config.margin):
+        sentence(warning)
 
 
 def _row(name: DataName) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from bnexp.comparison.looks import look_at
@@ -15,7 +16,9 @@ from bnexp.comparison.verdict import analyse
 from bnexp.config.keys import metric_unit
 from bnexp.config.options import Analysis, Direction
 from bnexp.config.schema import ConfigError, ShowConfig
+from bnexp.data.overlap import overlap_warning
 from bnexp.plan.shown import DRAWN
+from bnexp.tracking.records import RecordedRun
 from bnexp.tracking.store import Store
 
 
@@ -85,5 +88,12 @@ def conclude(record: StudyRecord, store: Store) -> StudyResult:
         overrides=record.overrides,
     )
     told = [*tuning_notes(record.tuning, record.study.tune), *refining_notes(record.study, record.added)]
-    told += start_notes(record.runs, records)
+    told += start_notes(record.runs, records) + _overlap_notes(records.values(), record.data.margin)
     return replace(result, notes=[*result.notes, *told])
+
+
+def _overlap_notes(runs: Iterable[RecordedRun], margin: float) -> list[str]:
+    """What is said of test images that are also training images, by the run that has most of them."""
+    known = [(run.summary.num_test_trained or 0, run.summary.num_test or 0) for run in runs if run.finished]
+    warning = overlap_warning({"test": max(known)}, margin) if known else ""
+    return [warning] if warning else []

@@ -14,6 +14,7 @@ from bnexp.data.amount import too_large
 from bnexp.data.cache import open_packed
 from bnexp.data.download import Progress
 from bnexp.data.images import Int64, UInt8
+from bnexp.data.overlap import Overlap, find_overlap, overlap_warning
 from bnexp.data.packed import Packed
 from bnexp.data.splits import stratified_choice, stratified_split
 from bnexp.rng import numpy_generator
@@ -83,6 +84,17 @@ class Resident:
     def test_labels(self) -> Int64:
         """(T,): classes of ``test_images``."""
         return self.packed.array("test_labels")
+
+    @cached_property
+    def overlap(self) -> Overlap:
+        """How many images have copies where they should not be."""
+        train, test = (self.train_images, self.train_labels), (self.test_images, self.test_labels)
+        return find_overlap(train, test, self.train_index, self.val_index)
+
+    def overlap_warning(self, margin: float) -> str:
+        """What is said of test and validation images that are also training images; empty if ``margin`` (pp) covers them."""
+        seen = {"test": (self.overlap.test, len(self.test_labels)), "validation": (self.overlap.val, len(self.val_index))}
+        return overlap_warning(seen, margin)
 
     def __getstate__(self) -> dict[str, Any]:
         return {item.name: getattr(self, item.name) for item in fields(self)}  # without the opened arrays

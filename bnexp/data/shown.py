@@ -23,6 +23,7 @@ class Prepared:
     def __init__(self, console: SafeConsole | None = None) -> None:
         self._console = console or SafeConsole(stderr=True)
         self._ready: dict[str, Resident] = {}
+        self._warned: set[str] = set()
 
     def __call__(self, config: DataConfig) -> Resident:
         """The data set of ``config``; see ``prepare_shown``."""
@@ -30,6 +31,14 @@ class Prepared:
         if key not in self._ready:
             self._ready[key] = prepare_shown(config, self._console)
         return self._ready[key]
+
+    def overlap_warning(self, config: DataConfig) -> str:
+        """``Resident.overlap_warning``; empty if the user has been warned of the same images before."""
+        resident = self(config)
+        warning = "" if resident.fingerprint in self._warned else resident.overlap_warning(config.margin)
+        if warning:
+            self._warned.add(resident.fingerprint)
+        return warning
 
 
 def prepare_shown(config: DataConfig, console: SafeConsole) -> Resident:

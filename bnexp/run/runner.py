@@ -225,12 +225,14 @@ def _run_group(
     by_id = {spec.run_id: spec for spec in specs}
     errors = {}
     ready, lost = _with_weights(specs, store)
-    for line in try_networks(ready, resident):
+    warning = prepared.overlap_warning(specs[0].config.data)
+    for line in [*([warning] if warning else []), *try_networks(ready, resident)]:
         console.print(line, markup=False, soft_wrap=True)
     records = chain(lost, _execute(ready, resident, stopping) if ready else ())
     progress.begin(specs)
-    constants = [values[: resident.channels].tolist() for values in (resident.mean, resident.std)]
-    facts = DataFacts(list(resident.class_names), len(resident.test_labels), resident.fingerprint, *constants)
+    mean, std = (values[: resident.channels].tolist() for values in (resident.mean, resident.std))
+    known = list(resident.class_names), len(resident.test_labels), resident.fingerprint
+    facts = DataFacts(*known, mean, std, resident.overlap.test)
     first = specs[0].config
     wandb = WandbSink(first.track, store, images_by_id(resident.test_images), facts, first.data.name.value)
     told = bool(specs[0].config.study.id)  # the study says where all of its runs are, when it is concluded

@@ -42,7 +42,7 @@ MOST_METRICS = 256 * MIB
 MOST_BINARY = 4096 * MIB
 
 # The smallest values that are possible in a summary.
-LEAST = {"seed": 0, "seconds": 0, "num_test": 0, "num_parameters": 0, "num_steps": 0, "batch_size": 1}
+LEAST = {"seed": 0, "seconds": 0, "num_test": 0, "num_test_trained": 0, "num_parameters": 0, "num_steps": 0, "batch_size": 1}
 
 SUMMARY, CONFIG, METRICS = "summary.json", "config.yaml", "metrics.jsonl"
 FAILURE, STOPPED = "failure.json", "stopped.json"
@@ -66,6 +66,7 @@ class DataFacts:
         fingerprint: hash of images, labels and class names; empty in a record that has none.
         pixel_mean: mean of each channel of the training images, pixel values scaled to 0..1; empty in a record that has none.
         pixel_std: their standard deviation, likewise.
+        num_test_trained: number of test images that are also training images; None in a record that does not tell.
     """
 
     class_names: list[str]
@@ -73,6 +74,7 @@ class DataFacts:
     fingerprint: str = ""
     pixel_mean: list[float] = field(default_factory=list)
     pixel_std: list[float] = field(default_factory=list)
+    num_test_trained: int | None = None
 
     @property
     def chance(self) -> float:
@@ -122,6 +124,7 @@ class Summary:
     Args:
         data_fingerprint: hash of images, labels and class names; empty: not recorded.
         num_test: number of test images.
+        num_test_trained: number of test images that are also training images.
         pixel_mean: mean of each channel of the training images, 1 value if they are grey, pixel values scaled to 0..1; with
             ``pixel_std`` it is what other images are normalised by.
         pixel_std: their standard deviation.
@@ -149,6 +152,7 @@ class Summary:
     data_fingerprint: str = ""
     class_names: list[str] = field(default_factory=list)
     num_test: int | None = None
+    num_test_trained: int | None = None
     pixel_mean: list[float] = field(default_factory=list)
     pixel_std: list[float] = field(default_factory=list)
     arm: str
@@ -342,8 +346,8 @@ class RecordedRun:
         if summary.source is not None:
             return None
         if summary.class_names and summary.num_test:
-            constants = summary.pixel_mean, summary.pixel_std
-            return DataFacts(summary.class_names, summary.num_test, summary.data_fingerprint, *constants)
+            told = summary.data_fingerprint, summary.pixel_mean, summary.pixel_std, summary.num_test_trained
+            return DataFacts(summary.class_names, summary.num_test, *told)
         if packed := find_packed(summary.data_fingerprint):
             return DataFacts(list(packed.class_names), len(packed.array("test_labels")), packed.fingerprint)
         try:

@@ -306,6 +306,7 @@ class StoreSink(Sink):
             data_fingerprint=self.facts.fingerprint,
             class_names=self.facts.class_names,
             num_test=self.facts.num_test,
+            num_test_trained=self.facts.num_test_trained,
             pixel_mean=self.facts.pixel_mean,
             pixel_std=self.facts.pixel_std,
             arm=spec.arm,
