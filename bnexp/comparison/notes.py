@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from bnexp.comparison import stats
+from bnexp.comparison.edge import edge_notes
 from bnexp.comparison.pairing import CELLS, Results, listed, place, seed_text
 from bnexp.comparison.result import Comparison, Test
 from bnexp.comparison.stats import ALPHA, MIN_PAIRS
@@ -19,6 +20,8 @@ from bnexp.rng import numpy_generator
 
 def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison], num_test: int | None) -> list[str]:
     """Sentences on untrained runs, limits of the tests, what was not tested, and the test set's own error.
+
+    That error is left out if accuracies are too high or too low to tell the arms apart: then it is not what is lacking.
 
     What holds for several arms or levels is said in one sentence. Tests are those of the comparisons that decide.
 
@@ -43,7 +46,8 @@ def notes(study: StudyConfig, results: Results, comparisons: Sequence[Comparison
         hint = f"study.margin ({kind})" if kind else "study.margin"
         measures = " and ".join(dict.fromkeys(c.measure for c in unset))
         found.append(f"No margin is set for {measures}, so equivalence is not tested; set {hint}.")
-    return found + _test_set_error(results, num_test) + (_noise_floor(study, results) if study.noise_floor else [])
+    found += edge_notes(deciding, results, num_test) or _test_set_error(results, num_test)
+    return found + (_noise_floor(study, results) if study.noise_floor else [])
 
 
 def _at_recorded_value(results: Results, arm: str, level: str) -> list[int]:

@@ -108,6 +108,7 @@ class Results:
         levels: all levels, in order of appearance; one empty text without factors.
         factors: level -> its factor levels by key.
         measure: what the values are: the metric, or what the arms' metrics have in common.
+        chance: what a network that guesses would have; None if that is not known.
 
     Raises:
         ConfigError: the metrics have different units.
@@ -128,7 +129,7 @@ class Results:
         own = list(dict.fromkeys(metrics.get(arm, metric) for arm in self.arms)) or [metric]
         self.scale = scale or _shared_scale(own)
         self.measure = own[0] if len(own) == 1 else _COMMON_NAMES.get(self.scale.unit, "value")
-        self._chance = _chance_value(own[0], self.scale, chance)
+        self.chance = _chance_value(own[0], self.scale, chance)
         self.factors: dict[str, dict[str, Any]] = {outcome.level: outcome.levels for outcome in self.outcomes}
         self.levels = list(self.factors) or [""]
         self.values: dict[Cell, dict[int, float]] = {}
@@ -166,7 +167,7 @@ class Results:
             return None
         if outcome.value is not None and math.isfinite(outcome.value):
             return outcome.value * self.scale.factor
-        return self._chance if outcome.status is Status.diverged else None
+        return self.chance if outcome.status is Status.diverged else None
 
     def cell(self, arm: str, level: str) -> Array:
         """The values of one arm at one level, in order of seed."""
@@ -188,7 +189,7 @@ class Results:
     def at_chance(self, arm: str, level: str) -> list[int]:
         """Seeds of the diverged runs of one arm at one level that count at chance; others count at their recorded value."""
         values = self.values.get((arm, level), {})
-        return [] if self._chance is None else [s for s in self.diverged(arm, level) if math.isclose(values[s], self._chance)]
+        return [] if self.chance is None else [s for s in self.diverged(arm, level) if math.isclose(values[s], self.chance)]
 
     def stuck(self, arm: str, level: str) -> list[int]:
         """Seeds of the stuck runs of one arm at one level; they keep their measured values."""

@@ -1,10 +1,11 @@
-"""What would settle a question that is open: more seeds, a finer or longer grid, or longer training, as a command."""
+"""What would settle a question that is open, as a command: more seeds, a finer grid, longer training or another task."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
 
+from bnexp.comparison.edge import Edge
 from bnexp.comparison.looks import Look
 from bnexp.comparison.prospects import is_open, settled_at, within_plan
 from bnexp.comparison.result import Comparison, Remedy, Verdict
@@ -26,6 +27,7 @@ def remedy(
     settings: Mapping[str, str],
     overrides: Sequence[str] | None,
     whole: bool = True,
+    edge: Edge | None = None,
 ) -> Remedy | None:
     """What would settle the study.
 
@@ -37,6 +39,7 @@ def remedy(
         settings: dotted key -> text, of what was held fixed.
         overrides: those that it was run with; None if no command can run it.
         whole: whether every planned run has a result.
+        edge: where the accuracies of all open comparisons are, if that is too high or too low to tell the arms apart.
 
     Returns:
         None if it is settled.
@@ -54,6 +57,8 @@ def remedy(
     enough_planned = whole and len(resolve_seeds(study.seeds)) >= MIN_PAIRS
     if untrained := [c for c in open_ones if c.measured < MIN_PAIRS and (c.n >= MIN_PAIRS or enough_planned)]:
         return _longer(study, untrained[0], settings, overrides)
+    if edge:
+        return _other_task(edge, study, settings, overrides)
     if verdict is Verdict.ESTIMATE:
         most = max(c.n_needed or 0 for c in open_ones)
         if USUAL_SEEDS < most <= MOST_SEEDS:
@@ -73,9 +78,29 @@ def _longer(study: StudyConfig, c: Comparison, settings: Mapping[str, str], over
     lacking = f"Neither {c.arm} nor {c.baseline} trains{at_level(c)}"
     if c.n < MIN_PAIRS:
         lacking = f"Too few seeds have runs of {c.arm} and {c.baseline} that trained far enough to be compared{at_level(c)}"
+    return Remedy(f"{lacking}: train longer, or change what is held fixed.", _twice_as_long(study, settings, overrides))
+
+
+def _twice_as_long(study: StudyConfig, settings: Mapping[str, str], overrides: Sequence[str] | None) -> str:
     epochs = settings.get("train.epochs", "")
-    command = _command(study, overrides, [f"train.epochs={2 * int(epochs)}"]) if epochs.isdecimal() else ""
-    return Remedy(f"{lacking}: train longer, or change what is held fixed.", command)
+    return _command(study, overrides, [f"train.epochs={2 * int(epochs)}"]) if epochs.isdecimal() else ""
+
+
+def _other_task(edge: Edge, study: StudyConfig, settings: Mapping[str, str], overrides: Sequence[str] | None) -> Remedy:
+    """Another task or metric, for arms that are all nearly perfect or all no better than guessing."""
+    if edge is Edge.floor:
+        return Remedy(
+            "No arm is better than guessing on new images, so more seeds would not help: train longer, take more training "
+            "images, or check that the labels fit the images.",
+            _twice_as_long(study, settings, overrides),
+        )
+    known = overrides is not None and study.metric in ("test/accuracy", "val/accuracy")
+    loss = f"bnexp report {study.name} --metric {study.metric.replace('accuracy', 'loss')}" if known else ""
+    return Remedy(
+        "The task is too easy to tell the arms apart, so more seeds would not help: take harder data or fewer training images "
+        f"(data.train_size).{' Another metric may still differ:' if loss else ''}",
+        loss,
+    )
 
 
 def _more_seeds(

@@ -14,11 +14,12 @@ from bnexp.comparison import power, sequential, stats, unpaired
 from bnexp.comparison.analyses import ANALYSES
 from bnexp.comparison.answer import NO_RESULT, answer
 from bnexp.comparison.contrast import Contrast, Inputs, Records
+from bnexp.comparison.edge import shared_edge
 from bnexp.comparison.endings import ending_notes
 from bnexp.comparison.looks import FIRST, Look
 from bnexp.comparison.notes import notes
 from bnexp.comparison.pairing import Groups, Pairs, Results
-from bnexp.comparison.prospects import within_plan
+from bnexp.comparison.prospects import is_open, within_plan
 from bnexp.comparison.reason import reason
 from bnexp.comparison.remedy import remedy
 from bnexp.comparison.result import ArmSummary, Comparison, Outcome, Status, StudyResult, Test, Verdict
@@ -76,6 +77,7 @@ def analyse(
     deciding = [c for c in comparisons if c.decides]
     verdict = study_verdict(deciding, one_is_enough=claims_unlike(vars(study)))
     whole = all(outcome.status in (Status.finished, Status.diverged) for outcome in outcomes)
+    edge = shared_edge([c for c in deciding if is_open(c)], results, num_test)
     trained = any(outcome.status is Status.finished and not outcome.untrained for outcome in outcomes)
     return StudyResult(
         study=plain(asdict(study)),
@@ -96,7 +98,7 @@ def analyse(
         unpaired=results.problems((*pair, level) for pair in pairs for level in results.levels) + found.unpaired,
         notes=notes(study, results, comparisons, num_test) + endings + found.notes,
         rule=look.rule.name if look.rule else "",
-        remedy=remedy(study, deciding, verdict, look, settings, overrides, whole) if results.values else None,
+        remedy=remedy(study, deciding, verdict, look, settings, overrides, whole, edge) if results.values else None,
     )
 
 
