@@ -56,6 +56,7 @@ def print_dry_run(rows: Sequence[dict[str, Any]], specs: Sequence[RunSpec], stor
     """Print the runs, and the cohorts of those that are about to train.
 
     A table or Markdown has one row per run, then one row per cohort. JSON and CSV have everything in the rows of the runs.
+    Networks of the user's own are tried as before training.
 
     Args:
         rows: one per spec, with ``state``: ``to train`` for a run that is about to train.
@@ -65,6 +66,7 @@ def print_dry_run(rows: Sequence[dict[str, Any]], specs: Sequence[RunSpec], stor
     """
     from bnexp.data.own import look_for_files
     from bnexp.run.forecast import forecast, part_columns, part_rows
+    from bnexp.run.own_networks import try_planned
 
     for data in {(spec.config.data.name, spec.config.data.root): spec.config.data for spec in specs}.values():
         look_for_files(data)
@@ -82,6 +84,8 @@ def print_dry_run(rows: Sequence[dict[str, Any]], specs: Sequence[RunSpec], stor
     if parts and format in (Format.table, Format.md):
         stdout().print()
         print_rows(part_rows(parts), format, right=("runs", "seeds", "time", "memory"))
+    for line in try_planned(todo):
+        sentence(line)
 
 
 def planned_runs(plan: StudyPlan) -> list[RunSpec]:

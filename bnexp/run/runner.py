@@ -226,7 +226,8 @@ def _run_group(
     errors = {}
     ready, lost = _with_weights(specs, store)
     warning = prepared.overlap_warning(specs[0].config.data)
-    for line in [*([warning] if warning else []), *try_networks(ready, resident)]:
+    images = resident.in_channels, resident.size, resident.num_classes
+    for line in [*([warning] if warning else []), *try_networks(ready, images)]:
         console.print(line, markup=False, soft_wrap=True)
     records = chain(lost, _execute(ready, resident, stopping) if ready else ())
     progress.begin(specs)

@@ -79,6 +79,19 @@ def test_a_recorded_study_is_found_again_wherever_its_files_are(cli: Cli, work: 
     assert "4 runs, 4 to train" in cli("study", "batchnorm", *moved, "--dry-run").err
 
 
+@pytest.mark.parametrize("command", [("study", "batchnorm"), ("train", "-m", "norm=none,batch")])
+def test_a_dry_run_names_a_network_with_numbers_that_no_seed_decides(cli: Cli, work: Path, command: tuple[str, ...]) -> None:
+    unseeded = (
+        "    conv.weight.data += 0.1 * torch.rand(1, generator=torch.Generator().manual_seed(time.time_ns()))\n    blocks ="
+    )
+    (work / "nets.py").write_text("import time\nimport torch\n" + NETS.replace("    blocks =", unseeded))
+    overrides = [item for item in OVERRIDES if command[0] == "study" or not item.startswith("study.")]
+    result = cli(*command, *overrides, "--dry-run")
+    assert result.code == 0, result.err
+    said = "nets.py:build: its network, made twice with one seed, starts with other values of 0.weight"
+    assert " ".join(result.err.split()).count(said) == 1
+
+
 def test_floating_point_images_are_wrong_use_before_anything_trains(cli: Cli, work: Path) -> None:
     (work / "images.py").write_text(IMAGES.replace("images, y_train", "images / 255, y_train"))
     result = cli("study", "batchnorm", *OVERRIDES)

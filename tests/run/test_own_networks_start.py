@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,7 +40,7 @@ def drawing(norm, in_channels, num_classes, size, seeded=True, weight=False):
 def plain(norm, in_channels, num_classes, size):
     return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * size * size, num_classes))
 """
-IMAGES: Any = SimpleNamespace(in_channels=1, size=8, num_classes=3)
+IMAGES = (1, 8, 3)
 
 
 @pytest.fixture
