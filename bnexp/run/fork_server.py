@@ -11,9 +11,12 @@ import importlib
 import os
 import sys
 from contextlib import suppress
-from types import TracebackType
+from types import ModuleType, TracebackType
 
 from bnexp.run.pool_server import PARENT, end_with_parent
+
+KERNELS = tuple(f"bnexp.model.kernels.{name}" for name in ("loops", "norm_loops", "pool_loops"))
+BLAS = "scipy.linalg.cython_blas"  # numba only asks if it can be imported, which takes .1 s; what needs it imports it later
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -26,9 +29,10 @@ if str(os.getppid()) != os.environ.pop(PARENT):  # it has ended before; the kern
     os._exit(0)
 sys.excepthook = _report
 gc.disable()  # looking for garbage took a fifth of the time, and what is imported stays
-KERNELS = tuple(f"bnexp.model.kernels.{name}" for name in ("loops", "norm_loops", "pool_loops"))
+sys.modules[BLAS] = ModuleType(BLAS)
 for module in (*KERNELS, "bnexp.data.batches", "bnexp.training.engine"):
     with suppress(Exception):  # a broken numba or torch would end the server; the runs that need it say so
         importlib.import_module(module)
+del sys.modules[BLAS]
 gc.freeze()  # so that the collections of workers pass over it
 gc.enable()

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,18 +89,37 @@ def test_a_worker_ends_with_its_command_even_if_that_is_killed() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no fork server")
 def test_a_worker_has_all_libraries_and_does_not_look_for_garbage_in_them() -> None:
-    context = start_pool_server()
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_send_state, args=(there,), daemon=True)  # type: ignore[attr-defined]
-    with single_threaded(), without_main():
-        process.start()
-    there.close()
-    missing, frozen, looks = here.recv()
-    process.join()
+    missing, frozen, looks = _in_a_worker(_send_state)
     assert (missing, frozen > 100_000, looks) == ([], True, True)
 
 
-def _send_state(connection: object) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no fork server")
+def test_numba_in_a_worker_multiplies_matrices() -> None:
+    """A user's network may do that. The server has numba, but not the part of scipy that this takes."""
+    assert _in_a_worker(_send_product) == (False, 2.0)
+
+
+def _in_a_worker(task: Callable[[Any], None]) -> Any:
+    """What the task sends from a worker."""
+    context: Any = start_pool_server()
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=task, args=(there,), daemon=True)
+    with single_threaded(), without_main():
+        process.start()
+    there.close()
+    answer = here.recv()
+    process.join()
+    return answer
+
+
+def _send_state(connection: Any) -> None:
     needed = ("torch", "numba", "bnexp.training.engine", "bnexp.model.kernels.loops")
-    state = [name for name in needed if name not in sys.modules], gc.get_freeze_count(), gc.isenabled()
-    connection.send(state)  # type: ignore[attr-defined]
+    connection.send(([name for name in needed if name not in sys.modules], gc.get_freeze_count(), gc.isenabled()))
+
+
+def _send_product(connection: Any) -> None:
+    import numba
+    import numpy as np
+
+    loaded = "scipy.linalg" in sys.modules
+    connection.send((loaded, float(numba.njit(lambda a: a @ a)(np.full((1, 1), 2**0.5)).round(6)[0, 0])))
