@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from scipy import optimize, special
+from scipy import special
 
 MAX_PAIRS = 10_000  # the search for the number of pairs needed stops here
 
@@ -130,11 +130,14 @@ def largest_sd(n: int, margin: float, power: float = 0.8, alpha: float = 0.05) -
 
 
 def _crossing(f: Callable[[float], float]) -> float:
-    """Where a function that rises with its argument, from below 0, crosses 0."""
-    high = 1.0
+    """Where a function that rises with its argument, from below 0, crosses 0. To import scipy.optimize for it takes .1 s."""
+    low, high = 0.0, 1.0
     while f(high) < 0:
-        high *= 2
-    return float(optimize.brentq(f, 1e-6, high, xtol=1e-6))
+        low, high = high, 2 * high
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if f(middle) < 0 else (low, middle)
+    return high
 
 
 def _smallest_n(enough: Callable[[int], bool]) -> int | None:
