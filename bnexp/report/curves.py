@@ -87,12 +87,12 @@ def _drawn(course: _Course, arms: Sequence[str], level: str) -> alt.LayerChart:
     points = base.mark_point(filled=True, size=70).encode(
         y.at("mean"),
         style.fill(arms),
-        opacity=alt.condition(hover, alt.value(1), alt.value(0)),
-        tooltip=_tooltip(course.title, *course.bounds),
+        alt.OpacityValue(**alt.condition(hover, alt.value(1), alt.value(0))),
+        _tooltip(course.title, *course.bounds),
     )
     shown = _shown(y)
-    params = (*style.arm_params(), alt.param(name="level", value=level), alt.param(name="axes", value=shown))
-    layers = alt.layer(band.add_params(*params), line, points.add_params(hover))  # altair lifts them to the whole chart
+    params = [*style.arm_params(), alt.param(name="level", value=level).param, alt.param(name="axes", value=shown).param]
+    layers = alt.layer(band, line, points.add_params(hover), params=params)
     about = shown[level]["about"] if level in shown else []
     title = alt.TitleParams(course.name, subtitle=about) if about else course.name
     return style.finish(layers, title, 260, symbol="stroke")
@@ -111,7 +111,7 @@ def _shown(y: Vertical) -> dict[str, Any]:
     }
 
 
-def _tooltip(mean: str, low: str, high: str) -> Any:
+def _tooltip(mean: str, low: str, high: str) -> alt.TooltipValue:
     """What the nearest point shows. The arguments are the titles of its values.
 
     The pointer meets the Voronoi cell around the point. Vega-Lite 6.4 then reads numbers from the point, but texts like
@@ -121,4 +121,6 @@ def _tooltip(mean: str, low: str, high: str) -> Any:
     shown = {"arm": f"{point}.arm", "epoch": f"{point}.epoch"}
     shown |= {title: f"format({point}.{name}, '.4~g')" for title, name in ((mean, "mean"), (low, "low"), (high, "high"))}
     shown |= {"seeds": f"{point}.n"}
-    return alt.value(alt.ExprRef("{" + ", ".join(f"{json.dumps(title)}: {value}" for title, value in shown.items()) + "}"))
+    return alt.TooltipValue(
+        alt.ExprRef("{" + ", ".join(f"{json.dumps(title)}: {value}" for title, value in shown.items()) + "}")
+    )

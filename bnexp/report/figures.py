@@ -126,7 +126,7 @@ def factor_plot(
     what = f"{metric}, difference from {factor.baseline}," if factor.baseline else metric
     name = f"{what} over {factor.name}" + (f", {panel}" if panel else "")
     heading = alt.TitleParams(name, subtitle=y.note) if y.note else name
-    return style.finish(alt.layer(*layers).add_params(*style.arm_params()), heading, 300)
+    return style.finish(alt.layer(*layers, params=style.arm_params()), heading, 300)
 
 
 def factor_ends(factor: Factor) -> Ends:
@@ -206,7 +206,7 @@ def confusion_heatmap(matrix: NDArray[np.floating[Any]], class_names: Sequence[s
         alt.X("prediction:N", sort=None, title="predicted class", axis=flat),
         alt.Y("truth:N", sort=None, title="true class", axis=axis),
     )
-    tooltip = ["truth:N", "prediction:N", alt.Tooltip("count:Q", format=",.1f", title="mean count")]
+    tooltip = [alt.Tooltip("truth:N"), alt.Tooltip("prediction:N"), alt.Tooltip("count:Q", format=",.1f", title="mean count")]
     tooltip.append(alt.Tooltip("share:Q", format=".2%", title="of the true class"))
     shade = alt.FillOpacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0, 1]), legend=None)
     layers = [base.mark_rect(fill=style.COLOURS[0], stroke=None).encode(shade, tooltip=tooltip)]
@@ -229,13 +229,13 @@ def bar_chart(rows: list[dict[str, Any]], title: str, axis_title: str) -> alt.La
     order = [row["name"] for row in rows]
     y = alt.Y("name:N", sort=order, title=None, axis=alt.Axis(domain=False, ticks=False, grid=False, labelLimit=0))
     x = alt.X("value:Q", title=axis_title, axis=alt.Axis(tickCount=5), scale=alt.Scale(zero=True, nice=False, padding=10))
-    tooltip = ["name:N", *(alt.Tooltip(f"{key}:Q", format=".4~g", title=key) for key in ("value", "low", "high"))]
+    tooltip = [alt.Tooltip("name:N"), *(alt.Tooltip(f"{key}:Q", format=".4~g", title=key) for key in ("value", "low", "high"))]
     base = alt.Chart(style.data(rows)).encode(y)
     layers = alt.layer(
         base.mark_bar(color=style.COLOURS[0], height={"band": 0.55}).encode(x, tooltip=tooltip),
         base.mark_rule(color=style.COLOURS[1], strokeWidth=2.5).encode(alt.X("low:Q", title=axis_title), alt.X2("high:Q")),
         base.mark_text(align="left", dx=6, fill=style.INK)
-        .encode(alt.X("high:Q", title=axis_title), text="text:N")
+        .encode(alt.X("high:Q", title=axis_title), alt.Text("text:N"))
         .properties(name="cells_light"),
     )
     return style.finish(layers, title, 34 * max(len(rows), 2))

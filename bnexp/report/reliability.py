@@ -93,8 +93,12 @@ def reliability_plot(frames: Frames, arms: Sequence[str]) -> alt.LayerChart:
         alt.Chart(style.data(diagonal)).mark_line(color=style.QUIET, strokeWidth=1).encode(x, y),
         chart(rows).mark_line(strokeWidth=2).encode(style.stroke(arms), style.dash(arms)),
         chart(rows).mark_point(filled=True, opacity=0.85).encode(size, style.fill(arms), style.shape(arms), tooltip=tooltip),
-        chart(names).mark_text(align="left", fontSize=12, fill=style.INK).encode(text="text:N").properties(name="cells_light"),
-    ).add_params(*style.arm_params())
+        chart(names)
+        .mark_text(align="left", fontSize=12, fill=style.INK)
+        .encode(alt.Text("text:N"))
+        .properties(name="cells_light"),
+        params=style.arm_params(),
+    )
     return style.finish(layers, "Reliability", 340, symbol="stroke")
 
 

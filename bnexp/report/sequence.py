@@ -60,7 +60,8 @@ def sequence_plot(result: StudyResult, comparison: Comparison, arms: Sequence[st
         *([chart(bounded).mark_rule(strokeWidth=1.5).encode(low, high, style.stroke(arms))] if bounded else []),
         chart(rows).mark_line(strokeWidth=2).encode(y, style.stroke(arms), style.dash(arms)),
         chart(rows).mark_point(filled=True, size=36, opacity=1).encode(y, style.fill(arms), style.shape(arms), tooltip=tooltip),
-    ).add_params(*style.arm_params())
+        params=style.arm_params(),
+    )
     measure = [c.measure] if len({other.measure for other in watched(result)}) > 1 else []
     return style.finish(layers, ", ".join([f"{c.arm} − {c.baseline}", *measure, *([c.level] if c.level else [])]), 200)
 

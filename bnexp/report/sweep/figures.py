@@ -158,13 +158,13 @@ def _parallel(sweep: _Shown) -> Figure:
     y = alt.Y("height:Q", axis=None, scale=alt.Scale(domain=[-0.04, 1.04], nice=False))
     stroke = alt.Stroke("kind:N", title=None, scale=alt.Scale(domain=list(KINDS), range=_looks(style.COLOURS)))
     dash = alt.StrokeDash("kind:N", title=None, scale=alt.Scale(domain=list(KINDS), range=[[1, 0], [1, 0], [4, 4]]))
-    base = alt.Chart(style.data(rows)).encode(x, y, stroke, dash, detail="point:N", tooltip=_tooltip())
+    base = alt.Chart(style.data(rows)).encode(x, y, stroke, dash, alt.Detail("point:N"), tooltip=_tooltip())
     layers = alt.layer(
         base.transform_filter(f"datum.kind != '{BEST}'").mark_line(strokeWidth=1.4, opacity=0.55),
         base.transform_filter(f"datum.kind == '{BEST}'").mark_line(strokeWidth=2.6, opacity=1),
         alt.Chart(style.data(marks))
         .mark_text(align="left", dx=6, fontSize=11, fill=style.INK)
-        .encode(x, y, text="label:N")
+        .encode(x, y, alt.Text("label:N"))
         .properties(name="cells_light"),
     )
     best = "; ".join(f"{point_name(trial)} to {shown(trial.value, record.metric)}" for trial in record.ranked()[:NUM_BEST])
@@ -246,7 +246,7 @@ def _importance(found: Sequence[Importance]) -> Figure:
         ),
         base.mark_tick(color=style.COLOURS[1], thickness=2.5, size=24).encode(alt.X("chance:Q", title=title, scale=scale)),
         base.mark_text(align="left", dx=6, fill=style.INK)
-        .encode(alt.X("end:Q", title=title, scale=scale), text="text:N")
+        .encode(alt.X("end:Q", title=title, scale=scale), alt.Text("text:N"))
         .properties(name="cells_light"),
     )
     words = "; ".join(f"{item.name} {100 * item.share:.0f} % (chance up to {100 * item.chance:.0f} %)" for item in found)
