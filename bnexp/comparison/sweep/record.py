@@ -52,6 +52,11 @@ class Trial:
     error: str = ""
 
     @property
+    def norm(self) -> Level:
+        """The norm among its values; None if the sweep does not vary it."""
+        return self.params.get("norm", self.params.get("norm.kind"))
+
+    @property
     def value(self) -> float:
         """The mean of the metric over its runs; NaN if one of them has none."""
         known = [math.nan if value is None else value for value in self.values]
