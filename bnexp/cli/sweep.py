@@ -30,7 +30,13 @@ Seeds = Annotated[
     int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds that each point trains with; 1 without it.")
 ]
 Confirm = Annotated[
-    int, typer.Option("--confirm", metavar="K", min=0, help="Train the best K points, and the best of each norm, again with fresh seeds; 0: none.")
+    int,
+    typer.Option(
+        "--confirm",
+        metavar="K",
+        min=0,
+        help="Train the best K points, and the best of each norm, again with fresh seeds; 0: none.",
+    ),
 ]
 FreshSeeds = Annotated[
     int,

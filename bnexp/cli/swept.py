@@ -40,7 +40,8 @@ class Printed(Listener):
 
     def confirming(self, trials: Sequence[Trial], seeds: Sequence[int], todo: Sequence[RunSpec]) -> None:
         what = f"the best {len(trials)} points" if len(trials) > 1 else "the best point"
-        what += ", with the best of each norm," if len({trial.norm for trial in trials}) > 1 else ""
+        if len({trial.norm for trial in trials}) > 1:
+            what = f"the best points and the best of each norm ({len(trials)} points)"
         span = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
         left = f"{len(todo)} run{'s' * (len(todo) != 1)} to train" if todo else "all recorded"
         sentence(f"confirming {what} with {span}: {left}")

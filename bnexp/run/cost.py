@@ -63,10 +63,10 @@ ACTIVATIONS = 1.5
 READINGS = 1.75 * 2 * len(READING_SIZES) + 5
 
 # Seconds per run: its first step is slower. Besides, what its record does not count: it is built, and its results are sent.
-RUN, BETWEEN = 0.005, 0.015
+RUN, BETWEEN = 0.005, 0.03
 
 # Seconds per command: Python, Hydra and torch are loaded; of it after the runs are planned; per study: its verdict and report.
-START, LOAD, STUDY = 2.7, 1.0, 0.6
+START, LOAD, STUDY = 2.7, 1.0, 0.7
 
 # What is assumed about the user's own images.
 OWN_CHANNELS = 3

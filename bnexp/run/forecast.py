@@ -234,7 +234,7 @@ def estimate_text(specs: Sequence[RunSpec], store: Store, num_studies: int = 1, 
 
 
 def duration_text(seconds: float) -> str:
-    """A duration for people: ``40 s``, ``12 min``, ``3.5 h``."""
+    """A duration for people: ``1.6 s``, ``40 s``, ``12 min``, ``3.5 h``."""
     if seconds < 90:
-        return f"{max(1, round(seconds))} s"
+        return f"{max(0.1, round(seconds, 1 if seconds < 10 else None)):g} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -32,12 +32,13 @@ REFERENCE = RunConfig(norm=NormConfig(kind=NormKind.batch), train=TrainConfig(ke
 SECONDS, MOST_STEPS = 0.4, 50  # of timing; both end it, but at least the first two steps are done
 PATIENCE = 30.0  # seconds to wait for another process that loads torch and times a step
 POSSIBLE = (1e-3, 1e3)  # paces
+BESIDE = 1.2  # time of a step while runs train on all cores, divided by that of a step alone
 
 _found: dict[str, float] = {}  # what this process has timed: "" for the pace of the machine, or a network -> seconds of a step
 
 
 def machine_pace() -> float | None:
-    """The time of a step on this machine divided by the expected time, as timed before; None if none has been timed."""
+    """The time of a step on this busy machine divided by the expected time, as timed before; None if none has been timed."""
     if "" not in _found:
         with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):  # the file may hold anything
             pace = float(json.loads(_place().read_text())["pace"])
@@ -47,7 +48,7 @@ def machine_pace() -> float | None:
 
 
 def known(config: RunConfig) -> float | None:
-    """Seconds of a training step of a run, as timed before in this process; None if it has not been timed."""
+    """Seconds of a training step of a run on a busy machine, as timed before in this process; None if it has not been timed."""
     return _found.get(_network(config))
 
 
@@ -60,7 +61,7 @@ def time_machine() -> None:
 def time_network(config: RunConfig) -> None:
     """Time a step of a run with a network of the user's own, in this process, which has loaded torch and the user's code."""
     if known(config) is None:
-        _found[_network(config)] = time_step(config)
+        _found[_network(config)] = BESIDE * time_step(config)
 
 
 def time_machine_in_pool() -> None:
@@ -122,7 +123,7 @@ def _send_step(connection: Connection) -> None:
 
 def _remember(seconds: float) -> None:
     """Keep the pace of the machine for this process, and for later ones if the cache may be written."""
-    _found[""] = seconds / counted_time(REFERENCE)(REFERENCE.train.batch_size)
+    _found[""] = BESIDE * seconds / counted_time(REFERENCE)(REFERENCE.train.batch_size)
     with suppress(OSError):
         write_atomic(_place(), json.dumps({"pace": _found[""]}))
 

@@ -37,6 +37,13 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def file_without_norms(file: Path) -> Path:
+    parameters = {"model.activation": {"values": ["tanh", "relu"]}, "optim.lr": GRID["parameters"]["optim.lr"]}
+    file.write_text(yaml.safe_dump(GRID | {"parameters": parameters}))
+    return file
+
+
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the runs that train from now on."""
     trained: list[str] = []
@@ -48,12 +55,12 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_sweep_says_the_best_setting_with_the_uncertainty_of_fresh_seeds(
     cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ("sweep", str(file), *SMALL, "--confirm", "2", "--fresh-seeds", "3")
+    command = ("sweep", str(file), *SMALL, "--confirm", "1", "--fresh-seeds", "3")
     trained = counted(monkeypatch)
     first = cli(*command)
     assert first.code == 0, first.err
+    assert "confirming the best points and the best of each norm (2 points) with seeds 1 to 3: 6 runs to train" in first.err
     assert len(trained) == 4 + 2 * 3
-    assert "confirming the best 2 points with seeds 1 to 3: 6 runs to train" in first.err
     assert "is the best of 4 points: val/loss" in first.out
     assert "with 3 fresh seeds (in the sweep" in first.out
     assert "not told apart from" in first.out
@@ -63,7 +70,7 @@ def test_a_sweep_says_the_best_setting_with_the_uncertainty_of_fresh_seeds(
 
     again = cli(*command, "--json")
     assert len(trained) == 10
-    assert "confirming the best 2 points with seeds 1 to 3: all recorded" in again.err
+    assert "(2 points) with seeds 1 to 3: all recorded" in again.err
     found = json.loads(again.out)
     values = [point["val/loss"] for point in found["points"]]
     assert values == sorted(values)
@@ -71,7 +78,9 @@ def test_a_sweep_says_the_best_setting_with_the_uncertainty_of_fresh_seeds(
     record = load(find_sweep("mine", Store()))  # type: ignore[arg-type]
     assert record.confirmed is not None
     assert record.confirmed.seeds == [1, 2, 3]
-    assert record.confirmed.numbers == [point["point"] for point in found["points"][:2]]
+    best = found["points"][0]
+    other = next(point for point in found["points"] if point["norm"] != best["norm"])
+    assert record.confirmed.numbers == [best["point"], other["point"]]
     fresh = Store().finished(record.confirmed.run_ids[str(found["best"]["point"])])
     means = [run.summary.metrics["val/loss"] for run in fresh.values()]
     assert found["confirmed"][0]["mean"] == pytest.approx(sum(means) / 3, abs=1e-5)  # type: ignore[arg-type]
@@ -111,8 +120,10 @@ def test_an_interrupted_sweep_says_what_it_has_and_goes_on(cli: Cli, file: Path,
     assert len(trained) == 1
 
 
-def test_a_shorter_command_loses_nothing_that_is_recorded(cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = ("sweep", str(file), *SMALL, "--confirm")
+def test_a_shorter_command_loses_nothing_that_is_recorded(
+    cli: Cli, file_without_norms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("sweep", str(file_without_norms), *SMALL, "--confirm")
     assert cli(*command, "2", "--fresh-seeds", "2").code == 0
     folder = find_sweep("mine", Store())
     assert folder is not None
@@ -239,7 +250,7 @@ class Together(Listener):
 def test_two_commands_on_the_same_sweep_lose_nothing_of_each_other(file: Path) -> None:
     result = run_sweep(str(file), SMALL, count=1, confirm=0, report=False, listener=Together(file))
     assert [trial.state for trial in result.record.trials] == ["finished"] * 4
-    assert len(result.fresh) == 1
+    assert len(result.fresh) == 2  # the best, and the best of the other norm
     assert load(result.record.folder).trials == result.record.trials
 
 
@@ -311,5 +322,5 @@ def test_wandb_gets_all_runs_of_a_sweep_also_those_that_were_recorded_without_it
     monkeypatch.setenv("WANDB_MODE", "offline")
     for _ in range(2):
         again = cli(*command)
-        assert again.err.count("W&B: 3 runs are recorded offline; upload with: wandb sync") == 1
-        assert len(list((tmp_path / "wandb" / "wandb").glob("offline-run-*"))) == 3
+        assert again.err.count("W&B: 4 runs are recorded offline; upload with: wandb sync") == 1
+        assert len(list((tmp_path / "wandb" / "wandb").glob("offline-run-*"))) == 4

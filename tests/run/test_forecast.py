@@ -314,7 +314,7 @@ def test_a_run_on_a_machine_without_records_is_preceded_by_a_timed_step(monkeypa
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        *((0, "1 s"), (1.4, "1 s"), (1.6, "2 s"), (89.9, "90 s"), (90, "2 min")),
+        *((0, "0.1 s"), (1.44, "1.4 s"), (3.02, "3 s"), (9.96, "10 s"), (10.4, "10 s"), (89.9, "90 s"), (90, "2 min")),
         *((719, "12 min"), (5399, "90 min"), (5400, "1.5 h"), (36_000, "10.0 h")),
     ],
 )

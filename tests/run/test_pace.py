@@ -177,7 +177,7 @@ def test_a_network_that_nobody_has_counted_is_known_from_its_own_runs_or_a_timed
     assert found.seconds(other) is None
     monkeypatch.setattr(timed, "time_step", lambda config: 0.5 * config.train.batch_size / 1e3)
     timed.time_network(other)
-    assert found.seconds(other) == pytest.approx(RUN + (training + test) / 2)
+    assert found.seconds(other) == pytest.approx(RUN + timed.BESIDE * (training + test) / 2)
     assert recorded_pace(Recorded([fast])).accelerator.seconds(other) is None
     assert found.seconds(RunConfig(data=DataConfig(own.data.name.npz), model=own.model)) is None
 

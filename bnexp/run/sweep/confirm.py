@@ -1,6 +1,6 @@
 """Trains the best points of a sweep again, with seeds that it has not used: the best of many is better by luck.
 
-The best point of each norm is among them, so that a sweep over norms says whether batch norm helps when each has its best settings.
+The best point of each norm is among them. So a sweep over norms says whether batch norm helps when each has its best settings.
 """
 
 from __future__ import annotations

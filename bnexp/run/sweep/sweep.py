@@ -46,8 +46,8 @@ def run_sweep(
         seeds: number of seeds that each point trains with; None: those of the file, else one.
         search_seed: of the draws of ``random`` and ``bayes``.
         at_once: how many points ``bayes`` chooses before it looks at results again; None: as many as fill the machine.
-        confirm: how many of the best points are trained again with fresh seeds, and with them the best point of each norm that they
-            lack; 0: none.
+        confirm: how many of the best points are trained again with fresh seeds, besides the best point of each norm;
+            0: none.
         fresh_seeds: with how many.
         listener: is told how the sweep goes; None if nobody is.
         report: whether to write ``report.html`` beside the sweep's record.
