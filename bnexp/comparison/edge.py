@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from enum import StrEnum
+from enum import Enum, auto
 
 from bnexp.comparison.pairing import Results, listed, place
 from bnexp.comparison.result import Comparison
@@ -12,11 +12,11 @@ from bnexp.comparison.untrained import guessing_limit
 from bnexp.config.keys import is_accuracy
 
 
-class Edge(StrEnum):
+class Edge(Enum):
     """``ceiling``: no arm can be better by more than the margin. ``floor``: no arm is better than guessing."""
 
-    ceiling = "ceiling"
-    floor = "floor"
+    ceiling = auto()
+    floor = auto()
 
 
 def edge_of(c: Comparison, results: Results, num_test: int | None) -> Edge | None:

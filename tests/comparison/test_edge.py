@@ -79,6 +79,18 @@ def test_levels_at_the_ceiling_are_named() -> None:
     assert "too easy" not in found.remedy.text  # the harder level may still be settled
 
 
+def test_of_many_comparisons_the_most_that_any_guesses_right_is_told() -> None:
+    made = study("none", "bn", direction="greater", factors={"lr": [0.1, 0.2, 0.3, 0.4]})
+    levels = {0.1: 9.0, 0.2: 11.0, 0.3: 10.0, 0.4: 9.5}
+    outcomes = [
+        one for lr, mean in levels.items() for one in from_values({"none": [mean - 0.5] * 6, "bn": [mean, mean + 1] * 3}, lr=lr)
+    ]
+    assert edge_note(result(made, outcomes, 0.2, overrides=OVERRIDES, num_test=360)).startswith(
+        "No better than guessing: 4 comparisons (bn and none at lr=0.1, bn and none at lr=0.2 and others) are on average right "
+        "on at most 11.50 % of the images"
+    )
+
+
 def test_runs_that_trained_but_guess_on_test_images_need_other_data_or_more_training() -> None:
     found = asked([10.0, 10.6, 9.4, 10.3, 9.7, 10.0], [10.3, 9.7, 10.6, 9.4, 10.0, 10.8], margin=0.2)
     assert edge_note(found) == (

@@ -76,6 +76,20 @@ def test_short_runs_do_not_tell_how_long_loading_takes() -> None:
     assert found.cpu.of(compose(["budget=smoke", "model=mlp"])) == pytest.approx(5 ** (50 / 52))
 
 
+def test_windows_names_its_processors_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    lenet, seconds = compose(["data=mnist"]), []
+    for machine in ("x86_64", "AMD64", "arm64"):
+        monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
+        seconds.append(recorded_pace(Recorded()).cpu.seconds(lenet))
+    assert seconds[0] == seconds[1] < seconds[2]
+
+
+def test_what_changes_no_work_makes_no_other_network() -> None:
+    runs = [*[made_run(RESNET, 1.0)] * 50, *[made_run(compose(["data=mnist", "norm=batch", "model.conv_bias=true"]), 4.0)] * 10]
+    assert pace(compose(["data=mnist", "norm=batch", "model.conv_bias=false"]), *runs) > 3
+    assert pace(compose(["data=mnist", "model=mlp", "norm=batch"]), *runs) == pytest.approx(1, rel=0.1)
+
+
 def test_a_short_run_tells_about_a_long_one_by_the_part_of_its_time() -> None:
     long = compose(["data=mnist", "train.kernels=torch"])
     short = compose(["data=mnist", "train.kernels=torch", "data.train_size=200", "train.epochs=1"])
