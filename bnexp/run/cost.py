@@ -8,8 +8,8 @@ torch 2.14, one core of a shared Xeon with AVX-512 at 2.6 GHz, median of three. 
 of 2 to 32 layers, plain of 8 to 64 channels, batches of 1 to 256 images of 32 or 64 pixels, all norms and placements. Each was
 measured twice within half an hour. The largest error is a factor of 1.33 of the geometric mean of the two, which differ by up
 to 1.55 themselves: the machine was busy. Of ``STEP``, 2e-4 is the loop around a step (``training/loop.py``) with lenet.
-``NOISE_VALUE``, ``READINGS`` and ``RUN`` were fitted to 4,000 recorded runs at the budgets smoke and quick, ``BETWEEN`` and ``STUDY``
-to the wall times of all studies at these budgets, also on an AMD EPYC.
+``NOISE_VALUE``, ``READINGS`` and ``RUN`` were fitted to 4,000 recorded runs at the budgets smoke and quick, ``BETWEEN`` and
+``STUDY`` to the wall times of all studies at these budgets, also on an AMD EPYC.
 The constants of kernels were fitted to the processor time of 46 such steps with kernels as a part of that without, taking turns
 (.45 to 1.03): lenet, plain, mlp and resnet, without a norm and with batch norm at three placements. The largest error of such a
 ratio is a factor of 1.19.
