@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from bnexp.comparison.pairing import Results, listed, place
 from bnexp.comparison.result import Comparison
-from bnexp.comparison.text import level_unit, quantity
+from bnexp.comparison.text import ACCURACY, level_unit, quantity
 from bnexp.comparison.untrained import guessing_limit
 from bnexp.config.keys import is_accuracy
 
@@ -26,9 +26,12 @@ def edge_of(c: Comparison, results: Results, num_test: int | None) -> Edge | Non
         c: the comparison. If neither run of any pair trained, it is at no edge: that is told elsewhere.
         results: the runs.
         num_test: number of test images; None if it is not known, and with it what guessing can reach.
+
+    Returns:
+        None as well if the comparison shows a difference: then the task does tell its arms apart.
     """
     is_level = c.measure == results.measure and is_accuracy(c.measure) and level_unit(c.measure, c.unit) == "%"
-    if not is_level or not c.measured:
+    if not is_level or not c.measured or c.shows_difference:
         return None
     low, high = sorted(_means(c, results))
     if low >= 100 - c.margin:
@@ -68,8 +71,10 @@ def _means(c: Comparison, results: Results) -> list[float]:
 
 
 def _guessing(results: Results, num_test: int | None) -> float:
-    """The accuracy in per cent that guessing exceeds in 5 % of all test sets; 0 if that is not known."""
-    return 100 * guessing_limit(results.chance / 100, num_test, 1) if results.chance and num_test else 0.0
+    """The test accuracy in per cent that guessing exceeds in 5 % of all test sets; 0 if that is not known."""
+    if results.measure not in ACCURACY or not results.chance or not num_test:
+        return 0.0
+    return 100 * guessing_limit(results.chance / 100, num_test, 1)
 
 
 def _named(comparisons: Sequence[Comparison]) -> str:

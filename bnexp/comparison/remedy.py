@@ -57,7 +57,8 @@ def remedy(
     enough_planned = whole and len(resolve_seeds(study.seeds)) >= MIN_PAIRS
     if untrained := [c for c in open_ones if c.measured < MIN_PAIRS and (c.n >= MIN_PAIRS or enough_planned)]:
         return _longer(study, untrained[0], settings, overrides)
-    if edge:
+    # Nearly perfect arms may still be shown to be equivalent, with enough seeds.
+    if edge is Edge.floor or (edge and not all(c.tolerates and not c.unresolved for c in open_ones)):
         return _other_task(edge, study, settings, overrides)
     if verdict is Verdict.ESTIMATE:
         most = max(c.n_needed or 0 for c in open_ones)

@@ -47,6 +47,22 @@ def test_equivalence_of_nearly_perfect_arms_comes_with_the_note() -> None:
     assert "0.15 %" in edge_note(found)
 
 
+def test_a_difference_between_nearly_perfect_arms_is_not_called_too_small_to_tell() -> None:
+    found = asked([99.5, 99.4, 99.6, 99.5, 99.4, 99.6], [99.9, 99.8, 99.9, 100.0, 99.8, 99.9])
+    assert found.verdict is Verdict.SUPPORTED
+    assert not edge_note(found)
+
+
+def test_more_seeds_still_show_that_nearly_perfect_arms_are_equivalent() -> None:
+    made = study("none", "bn", direction="equivalent", seeds=6)
+    values = {"none": [100.0, 98.6, 100.0, 99.7, 100.0, 99.2], "bn": [98.9, 100.0, 99.4, 100.0, 98.6, 100.0]}
+    found = result(made, from_values(values), 0.7, overrides=OVERRIDES, num_test=360)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert edge_note(found).startswith("Too easy")
+    assert found.remedy is not None
+    assert "seeds would settle it at this estimate" in found.remedy.text
+
+
 def test_few_seeds_of_nearly_perfect_arms_need_another_task_first() -> None:
     found = asked(PERFECT[:3], PERFECT[:3])
     assert found.verdict is Verdict.ESTIMATE
@@ -83,7 +99,9 @@ def test_of_many_comparisons_the_most_that_any_guesses_right_is_told() -> None:
     made = study("none", "bn", direction="greater", factors={"lr": [0.1, 0.2, 0.3, 0.4]})
     levels = {0.1: 9.0, 0.2: 11.0, 0.3: 10.0, 0.4: 9.5}
     outcomes = [
-        one for lr, mean in levels.items() for one in from_values({"none": [mean - 0.5] * 6, "bn": [mean, mean + 1] * 3}, lr=lr)
+        one
+        for lr, mean in levels.items()
+        for one in from_values({"none": [mean - 0.5] * 6, "bn": [mean - 5, mean + 6] * 3}, lr=lr)
     ]
     assert edge_note(result(made, outcomes, 0.2, overrides=OVERRIDES, num_test=360)).startswith(
         "No better than guessing: 4 comparisons (bn and none at lr=0.1, bn and none at lr=0.2 and others) are on average right "
@@ -103,6 +121,12 @@ def test_runs_that_trained_but_guess_on_test_images_need_other_data_or_more_trai
         "or check that the labels fit the images."
     )
     assert found.remedy.command == "bnexp study made data=digits study.seeds=10 train.epochs=20"
+
+
+def test_what_guessing_reaches_is_known_of_test_images_alone() -> None:
+    guesses = [10.0, 10.6, 9.4, 10.3, 9.7, 10.0]
+    for metric in ("train/accuracy", "val/accuracy"):
+        assert not edge_note(asked(guesses, guesses[::-1], margin=0.2, metric=metric))
 
 
 def test_runs_that_never_trained_are_still_advised_to_train_longer() -> None:
