@@ -364,6 +364,7 @@ class Pool:
         code = worker.process.exitcode
         worker.connection.close()
         self._workers.remove(worker)
+        start_pool_server()  # it may have died, and its workers with it
         with single_threaded():
             self._workers.append(self._start())
         given_up = try_again(cohort, worker.finished, waiting, attempts)

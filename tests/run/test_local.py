@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from multiprocessing import Pipe
+from multiprocessing import Pipe, forkserver
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +152,18 @@ def kill_on_start(resident: Resident, times: int) -> list[Record]:
 
 def test_a_killed_worker_is_replaced_and_its_run_tried_again(resident: Resident) -> None:
     records = kill_on_start(resident, times=1)
+    assert len(finished(records)) == 2
+    assert not any(isinstance(record, RunFailed) for record in records)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no fork server")
+def test_a_fork_server_that_is_killed_with_its_workers_is_started_again(resident: Resident) -> None:
+    pool = Pool(resident, num_workers=1)
+    records = []
+    for record in pool.run([(spec,) for spec in specs(count=2)]):
+        records.append(record)
+        if len(records) == 1:
+            os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
     assert len(finished(records)) == 2
     assert not any(isinstance(record, RunFailed) for record in records)
 
