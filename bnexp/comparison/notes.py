@@ -15,6 +15,7 @@ from bnexp.comparison.result import Comparison, Test
 from bnexp.comparison.stats import ALPHA, MIN_PAIRS
 from bnexp.comparison.text import ACCURACY, TEST_NAMES, effect, margin_kind, p_text, quantity
 from bnexp.config.schema import StudyConfig
+from bnexp.plan.deciding import claims_unlike
 from bnexp.rng import numpy_generator
 
 
@@ -106,9 +107,10 @@ def _neither_trained(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _best(study: StudyConfig, results: Results, deciding: Sequence[Comparison]) -> list[str]:
-    """Which of three or more arms that are all compared with each other is the most accurate, and which may be as good."""
+    """Which of three or more arms that are all tested against each other is the most accurate, and which may be as good."""
     cells = {arm: results.cell(arm, "") for arm in results.arms}
-    if study.baseline is not None or results.measure not in ACCURACY or len(cells) < 3 or not all(map(len, cells.values())):
+    tested = claims_unlike(vars(study)) and results.measure in ACCURACY
+    if not tested or len(cells) < 3 or not all(map(len, cells.values())):
         return []
     best = max(cells, key=lambda arm: float(np.mean(cells[arm])))
     apart = {arm for c in deciding if c.shows_difference for arm in (c.arm, c.baseline) if best in (c.arm, c.baseline)}

@@ -236,3 +236,10 @@ def test_arms_without_a_baseline_have_a_best_one_and_those_that_may_be_as_good()
     notes = result(study("a", "b", "c", baseline=None), from_values(table)).notes
     assert "c has the highest mean accuracy. It differs from every other arm." in notes
     assert not any("highest mean" in note for note in result(study("a", "b", "c"), from_values(table)).notes)
+
+
+def test_no_best_arm_is_named_if_only_some_pairs_are_tested() -> None:
+    """The two best arms are far apart, but no test says so: they would be called not told apart."""
+    table = {name: [mean + 0.1 * (seed % 3) for seed in range(6)] for name, mean in (("a", 80.0), ("b", 85.0), ("c", 90.0))}
+    part = study("a", "b", "c", baseline=None, decides=[Decides(arm="b", baseline="a", expect=Direction.at_least)])
+    assert not any("highest mean accuracy" in note for note in result(part, from_values(table)).notes)
