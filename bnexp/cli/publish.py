@@ -86,7 +86,7 @@ def _not_sent(missing: int, total: int) -> str:
     """What a dry run would have sent."""
     if missing:
         return f"Nothing was sent. W&B lacks {missing} of {total}; without --dry-run the same command sends them."
-    return f"Nothing was sent. W&B has all {total} already."
+    return f"Nothing was sent. All {total} are at W&B or recorded offline already."
 
 
 def _print(done: Published) -> None:

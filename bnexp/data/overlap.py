@@ -62,6 +62,6 @@ def overlap_warning(seen: Mapping[str, tuple[int, int]], margin: float) -> str:
     if not told:
         return ""
     return (
-        f"{' and '.join(told)} are also training images. A network can know these by heart, so accuracy says too much about "
-        "new images. Remove the copies, or keep all copies of an image in one part of the data."
+        f"The training images also contain {' and '.join(told)}. A network can know these by heart, so accuracy says too much "
+        "about new images. Remove the copies, or keep all copies of an image in one part of the data."
     )

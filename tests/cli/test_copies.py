@@ -23,7 +23,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     return "data=npz", "data.root=mine.npz", "data.size=16", "data.val_fraction=0"
 
 
-TOLD = "10 of the 30 test images are also training images."
+TOLD = "The training images also contain 10 of the 30 test images."
 
 
 def test_a_study_says_it_once_before_training_and_in_its_report(cli: Cli, asked: tuple[str, ...]) -> None:

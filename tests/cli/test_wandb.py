@@ -89,7 +89,7 @@ def test_a_study_that_ran_without_wandb_is_published_with_its_runs(
     assert set(held) == {run.id for run in done.runs}
     assert Counter(run.run.run_group for run in held.values()) == {"batchnorm": 3}
     assert publish(["batchnorm"]).count("there") == 3
-    assert "Nothing was sent. W&B has all 3 already.\n" in cli("publish", "batchnorm", "--dry-run").err
+    assert "Nothing was sent. All 3 are at W&B or recorded offline already.\n" in cli("publish", "batchnorm", "--dry-run").err
 
     (record,) = Store().root.glob("batchnorm/study-*/study.json")
     gone = next(run.run for run in done.runs if run.kind == "run")

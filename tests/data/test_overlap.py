@@ -63,11 +63,11 @@ def test_published_data_has_no_test_image_among_its_training_images(real_data_di
     [
         ({"test": (20, 10_000)}, ""),  # moves no accuracy by more than the margin
         ({"test": (1, 100), "validation": (0, 0)}, ""),
-        ({"test": (1_021, 10_000)}, "1,021 of the 10,000 test images are also training images. "),
-        ({"test": (2, 100), "validation": (0, 50)}, "2 of the 100 test images are also training images. "),
+        ({"test": (1_021, 10_000)}, "The training images also contain 1,021 of the 10,000 test images. "),
+        ({"test": (2, 100), "validation": (0, 50)}, "The training images also contain 2 of the 100 test images. "),
         (
             {"test": (2, 100), "validation": (4, 50)},
-            "2 of the 100 test images and 4 of the 50 validation images are also training images. ",
+            "The training images also contain 2 of the 100 test images and 4 of the 50 validation images. ",
         ),
     ],
 )
