@@ -1,4 +1,4 @@
-"""Accuracies so high or so low that arms cannot differ in them. Then the task is at fault, and more seeds would not help."""
+"""Accuracies so high or so low that no number of seeds would show a difference between arms: the task is at fault."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _found: dict[str, float] = {}  # what this process has timed: "" for the pace of
 
 
 def machine_pace() -> float | None:
-    """The time of a step on this busy machine divided by the expected time, as timed before; None if none has been timed."""
+    """The time of a step here while all cores train, divided by the expected time; None if no step has been timed."""
     if "" not in _found:
         with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):  # the file may hold anything
             pace = float(json.loads(_place().read_text())["pace"])
@@ -48,7 +48,7 @@ def machine_pace() -> float | None:
 
 
 def known(config: RunConfig) -> float | None:
-    """Seconds of a training step of a run on a busy machine, as timed before in this process; None if it has not been timed."""
+    """Seconds of a training step of a run while all cores train; None if this process has not timed it."""
     return _found.get(_network(config))
 
 
